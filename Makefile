@@ -1,0 +1,46 @@
+# Everything sets itself up in .venv: a machine needs Python 3.11 or newer, and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test integration bench lint format schemas docs clean
+
+.venv/run.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/run.stamp ## train continuously on simulated card transactions, no service needed
+	$(BIN)/python -m pipelines.demo
+
+test: .venv/dev.stamp ## the whole suite, no service needed
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+
+integration: .venv/dev.stamp ## crash and resume, real object store
+	$(BIN)/python -m pytest integration -n 0 --timeout=1500
+
+bench: .venv/dev.stamp ## every claim beside its peer; the last line of each script is one JSON object
+	for script in integration/bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m beam_ml.artefact.schema --check
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: .venv/dev.stamp ## write the wire contracts anew
+	$(BIN)/python -m beam_ml.artefact.schema
+
+docs: .venv/dev.stamp ## run every example in the docstrings and the README
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,1 @@
+"""Streaming machine learning as Apache Beam operators."""

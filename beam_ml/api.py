@@ -1,0 +1,156 @@
+"""The Beam-free API: `fit merge derive predict save load`, for a notebook."""
+
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from beam_ml.algorithms import algorithm_of, find
+from beam_ml.artefact.envelope import decode
+from beam_ml.artefact.records import decode_learner, decode_model, encode_learner, encode_model
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulator
+from beam_ml.core.algorithm import LawKind, Predictions
+from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.learner import Learner
+from beam_ml.core.model import Model
+from beam_ml.core.refresh import Plan, model_kind, refresh
+from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.errors import DeriveRefused, MergeRefused, WrongKind
+
+__all__ = ["derive", "fit", "load", "merge", "predict", "save"]
+
+_FIRST_FOLD_ROWS = 1_000
+_NO_MODELS = Plan(models={})
+
+
+def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None, refresh_rows: int = 65_536) -> Learner:
+    """Learn from batches in one pass.
+
+    EXACT and SKETCH algorithms fold once, at the end; ANCHORED ones after 1,000, 2,000, 4,000 … rows and then every
+    `refresh_rows`, so that workers always start from a fresh anchor.
+
+    Args:
+        spec: what to learn.
+        batches: any iterable of batches; rows that may not be learned from are counted as rejected, by reason.
+        learner: an earlier learner of the same spec to go on from; it is left as it is.
+        refresh_rows: largest number of rows between two folds of an ANCHORED learner.
+
+    Returns:
+        A new learner.
+
+    Raises:
+        InvalidBatch: a batch's width is not the spec's.
+        MergeRefused: `learner` has another spec, or has already seen these rows.
+
+    >>> from beam_ml import Batch, fit, kmeans
+    >>> learner = fit(kmeans.Spec(n_features=2, k_max=2), [Batch.dense([[0.0, 0.0], [1.0, 1.0]])])
+    >>> learner.progress.rows
+    2
+    """
+    algorithm = algorithm_of(spec)
+    current = learner or learners.new(algorithm, spec)
+    if current.spec.fingerprint != spec.fingerprint:
+        message = f"fit goes on with a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
+        raise MergeRefused(message)
+    lineage = Origin("fit", uuid.uuid4().hex)
+    anchored = algorithm.law(spec).kind is LawKind.ANCHORED
+    due = min(_FIRST_FOLD_ROWS, refresh_rows)
+    rows = numbered = 0
+    accumulator = _accumulator(current)
+    for given in batches:
+        batch = given
+        if batch.origin is None or batch.position is None:
+            place = np.arange(numbered, numbered + len(batch), dtype=np.int64)
+            batch = batch.replace(origin=lineage, position=place)
+            numbered += len(batch)
+        elif learner is not None:
+            _refuse_repeat(learner, batch)
+        accumulator.add(batch)
+        rows += len(batch)
+        if anchored and rows >= due:
+            current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
+            accumulator = _accumulator(current)
+            due, rows = min(due * 2, refresh_rows), 0
+    current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
+    return current
+
+
+def _accumulator(current: Learner) -> Accumulator:
+    algorithm = algorithm_of(current.spec)
+    return Accumulator(algorithm, current.spec, current.refresh, algorithm.anchor(current.spec, current.state))
+
+
+def _refuse_repeat(learner: Learner, batch: Batch) -> None:
+    from beam_ml.core.progress import Progress
+
+    if learners.scanned(learner).overlap(Progress.of(batch)):
+        message = f"fit must not count rows twice; the learner has already scanned rows of {batch.origin}."
+        raise MergeRefused(message)
+
+
+def merge(a: Learner, b: Learner, *, allow_overlap: bool = False) -> Learner:
+    """Add two learners of one spec: another day's, another region's.
+
+    Raises:
+        MergeRefused: other specs, a law that forbids it, or rows that both have seen (unless `allow_overlap`).
+
+    >>> from beam_ml import Batch, fit, merge, pca
+    >>> spec = pca.Spec(n_features=2)
+    >>> merge(fit(spec, [Batch.dense([[0.0, 1.0]])]), fit(spec, [Batch.dense([[1.0, 0.0]])])).progress.rows
+    2
+    """
+    return learners.merge(algorithm_of(a.spec), a, b, allow_overlap=allow_overlap)
+
+
+def derive(learner: Learner, model_spec: ModelSpec) -> Model:
+    """Derive a model, with no pass over the data; the learner stays as it is.
+
+    Raises:
+        DeriveRefused: a model spec of another algorithm, or a learner that has seen no rows.
+    """
+    algorithm = algorithm_of(learner.spec)
+    kind = model_kind(algorithm, model_spec)
+    if learner.progress.rows == 0:
+        message = f"{algorithm.name} derives a model from at least one row; this learner has seen none."
+        raise DeriveRefused(message)
+    arrays = kind.derive(learner.spec, model_spec, learner.state, learner.sample.estimate(learner.spec))
+    progress = learner.progress
+    facts = {"refresh": learner.refresh, "rows": progress.rows, "trained_through": progress.time_max}
+    return Model(learner.spec, model_spec, arrays, facts)
+
+
+def predict(model: Model, batch: Batch) -> Predictions:
+    """Predict a batch's rows: named arrays, one entry a row, under SageMaker's field names."""
+    algorithm = algorithm_of(model.spec)
+    return model_kind(algorithm, model.model_spec).predict(model.arrays, batch)
+
+
+def save(value: Learner | Model, path: str | Path) -> None:
+    """Write a learner or model as one safetensors file; the file is whole or not there."""
+    algorithm = algorithm_of(value.spec)
+    data = encode_learner(algorithm, value) if isinstance(value, Learner) else encode_model(algorithm, value)
+    target = Path(path)
+    staged = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        staged.write_bytes(data)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Learner | Model:
+    """Read what `save` wrote.
+
+    Raises:
+        ArtefactError: the file is damaged, of an unknown version, or neither a learner nor a model.
+    """
+    data = Path(path).read_bytes()
+    kind = decode(data).kind
+    if kind == "learner":
+        return decode_learner(data, find)
+    if kind == "model":
+        return decode_model(data, find)
+    message = f"{path} must hold a learner or a model; it holds a {kind}."
+    raise WrongKind(message)

@@ -1,0 +1,311 @@
+"""Learners, models, accumulations and batches as artefacts: the arrays by path, everything else in the JSON header."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pydantic
+
+from beam_ml.artefact.envelope import Envelope, decode, encode
+from beam_ml.core.accumulation import Accumulation, Part
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.arrays import from_arrays, to_arrays
+from beam_ml.core.batch import ROW_COLUMNS, Batch, Origin
+from beam_ml.core.decay import Dated
+from beam_ml.core.learner import Learner
+from beam_ml.core.metrics import Binary, Distortion, Metrics, Regression
+from beam_ml.core.model import Model
+from beam_ml.core.progress import Progress
+from beam_ml.core.sample import Sample
+from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.errors import CorruptArtefact, InvalidBatch, InvalidValue, UnsupportedVersion
+
+__all__ = [
+    "decode_accumulation",
+    "decode_batch",
+    "decode_learner",
+    "decode_metrics",
+    "decode_model",
+    "encode_accumulation",
+    "encode_batch",
+    "encode_learner",
+    "encode_metrics",
+    "encode_model",
+]
+
+Find = Callable[[str], Algorithm]
+Arrays = dict[str, np.ndarray]
+_METRICS: Mapping[str, type] = {"binary": Binary, "regression": Regression, "distortion": Distortion}
+_NOTHING = np.zeros(0)
+
+
+class _Reader:
+    """The arrays under one path; a missing one is a typed error."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], path: str = "") -> None:
+        self._arrays, self._path = arrays, path
+
+    def at(self, name: str) -> "_Reader":
+        return _Reader(self._arrays, f"{self._path}{name}/")
+
+    def get(self, name: str) -> np.ndarray | None:
+        return self._arrays.get(self._path + name)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.get(name)
+        if array is None:
+            message = f"The artefact lacks the array {self._path + name}."
+            raise CorruptArtefact(message)
+        return array
+
+    def record(self, kind: type) -> Any:
+        mine = {k[len(self._path) :]: v for k, v in self._arrays.items() if k.startswith(self._path)}
+        return from_arrays(kind, mine)
+
+
+def _put(into: Arrays, path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    into.update({path + name: array for name, array in arrays.items()})
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+def _batch_out(batch: Batch, path: str, into: Arrays) -> dict[str, Any]:
+    for name in ("X", "indptr", "indices", "values", *ROW_COLUMNS):
+        array = getattr(batch, name)
+        if array is not None:
+            into[path + name] = array
+    origin = batch.origin
+    return {"n_features": batch.n_features, "origin": None if origin is None else [origin.source, origin.partition]}
+
+
+def _batch_in(meta: Mapping[str, Any], arrays: _Reader) -> Batch:
+    origin = None if meta["origin"] is None else Origin(*meta["origin"])
+    columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
+    if arrays.get("X") is not None:
+        return Batch.dense(arrays["X"], origin=origin, **columns)
+    n_features = int(meta["n_features"])
+    return Batch.csr(
+        arrays["indptr"], arrays["indices"], arrays["values"], n_features, origin=origin, **columns
+    )  # fmt: skip
+
+
+def _progress_out(progress: Progress, path: str, into: Arrays) -> dict[str, Any]:
+    covered = []
+    for i, (origin, ranges) in enumerate(sorted(progress.covered.items())):
+        covered.append([origin.source, origin.partition])
+        into[f"{path}covered/{i}"] = ranges
+    newest = [[o.source, o.partition, time] for o, time in sorted(progress.latest.items())]
+    return {**progress.summary(), "covered": covered, "latest": newest}
+
+
+def _progress_in(meta: Mapping[str, Any], arrays: _Reader) -> Progress:
+    counts = {k: meta[k] for k in ("rows", "weight", "bytes", "time_min", "time_max", "late", "rejected")}
+    covered = {Origin(*origin): arrays[f"covered/{i}"] for i, origin in enumerate(meta["covered"])}
+    newest = {Origin(source, partition): time for source, partition, time in meta["latest"]}
+    return Progress(**counts, covered=covered, latest=newest)
+
+
+def _sample_out(sample: Sample, path: str, into: Arrays) -> dict[str, Any]:
+    _put(into, path, {name: getattr(sample, name) for name in ("order", "identity", "kind", "tau", "mass")})
+    rows = None if sample.rows is None else _batch_out(sample.rows, path + "rows/", into)
+    return {"rows": rows, "time": sample.time, "too_wide": sample.too_wide}
+
+
+def _sample_in(meta: Mapping[str, Any], arrays: _Reader) -> Sample:
+    columns = {name: arrays[name] for name in ("order", "identity", "kind", "tau", "mass")}
+    rows = None if meta["rows"] is None else _batch_in(meta["rows"], arrays.at("rows"))
+    return Sample(rows, **columns, time=meta["time"], too_wide=meta["too_wide"])
+
+
+def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str, Any]:
+    parts = []
+    for number, part in sorted(value.parts.items()):
+        at = f"{path}parts/{number}/"
+        _put(into, at + "partial/", to_arrays(part.dated.summary))
+        progress = _progress_out(part.progress, at + "progress/", into)
+        parts.append({"anchor": number, "time": part.dated.time, "progress": progress})
+    return {
+        "parts": parts,
+        "rest": _progress_out(value.rest, path + "rest/", into),
+        "sample": _sample_out(value.sample, path + "sample/", into),
+    }
+
+
+def _accumulation_in(algorithm: Algorithm, meta: Mapping[str, Any], arrays: _Reader) -> Accumulation:
+    parts = {}
+    for part in meta["parts"]:
+        at = arrays.at(f"parts/{part['anchor']}")
+        dated = Dated(at.at("partial").record(algorithm.partial), part["time"])
+        parts[int(part["anchor"])] = Part(dated, _progress_in(part["progress"], at.at("progress")))
+    return Accumulation(
+        parts, _progress_in(meta["rest"], arrays.at("rest")), _sample_in(meta["sample"], arrays.at("sample"))
+    )  # fmt: skip
+
+
+def _metrics_out(value: Metrics, path: str, into: Arrays) -> str:
+    _put(into, path, to_arrays(value))
+    return next(name for name, kind in _METRICS.items() if isinstance(value, kind))
+
+
+def _metrics_in(name: str, arrays: _Reader) -> Metrics:
+    value: Metrics = arrays.record(_METRICS[name])
+    return value
+
+
+def _spec_meta(algorithm: Algorithm, spec: Spec) -> dict[str, Any]:
+    return {
+        "algorithm": algorithm.name,
+        "algorithm_version": algorithm.version,
+        "spec": spec.to_dict(),
+        "fingerprint": spec.fingerprint,
+    }
+
+
+def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
+    algorithm = find(meta["algorithm"])
+    if meta["algorithm_version"] != algorithm.version:
+        message = (
+            f"{algorithm.name} artefacts of version {algorithm.version} can be read; got {meta['algorithm_version']}."
+        )
+        raise UnsupportedVersion(message)
+    return algorithm, algorithm.spec.parse(meta["spec"])
+
+
+def _guarded(read: Callable[[Envelope], Any], envelope: Envelope) -> Any:
+    """Turn whatever a wrong header provokes into a typed error: the bytes come from outside."""
+    try:
+        return read(envelope)
+    except (KeyError, TypeError, ValueError, AttributeError, pydantic.ValidationError) as error:
+        if isinstance(error, (InvalidValue, InvalidBatch)) or not isinstance(error, CorruptArtefact):
+            message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
+            raise CorruptArtefact(message) from error
+        raise
+
+
+# --- the records -----------------------------------------------------------------------------------------------------
+
+
+def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
+    """Give a learner as bytes; equal learners give equal bytes."""
+    arrays: Arrays = {}
+    _put(arrays, "state/", to_arrays(learner.state))
+    meta = {
+        **_spec_meta(algorithm, learner.spec),
+        "time": learner.dated.time,
+        "progress": _progress_out(learner.progress, "progress/", arrays),
+        "sample": _sample_out(learner.sample, "sample/", arrays),
+        "metrics": {n: _metrics_out(v, f"metrics/{n}/", arrays) for n, v in sorted(learner.metrics.items())},
+        "metrics_time": learner.metrics_time,
+        "champion": learner.champion,
+        "refresh": learner.refresh,
+        "folded_through": learner.folded_through,
+        "discarded": learner.discarded,
+        "history": [dict(entry) for entry in learner.history],
+        "next": dict(learner.next),
+        "pending": [
+            {"end": end, "accumulation": _accumulation_out(value, f"pending/{end}/", arrays)}
+            for end, value in sorted(learner.pending.items())
+        ],
+    }
+    return encode("learner", meta, arrays)
+
+
+def decode_learner(data: bytes, find: Find) -> Learner:
+    """Give the learner back.
+
+    Args:
+        data: the artefact.
+        find: name → algorithm (`beam_ml.algorithms.find`).
+
+    Raises:
+        ArtefactError: damaged bytes, another kind, an unknown version.
+    """
+
+    def read(envelope: Envelope) -> Learner:
+        meta, arrays = envelope.meta, _Reader(envelope.arrays)
+        algorithm, spec = _spec_in(find, meta)
+        return Learner(
+            spec=spec,
+            dated=Dated(arrays.at("state").record(algorithm.state), meta["time"]),
+            progress=_progress_in(meta["progress"], arrays.at("progress")),
+            sample=_sample_in(meta["sample"], arrays.at("sample")),
+            metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},
+            metrics_time=meta["metrics_time"],
+            champion=meta["champion"],
+            refresh=meta["refresh"],
+            folded_through=meta["folded_through"],
+            discarded=meta["discarded"],
+            history=tuple(meta["history"]),
+            next=meta["next"],
+            pending={
+                int(window["end"]): _accumulation_in(
+                    algorithm, window["accumulation"], arrays.at(f"pending/{window['end']}")
+                )
+                for window in meta["pending"]
+            },
+        )
+
+    learner: Learner = _guarded(read, decode(data, "learner"))
+    return learner
+
+
+def encode_model(algorithm: Algorithm, model: Model) -> bytes:
+    """Give a model as bytes."""
+    meta = {**_spec_meta(algorithm, model.spec), "model_spec": model.model_spec.to_dict(), "facts": dict(model.facts)}
+    return encode("model", meta, to_arrays(model.arrays))
+
+
+def decode_model(data: bytes, find: Find) -> Model:
+    """Give the model back; raises ArtefactError as `decode_learner` does."""
+
+    def read(envelope: Envelope) -> Model:
+        algorithm, spec = _spec_in(find, envelope.meta)
+        kind = algorithm.models[envelope.meta["model_spec"]["kind"]]
+        chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
+        return Model(spec, chosen, _Reader(envelope.arrays).record(kind.model), envelope.meta["facts"])
+
+    model: Model = _guarded(read, decode(data, "model"))
+    return model
+
+
+def encode_accumulation(algorithm: Algorithm, spec: Spec, value: Accumulation) -> bytes:
+    """Give an accumulation as bytes."""
+    arrays: Arrays = {}
+    meta = {**_spec_meta(algorithm, spec), "accumulation": _accumulation_out(value, "", arrays)}
+    return encode("accumulation", meta, arrays)
+
+
+def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
+    """Give the accumulation and its spec back; raises ArtefactError as `decode_learner` does."""
+
+    def read(envelope: Envelope) -> tuple[Spec, Accumulation]:
+        algorithm, spec = _spec_in(find, envelope.meta)
+        return spec, _accumulation_in(algorithm, envelope.meta["accumulation"], _Reader(envelope.arrays))
+
+    found: tuple[Spec, Accumulation] = _guarded(read, decode(data, "accumulation"))
+    return found
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Give a batch as bytes."""
+    arrays: Arrays = {}
+    return encode("batch", _batch_out(batch, "", arrays), arrays)
+
+
+def decode_batch(data: bytes) -> Batch:
+    """Give the batch back; raises ArtefactError as `decode_learner` does."""
+    batch: Batch = _guarded(lambda e: _batch_in(e.meta, _Reader(e.arrays)), decode(data, "batch"))
+    return batch
+
+
+def encode_metrics(value: Metrics) -> bytes:
+    """Give metrics as bytes."""
+    arrays: Arrays = {}
+    return encode("metrics", {"metrics": _metrics_out(value, "", arrays)}, arrays)
+
+
+def decode_metrics(data: bytes) -> Metrics:
+    """Give the metrics back; raises ArtefactError as `decode_learner` does."""
+    value: Metrics = _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
+    return value

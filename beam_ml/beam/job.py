@@ -1,0 +1,139 @@
+"""`Job`: one training deployment as data: source, features, spec, model specs, refresh, gate, registry, retention."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.gate import Gate
+from beam_ml.core.refresh import Plan
+from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
+from beam_ml.core.windows import Windows
+from beam_ml.errors import InvalidValue, UnreadableInput
+from beam_ml.features import Features
+
+__all__ = ["FileSource", "Job", "Retention", "load_job"]
+
+_US = 1_000_000
+
+
+class FileSource(Settings):
+    """Files on local disk: a file, a folder or a pattern; read in order of name, each row once."""
+
+    label: ClassVar[str] = "source"
+
+    path: str = ""
+    format: Literal["parquet", "csv", "avro"] | None = None
+    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = 500_000
+    round_files: Annotated[int | None, Field(ge=1, description="files that one round takes at most")] = None
+    out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
+    allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
+    max_ahead: Annotated[Duration, Field(description="s an event may be dated past now")] = 3600.0
+    poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
+    remember: Annotated[
+        Duration, Field(description="s of modification time behind the newest for which consumed names are kept")
+    ] = 30 * 86400.0
+
+
+class Retention(Settings):
+    """Which payloads stay: manifests always do."""
+
+    label: ClassVar[str] = "retention"
+
+    keep: Annotated[int, Field(ge=1)] = 20
+    grace: Annotated[Duration, Field(description="s a version's payloads stay however many follow")] = 3600.0
+
+
+class Job(Settings):
+    """One deployment. `models` and `spec` are mappings as TOML gives them; `features` settles the spec's n_features."""
+
+    label: ClassVar[str] = "job"
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    registry: str
+    refresh: Annotated[Duration | Literal["round"], Field(description="length of a window, or 'round'")] = "round"
+    source: FileSource = FileSource()
+    features: Features
+    spec: dict[str, Any]
+    models: dict[str, dict[str, Any]]
+    gate: tuple[str, ...] = ()
+    retention: Retention = Retention()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, value: Any) -> Any:
+        """Build the parts first, so that their messages name their own fields."""
+        if isinstance(value, dict):
+            kinds: tuple[tuple[str, type[Settings]], ...] = (
+                ("source", FileSource), ("features", Features), ("retention", Retention),
+            )  # fmt: skip
+            parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
+            return {**value, **parts}
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Job":
+        """Build everything once, so that a bad job is refused before it starts."""
+        self.plan()
+        if self.algorithm_spec().half_life is not None and self.features.time is None:
+            message = "features.time must be given where spec.half_life is"
+            raise ValueError(message)
+        if self.refresh != "round" and self.features.time is None:
+            message = "features.time must be given where refresh is a duration (refresh = 'round' needs none)"
+            raise ValueError(message)
+        return self
+
+    def algorithm_spec(self) -> Spec:
+        """Give the Spec, its width that of the features."""
+        return spec_from({"n_features": self.features.n_features, **self.spec})
+
+    def algorithm(self) -> Algorithm:
+        """Give the algorithm that the spec names."""
+        return algorithm_of(self.algorithm_spec())
+
+    def plan(self) -> Plan:
+        """Give the model specs and the gate."""
+        algorithm = find(self.algorithm_spec().algorithm)
+        models: dict[str, ModelSpec] = {name: model_spec_from(algorithm, value) for name, value in self.models.items()}
+        return Plan(models, Gate(self.gate))
+
+    def windows(self) -> Windows:
+        """Give the windows in µs."""
+        return Windows(
+            None if self.refresh == "round" else int(self.refresh * _US),
+            int(self.source.allowed_lateness * _US),
+            int(self.source.max_ahead * _US),
+        )
+
+
+def load_job(path: str | Path, **overrides: Any) -> Job:
+    """Read a job from a TOML file.
+
+    Args:
+        path: the file.
+        overrides: dotted settings that replace the file's (`{"source.path": "…"}`); None leaves the file's.
+
+    Raises:
+        UnreadableInput: no such file, or not TOML.
+        InvalidValue: a setting was refused.
+    """
+    try:
+        value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"job file {path} must be readable TOML: {error}."
+        raise UnreadableInput(message) from error
+    for dotted, setting in overrides.items():
+        if setting is None:
+            continue
+        into = value
+        *parents, last = dotted.split(".")
+        for parent in parents:
+            into = into.setdefault(parent, {})
+            if not isinstance(into, dict):
+                message = f"job.{parent} must be a table; got {into!r}."
+                raise InvalidValue(message)
+        into[last] = setting
+    return Job.parse(value)

@@ -1,0 +1,164 @@
+"""`Accumulation`: what travels from workers to the fold. A commutative monoid; Beam's accumulator.
+
+Partials are kept apart by the anchor their workers started from, each with its own rows' progress; beside them stand the
+progress of rows that reached no partial (rejects) and one sample of the rows that did.
+"""
+
+import dataclasses
+import uuid
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from beam_ml.core import decay
+from beam_ml.core.admit import admit
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.arrays import nbytes
+from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.decay import Dated
+from beam_ml.core.progress import Progress
+from beam_ml.core.sample import Sample
+from beam_ml.core.spec import Spec
+
+__all__ = ["COLD", "Accumulation", "Accumulator", "Part", "empty", "merge", "merge_all", "size_bytes"]
+
+COLD = 0
+"""Anchor number of partials grown without an anchor (and of every EXACT or SKETCH partial)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """One partial and the progress of exactly its rows."""
+
+    dated: Dated
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accumulation:
+    """Partials by anchor number, the progress of rows in none of them, and the sample of rows that are.
+
+    Attributes:
+        parts: anchor number (0: cold) → part.
+        rest: rows scanned that reached no partial.
+        sample: of all parts' rows.
+    """
+
+    parts: Mapping[int, Part]
+    rest: Progress
+    sample: Sample
+
+    @property
+    def progress(self) -> Progress:
+        """All rows scanned."""
+        return reduce(Progress.merge, (part.progress for part in self.parts.values()), self.rest)
+
+
+def empty(spec: Spec) -> Accumulation:
+    """Give the identity of `merge`."""
+    return Accumulation({}, Progress(), Sample.empty(spec))
+
+
+def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) -> Accumulation:
+    """Add two accumulations of one spec."""
+    parts = dict(a.parts)
+    for number, part in b.parts.items():
+        mine = parts.get(number)
+        if mine is not None:
+            dated = decay.merge(algorithm, spec, mine.dated, part.dated)
+            part = Part(dated, mine.progress.merge(part.progress))
+        parts[number] = part
+    return Accumulation(dict(sorted(parts.items())), a.rest.merge(b.rest), a.sample.merge(b.sample, spec))
+
+
+def merge_all(algorithm: Algorithm, spec: Spec, accumulations: Iterable[Accumulation]) -> Accumulation:
+    """Add any number, none included, taking them one at a time."""
+    total = empty(spec)
+    for one in accumulations:
+        total = merge(algorithm, spec, total, one)
+    return total
+
+
+def size_bytes(a: Accumulation) -> int:
+    """Give the bytes of the arrays held."""
+    return sum(nbytes(part.dated.summary) for part in a.parts.values()) + a.sample.nbytes
+
+
+class Accumulator:
+    """The mutable twin of `Accumulation` for the hot loop: many batches in, one accumulation out.
+
+    Algebra stays with the immutable record; a law test shows that this loop equals merging one accumulation a batch.
+    """
+
+    def __init__(self, algorithm: Algorithm, spec: Spec, number: int = COLD, anchor: Any = None) -> None:
+        self._algorithm, self._spec = algorithm, spec
+        self._number, self._anchor = (COLD, None) if anchor is None else (number, anchor)
+        self._dated = decay.empty(algorithm, spec)
+        self._progress: list[Progress] = []
+        self._rest: list[Progress] = []
+        self._sample = Sample.empty(spec)
+        self._fresh: list[Sample] = []
+        self._unnumbered: Origin | None = None
+        self._n_unnumbered = 0
+
+    def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
+        """Learn from a batch's good rows and count the others; give the rejected rows by reason."""
+        good, rejected = admit(self._spec, batch)
+        bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
+        for reason, rows in bad.items():
+            self._rest.append(Progress.of_rejected(rows, reason))
+        self.add_admitted(good, late)
+        return bad
+
+    def add_admitted(self, batch: Batch, late: int = 0) -> None:
+        """Learn from rows that `admit` has let through."""
+        if len(batch) == 0:
+            return
+        self._dated = decay.accumulate(self._algorithm, self._spec, self._dated, batch, self._anchor)
+        self._progress.append(Progress.of(batch, late))
+        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample.tau))
+        if len(self._fresh) >= 8 or self._sample.rows is None:
+            self._settle()
+        if len(self._progress) >= 64:
+            self._progress = [reduce(Progress.merge, self._progress)]
+
+    def add_progress(self, progress: Progress) -> None:
+        """Count rows that reached no partial."""
+        self._rest.append(progress)
+        if len(self._rest) >= 64:
+            self._rest = [reduce(Progress.merge, self._rest)]
+
+    def merge(self, other: Accumulation) -> Accumulation:
+        """Give this one's accumulation plus another."""
+        return merge(self._algorithm, self._spec, self.result(), other)
+
+    def result(self) -> Accumulation:
+        """Give the accumulation of everything added so far; adding may go on."""
+        self._settle()
+        parts = {}
+        if self._progress:
+            self._progress = [reduce(Progress.merge, self._progress)]
+            parts = {self._number: Part(self._dated, self._progress[0])}
+        return Accumulation(parts, reduce(Progress.merge, self._rest, Progress()), self._sample)
+
+    @property
+    def nbytes(self) -> int:
+        """Give the bytes of the arrays held."""
+        return nbytes(self._dated.summary) + self._sample.nbytes + sum(one.nbytes for one in self._fresh)
+
+    def _named(self, batch: Batch) -> Batch:
+        """Give rows without positions a lineage of their own, so that no two workers' rows are taken for the same."""
+        if batch.origin is not None and batch.position is not None:
+            return batch
+        if self._unnumbered is None:
+            self._unnumbered = Origin("", uuid.uuid4().hex)
+        first = self._n_unnumbered
+        self._n_unnumbered += len(batch)
+        return batch.replace(origin=self._unnumbered, position=np.arange(first, self._n_unnumbered, dtype=np.int64))
+
+    def _settle(self) -> None:
+        for one in self._fresh:
+            self._sample = self._sample.merge(one, self._spec)
+        self._fresh = []

@@ -1,0 +1,82 @@
+"""Admission: which rows of a batch may be learned from, and why the others may not."""
+
+import numpy as np
+
+from beam_ml.core.algorithm import check_batch
+from beam_ml.core.batch import Batch
+from beam_ml.core.spec import Spec
+
+__all__ = ["admit"]
+
+
+def _bad_features(batch: Batch) -> np.ndarray | None:
+    """Rows with a NaN or infinite feature; None when there is none. One pass of sums decides the common case."""
+    values = batch.X if batch.X is not None else batch.values
+    assert values is not None  # noqa: S101
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum(dtype=values.dtype)):
+            return None
+    finite = np.isfinite(values)
+    if finite.all():
+        return None  # finite values whose sum overflows
+    if batch.X is not None:
+        bad: np.ndarray = ~finite.all(axis=1)
+        return bad
+    assert batch.indptr is not None  # noqa: S101
+    rows = np.searchsorted(batch.indptr, np.flatnonzero(~finite), side="right") - 1
+    mask = np.zeros(len(batch), dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def _bad_labels(spec: Spec, batch: Batch) -> list[tuple[str, np.ndarray]]:
+    target = spec.label_target
+    if target == "none":
+        return []
+    if batch.label is None:
+        return [("missing label", np.ones(len(batch), dtype=bool))]
+    missing = np.isnan(batch.label)
+    if target == "real":
+        return [("missing label", missing), ("label is infinite", np.isinf(batch.label))]
+    classes = spec.n_label_classes
+    known = (
+        np.isin(batch.label, np.arange(classes))
+        if classes <= 2
+        else ((batch.label >= 0) & (batch.label < classes) & (batch.label == np.floor(batch.label)))
+    )
+    names = "{0, 1}" if classes == 2 else f"0 … {classes - 1}"
+    return [("missing label", missing), (f"label outside {names}", ~known & ~missing)]
+
+
+def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
+    """Split a batch into the rows to learn from and rejected ones.
+
+    Args:
+        spec: says what a label must be.
+        batch: n rows.
+
+    Returns:
+        The good rows, and reason → row numbers (within `batch`) of the rows that reason rejects; a row that breaks
+        several rules counts under the first: non-finite feature, label, weight.
+
+    Raises:
+        InvalidBatch: the width is not the spec's.
+    """
+    check_batch(spec, batch)
+    if len(batch) == 0:
+        return batch, {}
+    rules: list[tuple[str, np.ndarray]] = []
+    features = _bad_features(batch)
+    if features is not None:
+        rules.append(("non-finite feature", features))
+    rules += _bad_labels(spec, batch)
+    if batch.weight is not None:
+        rules.append(("weight not in [0, inf)", ~((batch.weight >= 0) & np.isfinite(batch.weight))))
+    rejected: dict[str, np.ndarray] = {}
+    gone: np.ndarray | None = None
+    for reason, mask in rules:
+        fresh = mask if gone is None else mask & ~gone
+        if fresh.any():
+            rejected[reason] = np.flatnonzero(fresh)
+            gone = fresh if gone is None else gone | fresh
+    return (batch, {}) if gone is None else (batch.take(~gone), rejected)

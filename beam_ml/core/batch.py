@@ -1,0 +1,229 @@
+"""`Batch`: what a kernel eats. Letters: ``n`` rows, ``d`` features, ``z`` stored non-zeros."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from beam_ml.errors import InvalidBatch
+
+__all__ = ["ROW_COLUMNS", "Batch", "Origin"]
+
+ROW_COLUMNS = ("label", "weight", "time", "position", "position_end")
+"""The columns of one entry a row besides the features."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """Where rows came from: a source (topic, folder) and one of its partitions (partition number, file)."""
+
+    source: str
+    partition: str
+
+
+def _vector(name: str, value: Any, n: int, dtype: Any) -> np.ndarray | None:
+    if value is None:
+        return None
+    array = np.ascontiguousarray(value, dtype=dtype)
+    if array.shape != (n,):
+        message = f"Batch.{name} must have shape ({n},); got {array.shape}."
+        raise InvalidBatch(message)
+    return array
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows ready for a kernel: dense or CSR features; label, weight, event time, source position.
+
+    Build it with `Batch.dense` or `Batch.csr`. Nothing copies unless it must; treat the arrays as read-only.
+
+    Attributes:
+        X: (n, d) float32 or float64 features, C order; None when the batch is CSR.
+        indptr, indices, values: CSR row bounds (n + 1) int64, columns (z) int32, values (z) float32 or float64.
+        n_features: d.
+        label: (n,) float64, or None.
+        weight: (n,) float64 ≥ 0, or None: all 1.
+        time: (n,) int64 event time, µs since the epoch, or None.
+        origin: source and partition that all the rows came from, or None.
+        position: (n,) int64 place of each row within its origin (row of a file, …), or None.
+        position_end: (n,) int64 where the row's place ends, for places that are wider than 1 (byte offsets); None: + 1.
+
+    >>> batch = Batch.dense([[1.0, 2.0], [3.0, 4.0]], label=[0, 1])
+    >>> len(batch), batch.n_features
+    (2, 2)
+    """
+
+    X: np.ndarray | None
+    indptr: np.ndarray | None
+    indices: np.ndarray | None
+    values: np.ndarray | None
+    n_features: int
+    label: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    time: np.ndarray | None = None
+    origin: Origin | None = None
+    position: np.ndarray | None = None
+    position_end: np.ndarray | None = None
+
+    @classmethod
+    def dense(
+        cls,
+        X: Any,
+        label: Any = None,
+        weight: Any = None,
+        time: Any = None,
+        origin: Origin | None = None,
+        position: Any = None,
+        position_end: Any = None,
+    ) -> Self:
+        """Build from an (n, d) array; float32 and float64 are kept, other numbers become float64."""
+        matrix = np.asarray(X)
+        if matrix.dtype not in (np.float32, np.float64):
+            try:
+                matrix = matrix.astype(np.float64)
+            except (TypeError, ValueError):
+                message = f"Batch.X must be numbers; got {matrix.dtype}."
+                raise InvalidBatch(message) from None
+        if matrix.ndim != 2:
+            message = f"Batch.X must have two axes (n, d); got shape {matrix.shape}."
+            raise InvalidBatch(message)
+        matrix = np.ascontiguousarray(matrix)
+        n, d = matrix.shape
+        return cls(
+            matrix, None, None, None, d,
+            _vector("label", label, n, np.float64), _vector("weight", weight, n, np.float64),
+            _vector("time", time, n, np.int64), origin, _vector("position", position, n, np.int64),
+            _vector("position_end", position_end, n, np.int64),
+        )  # fmt: skip
+
+    @classmethod
+    def csr(
+        cls,
+        indptr: Any,
+        indices: Any,
+        values: Any,
+        n_features: int,
+        label: Any = None,
+        weight: Any = None,
+        time: Any = None,
+        origin: Origin | None = None,
+        position: Any = None,
+        position_end: Any = None,
+    ) -> Self:
+        """Build from CSR arrays: ``indptr`` (n + 1), ``indices`` and ``values`` (z)."""
+        indptr = np.ascontiguousarray(indptr, dtype=np.int64)
+        indices = np.ascontiguousarray(indices, dtype=np.int32)
+        values = np.ascontiguousarray(values)
+        if values.dtype not in (np.float32, np.float64):
+            values = values.astype(np.float64)
+        if indptr.ndim != 1 or indptr.size < 1 or indptr[0] != 0 or np.any(np.diff(indptr) < 0):
+            message = "Batch.indptr must start at 0 and never fall."
+            raise InvalidBatch(message)
+        if indices.shape != values.shape or indices.shape != (int(indptr[-1]),):
+            message = (
+                f"Batch.indices and values must have shape ({int(indptr[-1])},); got {indices.shape}, {values.shape}."
+            )
+            raise InvalidBatch(message)
+        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < n_features:
+            message = f"Batch.indices must lie in [0, {n_features}); got {int(indices.min())} to {int(indices.max())}."
+            raise InvalidBatch(message)
+        n = indptr.size - 1
+        return cls(
+            None, indptr, indices, values, int(n_features),
+            _vector("label", label, n, np.float64), _vector("weight", weight, n, np.float64),
+            _vector("time", time, n, np.int64), origin, _vector("position", position, n, np.int64),
+            _vector("position_end", position_end, n, np.int64),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        if self.X is not None:
+            return int(self.X.shape[0])
+        assert self.indptr is not None  # noqa: S101 the constructors give one of the two
+        return int(self.indptr.size - 1)
+
+    @property
+    def is_dense(self) -> bool:
+        """Tell whether the features are a dense matrix."""
+        return self.X is not None
+
+    @property
+    def dense_x(self) -> np.ndarray:
+        """Give the dense (n, d) matrix; refuse a CSR batch."""
+        if self.X is None:
+            message = "This algorithm takes dense features; got a CSR batch."
+            raise InvalidBatch(message)
+        return self.X
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Give the weights, (n,) float64, ones where none were given."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
+    def nbytes(self) -> int:
+        """Give the bytes of all arrays."""
+        arrays = (self.X, self.indptr, self.indices, self.values, *(getattr(self, name) for name in ROW_COLUMNS))
+        return sum(int(array.nbytes) for array in arrays if array is not None)
+
+    def take(self, rows: np.ndarray | slice) -> "Batch":
+        """Give some rows: a slice (views where possible), a boolean mask or row numbers."""
+        columns: dict[str, Any] = {}
+        for name in ROW_COLUMNS:
+            value = getattr(self, name)
+            columns[name] = None if value is None else value[rows]
+        if self.X is not None:
+            return dataclasses.replace(self, X=np.ascontiguousarray(self.X[rows]), **columns)
+        assert self.indptr is not None  # noqa: S101
+        assert self.indices is not None  # noqa: S101
+        assert self.values is not None  # noqa: S101
+        chosen = np.arange(len(self))[rows]
+        counts = np.diff(self.indptr)[chosen]
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        where = np.repeat(self.indptr[chosen] - indptr[:-1], counts) + np.arange(indptr[-1])
+        return dataclasses.replace(
+            self, indptr=indptr, indices=self.indices[where], values=self.values[where], **columns
+        )
+
+    def replace(self, **changes: Any) -> "Batch":
+        """Give a copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    @staticmethod
+    def concat(batches: Iterable["Batch"]) -> "Batch":
+        """Join batches of one form and width; a column absent in one is absent in the result (weight: filled with 1)."""
+        parts: Sequence[Batch] = list(batches)
+        if not parts:
+            message = "Batch.concat needs at least one batch."
+            raise InvalidBatch(message)
+        if len(parts) == 1:
+            return parts[0]
+        first = parts[0]
+        if any(p.is_dense != first.is_dense or p.n_features != first.n_features for p in parts):
+            message = "Batch.concat needs batches of one form (dense or CSR) and one width."
+            raise InvalidBatch(message)
+
+        def column(name: str) -> np.ndarray | None:
+            values = [getattr(p, name) for p in parts]
+            return None if any(v is None for v in values) else np.concatenate(values)
+
+        weight = None if all(p.weight is None for p in parts) else np.concatenate([p.weights for p in parts])
+        origin = first.origin if all(p.origin == first.origin for p in parts) else None
+        shared: dict[str, Any] = {"label": column("label"), "weight": weight, "time": column("time"), "origin": origin}
+        if origin is not None:
+            shared["position"] = column("position")
+            if any(p.position_end is not None for p in parts):
+                ends = [
+                    p.position + 1 if p.position_end is None and p.position is not None else p.position_end
+                    for p in parts
+                ]
+                shared["position_end"] = np.concatenate([e for e in ends if e is not None])
+        if first.is_dense:
+            return Batch.dense(np.concatenate([p.dense_x for p in parts]), **shared)
+        offsets = np.cumsum([0, *(int(p.indptr[-1]) for p in parts if p.indptr is not None)])
+        indptr = np.concatenate(
+            [[0], *(p.indptr[1:] + o for p, o in zip(parts, offsets, strict=False) if p.indptr is not None)]
+        )
+        indices = np.concatenate([p.indices for p in parts if p.indices is not None])
+        values = np.concatenate([p.values for p in parts if p.values is not None])
+        return Batch.csr(indptr, indices, values, first.n_features, **shared)

@@ -1,0 +1,152 @@
+"""`Learner`: everything one training run keeps: the saved artefact, what `fit`, `load` and `merge` return."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from beam_ml.core import decay, metrics
+from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.accumulation import merge as merge_accumulations
+from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.decay import Dated
+from beam_ml.core.metrics import Metrics
+from beam_ml.core.progress import Progress
+from beam_ml.core.sample import Sample
+from beam_ml.core.spec import Spec
+from beam_ml.errors import MergeRefused
+
+__all__ = ["Learner", "merge", "new"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Learner:
+    """State, and what is known about how it came to be.
+
+    Attributes:
+        spec: shapes the state.
+        dated: the state and the event time its weights are relative to.
+        progress: the rows folded, and those rejected on the way.
+        sample: decayed sample of the folded rows, for thresholds, calibration and model selection.
+        metrics: candidate name → progressive (test-then-train) metrics, decayed.
+        metrics_time: event time the metrics are relative to, µs.
+        champion: candidate with the best progressive loss, once there is one.
+        refresh: number of folds so far.
+        folded_through: end of the last window folded, µs; None before the first.
+        discarded: folds discarded in a row because they turned the state non-finite.
+        history: the champion's metrics of the last refreshes, oldest first.
+        next: source → where to read on; its form belongs to the source.
+        pending: window end, µs → accumulation of a window still open.
+    """
+
+    spec: Spec
+    dated: Dated
+    progress: Progress
+    sample: Sample
+    metrics: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
+    metrics_time: int | None = None
+    champion: str | None = None
+    refresh: int = 0
+    folded_through: int | None = None
+    discarded: int = 0
+    history: tuple[Mapping[str, float], ...] = ()
+    next: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pending: Mapping[int, Accumulation] = dataclasses.field(default_factory=dict)
+
+    @property
+    def state(self) -> Any:
+        """The algorithm's state."""
+        return self.dated.summary
+
+    def replace(self, **changes: Any) -> "Learner":
+        """Give a copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def __repr__(self) -> str:
+        open_windows = f", {len(self.pending)} open windows" if self.pending else ""
+        return f"Learner({self.spec.algorithm}, refresh {self.refresh}, {self.progress.rows:,} rows{open_windows})"
+
+
+def new(algorithm: Algorithm, spec: Spec) -> Learner:
+    """Give a learner that has seen nothing."""
+    return Learner(spec, Dated(algorithm.init(spec)), Progress(), Sample.empty(spec))
+
+
+def add_pending(algorithm: Algorithm, learner: Learner, end: int, accumulation: Accumulation) -> Learner:
+    """Add an accumulation to the open window that ends at `end`."""
+    pending = dict(learner.pending)
+    mine = pending.get(end)
+    if mine is not None:
+        accumulation = merge_accumulations(algorithm, learner.spec, mine, accumulation)
+    pending[end] = accumulation
+    return learner.replace(pending=dict(sorted(pending.items())))
+
+
+def scanned(learner: Learner) -> Progress:
+    """Give the progress of folded and open windows together."""
+    total = learner.progress
+    for accumulation in learner.pending.values():
+        total = total.merge(accumulation.progress)
+    return total
+
+
+def merge(algorithm: Algorithm, a: Learner, b: Learner, *, allow_overlap: bool = False) -> Learner:
+    """Add two learners of one spec: two regions, two days.
+
+    Raises:
+        MergeRefused: other specs, the law forbids it, or both have scanned the same rows of a source.
+    """
+    if a.spec.fingerprint != b.spec.fingerprint:
+        mine, other = a.spec.to_dict(), b.spec.to_dict()
+        differ = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
+        text = ", ".join(f"{key} {mine.get(key)!r} and {other.get(key)!r}" for key in differ)
+        message = f"Learners of one spec merge; these differ in {text}."
+        raise MergeRefused(message)
+    law = algorithm.law(a.spec)
+    if law.kind is LawKind.GATHERED:
+        message = f"{algorithm.name} trains on gathered rows: its parameters do not add, so learners cannot merge."
+        raise MergeRefused(message)
+    shared = scanned(a).overlap(scanned(b))
+    if shared and not allow_overlap:
+        origin, ranges = next(iter(sorted(shared.items())))
+        where = f"{origin.source} {origin.partition}".strip()
+        message = (
+            f"Learners must not share rows; both have scanned {where} from {int(ranges[0, 0])} to {int(ranges[0, 1])} "
+            "(allow_overlap=True counts them twice)."
+        )
+        raise MergeRefused(message)
+    return _merged(algorithm, a, b)
+
+
+def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
+    spec = a.spec
+    time = decay.latest(a.dated.time, b.dated.time)
+    left, right = (decay.advance(algorithm, spec, one.dated, time) for one in (a, b))
+    join = algorithm.merge_states or algorithm.merge
+    measured_at = decay.latest(a.metrics_time, b.metrics_time)
+    measured = dict(metrics_at(a, measured_at))
+    for name, value in metrics_at(b, measured_at).items():
+        measured[name] = metrics.merge(measured[name], value) if name in measured else value
+    merged = Learner(
+        spec=spec,
+        dated=Dated(join(spec, left.summary, right.summary), time),
+        progress=a.progress.merge(b.progress),
+        sample=a.sample.merge(b.sample, spec),
+        metrics=dict(sorted(measured.items())),
+        metrics_time=measured_at,
+        champion=a.champion if a.progress.rows >= b.progress.rows else b.champion,
+        refresh=max(a.refresh, b.refresh),
+        folded_through=decay.latest(a.folded_through, b.folded_through),
+        next={**a.next, **b.next},
+        pending=dict(a.pending),
+    )
+    for end, accumulation in b.pending.items():
+        merged = add_pending(algorithm, merged, end, accumulation)
+    return merged
+
+
+def metrics_at(learner: Learner, time: int | None) -> Mapping[str, Metrics]:
+    """Give the progressive metrics with their weights brought forward to `time`."""
+    if time is None or learner.metrics_time is None or learner.spec.half_life is None or time <= learner.metrics_time:
+        return learner.metrics
+    factor = decay.factor(learner.spec.half_life, time - learner.metrics_time)
+    return {name: metrics.scale(value, factor) for name, value in learner.metrics.items()}

@@ -1,0 +1,29 @@
+"""`Model`: what `derive` returns: the arrays of one algorithm's model with the specs it came from."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from beam_ml.core.spec import ModelSpec, Spec
+
+__all__ = ["Model"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Small and immutable; any number come from one learner.
+
+    Attributes:
+        spec: of the learner it was derived from; names the algorithm.
+        model_spec: what was chosen at derive.
+        arrays: the algorithm's model record.
+        facts: plain JSON values about it: refresh number, rows, trained through, the features that make its batches.
+    """
+
+    spec: Spec
+    model_spec: ModelSpec
+    arrays: Any
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Model({self.spec.algorithm}, {self.model_spec.kind})"

@@ -1,0 +1,133 @@
+"""`Progress`: what has been scanned, exactly. A commutative monoid.
+
+It answers "trained through when", lag, duplicates and audits. Every scanned row is in exactly one Progress, rejected ones
+too, so that a file that held only rejects still moves its source on.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_ml.core import intervals
+from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.decay import latest
+
+__all__ = ["Progress"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """Counts and places of scanned rows.
+
+    Attributes:
+        rows: rows learned from.
+        weight: their weight, before forgetting.
+        bytes: bytes of their features.
+        time_min, time_max: span of their event times, µs since the epoch; None where no row had one.
+        late: rows among them whose own window was already folded.
+        rejected: reason → rows scanned but not learned from.
+        covered: origin → interval set of the positions scanned, rejected ones included.
+        latest: origin → largest event time seen, µs.
+    """
+
+    rows: int = 0
+    weight: float = 0.0
+    bytes: int = 0
+    time_min: int | None = None
+    time_max: int | None = None
+    late: int = 0
+    rejected: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    covered: Mapping[Origin, np.ndarray] = dataclasses.field(default_factory=dict)
+    latest: Mapping[Origin, int] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def of(batch: Batch, late: int = 0) -> "Progress":
+        """Count a batch's rows as learned from."""
+        if len(batch) == 0:
+            return Progress()
+        low = high = None
+        if batch.time is not None:
+            low, high = int(batch.time.min()), int(batch.time.max())
+        features = batch.X if batch.X is not None else batch.values
+        assert features is not None  # noqa: S101
+        return Progress(
+            rows=len(batch),
+            weight=float(len(batch)) if batch.weight is None else float(batch.weight.sum()),
+            bytes=int(features.nbytes),
+            time_min=low,
+            time_max=high,
+            late=late,
+            covered=_covered(batch),
+            latest={} if batch.origin is None or high is None else {batch.origin: high},
+        )
+
+    @staticmethod
+    def of_rejected(batch: Batch, reason: str) -> "Progress":
+        """Count a batch's rows as rejected; their event times move nothing."""
+        if len(batch) == 0:
+            return Progress()
+        return Progress(rejected={reason: len(batch)}, covered=_covered(batch))
+
+    @staticmethod
+    def of_range(origin: Origin, start: int, stop: int, rejected: Mapping[str, int] | None = None) -> "Progress":
+        """Count a range of positions as scanned, with rows rejected in it."""
+        covered = {origin: np.array([[start, stop]], dtype=np.int64)} if start < stop else {}
+        return Progress(rejected=dict(rejected or {}), covered=covered)
+
+    @property
+    def scanned(self) -> int:
+        """Rows learned from and rejected."""
+        return self.rows + sum(self.rejected.values())
+
+    def merge(self, other: "Progress") -> "Progress":
+        """Add two counts."""
+        rejected = dict(self.rejected)
+        for reason, rows in other.rejected.items():
+            rejected[reason] = rejected.get(reason, 0) + rows
+        covered = dict(self.covered)
+        for origin, ranges in other.covered.items():
+            covered[origin] = intervals.union(covered.get(origin, intervals.EMPTY), ranges)
+        newest = dict(self.latest)
+        for origin, time in other.latest.items():
+            newest[origin] = max(time, newest.get(origin, time))
+        earliest = [t for t in (self.time_min, other.time_min) if t is not None]
+        return Progress(
+            rows=self.rows + other.rows,
+            weight=self.weight + other.weight,
+            bytes=self.bytes + other.bytes,
+            time_min=min(earliest) if earliest else None,
+            time_max=latest(self.time_max, other.time_max),
+            late=self.late + other.late,
+            rejected=rejected,
+            covered=covered,
+            latest=newest,
+        )
+
+    def as_rejected(self, reason: str) -> "Progress":
+        """Count all rows as rejected instead: the fold that held them was dropped."""
+        rejected = dict(self.rejected)
+        if self.rows:
+            rejected[reason] = rejected.get(reason, 0) + self.rows
+        return dataclasses.replace(
+            self, rows=0, weight=0.0, bytes=0, time_min=None, time_max=None, late=0, rejected=rejected
+        )
+
+    def overlap(self, other: "Progress") -> Mapping[Origin, np.ndarray]:
+        """Give the positions that both have scanned, by origin; empty when none."""
+        both = {o: intervals.intersection(r, other.covered[o]) for o, r in self.covered.items() if o in other.covered}
+        return {origin: ranges for origin, ranges in both.items() if len(ranges)}
+
+    def summary(self) -> dict[str, Any]:
+        """Give the counts without positions, as plain JSON values."""
+        return {
+            "rows": self.rows, "weight": self.weight, "bytes": self.bytes, "time_min": self.time_min,
+            "time_max": self.time_max, "late": self.late, "rejected": dict(sorted(self.rejected.items())),
+        }  # fmt: skip
+
+
+def _covered(batch: Batch) -> Mapping[Origin, np.ndarray]:
+    if batch.origin is None or batch.position is None:
+        return {}
+    return {batch.origin: intervals.from_positions(batch.position, batch.position_end)}

@@ -1,0 +1,240 @@
+"""`refresh`: one fold seen from outside: evaluate → fold → derive → champion → gate. Pure.
+
+The models of the refresh before are measured on the new window's sample before it is learned from (test-then-train,
+Dawid's prequential principle 1984), so every metric is about rows the model had not seen.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from beam_ml.core import decay, metrics
+from beam_ml.core.accumulation import Accumulation, Part
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.arrays import array_fields
+from beam_ml.core.batch import Batch
+from beam_ml.core.decay import Dated
+from beam_ml.core.gate import OPEN, Gate, Verdict
+from beam_ml.core.learner import Learner, metrics_at
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import ModelSpec
+from beam_ml.errors import DeriveRefused, TrainingFailed
+
+__all__ = ["Plan", "Refresh", "derive_all", "measure_all", "model_kind", "refresh"]
+
+HISTORY = 64
+_MOST_DISCARDED = 3
+_LOSSES = ("log_loss", "mse", "msd")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job derives at each refresh, and what it serves.
+
+    Attributes:
+        models: candidate name → model spec.
+        gate: rules for serving.
+    """
+
+    models: Mapping[str, ModelSpec]
+    gate: Gate = OPEN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refresh:
+    """What one fold did.
+
+    Attributes:
+        number: 1, 2, 3 …
+        window_end: end of the window, µs since the epoch; None when windows are rounds.
+        progress: the window's rows.
+        measured: candidate → metrics of the previous model on this window's rows.
+        progressive: candidate → metrics over all windows so far, decayed.
+        champion: candidate with the best progressive loss.
+        verdict: the gate's.
+        models: candidate → model derived after the fold; empty when it was discarded.
+        discarded: why the fold was dropped, if it was.
+    """
+
+    number: int
+    window_end: int | None
+    progress: Progress
+    measured: Mapping[str, Mapping[str, float]]
+    progressive: Mapping[str, Mapping[str, float]]
+    champion: str | None
+    verdict: Verdict
+    models: Mapping[str, Any]
+    discarded: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the models as plain JSON values."""
+        return {
+            "number": self.number,
+            "window_end": self.window_end,
+            "progress": self.progress.summary(),
+            "measured": {name: dict(values) for name, values in self.measured.items()},
+            "progressive": {name: dict(values) for name, values in self.progressive.items()},
+            "champion": self.champion,
+            "accepted": self.verdict.accepted,
+            "reasons": list(self.verdict.reasons),
+            "discarded": self.discarded,
+        }
+
+
+def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
+    """Give the ModelKind a model spec belongs to.
+
+    Raises:
+        DeriveRefused: it belongs to another algorithm.
+    """
+    kind = algorithm.models.get(model_spec.kind)
+    if kind is None or not isinstance(model_spec, kind.spec):
+        message = f"{algorithm.name} derives {', '.join(sorted(algorithm.models))}; got {type(model_spec).__name__}."
+        raise DeriveRefused(message)
+    return kind
+
+
+def derive_all(algorithm: Algorithm, learner: Learner, models: Mapping[str, ModelSpec]) -> dict[str, Any]:
+    """Derive every candidate from a learner; none from one that has seen no rows."""
+    if learner.progress.rows == 0:
+        return {}
+    sample = learner.sample.estimate(learner.spec)
+    return {
+        name: model_kind(algorithm, spec).derive(learner.spec, spec, learner.state, sample)
+        for name, spec in models.items()
+    }
+
+
+def measure_all(
+    algorithm: Algorithm, models: Mapping[str, Any], specs: Mapping[str, ModelSpec], rows: Batch | None
+) -> dict[str, metrics.Metrics]:
+    """Measure models on weighted rows."""
+    if rows is None:
+        return {}
+    return {name: model_kind(algorithm, specs[name]).measure(model, rows) for name, model in models.items()}
+
+
+def refresh(
+    algorithm: Algorithm,
+    learner: Learner,
+    window_end: int | None,
+    accumulation: Accumulation,
+    plan: Plan,
+    previous: Mapping[str, Any] | None = None,
+) -> tuple[Learner, Refresh]:
+    """Fold one closed window and say what came of it.
+
+    Args:
+        algorithm: the record.
+        learner: before the fold; `pending` and `next` are left alone.
+        window_end: end of the window, µs; None when windows are rounds.
+        accumulation: the window's rows.
+        plan: what to derive and the gate.
+        previous: the models of the refresh before (derived again from the learner when not given).
+
+    Returns:
+        The learner after the fold and the Refresh.
+
+    Raises:
+        TrainingFailed: the third fold in a row would leave a non-finite state.
+    """
+    spec = learner.spec
+    models = derive_all(algorithm, learner, plan.models) if previous is None else previous
+    sampled = accumulation.sample.estimate(spec)
+    measured = measure_all(algorithm, models, plan.models, sampled)
+
+    parts, dropped = _fresh_parts(algorithm, learner, accumulation)
+    state, failure = _fold(algorithm, learner, parts, sampled)
+    rows = reduce(Progress.merge, (part.progress for part in parts), Progress())
+    if failure is not None:
+        if learner.discarded + 1 >= _MOST_DISCARDED:
+            message = f"{_MOST_DISCARDED} folds in a row left a non-finite state; the last: {failure}."
+            raise TrainingFailed(message)
+        rows = rows.as_rejected("fold discarded")
+    seen = rows.merge(dropped).merge(accumulation.rest)
+
+    time = decay.latest(learner.metrics_time, window_end if window_end is not None else accumulation.progress.time_max)
+    progressive = dict(metrics_at(learner, time))
+    for name, value in measured.items():
+        progressive[name] = metrics.merge(progressive[name], value) if name in progressive else value
+    values = {name: metrics.compute(value) for name, value in sorted(progressive.items())}
+    champion = _champion(values, learner.champion)
+
+    folded = learner.replace(
+        dated=learner.dated if failure is not None else state,
+        progress=learner.progress.merge(seen),
+        sample=learner.sample if failure is not None else learner.sample.merge(accumulation.sample, spec),
+        metrics=dict(sorted(progressive.items())),
+        metrics_time=time,
+        champion=champion,
+        refresh=learner.refresh + 1,
+        folded_through=decay.latest(learner.folded_through, window_end),
+        discarded=learner.discarded + 1 if failure is not None else 0,
+    )
+    now = dict(values.get(champion or "", {})) | {"rows": float(folded.progress.rows)}
+    verdict = plan.gate.judge(now, learner.history)
+    if failure is not None:
+        verdict = Verdict(False, (f"fold discarded: {failure}", *verdict.reasons))
+    folded = folded.replace(history=(*learner.history, now)[-HISTORY:])
+    return folded, Refresh(
+        number=folded.refresh,
+        window_end=window_end,
+        progress=seen,
+        measured={name: metrics.compute(value) for name, value in sorted(measured.items())},
+        progressive=values,
+        champion=champion,
+        verdict=verdict,
+        models=models if failure is not None else derive_all(algorithm, folded, plan.models),
+        discarded=failure,
+    )
+
+
+def _fresh_parts(algorithm: Algorithm, learner: Learner, accumulation: Accumulation) -> tuple[list[Part], Progress]:
+    """Split the parts into those to fold, by ascending anchor, and the progress of those whose anchor is too old."""
+    limit = learner.spec.anchor_staleness
+    kept: list[Part] = []
+    dropped = Progress()
+    for number, part in sorted(accumulation.parts.items()):
+        if limit is not None and algorithm.anchor_type is not None and number < learner.refresh - limit:
+            dropped = dropped.merge(part.progress.as_rejected("stale anchor"))
+        else:
+            kept.append(part)
+    return kept, dropped
+
+
+def _fold(algorithm: Algorithm, learner: Learner, parts: list[Part], sampled: Batch | None) -> tuple[Dated, str | None]:
+    """Fold the parts; say why not when the state would not be finite."""
+    spec, dated = learner.spec, learner.dated
+    for part in parts:
+        time = decay.latest(dated.time, part.dated.time)
+        old = decay.advance(algorithm, spec, dated, time)
+        fresh = decay.advance(algorithm, spec, part.dated, time)
+        try:
+            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+                state = algorithm.fold(spec, old.summary, fresh.summary, sampled)
+        except (np.linalg.LinAlgError, FloatingPointError) as error:
+            return learner.dated, str(error)
+        for field in array_fields(state):
+            value = getattr(state, field.name)
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                return learner.dated, f"{field.name} of the state is not finite"
+        dated = Dated(state, time)
+    return dated, None
+
+
+def _champion(values: Mapping[str, Mapping[str, float]], before: str | None) -> str | None:
+    """Give the candidate with the smallest progressive loss; the one before wins ties."""
+    losses = {
+        name: next(entry[loss] for loss in _LOSSES if loss in entry)
+        for name, entry in values.items()
+        if any(loss in entry for loss in _LOSSES)
+    }
+    if not losses:
+        return before
+    best = min(losses.values())
+    if before in losses and losses[before] <= best:
+        return before
+    return min(name for name, loss in losses.items() if loss <= best)

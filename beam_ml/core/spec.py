@@ -1,0 +1,157 @@
+"""Specs: frozen, validated, JSON-able settings.
+
+A `Spec` shapes the state (change it and the data is needed again); a `ModelSpec` is chosen after training, at derive.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from beam_ml.errors import InvalidValue
+
+__all__ = ["Duration", "ModelSpec", "Settings", "Spec", "canonical_json", "parse_duration_s"]
+
+_UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
+
+
+def parse_duration_s(value: object) -> object:
+    """Turn `"14d"`, `"5s"`, `"1.5h"` into seconds; numbers pass through as seconds.
+
+    >>> parse_duration_s("2w")
+    1209600.0
+    """
+    if isinstance(value, str):
+        match = _DURATION.match(value)
+        if match:
+            return float(match[1]) * _UNITS_S[match[2]]
+    return value
+
+
+Duration = Annotated[float, pydantic.BeforeValidator(parse_duration_s), Field(gt=0)]
+"""Seconds, or a string such as ``"14d"``; greater than 0."""
+
+
+def canonical_json(value: object) -> str:
+    """Serialise with sorted keys and no spaces: equal content gives equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+_RULES = {
+    "greater_than": "be > {gt}",
+    "greater_than_equal": "be >= {ge}",
+    "less_than": "be < {lt}",
+    "less_than_equal": "be <= {le}",
+    "finite_number": "be a finite number",
+    "literal_error": "be one of {expected}",
+    "extra_forbidden": "not be given: there is no such field",
+    "missing": "be given",
+}
+
+
+def _sentence(name: str, error: Any) -> str:
+    field = ".".join([name, *(str(part) for part in error["loc"])])
+    context = {key: value for key, value in (error.get("ctx") or {}).items()}
+    rule = _RULES.get(error["type"])
+    if rule is not None:
+        text = f"must {rule.format(**context)}"
+    elif error["type"] == "value_error":
+        text = str(context.get("error", error["msg"])).rstrip(".")
+    else:
+        text = f"must be valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    if error["type"] == "missing":
+        return f"{field} {text}."
+    return f"{field} {text}; got {error['input']!r}."
+
+
+class Settings(pydantic.BaseModel):
+    """Base of everything a user sets: frozen, no unknown fields, no infinities, no bool where a number is meant.
+
+    Raises `InvalidValue`: one sentence that names field, rule and value.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    label: ClassVar[str] = ""
+    """How messages call this class; the default is its own name."""
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except pydantic.ValidationError as error:
+            name = type(self).label or type(self).__name__
+            raise InvalidValue(" ".join(_sentence(name, e) for e in error.errors())) from None
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_number(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name is not None:
+            annotation = str(cls.model_fields[info.field_name].annotation)
+            if "bool" not in annotation:
+                message = "must be a number or text, not a truth value"
+                raise ValueError(message)
+        return value
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Build from a mapping (of strings, numbers) as JSON or TOML gives it."""
+        if not isinstance(value, dict):
+            message = f"{cls.label or cls.__name__} must be a mapping of settings; got {value!r}."
+            raise InvalidValue(message)
+        return cls(**value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the plain JSON form, defaults included."""
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        """Give the canonical JSON."""
+        return canonical_json(self.to_dict())
+
+
+class Spec(Settings):
+    """What shapes the state of one algorithm. Its fingerprint decides what may merge.
+
+    Every concrete Spec has a field ``algorithm: Literal["…"]`` (a key of ALGORITHMS, or ``module:attribute``), so that its
+    JSON alone names its algorithm.
+    """
+
+    algorithm: str
+    n_features: Annotated[int, Field(ge=1, le=100_000_000)]
+    half_life: Annotated[Duration | None, Field(description="seconds of event time; None: nothing is forgotten")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    target: ClassVar[Literal["none", "real", "class"]] = "none"
+    """What a row's label must be: absent or ignored, a finite number, or a class index."""
+    max_staleness: ClassVar[int | None] = None
+    """How many refreshes an anchor may lie behind the fold; None: any number (EXACT, SKETCH, Newton)."""
+
+    @property
+    def label_target(self) -> Literal["none", "real", "class"]:
+        """What a row's label must be, for this spec."""
+        return type(self).target
+
+    @property
+    def n_label_classes(self) -> int:
+        """Number of label classes the sample keeps apart (1: none)."""
+        return 1
+
+    @property
+    def anchor_staleness(self) -> int | None:
+        """Refreshes an anchor may lie behind the fold before its rows are rejected (None: any number)."""
+        return type(self).max_staleness
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+class ModelSpec(Settings):
+    """What is chosen after training, at derive. Every concrete ModelSpec has ``kind: Literal["…"]``."""
+
+    kind: str

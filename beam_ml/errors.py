@@ -1,0 +1,128 @@
+"""Every error beam_ml raises on purpose, drawn as a tree.
+
+::
+
+    BeamMLError
+    ├── InvalidValue          a spec, job or argument was refused: name, rule, value  (a ValueError)
+    ├── InvalidBatch          arrays that do not make a batch                         (a ValueError)
+    ├── MergeRefused          two summaries or learners that must not be added
+    ├── DeriveRefused         a model the learner cannot give (no rows yet, foreign model spec)
+    ├── TrainingFailed        folds turned non-finite too often to go on
+    ├── ArtefactError
+    │   ├── CorruptArtefact   bytes that are not a whole, undamaged artefact
+    │   ├── UnsupportedVersion  written by a format this library does not know
+    │   └── WrongKind         a good artefact of another kind or algorithm than asked for
+    ├── RegistryError
+    │   ├── VersionNotFound   no such name or version
+    │   ├── HeadMoved         somebody else published the next version first
+    │   └── PublishFailed     the store refused a write; what was served is still served
+    ├── SourceError
+    │   ├── NoInput           the source names no file
+    │   ├── UnreadableInput   a file that cannot be opened or decoded
+    │   ├── InputChanged      a file is no longer what the plan saw
+    │   └── MissingColumn     a column the features name is absent or has the wrong type
+    └── EngineRefused         this runner cannot do what the pipeline needs
+"""
+
+__all__ = [
+    "ArtefactError",
+    "BeamMLError",
+    "CorruptArtefact",
+    "DeriveRefused",
+    "EngineRefused",
+    "HeadMoved",
+    "InputChanged",
+    "InvalidBatch",
+    "InvalidValue",
+    "MergeRefused",
+    "MissingColumn",
+    "NoInput",
+    "PublishFailed",
+    "RegistryError",
+    "SourceError",
+    "TrainingFailed",
+    "UnreadableInput",
+    "UnsupportedVersion",
+    "VersionNotFound",
+    "WrongKind",
+]
+
+
+class BeamMLError(Exception):
+    """Base of every error raised on purpose by beam_ml."""
+
+
+class InvalidValue(BeamMLError, ValueError):
+    """A value was refused; the message names field, rule and value."""
+
+
+class InvalidBatch(BeamMLError, ValueError):
+    """Arrays whose shapes, types or order do not make a batch."""
+
+
+class MergeRefused(BeamMLError):
+    """Two summaries or learners that must not be added together."""
+
+
+class DeriveRefused(BeamMLError):
+    """A model that this learner cannot give."""
+
+
+class TrainingFailed(BeamMLError):
+    """Training cannot go on; the last good learner is kept."""
+
+
+class ArtefactError(BeamMLError):
+    """Base of the errors about stored bytes."""
+
+
+class CorruptArtefact(ArtefactError):
+    """Bytes that are not a whole, undamaged artefact."""
+
+
+class UnsupportedVersion(ArtefactError):
+    """An artefact of a format or algorithm version this library does not know."""
+
+
+class WrongKind(ArtefactError):
+    """A good artefact, but of another kind or algorithm than asked for."""
+
+
+class RegistryError(BeamMLError):
+    """Base of the errors about the registry."""
+
+
+class VersionNotFound(RegistryError):
+    """No such name or version in the registry."""
+
+
+class HeadMoved(RegistryError):
+    """Somebody else published a version on top of the expected parent first."""
+
+
+class PublishFailed(RegistryError):
+    """The store refused a write; the version served before is still served."""
+
+
+class SourceError(BeamMLError):
+    """Base of the errors about input data."""
+
+
+class NoInput(SourceError):
+    """A source that names no file."""
+
+
+class UnreadableInput(SourceError):
+    """A file that cannot be opened or decoded."""
+
+
+class InputChanged(SourceError):
+    """A file that is no longer what the plan saw."""
+
+
+class MissingColumn(SourceError):
+    """A column that the features name is absent or has the wrong type."""
+
+
+class EngineRefused(BeamMLError):
+    """A runner that cannot do what the pipeline needs."""

@@ -1,0 +1,232 @@
+"""What a law is checked on: an algorithm, one spec of it, and the ways to bring it into reachable states."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from beam_ml.core import metrics
+from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind
+from beam_ml.core.arrays import array_fields, close, identical, to_arrays
+from beam_ml.core.batch import Batch
+from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.errors import DeriveRefused, InvalidValue
+from beam_ml.testing.codec import ARRAYS, Codec
+from beam_ml.testing.strategies import World, batches, worlds
+
+__all__ = ["Scenario", "Subject", "digest", "require"]
+
+WARM_ROWS = 6_000
+"""Rows a warm state has seen: enough for every learner here to have an anchor."""
+
+_BATCH_ARRAYS = ("X", "indptr", "indices", "values", "label", "weight", "time", "position", "position_end")
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise an AssertionError unless a law's equation holds."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def arrays_of(value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Give the arrays of a batch, of an array dataclass, or of a mapping of arrays, by name."""
+    if isinstance(value, Batch):
+        pairs = ((name, getattr(value, name)) for name in _BATCH_ARRAYS)
+        yield from ((name, array) for name, array in pairs if array is not None)
+    elif isinstance(value, Mapping):
+        yield from value.items()
+    elif value is not None:
+        yield from to_arrays(value).items()
+
+
+def digest(*values: Any) -> str:
+    """Hash every array's dtype, shape and bytes."""
+    found = hashlib.sha256()
+    for value in values:
+        for name, array in arrays_of(value):
+            found.update(f"{name} {array.dtype} {array.shape} ".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def difference(a: Any, b: Any) -> str:
+    """Name the first field in which two records differ, and by how much."""
+    if type(a) is not type(b):
+        return f"{type(a).__name__} is not {type(b).__name__}"
+    for field in array_fields(a):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if x.shape != y.shape:
+            return f"{field.name} has shape {x.shape} and {y.shape}"
+        if x.tobytes() != y.tobytes():
+            if x.dtype.kind != "f":
+                return f"{field.name} differs"
+            with np.errstate(invalid="ignore"):
+                gap, span = float(np.max(np.abs(x - y))), float(np.max(np.abs(x)))
+            if gap > 0 or np.isnan(gap):
+                return f"{field.name} differs by {gap:.3g} where the largest magnitude is {span:.3g}"
+    return "nothing"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scenario:
+    """A drawn situation: the state and anchor to start from, and batches still to come."""
+
+    world: World
+    state: Any
+    anchor: Any
+    batches: tuple[Batch, ...]
+
+    @property
+    def rows(self) -> Batch:
+        """All batches as one."""
+        return Batch.concat(self.batches)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """An algorithm under test.
+
+    Attributes:
+        algorithm: the record.
+        spec: one spec of it.
+        model_specs: kind → the model spec to derive.
+        codec: how records become bytes.
+        examples: examples that Hypothesis draws for each law.
+        sparse: feed CSR batches.
+        shrink: look for the smallest counterexample.
+    """
+
+    algorithm: Algorithm
+    spec: Spec
+    model_specs: Mapping[str, ModelSpec] = MappingProxyType({})
+    codec: Codec = ARRAYS
+    examples: int = 20
+    sparse: bool = False
+    shrink: bool = True
+
+    @property
+    def law(self) -> Law:
+        """What this algorithm promises for this spec."""
+        return self.algorithm.law(self.spec)
+
+    @property
+    def additive(self) -> bool:
+        """Tell whether a partial is a sum over rows, so that cuts do not matter."""
+        return self.law.kind is LawKind.EXACT or (self.law.kind is LawKind.ANCHORED and self.law.homomorphic)
+
+    def examine(self, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], examples: int | None = None) -> None:
+        """Run `check` on drawn cases; the same cases every time."""
+
+        @settings(
+            max_examples=examples or self.examples,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            report_multiple_bugs=False,
+            phases=(Phase.generate, Phase.shrink) if self.shrink else (Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strategy)
+        def run(case: Any) -> None:
+            check(case)
+
+        run()
+
+    def scenarios(self, count: int | None = None, **options: Any) -> st.SearchStrategy[Scenario]:
+        """Draw a scenario; ANCHORED ones start cold or from a warm anchor."""
+        warmth = st.booleans() if self.law.kind is LawKind.ANCHORED else st.just(False)
+
+        @st.composite
+        def build(draw: st.DrawFn) -> Scenario:
+            world = draw(worlds(sparse=self.sparse))
+            state = _warm(self, world) if draw(warmth) else self.algorithm.init(self.spec)
+            parts = tuple(draw(batches(self.spec, world, count=count, **options)))
+            return Scenario(world, state, self.algorithm.anchor(self.spec, state), parts)
+
+        return build()
+
+    def accumulate(self, batches: Iterable[Batch], anchor: Any = None) -> Any:
+        """Give the partial of some batches."""
+        partial = self.algorithm.empty(self.spec)
+        for batch in batches:
+            partial = self.algorithm.accumulate(self.spec, partial, batch, anchor)
+        return partial
+
+    def merge(self, a: Any, b: Any) -> Any:
+        """Merge two partials."""
+        return self.algorithm.merge(self.spec, a, b)
+
+    def fold(self, state: Any, partial: Any, rows: Sequence[Batch]) -> Any:
+        """Fold a partial into a state, with its own rows as the sample."""
+        return self.algorithm.fold(self.spec, state, partial, sample_of(rows))
+
+    def kinds(self) -> Iterator[tuple[ModelKind, ModelSpec]]:
+        """Give every kind of model with the spec to derive it by."""
+        for name, kind in self.algorithm.models.items():
+            given_spec = self.model_specs.get(name)
+            if given_spec is None:
+                try:
+                    given_spec = kind.spec.parse({"kind": name})
+                except InvalidValue as error:
+                    message = f"models must give a model spec of kind {name!r}: it has no defaults ({error})"
+                    raise InvalidValue(message) from None
+            yield kind, given_spec
+
+    def models(self, state: Any, sample: Batch | None) -> list[tuple[ModelKind, ModelSpec, Any]]:
+        """Derive every kind of model that the state can give; a state without weight may refuse."""
+        found = []
+        for kind, model_spec in self.kinds():
+            try:
+                found.append((kind, model_spec, kind.derive(self.spec, model_spec, state, sample)))
+            except DeriveRefused:
+                require(
+                    self.algorithm.weight(state) <= 0 or self.law.kind is LawKind.ANCHORED,
+                    f"{type(model_spec).__name__} is refused although the state has rows",
+                )
+        return found
+
+    def same(self, a: Any, b: Any, what: str) -> None:
+        """Require that two records are equal within the law's tolerance (GATHERED: to the last bit)."""
+        if self.law.kind is LawKind.GATHERED:
+            require(identical(a, b), f"{what}: {difference(a, b)}")
+        else:
+            require(close(a, b, rtol=self.law.rtol), f"{what}: {difference(a, b)}")
+
+    def same_weight(self, found: float, expected: float, what: str) -> None:
+        """Require that two weights are equal within the law's tolerance."""
+        require(
+            abs(found - expected) <= max(self.law.rtol, 1e-12) * abs(expected),
+            f"{what}: weight {found!r} should be {expected!r}",
+        )
+
+    def loss(self, partial: Any, rows: Batch) -> float:
+        """Give the default model's loss on rows, after folding a partial into the first state."""
+        state = self.fold(self.algorithm.init(self.spec), partial, [rows])
+        kind, model_spec = next(self.kinds())
+        model = kind.derive(self.spec, model_spec, state, rows)
+        values = metrics.compute(kind.measure(model, rows))
+        return next(values[name] for name in ("log_loss", "mse", "msd") if name in values)
+
+
+def sample_of(rows: Sequence[Batch]) -> Batch | None:
+    """Give the rows of positive weight as one batch, as a fold's sample holds them."""
+    parts = [batch.take(batch.weights > 0) for batch in rows]
+    parts = [part for part in parts if len(part)]
+    return Batch.concat(parts) if parts else None
+
+
+@functools.lru_cache(maxsize=128)
+def _warm(subject: Subject, world: World) -> Any:
+    """Give the state after enough rows of a world for an anchor; shared, since states are immutable."""
+    state = subject.algorithm.init(subject.spec)
+    for seed in (1_000, 1_001):
+        batch = world.batch(subject.spec, WARM_ROWS // 2, seed)
+        anchor = subject.algorithm.anchor(subject.spec, state)
+        state = subject.fold(state, subject.accumulate([batch], anchor), [batch])
+    return state

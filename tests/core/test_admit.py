@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from beam_ml.algorithms import pca
+from beam_ml.core.admit import admit
+from beam_ml.core.batch import Batch
+from beam_ml.core.spec import Spec
+from beam_ml.errors import InvalidBatch
+
+UNLABELLED = pca.Spec(n_features=2)
+
+
+class Two(Spec):
+    algorithm: str = "two"
+    target = "class"
+
+    @property
+    def n_label_classes(self) -> int:
+        return 2
+
+
+class Five(Two):
+    @property
+    def n_label_classes(self) -> int:
+        return 5
+
+
+class Real(Spec):
+    algorithm: str = "real"
+    target = "real"
+
+
+def reasons(rejected: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    return {reason: rows.tolist() for reason, rows in rejected.items()}
+
+
+def test_good_rows_pass_untouched() -> None:
+    batch = Batch.dense([[1.0, 2.0]])
+    good, rejected = admit(UNLABELLED, batch)
+    assert good is batch
+    assert rejected == {}
+
+
+def test_non_finite_features_dense_and_sparse() -> None:
+    good, rejected = admit(UNLABELLED, Batch.dense([[1.0, np.nan], [1.0, 1.0], [np.inf, 0.0], [-np.inf, np.inf]]))
+    assert reasons(rejected) == {"non-finite feature": [0, 2, 3]}
+    assert good.dense_x.tolist() == [[1.0, 1.0]]
+    sparse = Batch.csr([0, 1, 1, 3], [0, 0, 1], [np.nan, 1.0, np.inf], 2)
+    assert reasons(admit(UNLABELLED, sparse)[1]) == {"non-finite feature": [0, 2]}
+
+
+def test_finite_values_whose_sum_overflows_pass() -> None:
+    batch = Batch.dense([[1.7e308, 1.7e308], [1.0, 1.0]])
+    assert admit(UNLABELLED, batch)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "label", "expected"),
+    [
+        (Two(n_features=1), [0, 1, 2, np.nan, 0.5, -1], {"missing label": [3], "label outside {0, 1}": [2, 4, 5]}),
+        (Five(n_features=1), [0, 4, 5, np.nan, 0.5, -1], {"missing label": [3], "label outside 0 … 4": [2, 4, 5]}),
+        (Real(n_features=1), [0, 1, np.inf, np.nan, 0.5, -1], {"missing label": [3], "label is infinite": [2]}),
+    ],
+)
+def test_labels(spec: Spec, label: list[float], expected: dict[str, list[int]]) -> None:
+    assert reasons(admit(spec, Batch.dense(np.zeros((6, 1)), label=label))[1]) == expected
+
+
+def test_a_batch_without_labels_where_they_are_needed() -> None:
+    assert reasons(admit(Two(n_features=1), Batch.dense(np.zeros((2, 1))))[1]) == {"missing label": [0, 1]}
+
+
+def test_weights() -> None:
+    batch = Batch.dense(np.zeros((4, 2)), weight=[0.0, -1.0, np.nan, np.inf])
+    good, rejected = admit(UNLABELLED, batch)
+    assert reasons(rejected) == {"weight not in [0, inf)": [1, 2, 3]}
+    assert len(good) == 1
+
+
+def test_a_row_with_several_faults_counts_once() -> None:
+    batch = Batch.dense([[np.nan, 0.0]], weight=[-1.0])
+    assert reasons(admit(UNLABELLED, batch)[1]) == {"non-finite feature": [0]}
+
+
+def test_width() -> None:
+    with pytest.raises(InvalidBatch, match="n_features is 2; got a batch of 3"):
+        admit(UNLABELLED, Batch.dense(np.zeros((1, 3))))

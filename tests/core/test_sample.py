@@ -1,0 +1,154 @@
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_ml.core import sample as sample_module
+from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.sample import Sample
+from beam_ml.core.spec import Spec
+
+
+class Two(Spec):
+    algorithm: str = "two"
+    target = "class"
+
+    @property
+    def n_label_classes(self) -> int:
+        return 2
+
+
+PLAIN = Spec(algorithm="plain", n_features=2)
+CLASSES = Two(n_features=2)
+DECAYED = Two(n_features=2, half_life=100.0)
+
+
+def rows(n: int, spec: Spec, start: int = 0, seed: int = 0, **columns: Any) -> Batch:
+    rng = np.random.default_rng(seed)
+    columns.setdefault("label", (rng.random(n) < 0.1).astype(float))
+    columns.setdefault("time", rng.integers(0, 1_000_000_000, n))
+    place = np.arange(start, start + n)
+    return Batch.dense(rng.normal(size=(n, 2)), origin=Origin("s", "p"), position=place, **columns)
+
+
+def same(a: Sample, b: Sample) -> bool:
+    if (a.rows is None) != (b.rows is None):
+        return False
+    names = ("order", "identity", "kind", "tau")
+    equal = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
+    if a.rows is not None and b.rows is not None:
+        equal &= np.array_equal(a.rows.dense_x, b.rows.dense_x)
+    return equal and bool(np.allclose(a.mass, b.mass, rtol=1e-12)) and a.time == b.time
+
+
+@pytest.fixture(autouse=True)
+def small_caps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_module, "MAX_ROWS", 64)
+
+
+@pytest.mark.parametrize("spec", [PLAIN, CLASSES, DECAYED])
+@given(cuts=st.lists(st.integers(0, 500), max_size=6), seed=st.integers(0, 5), weighted=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_any_split_and_order_of_merging_gives_the_same_sample(
+    spec: Spec, cuts: list[int], seed: int, weighted: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(0, 4, 500).astype(float) if weighted else None
+    batch = rows(500, spec, seed=seed, weight=weight)
+    whole = Sample.of(spec, batch)
+    bounds = [0, *sorted(cuts), 500]
+    parts = [Sample.of(spec, batch.take(slice(a, b))) for a, b in zip(bounds, bounds[1:], strict=False)]
+    rng.shuffle(parts)  # type: ignore[arg-type]
+    left = functools.reduce(lambda a, b: a.merge(b, spec), parts, Sample.empty(spec))
+    right = functools.reduce(lambda a, b: b.merge(a, spec), reversed(parts), Sample.empty(spec))
+    assert same(whole, left)
+    assert same(whole, right)
+
+
+def test_thresholds_known_beforehand_change_nothing() -> None:
+    batch = rows(1000, CLASSES)
+    first, second = batch.take(slice(0, 500)), batch.take(slice(500, 1000))
+    begun = Sample.of(CLASSES, first)
+    assert same(begun.merge(Sample.of(CLASSES, second, begun.tau), CLASSES), Sample.of(CLASSES, batch))
+
+
+def test_the_same_rows_twice_are_sampled_once() -> None:
+    one = Sample.of(CLASSES, rows(50, CLASSES))
+    both = one.merge(one, CLASSES)
+    assert both.rows is not None
+    assert one.rows is not None
+    assert len(both.rows) == len(one.rows)
+
+
+def test_both_classes_keep_their_share() -> None:
+    found = Sample.of(CLASSES, rows(20_000, CLASSES))
+    assert np.bincount(found.kind).tolist() == [32, 32]
+    assert found.mass.sum() == 20_000
+
+
+def test_zero_weight_rows_never_enter() -> None:
+    weight = np.tile([0.0, 1.0], 100)
+    found = Sample.of(PLAIN, rows(200, PLAIN, weight=weight))
+    assert found.rows is not None
+    assert found.rows.weight is not None
+    assert (found.rows.weight == 1.0).all()
+
+
+def test_estimates_are_unbiased_under_weights_and_decay() -> None:
+    truth, guesses = 0.0, []
+    for seed in range(200):
+        spec = Two(n_features=2, half_life=300.0, seed=seed)
+        rng = np.random.default_rng(7)
+        batch = rows(3000, spec, seed=7, weight=rng.uniform(0.5, 3.0, 3000))
+        assert batch.time is not None
+        assert batch.weight is not None
+        decayed = batch.weight * np.exp2(-(batch.time.max() - batch.time) / 300e6)
+        truth = float(decayed @ batch.dense_x[:, 0] ** 2)
+        estimate = Sample.of(spec, batch).estimate(spec)
+        assert estimate is not None
+        assert estimate.weight is not None
+        assert estimate.weight.sum() == pytest.approx(decayed.sum(), rel=1e-9)
+        guesses.append(float(estimate.weight @ estimate.dense_x[:, 0] ** 2))
+    error = np.std(guesses) / np.sqrt(len(guesses))
+    assert abs(np.mean(guesses) - truth) < 4 * error
+
+
+def test_half_life_prefers_new_rows() -> None:
+    spec = Spec(algorithm="plain", n_features=2, half_life=10.0)
+    found = Sample.of(spec, rows(5000, spec))
+    assert found.rows is not None
+    assert found.rows.time is not None
+    assert found.rows.time.min() > 850_000_000
+
+
+def test_rows_over_a_sixty_fourth_of_the_cap_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_module, "MAX_BYTES", 64 * 50)
+    found = Sample.of(PLAIN, rows(10, PLAIN))
+    assert found.rows is None
+    assert found.too_wide == 10
+    assert found.mass.tolist() == [10.0]
+
+
+def test_byte_cap_cuts_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_module, "MAX_BYTES", 64 * 56)
+    found = Sample.of(PLAIN, rows(500, PLAIN))
+    assert found.rows is not None
+    assert len(found.rows) == 64
+    monkeypatch.setattr(sample_module, "MAX_BYTES", 64 * 56 - 1)
+    assert Sample.of(PLAIN, rows(500, PLAIN)).rows is None
+
+
+def test_sparse_rows() -> None:
+    indptr = np.arange(0, 301, 3)
+    batch = Batch.csr(indptr, np.tile([0, 1, 2], 100), np.ones(300), 3, origin=Origin("s", "p"), position=np.arange(100))
+    spec = Spec(algorithm="plain", n_features=3)
+    whole = Sample.of(spec, batch)
+    halves = Sample.of(spec, batch.take(slice(0, 50))).merge(Sample.of(spec, batch.take(slice(50, 100))), spec)
+    assert whole.rows is not None
+    assert halves.rows is not None
+    assert len(whole.rows) == 64
+    assert np.array_equal(whole.identity, halves.identity)
+    assert np.array_equal(whole.rows.indices, halves.rows.indices)

@@ -15,8 +15,10 @@ from beam_ml.core.algorithm import LawKind, Predictions
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
+from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, model_kind, refresh
 from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.core.threads import one_thread
 from beam_ml.errors import DeriveRefused, MergeRefused, WrongKind
 
 __all__ = ["derive", "fit", "load", "merge", "predict", "save"]
@@ -49,11 +51,16 @@ def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None,
     >>> learner.progress.rows
     2
     """
-    algorithm = algorithm_of(spec)
-    current = learner or learners.new(algorithm, spec)
+    current = learner or learners.new(algorithm_of(spec), spec)
     if current.spec.fingerprint != spec.fingerprint:
         message = f"fit goes on with a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
         raise MergeRefused(message)
+    with one_thread():
+        return _fit(current, batches, refresh_rows)
+
+
+def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int) -> Learner:
+    spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
     lineage = Origin("fit", uuid.uuid4().hex)
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
@@ -65,7 +72,7 @@ def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None,
             place = np.arange(numbered, numbered + len(batch), dtype=np.int64)
             batch = batch.replace(origin=lineage, position=place)
             numbered += len(batch)
-        elif learner is not None:
+        else:
             _refuse_repeat(learner, batch)
         accumulator.add(batch)
         rows += len(batch)
@@ -83,8 +90,6 @@ def _accumulator(current: Learner) -> Accumulator:
 
 
 def _refuse_repeat(learner: Learner, batch: Batch) -> None:
-    from beam_ml.core.progress import Progress
-
     if learners.scanned(learner).overlap(Progress.of(batch)):
         message = f"fit must not count rows twice; the learner has already scanned rows of {batch.origin}."
         raise MergeRefused(message)

@@ -21,6 +21,7 @@
     │   ├── UnreadableInput   a file that cannot be opened or decoded
     │   ├── InputChanged      a file is no longer what the plan saw
     │   └── MissingColumn     a column the features name is absent or has the wrong type
+    ├── RoundAbandoned        a round whose progress is not exactly its plan; nothing of it has had an effect
     └── EngineRefused         this runner cannot do what the pipeline needs
 """
 
@@ -39,6 +40,7 @@ __all__ = [
     "NoInput",
     "PublishFailed",
     "RegistryError",
+    "RoundAbandoned",
     "SourceError",
     "TrainingFailed",
     "UnreadableInput",
@@ -122,6 +124,10 @@ class InputChanged(SourceError):
 
 class MissingColumn(SourceError):
     """A column that the features name is absent or has the wrong type."""
+
+
+class RoundAbandoned(BeamMLError):
+    """A round whose progress is not exactly its plan; nothing of it has had an effect."""
 
 
 class EngineRefused(BeamMLError):

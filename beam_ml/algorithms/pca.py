@@ -45,7 +45,7 @@ class Spec(BaseSpec):
     'exact'
     """
 
-    label = "pca.Spec"
+    called = "pca.Spec"
 
     algorithm: Literal["pca"] = "pca"
     mode: Annotated[Literal["exact"], Field(description="exact: the whole scatter matrix, d² numbers")] = "exact"
@@ -58,7 +58,7 @@ class Components(ModelSpec):
     True
     """
 
-    label = "pca.Components"
+    called = "pca.Components"
 
     kind: Literal["components"] = "components"
     n_components: Annotated[int, Field(ge=1, description="number of components, at most n_features")]

@@ -26,11 +26,13 @@ __all__ = [
     "decode_learner",
     "decode_metrics",
     "decode_model",
+    "decode_progress",
     "encode_accumulation",
     "encode_batch",
     "encode_learner",
     "encode_metrics",
     "encode_model",
+    "encode_progress",
 ]
 
 Find = Callable[[str], Algorithm]
@@ -132,15 +134,14 @@ def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str,
     }
 
 
-def _accumulation_in(algorithm: Algorithm, meta: Mapping[str, Any], arrays: _Reader) -> Accumulation:
+def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], arrays: _Reader) -> Accumulation:
     parts = {}
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
         dated = Dated(at.at("partial").record(algorithm.partial), part["time"])
         parts[int(part["anchor"])] = Part(dated, _progress_in(part["progress"], at.at("progress")))
-    return Accumulation(
-        parts, _progress_in(meta["rest"], arrays.at("rest")), _sample_in(meta["sample"], arrays.at("sample"))
-    )  # fmt: skip
+    rest, sample = _progress_in(meta["rest"], arrays.at("rest")), _sample_in(meta["sample"], arrays.at("sample"))
+    return Accumulation(spec, parts, rest, sample)
 
 
 def _metrics_out(value: Metrics, path: str, into: Arrays) -> str:
@@ -240,7 +241,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             next=meta["next"],
             pending={
                 int(window["end"]): _accumulation_in(
-                    algorithm, window["accumulation"], arrays.at(f"pending/{window['end']}")
+                    algorithm, spec, window["accumulation"], arrays.at(f"pending/{window['end']}")
                 )
                 for window in meta["pending"]
             },
@@ -281,7 +282,7 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
 
     def read(envelope: Envelope) -> tuple[Spec, Accumulation]:
         algorithm, spec = _spec_in(find, envelope.meta)
-        return spec, _accumulation_in(algorithm, envelope.meta["accumulation"], _Reader(envelope.arrays))
+        return spec, _accumulation_in(algorithm, spec, envelope.meta["accumulation"], _Reader(envelope.arrays))
 
     found: tuple[Spec, Accumulation] = _guarded(read, decode(data, "accumulation"))
     return found
@@ -308,4 +309,16 @@ def encode_metrics(value: Metrics) -> bytes:
 def decode_metrics(data: bytes) -> Metrics:
     """Give the metrics back; raises ArtefactError as `decode_learner` does."""
     value: Metrics = _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
+    return value
+
+
+def encode_progress(value: Progress) -> bytes:
+    """Give a progress as bytes."""
+    arrays: Arrays = {}
+    return encode("progress", {"progress": _progress_out(value, "", arrays)}, arrays)
+
+
+def decode_progress(data: bytes) -> Progress:
+    """Give the progress back; raises ArtefactError as `decode_learner` does."""
+    value: Progress = _guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
     return value

@@ -23,11 +23,13 @@ _US = 1_000_000
 class FileSource(Settings):
     """Files on local disk: a file, a folder or a pattern; read in order of name, each row once."""
 
-    label: ClassVar[str] = "source"
+    called: ClassVar[str] = "source"
 
     path: str = ""
     format: Literal["parquet", "csv", "avro"] | None = None
-    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = 500_000
+    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
+        500_000
+    )
     round_files: Annotated[int | None, Field(ge=1, description="files that one round takes at most")] = None
     out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
     allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
@@ -41,7 +43,7 @@ class FileSource(Settings):
 class Retention(Settings):
     """Which payloads stay: manifests always do."""
 
-    label: ClassVar[str] = "retention"
+    called: ClassVar[str] = "retention"
 
     keep: Annotated[int, Field(ge=1)] = 20
     grace: Annotated[Duration, Field(description="s a version's payloads stay however many follow")] = 3600.0
@@ -50,7 +52,7 @@ class Retention(Settings):
 class Job(Settings):
     """One deployment. `models` and `spec` are mappings as TOML gives them; `features` settles the spec's n_features."""
 
-    label: ClassVar[str] = "job"
+    called: ClassVar[str] = "job"
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     registry: str

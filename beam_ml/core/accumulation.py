@@ -21,6 +21,7 @@ from beam_ml.core.decay import Dated
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
+from beam_ml.errors import MergeRefused
 
 __all__ = ["COLD", "Accumulation", "Accumulator", "Part", "empty", "merge", "merge_all", "size_bytes"]
 
@@ -41,11 +42,13 @@ class Accumulation:
     """Partials by anchor number, the progress of rows in none of them, and the sample of rows that are.
 
     Attributes:
+        spec: shapes the partials; only accumulations of one spec add.
         parts: anchor number (0: cold) → part.
         rest: rows scanned that reached no partial.
         sample: of all parts' rows.
     """
 
+    spec: Spec
     parts: Mapping[int, Part]
     rest: Progress
     sample: Sample
@@ -58,11 +61,19 @@ class Accumulation:
 
 def empty(spec: Spec) -> Accumulation:
     """Give the identity of `merge`."""
-    return Accumulation({}, Progress(), Sample.empty(spec))
+    return Accumulation(spec, {}, Progress(), Sample.empty(spec))
 
 
 def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) -> Accumulation:
-    """Add two accumulations of one spec."""
+    """Add two accumulations of one spec.
+
+    Raises:
+        MergeRefused: one of them is of another spec.
+    """
+    for one in (a, b):
+        if one.spec is not spec and one.spec != spec:
+            message = f"Accumulations of one spec merge; got {one.spec.to_json()} for {spec.to_json()}."
+            raise MergeRefused(message)
     parts = dict(a.parts)
     for number, part in b.parts.items():
         mine = parts.get(number)
@@ -70,7 +81,7 @@ def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) ->
             dated = decay.merge(algorithm, spec, mine.dated, part.dated)
             part = Part(dated, mine.progress.merge(part.progress))
         parts[number] = part
-    return Accumulation(dict(sorted(parts.items())), a.rest.merge(b.rest), a.sample.merge(b.sample, spec))
+    return Accumulation(spec, dict(sorted(parts.items())), a.rest.merge(b.rest), a.sample.merge(b.sample, spec))
 
 
 def merge_all(algorithm: Algorithm, spec: Spec, accumulations: Iterable[Accumulation]) -> Accumulation:
@@ -109,7 +120,7 @@ class Accumulator:
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
         for reason, rows in bad.items():
             self._rest.append(Progress.of_rejected(rows, reason))
-        self.add_admitted(good, late)
+        self.add_admitted(good, min(late, len(good)))
         return bad
 
     def add_admitted(self, batch: Batch, late: int = 0) -> None:
@@ -141,7 +152,7 @@ class Accumulator:
         if self._progress:
             self._progress = [reduce(Progress.merge, self._progress)]
             parts = {self._number: Part(self._dated, self._progress[0])}
-        return Accumulation(parts, reduce(Progress.merge, self._rest, Progress()), self._sample)
+        return Accumulation(self._spec, parts, reduce(Progress.merge, self._rest, Progress()), self._sample)
 
     @property
     def nbytes(self) -> int:

@@ -39,11 +39,10 @@ def _bad_labels(spec: Spec, batch: Batch) -> list[tuple[str, np.ndarray]]:
     if target == "real":
         return [("missing label", missing), ("label is infinite", np.isinf(batch.label))]
     classes = spec.n_label_classes
-    known = (
-        np.isin(batch.label, np.arange(classes))
-        if classes <= 2
-        else ((batch.label >= 0) & (batch.label < classes) & (batch.label == np.floor(batch.label)))
-    )
+    if classes == 2:
+        known = (batch.label == 0) | (batch.label == 1)
+    else:
+        known = (batch.label >= 0) & (batch.label < classes) & (batch.label == np.floor(batch.label))
     names = "{0, 1}" if classes == 2 else f"0 … {classes - 1}"
     return [("missing label", missing), (f"label outside {names}", ~known & ~missing)]
 

@@ -48,16 +48,7 @@ _FIELDS = "__array_fields__"
 @dataclass_transform(frozen_default=True)
 def array_dataclass(cls: type[T]) -> type[T]:
     """Make a frozen dataclass of arrays: checked when built, arrays read-only, compared with `close` or `identical`."""
-    made = dataclasses.dataclass(frozen=True, eq=False)(cls)
-    fields = []
-    for field in dataclasses.fields(made):  # type: ignore[arg-type]
-        kind = field.type
-        if not (hasattr(kind, "dim_str") and hasattr(kind, "dtypes")):
-            message = f"{cls.__name__}.{field.name} must be annotated with a jaxtyping array type; got {kind!r}."
-            raise TypeError(message)
-        text = str(field.metadata.get("text", ""))
-        fields.append(ArrayField(field.name, np.dtype(kind.dtypes[0]), _axes(kind.dim_str), text))
-    setattr(made, _FIELDS, tuple(fields))
+    fields: list[ArrayField] = []
 
     def __post_init__(self: Any) -> None:
         lengths: dict[str, int] = {}
@@ -79,7 +70,17 @@ def array_dataclass(cls: type[T]) -> type[T]:
             frozen.flags.writeable = False
             object.__setattr__(self, spec.name, frozen)
 
-    made.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    # Set before dataclass(): the __init__ it writes calls __post_init__ only if there is one by then.
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    made = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+        kind = field.type
+        if not (hasattr(kind, "dim_str") and hasattr(kind, "dtypes")):
+            message = f"{cls.__name__}.{field.name} must be annotated with a jaxtyping array type; got {kind!r}."
+            raise TypeError(message)
+        text = str(field.metadata.get("text", ""))
+        fields.append(ArrayField(field.name, np.dtype(kind.dtypes[0]), _axes(kind.dim_str), text))
+    setattr(made, _FIELDS, tuple(fields))
     return made
 
 

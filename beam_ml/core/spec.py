@@ -76,14 +76,14 @@ class Settings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    label: ClassVar[str] = ""
+    called: ClassVar[str] = ""
     """How messages call this class; the default is its own name."""
 
     def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except pydantic.ValidationError as error:
-            name = type(self).label or type(self).__name__
+            name = type(self).called or type(self).__name__
             raise InvalidValue(" ".join(_sentence(name, e) for e in error.errors())) from None
 
     @pydantic.field_validator("*", mode="before")
@@ -100,7 +100,7 @@ class Settings(pydantic.BaseModel):
     def parse(cls, value: object) -> Self:
         """Build from a mapping (of strings, numbers) as JSON or TOML gives it."""
         if not isinstance(value, dict):
-            message = f"{cls.label or cls.__name__} must be a mapping of settings; got {value!r}."
+            message = f"{cls.called or cls.__name__} must be a mapping of settings; got {value!r}."
             raise InvalidValue(message)
         return cls(**value)
 

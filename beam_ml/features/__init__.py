@@ -1,1 +1,6 @@
-"""features."""
+"""`pyarrow.RecordBatch` → `Batch`."""
+
+from beam_ml.features.features import Features
+from beam_ml.features.terms import Clock, Plain, Standardised, Term
+
+__all__ = ["Clock", "Features", "Plain", "Standardised", "Term"]

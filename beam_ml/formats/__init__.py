@@ -1,1 +1,88 @@
-"""formats."""
+"""bytes ↔ `pyarrow.RecordBatch`: one module a format, the same verbs in each: ``ranges read write encode decode``."""
+
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from beam_ml.core.spec import Settings
+from beam_ml.errors import InvalidValue
+from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.files import FORMATS, FileId, FileRange, check, format_of, list_files, stat
+
+__all__ = [
+    "FORMATS",
+    "Block",
+    "FileId",
+    "FileRange",
+    "Reject",
+    "check",
+    "find",
+    "format_of",
+    "list_files",
+    "ranges",
+    "read",
+    "stat",
+    "write",
+]
+
+
+def find(name: str) -> Any:
+    """Give the module of a format by its key in FORMATS.
+
+    Raises:
+        InvalidValue: no such format.
+    """
+    if name not in FORMATS:
+        message = f"format must be one of {sorted(FORMATS)}; got {name!r}."
+        raise InvalidValue(message)
+    return importlib.import_module(f"beam_ml.formats.{name}")
+
+
+def _with(options: Settings | None) -> dict[str, Settings]:
+    return {} if options is None else {"options": options}
+
+
+def ranges(file: FileId, target: int, format: str | None = None, options: Settings | None = None) -> list[FileRange]:
+    """Cut a file into ranges that can be read in parallel and tile its rows.
+
+    Args:
+        file: as `list_files` or `stat` gave it.
+        target: about how large a range may be: rows (Parquet, Avro) or bytes (CSV).
+        format: a key of FORMATS; None: by the file's name.
+        options: the format's own (`csv.Options`).
+
+    Raises:
+        UnreadableInput, InputChanged: see the format.
+    """
+    return find(format or format_of(file.path)).ranges(file, target, **_with(options))
+
+
+def read(
+    piece: FileRange,
+    columns: Sequence[str] | None = None,
+    max_rows: int = 65_536,
+    source: str = "",
+    options: Settings | None = None,
+) -> Iterator[Block]:
+    """Read a range in blocks of at most `max_rows` rows.
+
+    Args:
+        piece: as `ranges` gave it.
+        columns: the columns to decode; None: all.
+        max_rows: of one block.
+        source: names the source in each block's origin; the file's path is the partition.
+        options: the format's own.
+
+    Raises:
+        UnreadableInput, InputChanged, MissingColumn: see the format.
+    """
+    return find(piece.format).read(piece, columns, max_rows, source, **_with(options))
+
+
+def write(
+    path: str, batches: Iterable[pa.RecordBatch], format: str | None = None, options: Settings | None = None
+) -> None:
+    """Write batches of one schema as one file, whole or not at all."""
+    find(format or format_of(path)).write(path, batches, **_with(options))

@@ -1,1 +1,21 @@
-"""registry."""
+"""Numbered versions of learners and their models in an object store: publish, read, serve, keep."""
+
+from beam_ml.registry.manifest import File, Manifest, Verdict, manifest_schema
+from beam_ml.registry.registry import Found, Registry
+from beam_ml.registry.retention import keep, sweep
+from beam_ml.registry.rounds import new_round_id, put_round, read_round, round_files
+
+__all__ = [
+    "File",
+    "Found",
+    "Manifest",
+    "Registry",
+    "Verdict",
+    "keep",
+    "manifest_schema",
+    "new_round_id",
+    "put_round",
+    "read_round",
+    "round_files",
+    "sweep",
+]

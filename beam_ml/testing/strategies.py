@@ -1,11 +1,13 @@
-"""Hypothesis strategies for rows as streams really bring them; states are then built by accumulating, so only reachable ones.
+"""Hypothesis strategies for rows as streams really bring them; states are built by accumulating them: reachable ones.
 
-Structure (sizes, offsets, duplicates, weights) is drawn, so that a failure shrinks to its cause; the numbers come from a
-seeded generator. Letters: ``n`` rows, ``d`` features.
+Structure (sizes, offsets, duplicates, weights) is drawn, so that a failure shrinks to its cause; the numbers come from
+a seeded generator. Letters: ``n`` rows, ``d`` features.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -74,7 +76,7 @@ class World:
         if self.sparse:
             x = np.where(rng.random((n, d)) < 0.5, x, 0.0)
         label = self._label(spec, z, slope, rng)
-        options = {
+        options: dict[str, Any] = {
             "label": label,
             "weight": _weight(weights, n, rng),
             "time": _FIRST_TIME_US + 1_000_000 * np.sort(rng.integers(0, 86_400, n)),
@@ -118,7 +120,11 @@ def _weight(kind: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
 def worlds(*, sparse: bool = False) -> st.SearchStrategy[World]:
     """Draw where rows come from: few distinct ones, so that warm states can be shared between examples."""
     return st.builds(
-        World, seed=st.integers(0, 2), form=st.sampled_from(_FORMS), offset=st.sampled_from(_OFFSETS), sparse=st.just(sparse)
+        World,
+        seed=st.integers(0, 2),
+        form=st.sampled_from(_FORMS),
+        offset=st.sampled_from(_OFFSETS),
+        sparse=st.just(sparse),
     )
 
 
@@ -154,4 +160,4 @@ def splits(draw: st.DrawFn, batch: Batch) -> list[Batch]:
     """Cut one batch at drawn places (empty pieces included)."""
     cuts = sorted(draw(st.lists(st.integers(0, len(batch)), max_size=4)))
     bounds = [0, *cuts, len(batch)]
-    return [batch.take(slice(a, b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [batch.take(slice(a, b)) for a, b in itertools.pairwise(bounds)]

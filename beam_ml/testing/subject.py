@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind
 from beam_ml.core.arrays import array_fields, close, identical, to_arrays
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import DeriveRefused, InvalidValue
+from beam_ml.errors import DeriveRefused
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.strategies import World, batches, worlds
 
-__all__ = ["Scenario", "Subject", "digest", "require"]
+__all__ = ["Scenario", "Subject", "additive", "arrays_of", "difference", "digest", "require", "sample_of"]
 
 WARM_ROWS = 6_000
 """Rows a warm state has seen: enough for every learner here to have an anchor."""
@@ -32,6 +31,11 @@ def require(holds: bool, message: str) -> None:
     """Raise an AssertionError unless a law's equation holds."""
     if not holds:
         raise AssertionError(message)
+
+
+def additive(law: Law) -> bool:
+    """Tell whether a partial is a sum over rows, so that cuts do not matter."""
+    return law.kind is LawKind.EXACT or (law.kind is LawKind.ANCHORED and law.homomorphic)
 
 
 def arrays_of(value: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -55,25 +59,26 @@ def digest(*values: Any) -> str:
     return found.hexdigest()
 
 
-def difference(a: Any, b: Any) -> str:
-    """Name the first field in which two records differ, and by how much."""
+def difference(a: Any, b: Any, rtol: float = 0.0) -> str:
+    """Name the first field in which two records differ by more than `rtol`, and by how much."""
     if type(a) is not type(b):
         return f"{type(a).__name__} is not {type(b).__name__}"
     for field in array_fields(a):
         x, y = getattr(a, field.name), getattr(b, field.name)
         if x.shape != y.shape:
             return f"{field.name} has shape {x.shape} and {y.shape}"
-        if x.tobytes() != y.tobytes():
-            if x.dtype.kind != "f":
-                return f"{field.name} differs"
-            with np.errstate(invalid="ignore"):
-                gap, span = float(np.max(np.abs(x - y))), float(np.max(np.abs(x)))
-            if gap > 0 or np.isnan(gap):
-                return f"{field.name} differs by {gap:.3g} where the largest magnitude is {span:.3g}"
-    return "nothing"
+        if x.tobytes() == y.tobytes():
+            continue
+        if x.dtype.kind != "f":
+            return f"{field.name} differs"
+        with np.errstate(invalid="ignore"):
+            gap, span = float(np.max(np.abs(x - y))), float(np.max(np.abs(x)))
+        if not gap <= rtol * span:
+            return f"{field.name} differs by {gap:.3g} where the largest magnitude is {span:.3g}"
+    return "nothing but signs of zero"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Scenario:
     """A drawn situation: the state and anchor to start from, and batches still to come."""
 
@@ -87,6 +92,21 @@ class Scenario:
         """All batches as one."""
         return Batch.concat(self.batches)
 
+    def __repr__(self) -> str:
+        start = "cold" if self.anchor is None else "from an anchor"
+        return f"{self.world}, {start}, batches: {'; '.join(map(_described, self.batches)) or 'none'}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Keep Hypothesis from printing every array."""
+        printer.text("..." if cycle else repr(self))
+
+
+def _described(batch: Batch) -> str:
+    features = batch.X if batch.X is not None else batch.values
+    kind = "none" if features is None else features.dtype
+    weight = "unweighted" if batch.weight is None else f"weight {batch.weights.sum():.6g}"
+    return f"{len(batch)} rows of {kind}, {weight}, from {0 if batch.position is None else batch.position[:1]}"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
@@ -95,7 +115,7 @@ class Subject:
     Attributes:
         algorithm: the record.
         spec: one spec of it.
-        model_specs: kind → the model spec to derive.
+        model_specs: what to derive; none: each kind of model with its defaults.
         codec: how records become bytes.
         examples: examples that Hypothesis draws for each law.
         sparse: feed CSR batches.
@@ -104,7 +124,7 @@ class Subject:
 
     algorithm: Algorithm
     spec: Spec
-    model_specs: Mapping[str, ModelSpec] = MappingProxyType({})
+    model_specs: tuple[ModelSpec, ...]
     codec: Codec = ARRAYS
     examples: int = 20
     sparse: bool = False
@@ -115,12 +135,9 @@ class Subject:
         """What this algorithm promises for this spec."""
         return self.algorithm.law(self.spec)
 
-    @property
-    def additive(self) -> bool:
-        """Tell whether a partial is a sum over rows, so that cuts do not matter."""
-        return self.law.kind is LawKind.EXACT or (self.law.kind is LawKind.ANCHORED and self.law.homomorphic)
-
-    def examine(self, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], examples: int | None = None) -> None:
+    def examine(
+        self, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], examples: int | None = None
+    ) -> None:
         """Run `check` on drawn cases; the same cases every time."""
 
         @settings(
@@ -138,14 +155,19 @@ class Subject:
 
         run()
 
-    def scenarios(self, count: int | None = None, **options: Any) -> st.SearchStrategy[Scenario]:
-        """Draw a scenario; ANCHORED ones start cold or from a warm anchor."""
-        warmth = st.booleans() if self.law.kind is LawKind.ANCHORED else st.just(False)
+    def scenarios(self, count: int | None = None, *, cold: bool = True, **options: Any) -> st.SearchStrategy[Scenario]:
+        """Draw a scenario; ANCHORED ones start from a warm anchor or, if allowed, cold."""
+        anchored = self.law.kind is LawKind.ANCHORED
+        warmth = st.just(anchored) if not (anchored and cold) else st.booleans()
 
         @st.composite
         def build(draw: st.DrawFn) -> Scenario:
             world = draw(worlds(sparse=self.sparse))
-            state = _warm(self, world) if draw(warmth) else self.algorithm.init(self.spec)
+            state = (
+                _warm(self, dataclasses.replace(world, form="normal"))
+                if draw(warmth)
+                else self.algorithm.init(self.spec)
+            )
             parts = tuple(draw(batches(self.spec, world, count=count, **options)))
             return Scenario(world, state, self.algorithm.anchor(self.spec, state), parts)
 
@@ -167,19 +189,15 @@ class Subject:
         return self.algorithm.fold(self.spec, state, partial, sample_of(rows))
 
     def kinds(self) -> Iterator[tuple[ModelKind, ModelSpec]]:
-        """Give every kind of model with the spec to derive it by."""
-        for name, kind in self.algorithm.models.items():
-            given_spec = self.model_specs.get(name)
-            if given_spec is None:
-                try:
-                    given_spec = kind.spec.parse({"kind": name})
-                except InvalidValue as error:
-                    message = f"models must give a model spec of kind {name!r}: it has no defaults ({error})"
-                    raise InvalidValue(message) from None
-            yield kind, given_spec
+        """Give the model specs to derive, each with its kind; when none were given, every kind's default one."""
+        for model_spec in self.model_specs:
+            yield self.algorithm.models[model_spec.kind], model_spec
+        if not self.model_specs:
+            for name, kind in self.algorithm.models.items():
+                yield kind, kind.spec.parse({"kind": name})
 
     def models(self, state: Any, sample: Batch | None) -> list[tuple[ModelKind, ModelSpec, Any]]:
-        """Derive every kind of model that the state can give; a state without weight may refuse."""
+        """Derive every model; only a state without weight, or a cold one, may refuse."""
         found = []
         for kind, model_spec in self.kinds():
             try:
@@ -196,7 +214,7 @@ class Subject:
         if self.law.kind is LawKind.GATHERED:
             require(identical(a, b), f"{what}: {difference(a, b)}")
         else:
-            require(close(a, b, rtol=self.law.rtol), f"{what}: {difference(a, b)}")
+            require(close(a, b, rtol=self.law.rtol), f"{what}: {difference(a, b, self.law.rtol)}")
 
     def same_weight(self, found: float, expected: float, what: str) -> None:
         """Require that two weights are equal within the law's tolerance."""
@@ -229,4 +247,6 @@ def _warm(subject: Subject, world: World) -> Any:
         batch = world.batch(subject.spec, WARM_ROWS // 2, seed)
         anchor = subject.algorithm.anchor(subject.spec, state)
         state = subject.fold(state, subject.accumulate([batch], anchor), [batch])
+    warm = subject.algorithm.anchor(subject.spec, state) is not None
+    require(warm, f"a state that has seen {WARM_ROWS} rows gives an anchor")
     return state

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from beam_ml.algorithms import find, pca, spec_from
 from beam_ml.algorithms.pca import PCA
 from beam_ml.core import metrics
@@ -140,7 +141,7 @@ def test_blocks_larger_than_the_cache_are_cut():
 
 
 def test_rank_deficient_rows_give_zero_singular_values_and_zero_whitened_projections():
-    x = np.outer(np.arange(10.0), [1.0, 2.0, -1.0]) + [5.0, 5.0, 1e6]
+    x = np.outer(np.arange(10.0), [1.0, 2.0, -1.0]) + np.array([5.0, 5.0, 1e6])
     spec, state = state_of(x)
     model = derive(spec, state, 3, whiten=True)
     assert model.singular_values[0] > 0
@@ -248,7 +249,8 @@ def test_a_solver_that_does_not_converge_is_a_clear_refusal(monkeypatch, solver,
     spec, state = state_of(rows())
 
     def fail(*args, **kwargs):
-        raise np.linalg.LinAlgError("no convergence")
+        reason = "no convergence"
+        raise np.linalg.LinAlgError(reason)
 
     monkeypatch.setattr(np.linalg, solver, fail)
     with pytest.raises(DeriveRefused, match=r"did not converge \(no convergence\)\."):

@@ -38,7 +38,9 @@ def test_the_open_gate() -> None:
     assert OPEN.judge({}, []).accepted
 
 
-@pytest.mark.parametrize("rule", ["auc", "auc => 1", "auc >= high", "", "log_loss not worse than 5 over the last 3 refreshes", 3])
+@pytest.mark.parametrize(
+    "rule", ["auc", "auc => 1", "auc >= high", "", "log_loss not worse than 5 over the last 3 refreshes", 3]
+)
 def test_no_rule(rule: object) -> None:
     with pytest.raises(InvalidValue, match="gate must be rules like"):
         Gate((rule,))  # type: ignore[arg-type]

@@ -143,7 +143,9 @@ def test_byte_cap_cuts_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sparse_rows() -> None:
     indptr = np.arange(0, 301, 3)
-    batch = Batch.csr(indptr, np.tile([0, 1, 2], 100), np.ones(300), 3, origin=Origin("s", "p"), position=np.arange(100))
+    batch = Batch.csr(
+        indptr, np.tile([0, 1, 2], 100), np.ones(300), 3, origin=Origin("s", "p"), position=np.arange(100)
+    )
     spec = Spec(algorithm="plain", n_features=3)
     whole = Sample.of(spec, batch)
     halves = Sample.of(spec, batch.take(slice(0, 50))).merge(Sample.of(spec, batch.take(slice(50, 100))), spec)

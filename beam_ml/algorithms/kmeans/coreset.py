@@ -1,0 +1,161 @@
+"""The coreset: canonical order, cells for fast look-up, and making room by merging near pairs.
+
+Letters: ``m`` centres, ``d`` features, ``p`` cells.
+
+Reference: Equitz, "A new vector quantization clustering algorithm" (1989), for pairwise nearest neighbours;
+Ward, "Hierarchical grouping to optimize an objective function" (1963), for their cost.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from beam_ml.algorithms.kmeans.spec import Partial, Spec
+from beam_ml.kernels.kmeans_absorb import absorb, pair_up
+from beam_ml.kernels.kmeans_nearest import nearest_in_cells, nearest_partner
+
+__all__ = ["Cells", "canonical", "cells_of", "empty", "locate", "merge", "reduce", "stacked"]
+
+_FLAT = 256  # centres up to which all are compared at once
+_PROBE = 3.0  # a cell lists this many times the centres that an even share would give it
+_CELL_ROUNDS = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cells:
+    """Coarse cells over some centres, and for each cell the centres that its rows are compared with.
+
+    Attributes:
+        pivots: (p, d) middle of each cell.
+        list_bounds: (p + 1,) where each cell starts in `lists`.
+        lists: centre numbers: the cell's own and the nearest of its neighbours.
+    """
+
+    pivots: np.ndarray
+    list_bounds: np.ndarray
+    lists: np.ndarray
+
+
+def empty(spec: Spec) -> Partial:
+    """Give the coreset of no rows."""
+    return Partial(centres=np.zeros((0, spec.n_features)), weight=np.zeros(0), scatter=np.zeros(0))
+
+
+def stacked(*parts: Partial) -> Partial:
+    """Put coresets one after another, not yet in canonical order."""
+    return Partial(
+        centres=np.concatenate([p.centres for p in parts]),
+        weight=np.concatenate([p.weight for p in parts]),
+        scatter=np.concatenate([p.scatter for p in parts]),
+    )
+
+
+def canonical(coreset: Partial) -> Partial:
+    """Order centres by their bytes and join equal ones: what was joined in any order has one form.
+
+    The order of the bytes has nothing to do with where a centre lies, so every n-th centre is as good as a random one.
+    """
+    m, d = coreset.centres.shape
+    table = np.empty((m, d + 2))
+    table[:, :d] = coreset.centres + 0.0  # −0 and 0 are one place
+    table[:, d] = coreset.weight
+    table[:, d + 1] = coreset.scatter
+    keys = table.view(np.dtype((np.void, 8 * (d + 2)))).ravel()
+    table = table[np.argsort(keys, kind="stable")]
+    places = table[:, :d]
+    first = np.ones(m, dtype=bool)
+    np.any(places[1:] != places[:-1], axis=1, out=first[1:])
+    starts = np.flatnonzero(first)
+    return Partial(
+        centres=np.ascontiguousarray(places[starts]),
+        weight=np.add.reduceat(table[:, d], starts) if m else np.zeros(0),
+        scatter=np.add.reduceat(table[:, d + 1], starts) if m else np.zeros(0),
+    )
+
+
+def _one_cell(centres: np.ndarray) -> Cells:
+    m = centres.shape[0]
+    return Cells(centres.mean(axis=0, keepdims=True), np.array([0, m]), np.arange(m))
+
+
+def cells_of(centres: np.ndarray) -> Cells:
+    """Cut at least one centre into about √m cells."""
+    m, d = centres.shape
+    if m <= _FLAT:
+        return _one_cell(centres)
+    p = round(np.sqrt(m))
+    pivots = centres[np.linspace(0, m - 1, p).astype(np.int64)]
+    ones, zeros = np.ones(m), np.zeros(m)
+    for _ in range(_CELL_ROUNDS):
+        cell = locate(centres, pivots, _one_cell(pivots))
+        none = np.zeros(pivots.shape[0])
+        pivots, mass, _ = absorb(centres, ones, zeros, cell, pivots, none, none)
+        pivots = pivots[mass > 0]
+    cell = locate(centres, pivots, _one_cell(pivots))
+    p = pivots.shape[0]
+    z, y = centres - pivots[0], pivots - pivots[0]
+    apart = np.einsum("ij,ij->i", z, z)[None, :] - 2.0 * (y @ z.T)
+    apart[cell, np.arange(m)] = -np.inf
+    size = min(m, int(np.ceil(_PROBE * m / p)))
+    limit = np.partition(apart, size - 1, axis=1)[:, size - 1 : size]
+    owner, lists = np.nonzero(apart <= limit)
+    return Cells(pivots, np.searchsorted(owner, np.arange(p + 1)), np.ascontiguousarray(lists))
+
+
+def _by_cell(cell: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give row numbers ordered by cell, and where each cell starts."""
+    order = np.argsort(cell.astype(np.uint16) if p < 65536 else cell, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=p))])
+    return order, bounds
+
+
+def locate(x: np.ndarray, centres: np.ndarray, cells: Cells) -> np.ndarray:
+    """Give each row's nearest centre among those its cell lists, (n,) int64: seldom not the nearest of all."""
+    n, p = x.shape[0], cells.pivots.shape[0]
+    if p == 1:
+        order, bounds = np.arange(n), np.array([0, n])
+    else:
+        order, bounds = _by_cell(locate(x, cells.pivots, _one_cell(cells.pivots)), p)
+    return nearest_in_cells(x, order, bounds, cells.pivots, centres, cells.list_bounds, cells.lists)
+
+
+def reduce(coreset: Partial, size: int) -> Partial:
+    """Merge near pairs until at most `size` centres are left; weight, mean and scatter stay exact.
+
+    Joining a and b adds ``w_a w_b / (w_a + w_b) · ‖a − b‖²`` to the sum of squares: the cheapest pairs go first, and
+    costs are taken anew when half of what is still too many has gone.
+    """
+    while (excess := coreset.weight.size - size) > 0:
+        centres, weight = coreset.centres, coreset.weight
+        m = weight.size
+        cells = cells_of(centres)
+        p = cells.pivots.shape[0]
+        order, bounds = _by_cell(locate(centres, cells.pivots, _one_cell(cells.pivots)), p)
+        partner, cost = nearest_partner(centres, weight, order, bounds, cells.list_bounds, cells.lists)
+        by_cost = np.argsort(cost, kind="stable")
+        target = pair_up(partner, by_cost, min(excess, max(excess // 2, m // 16)))
+        coreset = _joined(coreset, target)
+    return coreset
+
+
+def _joined(coreset: Partial, target: np.ndarray) -> Partial:
+    kept = target == np.arange(target.size)
+    number = np.cumsum(kept) - 1
+    taken = np.flatnonzero(~kept)
+    centres, weight, scatter = absorb(
+        coreset.centres[taken], coreset.weight[taken], coreset.scatter[taken], number[target[taken]],
+        coreset.centres[kept], coreset.weight[kept], coreset.scatter[kept],
+    )  # fmt: skip
+    return Partial(centres=centres, weight=weight, scatter=scatter)
+
+
+def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
+    """Join two coresets; more centres than the capacity are reduced to it."""
+    if b.weight.size == 0:
+        return a
+    if a.weight.size == 0:
+        return b
+    both = canonical(stacked(a, b))
+    if both.weight.size <= spec.capacity:
+        return both
+    return canonical(reduce(both, spec.capacity))

@@ -1,0 +1,59 @@
+"""Taking rows in: each joins its nearest centre, or becomes a centre where the coreset is too coarse.
+
+A row of weight w at squared distance D of its nearest centre opens a centre of its own with the rate ``min(1, w·D / f)``,
+where f is the scatter that a centre of a coreset of the target size has on average: the facility price of online
+k-means. Rates are spent systematically (one centre each time their running sum passes a whole number), so no random
+numbers are needed. When the capacity is reached, near pairs are merged until the target size is left.
+
+Reference: Liberty, Sriharsha and Sviridenko, "An algorithm for online k-means clustering" (2016).
+"""
+
+import numpy as np
+
+from beam_ml.algorithms.kmeans.coreset import canonical, cells_of, locate, reduce, stacked
+from beam_ml.algorithms.kmeans.spec import Partial, Spec
+from beam_ml.kernels.kmeans_absorb import absorb, squared_to
+
+__all__ = ["take_in"]
+
+_FIRST_ROWS = 2048
+_MOST_ROWS = 32768
+
+
+def take_in(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> Partial:
+    """Give the coreset with rows (n, d) of weight (n,) > 0 added."""
+    n = x.shape[0]
+    start, step = 0, _FIRST_ROWS
+    while start < n:
+        rows = slice(start, min(n, start + step))
+        coreset, used = _step(spec, coreset, x[rows], weight[rows])
+        start += used
+        step = min(_MOST_ROWS, 2 * step) if used == rows.stop - rows.start else _FIRST_ROWS
+    return canonical(coreset)
+
+
+def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tuple[Partial, int]:
+    """Take in as many of the first rows as there is room to open centres for; give how many those were."""
+    m = coreset.weight.size
+    if m == 0:
+        used = min(spec.capacity, x.shape[0])
+        return canonical(_opened(x[:used], weight[:used])), used
+    if m >= spec.capacity:
+        coreset = reduce(coreset, spec.target)
+        m = coreset.weight.size
+    index = locate(x, coreset.centres, cells_of(coreset.centres))
+    cost = weight * squared_to(x, coreset.centres, index)
+    price = float(coreset.scatter.sum()) / spec.target if m >= spec.target else 0.0
+    rate = np.minimum(cost / price, 1.0) if price > 0 else (cost > 0).astype(np.float64)
+    spent = np.floor(np.cumsum(rate) + 0.5)
+    used = int(np.searchsorted(spent, spec.capacity - m, side="right"))
+    opens = np.diff(spent[:used], prepend=0.0) > 0
+    joined = Partial(*absorb(x[:used], weight[:used], np.zeros(used), np.where(opens, -1, index[:used]),
+                             coreset.centres, coreset.weight, coreset.scatter))
+    if not opens.any():
+        return joined, used
+    return canonical(stacked(joined, _opened(x[:used][opens], weight[:used][opens]))), used
+
+
+def _opened(x: np.ndarray, weight: np.ndarray) -> Partial:
+    return Partial(centres=x.astype(np.float64), weight=weight.astype(np.float64), scatter=np.zeros(weight.size))

@@ -1,0 +1,168 @@
+"""What a user sets: `Newton` shapes the state; `Classifier` and `Regressor` are chosen after training."""
+
+import re
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from beam_ml.algorithms.linear.losses import LOSSES
+from beam_ml.core.spec import ModelSpec, Settings
+from beam_ml.core.spec import Spec as BaseSpec
+
+__all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor", "Threshold"]
+
+MAX_FEATURES = 2000
+_RULE_TEXT = re.compile(r"^\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*$")
+
+Penalty = Annotated[float, Field(ge=0)]
+
+
+class Newton(BaseSpec):
+    """What shapes the state of a linear model learned by additive Newton steps: dense features, one output.
+
+    >>> Newton(n_features=3).loss
+    'logistic'
+    """
+
+    called = "linear.Newton"
+
+    algorithm: Literal["linear.newton"] = "linear.newton"
+    loss: Annotated[
+        Literal["logistic", "squared"],
+        Field(description="logistic: label 0 or 1, score a probability; squared: ½(label − score)²"),
+    ] = "logistic"
+    positive_weight: Annotated[
+        Annotated[float, Field(gt=0)] | Literal["balanced"],
+        Field(
+            description="logistic: factor on the weight of rows of class 1; balanced: mass of class 0 / mass of class 1"
+        ),
+    ] = 1.0
+    pending_bytes: Annotated[
+        int, Field(ge=1 << 16, le=1 << 34, description="most bytes of rows kept until a block of them can be solved")
+    ] = 64 << 20
+
+    @pydantic.field_validator("n_features")
+    @classmethod
+    def _narrow(cls, value: int) -> int:
+        if value > MAX_FEATURES:
+            message = f"must be <= {MAX_FEATURES}, since the state holds n_features² numbers"
+            raise ValueError(message)
+        return value
+
+    @pydantic.field_validator("positive_weight", mode="before")
+    @classmethod
+    def _number_or_balanced(cls, value: object) -> object:
+        if value == "balanced":
+            return value
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 < number < float("inf"):
+            message = "must be a number > 0 or 'balanced'"
+            raise ValueError(message)
+        return number
+
+    @pydantic.field_validator("positive_weight")
+    @classmethod
+    def _classes_only(cls, value: float | str, info: pydantic.ValidationInfo) -> float | str:
+        loss = info.data.get("loss")
+        if value != 1.0 and loss is not None and LOSSES[loss].target != "class":
+            message = f"must be 1 with loss {loss!r}, which has no classes"
+            raise ValueError(message)
+        return value
+
+    @property
+    def label_target(self) -> Literal["none", "real", "class"]:
+        """What a row's label must be: class 0 or 1 (logistic) or a finite number (squared)."""
+        return LOSSES[self.loss].target
+
+    @property
+    def n_label_classes(self) -> int:
+        """Number of label classes the sample keeps apart."""
+        return 2 if LOSSES[self.loss].target == "class" else 1
+
+
+class Threshold(Settings):
+    """A rule that chooses the score from which a row is predicted positive, on the learner's sample.
+
+    >>> Threshold(by="f_beta", beta=2).target
+    0.8
+    """
+
+    called = "linear.Threshold"
+
+    by: Annotated[
+        Literal["accuracy", "f_beta", "precision_at_target_recall", "recall_at_target_precision", "loss"],
+        Field(description="what to maximise; loss: 0.5, which the loss itself calibrates"),
+    ]
+    beta: Annotated[float, Field(gt=0, description="f_beta: weight of recall against precision")] = 1.0
+    target: Annotated[float, Field(ge=0, le=1, description="recall or precision that must be reached")] = 0.8
+
+
+def _threshold(value: object) -> object:
+    """Read ``"0.5"``, ``"accuracy"``, ``"f_beta(2)"`` and ``"precision_at_target_recall(0.9)"``."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+        match = _RULE_TEXT.match(value)
+        if match is None:
+            message = "must be a number in [0, 1] or a rule such as 'f_beta(2)'"
+            raise ValueError(message)
+        argument: dict[str, Any] = {}
+        if match[2] is not None:
+            argument = {"beta" if match[1] == "f_beta" else "target": match[2]}
+        return Threshold(**{"by": match[1], **argument})
+    if isinstance(value, dict):
+        return Threshold(**value)
+    return value
+
+
+class Classifier(ModelSpec):
+    """A classifier: penalties on the coefficients and the threshold of ``predicted_label``.
+
+    The fit minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, with s_j the standard deviation of feature j
+    (1 when ``standardize`` is False) and n the (decayed, class-weighted) weight of the rows.
+
+    >>> Classifier(l2=0.01, threshold="f_beta(2)").threshold.beta
+    2.0
+    """
+
+    called = "linear.Classifier"
+
+    kind: Literal["classifier"] = "classifier"
+    l1: Annotated[Penalty, Field(description="strength of Σ s_j|β_j|")] = 0.0
+    l2: Annotated[Penalty, Field(description="strength of ½ Σ s_j²β_j²")] = 0.0
+    standardize: Annotated[bool, Field(description="penalise coefficients of standardised features")] = True
+    threshold: Annotated[
+        float | Threshold, Field(description="score from which a row is predicted positive, or a rule")
+    ] = 0.5
+
+    @pydantic.field_validator("threshold", mode="before")
+    @classmethod
+    def _read_threshold(cls, value: object) -> object:
+        value = _threshold(value)
+        if isinstance(value, Threshold):
+            return value
+        if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+            message = "must be a number in [0, 1] or a threshold rule"
+            raise ValueError(message)
+        return value
+
+
+class Regressor(ModelSpec):
+    """A regressor: penalties on the coefficients, as for `Classifier`, with loss ½(label − score)².
+
+    >>> Regressor(l1=0.1).standardize
+    True
+    """
+
+    called = "linear.Regressor"
+
+    kind: Literal["regressor"] = "regressor"
+    l1: Annotated[Penalty, Field(description="strength of Σ s_j|β_j|")] = 0.0
+    l2: Annotated[Penalty, Field(description="strength of ½ Σ s_j²β_j²")] = 0.0
+    standardize: Annotated[bool, Field(description="penalise coefficients of standardised features")] = True

@@ -1,0 +1,249 @@
+"""`Partial`: the sums over rows that one Newton step needs, and how they add.
+
+Letters: ``n`` rows, ``d`` features, ``g`` groups of rows kept apart, ``c`` classes counted, ``p`` pending rows.
+
+For a row with features x, weight s and linear score η at the anchor, mean μ(η) and variance V(μ)::
+
+    w = s·V(μ)      r = w·η + s·(y − μ)
+    W = Σw   m = Σw(x − o)/W   S = Σw(x − o − m)(x − o − m)ᵀ   R = Σr   c = Σ(x − o − m)r
+
+around an origin o, the lexicographically smallest row. ``b = S⁻¹c``, ``b₀ = R/W − mᵀb`` is one step of iteratively
+reweighted least squares, additive over rows, shards and anchors. Centred sums, as in Chan, Golub and LeVeque 1979, keep
+their digits at any offset of the features.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float64, UInt64
+
+from beam_ml.core.arrays import array_dataclass
+
+__all__ = ["Partial", "Point", "Sums", "block_sums", "empty", "groups", "join", "merge_sums", "smallest_row", "smaller"]
+
+BLOCK_BYTES = 1 << 19  # a float64 block of rows that stays in the second-level cache while it is centred and multiplied
+MIN_BLOCK_ROWS = 1024  # adding a (d, d) block sum costs d² whatever its rows: share it among enough of them
+VARIANCE_FLOOR = 1e-12  # per unit of row weight: W is 0 only when there are no rows
+_COLUMNS = 16
+
+
+@array_dataclass
+class Partial:
+    """Sums over some rows and the rows still pending; as State, over all rows so far."""
+
+    origin: Float64[np.ndarray, "d"]  # o, smallest row in lexicographic order, feature units; zeros without rows
+    information: Float64[np.ndarray, "g"]  # W, Σw by group (all rows; or class 0, class 1 when balanced)
+    mean: Float64[np.ndarray, "g d"]  # m, w-weighted mean relative to the origin, feature units
+    scatter: Float64[np.ndarray, "g d d"]  # S, centred, w-weighted
+    response: Float64[np.ndarray, "g"]  # R, Σr
+    cross: Float64[np.ndarray, "g d"]  # c, Σ(x − o − m)r
+    mass: Float64[np.ndarray, "c"]  # row weight by class (squared loss: in all), pending rows included
+    feature_mean: Float64[np.ndarray, "d"]  # row-weighted mean relative to the origin, pending rows included
+    feature_scatter: Float64[np.ndarray, "d"]  # Σ s(x − mean)² by feature, pending rows included
+    pending_x: Float64[np.ndarray, "p d"]  # rows not yet in the sums, in order of their key
+    pending_label: Float64[np.ndarray, "p"]  # their labels
+    pending_weight: Float64[np.ndarray, "p"]  # their row weights
+    pending_key: UInt64[np.ndarray, "p"]  # hash of features and label: the canonical order
+    damped: Float64[np.ndarray, ""]  # row weight whose sums a fold left out to keep the loss from rising
+    underdetermined: Float64[np.ndarray, ""]  # row weight solved in blocks that the byte cap closed too early
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sums:
+    """The sums of one group of rows: W, m, S, R, c around an origin."""
+
+    origin: np.ndarray
+    information: float
+    mean: np.ndarray
+    scatter: np.ndarray
+    response: float
+    cross: np.ndarray
+
+    def scaled(self, factor: float) -> "Sums":
+        """Weigh all rows by a factor."""
+        return Sums(
+            self.origin, self.information * factor, self.mean, self.scatter * factor, self.response * factor,
+            self.cross * factor,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Point:
+    """Parameters: η = intercept + (x − origin)·coefficients."""
+
+    coefficients: np.ndarray
+    intercept: float
+    origin: np.ndarray
+
+    def at(self, origin: np.ndarray) -> "Point":
+        """Give the same function written around another origin."""
+        moved = self.intercept + float((origin - self.origin) @ self.coefficients)
+        return Point(self.coefficients, moved, origin)
+
+
+def empty(d: int, n_groups: int, n_classes: int) -> Partial:
+    """Give the identity of `join`."""
+    none = np.zeros(0)
+    return Partial(
+        origin=np.zeros(d), information=np.zeros(n_groups), mean=np.zeros((n_groups, d)),
+        scatter=np.zeros((n_groups, d, d)), response=np.zeros(n_groups), cross=np.zeros((n_groups, d)),
+        mass=np.zeros(n_classes), feature_mean=np.zeros(d), feature_scatter=np.zeros(d),
+        pending_x=np.zeros((0, d)), pending_label=none, pending_weight=none, pending_key=none.astype(np.uint64),
+        damped=np.zeros(()), underdetermined=np.zeros(()),
+    )  # fmt: skip
+
+
+def groups(partial: Partial) -> list[Sums]:
+    """Give the sums by group."""
+    return [
+        Sums(
+            partial.origin, float(partial.information[g]), partial.mean[g], partial.scatter[g],
+            float(partial.response[g]), partial.cross[g],
+        )
+        for g in range(partial.information.size)
+    ]  # fmt: skip
+
+
+def no_sums(origin: np.ndarray) -> Sums:
+    """Give the identity of `merge_sums`."""
+    d = origin.size
+    return Sums(origin, 0.0, np.zeros(d), np.zeros((d, d)), 0.0, np.zeros(d))
+
+
+def merge_sums(a: Sums, b: Sums) -> Sums:
+    """Add the sums of two sets of rows; with δ = m_b − m_a::
+
+        S = S_a + S_b + (W_aW_b/W)·δδᵀ      c = c_a + c_b + δ·(W_aR_b − W_bR_a)/W      m = m_a + δ·W_b/W
+    """  # fmt: skip
+    if b.information == 0.0:
+        return a
+    if a.information == 0.0:
+        return b
+    origin = smaller(a.origin, b.origin)
+    total = a.information + b.information
+    share_a, share_b = a.information / total, b.information / total
+    m_a, m_b = a.mean + (a.origin - origin), b.mean + (b.origin - origin)
+    delta = m_b - m_a
+    root = delta * np.sqrt(share_a * share_b * total)
+    # Symmetric in a and b to the last bit: each sum adds one term of a and one of b.
+    scatter = a.scatter + b.scatter
+    scatter += np.outer(root, root)
+    cross = (a.cross + b.cross) + delta * (share_a * b.response - share_b * a.response)
+    return Sums(origin, total, share_a * m_a + share_b * m_b, scatter, a.response + b.response, cross)
+
+
+def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray) -> Sums:
+    """Sum one cache-sized block of rows z = x − o (n, d) float64, which is overwritten; w > 0 and r are (n,)."""
+    total = float(w.sum())
+    if total == 0.0 or z.shape[0] == 0:
+        return no_sums(origin)
+    response = float(r.sum())
+    mean = (w / total) @ z
+    root = np.sqrt(w)
+    z -= mean
+    z *= root[:, None]
+    # Σ(x − m)w = 0, so the mean response may be taken off first: the sum then keeps its digits at any label offset.
+    cross = ((r - w * (response / total)) / root) @ z
+    return Sums(origin, total, mean, z.T @ z, response, cross)
+
+
+def with_groups(partial: Partial, sums: list[Sums]) -> Partial:
+    """Give a partial whose sums are replaced (all around its own origin)."""
+    moved = [one.mean + (one.origin - partial.origin) if one.information > 0 else one.mean for one in sums]
+    return dataclasses.replace(
+        partial,
+        information=np.array([one.information for one in sums]),
+        mean=np.array(moved),
+        scatter=np.array([one.scatter for one in sums]),
+        response=np.array([one.response for one in sums]),
+        cross=np.array([one.cross for one in sums]),
+    )
+
+
+def join(a: Partial, b: Partial) -> Partial:
+    """Add two partials: sums, masses and moments add, pending rows are put together in order of their key."""
+    n_a, n_b = float(a.mass.sum()), float(b.mass.sum())
+    if n_b == 0.0:
+        return a
+    if n_a == 0.0:
+        return b
+    origin = smaller(a.origin, b.origin)
+    sums = [merge_sums(x, y) for x, y in zip(groups(a), groups(b), strict=True)]
+    share_a, share_b = n_a / (n_a + n_b), n_b / (n_a + n_b)
+    m_a, m_b = a.feature_mean + (a.origin - origin), b.feature_mean + (b.origin - origin)
+    spread = (m_b - m_a) ** 2 * (share_a * share_b * (n_a + n_b))
+    x, label, weight, key = _together(a, b)
+    joined = dataclasses.replace(
+        a,
+        origin=origin,
+        mass=a.mass + b.mass,
+        feature_mean=share_a * m_a + share_b * m_b,
+        feature_scatter=(a.feature_scatter + b.feature_scatter) + spread,
+        pending_x=x,
+        pending_label=label,
+        pending_weight=weight,
+        pending_key=key,
+        damped=np.asarray(a.damped + b.damped),
+        underdetermined=np.asarray(a.underdetermined + b.underdetermined),
+    )
+    return with_groups(joined, sums)
+
+
+def _together(a: Partial, b: Partial) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    fields = ("pending_x", "pending_label", "pending_weight", "pending_key")
+    if b.pending_key.size == 0 or a.pending_key.size == 0:
+        one = a if b.pending_key.size == 0 else b
+        return tuple(getattr(one, field) for field in fields)  # type: ignore[return-value]
+    x, label, weight, key = (np.concatenate([getattr(a, field), getattr(b, field)]) for field in fields)
+    order = key_order(key, weight)
+    return x[order], label[order], weight[order], key[order]
+
+
+def key_order(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Give the canonical order: by key, equal rows by weight."""
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    if np.any(ordered[1:] == ordered[:-1]):
+        order = np.lexsort((weight, key))
+    return order
+
+
+def row_keys(x: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Hash each row's features and label (float64): (n,) uint64.
+
+    Merging keeps pending rows in this order, so it commutes; and as the order has nothing to do with the values, any run
+    of pending rows is a random sample of them.
+    """
+    with np.errstate(over="ignore"):
+        key = _mixed((label + 0.0).view(np.uint64))
+        for j in range(x.shape[1]):
+            column = np.ascontiguousarray(x[:, j]) + 0.0  # −0 and 0 are one value
+            key = _mixed(key * np.uint64(0x9E3779B97F4A7C15) + column.view(np.uint64))
+    return key
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    mixed: np.ndarray = x ^ (x >> np.uint64(32))
+    return mixed
+
+
+def smallest_row(rows: np.ndarray) -> np.ndarray:
+    """Give the lexicographically smallest of at least one row, (d,) float64."""
+    chosen = np.arange(rows.shape[0])
+    for start in range(0, rows.shape[1], _COLUMNS):
+        block = rows[chosen, start : start + _COLUMNS] if start else rows[:, :_COLUMNS]
+        for j in range(block.shape[1]):
+            column = block[:, j]
+            keep = column == column.min()
+            if not keep.all():
+                block, chosen = block[keep], chosen[keep]
+            if chosen.size == 1:
+                return rows[chosen[0]].astype(np.float64) + 0.0
+    return rows[chosen[0]].astype(np.float64) + 0.0
+
+
+def smaller(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Give the lexicographically smaller of two rows."""
+    differs = np.flatnonzero(a != b)
+    return a if differs.size == 0 or a[differs[0]] < b[differs[0]] else b

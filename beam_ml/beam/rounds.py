@@ -1,0 +1,290 @@
+"""Rounds: one bounded pipeline over the next slice of the source, then one publish, for ever.
+
+Nothing but the publish has an effect, so a kill anywhere leaves the old version or the new one, and the next start goes on
+exactly at its positions.
+"""
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any, Literal
+
+from beam_ml.algorithms import find
+from beam_ml.artefact.records import decode_accumulation, decode_learner, encode_learner, encode_model
+from beam_ml.beam.job import Job
+from beam_ml.beam.plan import SOURCE, FilePlan, forget, plan_files
+from beam_ml.beam.round_pipeline import run_round_pipeline
+from beam_ml.core import learner as learners
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.learner import Learner
+from beam_ml.core.model import Model
+from beam_ml.core.progress import Progress
+from beam_ml.core.refresh import Refresh, derive_all, refresh
+from beam_ml.core.windows import ROUND, watermark
+from beam_ml.errors import InvalidValue, RoundAbandoned
+from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round, round_files, sweep
+
+__all__ = ["Mode", "Round", "train"]
+
+_US = 1_000_000
+_TIDY_EVERY = 10
+"""Publishes between two looks for payloads to remove: a look lists every object of the name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mode:
+    """How long to go on: `once` takes what is there now, `follow` waits for more; `close` folds open windows at the end."""
+
+    kind: Literal["once", "follow"] = "once"
+    close: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did.
+
+    Attributes:
+        manifest: of the version it published.
+        refreshes: the folds in it, with the seconds each took; none when no window closed.
+        progress: the rows it scanned.
+        open_windows: windows still open after it.
+        seconds: the whole round; `pipeline_s` of them reading and accumulating.
+    """
+
+    manifest: Manifest
+    refreshes: tuple[tuple[Refresh, float], ...]
+    progress: Progress
+    open_windows: int
+    seconds: float
+    pipeline_s: float
+
+
+@dataclasses.dataclass(slots=True)
+class _Run:
+    """One trainer between two publishes."""
+
+    job: Job
+    registry: Registry
+    algorithm: Algorithm
+    run_id: str
+    epoch: int
+    options: Sequence[str]
+    head: Manifest | None
+    head_number: int
+    learner: Learner
+    models: dict[str, Any]
+
+
+def train(
+    job: Job,
+    registry: Registry,
+    mode: Mode = Mode(),
+    options: Sequence[str] = (),
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Round]:
+    """Train in rounds; yields after each publish.
+
+    Args:
+        job: the deployment.
+        registry: where versions go; the newest one there is gone on from.
+        mode: once or follow; whether to fold open windows at the end.
+        options: Beam options of each round's pipeline; without a runner the in-process one is taken.
+        stopping: asked between rounds: True ends cleanly.
+
+    Raises:
+        HeadMoved: another trainer publishes under this name.
+        SourceError, PublishFailed, TrainingFailed, RoundAbandoned: nothing of the round has had an effect.
+        InvalidValue: the job's spec is not the one that the registry's learner was trained with.
+    """
+    run = _start(job, registry, options)
+    while not stopping():
+        taken = run.learner.next.get(SOURCE)
+        plan = plan_files(job.source, taken, _rows_wanted(run), wait=mode.kind == "follow")
+        if plan.ranges:
+            yield _round(run, plan)
+        elif mode.kind == "follow":
+            _wait(job.source.poll, stopping)
+        else:
+            break
+    if mode.close and run.learner.pending and not stopping():
+        yield _close(run)
+
+
+def _wait(seconds: float, stopping: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not stopping() and time.monotonic() < until:
+        time.sleep(min(0.1, seconds))
+
+
+def _start(job: Job, registry: Registry, options: Sequence[str]) -> _Run:
+    spec, algorithm = job.algorithm_spec(), job.algorithm()
+    found = registry.latest(job.name)
+    head = None if found is None else found.manifest
+    if found is None or head is None:
+        learner = learners.new(algorithm, spec)
+    else:
+        learner = decode_learner(found.data, find)
+        if learner.spec.fingerprint != spec.fingerprint:
+            message = (
+                f"job.spec must be that of {job.name} v{head.number} in the registry, {learner.spec.to_json()}; "
+                f"got {spec.to_json()} (another name starts afresh)."
+            )
+            raise InvalidValue(message)
+    models = derive_all(algorithm, learner, job.plan().models)
+    epoch = 1 if head is None else head.epoch + 1
+    number = 0 if found is None else found.head
+    return _Run(job, registry, algorithm, uuid.uuid4().hex, epoch, options, head, number, learner, models)
+
+
+def _rows_wanted(run: _Run) -> int:
+    """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters."""
+    wanted = run.job.source.round_rows
+    if run.algorithm.anchor_type is None:
+        return wanted
+    versions = 0 if run.head is None else run.head.number
+    return min(wanted, 65_536 << min(versions, 40))
+
+
+def _round(run: _Run, plan: FilePlan) -> Round:
+    begun = time.monotonic()
+    round_id = new_round_id(run.head_number)
+    run_round_pipeline(run.job, run.registry, round_id, plan.ranges, run.learner, run.head, run.options)
+    piped = time.monotonic()
+    found = _collect(run, round_id)
+    total = reduce(Progress.merge, (value.progress for value in found.values()), Progress())
+    _check(plan, total)
+    learner = run.learner
+    for end, value in sorted(found.items()):
+        if end == ROUND and run.job.refresh != "round":
+            # Rows that reached no window: counted, nothing to fold.
+            learner = learner.replace(progress=learner.progress.merge(value.progress))
+        else:
+            learner = learners.add_pending(run.algorithm, learner, end, value)
+    learner = learner.replace(next={**learner.next, SOURCE: plan.after.to_dict()})
+    folded, refreshes, models = _fold(run, learner, close=False)
+    folded = forget(folded, plan.after)
+    manifest = _publish(run, round_id, folded, refreshes, models)
+    return _done(run, manifest, folded, refreshes, models, total, begun, piped - begun)
+
+
+def _close(run: _Run) -> Round:
+    begun = time.monotonic()
+    folded, refreshes, models = _fold(run, run.learner, close=True)
+    manifest = _publish(run, new_round_id(run.head_number), folded, refreshes, models)
+    return _done(run, manifest, folded, refreshes, models, Progress(), begun, 0.0)
+
+
+def _done(
+    run: _Run,
+    manifest: Manifest,
+    learner: Learner,
+    refreshes: list[tuple[Refresh, float]],
+    models: dict[str, Any],
+    progress: Progress,
+    begun: float,
+    pipeline_s: float,
+) -> Round:
+    run.head, run.head_number, run.learner, run.models = manifest, manifest.number, learner, models
+    job = run.job
+    if manifest.number % _TIDY_EVERY == 0:
+        keep(run.registry, job.name, job.retention.keep, job.retention.grace)
+        sweep(run.registry, job.name, job.retention.grace)
+    seconds = time.monotonic() - begun
+    return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s)
+
+
+def _collect(run: _Run, round_id: str) -> dict[int, Any]:
+    """Read the round's accumulations by window end."""
+    found = {}
+    for file in round_files(run.registry, run.job.name, round_id):
+        stem, _, ending = file.partition(".")
+        if ending == "safetensors":
+            _, found[int(stem)] = decode_accumulation(read_round(run.registry, run.job.name, round_id, file), find)
+    return found
+
+
+def _check(plan: FilePlan, total: Progress) -> None:
+    """Abandon the round unless its Progress adds up to exactly the plan: a row lost or read twice stops here."""
+    wanted = plan.covered()
+    if {origin: ranges.tolist() for origin, ranges in total.covered.items()} != wanted:
+        message = f"The round must cover exactly its plan, {_some(wanted)}; it covered {_some(total.covered)}."
+        raise RoundAbandoned(message)
+    rows = plan.rows()
+    if rows is not None and total.scanned != rows:
+        message = f"The round must scan exactly the {rows:,} rows of its plan; it scanned {total.scanned:,}."
+        raise RoundAbandoned(message)
+
+
+def _some(covered: Any) -> str:
+    shown = [f"{origin.partition} {[list(map(int, r)) for r in ranges]}" for origin, ranges in sorted(covered.items())]
+    return "; ".join(shown[:3]) + ("; …" if len(shown) > 3 else "") or "nothing"
+
+
+def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tuple[Refresh, float]], dict[str, Any]]:
+    """Fold, in order, the open windows behind the watermark (all of them when closing)."""
+    job, plan = run.job, run.job.plan()
+    limit: float = float("inf")
+    if not close and job.refresh != "round":
+        newest = learners.scanned(learner).time_max
+        mark = watermark([] if newest is None else [newest], int(job.source.out_of_orderness * _US))
+        limit = float("-inf") if mark is None else mark
+    models, refreshes = run.models, []
+    for end, accumulation in sorted(learner.pending.items()):
+        if end > limit:
+            break
+        begun = time.monotonic()
+        learner = learner.replace(pending={k: v for k, v in learner.pending.items() if k != end})
+        closes = None if end == ROUND and job.refresh == "round" else end
+        learner, one = refresh(run.algorithm, learner, closes, accumulation, plan, models)
+        models = dict(one.models)
+        refreshes.append((one, time.monotonic() - begun))
+    return learner, refreshes, models
+
+
+def _publish(
+    run: _Run, round_id: str, learner: Learner, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]
+) -> Manifest:
+    job, algorithm, plan = run.job, run.algorithm, run.job.plan()
+    facts = {
+        "refresh": learner.refresh,
+        "rows": learner.progress.rows,
+        "trained_through": learner.progress.time_max,
+        "features": job.features.to_dict(),
+    }
+    payloads = {"learner": encode_learner(algorithm, learner)}
+    for name, arrays in models.items():
+        payloads[f"models/{name}"] = encode_model(algorithm, Model(learner.spec, plan.models[name], arrays, facts))
+    accepted, reasons = _verdict(run, refreshes, models)
+    rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
+    return run.registry.publish(
+        job.name,
+        payloads,
+        parent=None if run.head is None else run.head.number,
+        round_id=round_id,
+        head=run.head_number,
+        run_id=run.run_id,
+        epoch=run.epoch,
+        serve=accepted,
+        reasons=reasons,
+        facts={
+            "spec": learner.spec.to_dict(),
+            "fingerprint": learner.spec.fingerprint,
+            "progress": learner.progress.summary(),
+            "next": dict(learner.next),
+            "open_windows": len(learner.pending),
+            "champion": learner.champion,
+            "refreshes": [one.to_dict() | {"seconds": seconds} for one, seconds in refreshes],
+            "rejects": rejects,
+        },
+    )
+
+
+def _verdict(run: _Run, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]) -> tuple[bool, Sequence[str]]:
+    if refreshes:
+        last = refreshes[-1][0].verdict
+        return (last.accepted, last.reasons) if models else (False, ("no rows to derive a model from yet",))
+    if run.head is None or not models:
+        return False, ("no window has closed yet",)
+    return run.head.verdict.accepted, run.head.verdict.reasons

@@ -1,0 +1,166 @@
+"""`Features`: a block's columns → a `Batch`. The same settings serve training, scoring and the endpoint.
+
+Letters: ``n`` rows, ``d`` features.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from beam_ml.core.batch import Batch
+from beam_ml.core.spec import Settings
+from beam_ml.features.columns import numbers, times_us
+from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
+from beam_ml.formats.block import Block, Reject
+
+__all__ = ["Features"]
+
+_ROWS = 8192
+"""Rows whose features are written together, so that the strided writes of one pass stay in the cache."""
+
+
+class Features(Settings):
+    """Which columns become features, label, weight and event time.
+
+    >>> features = Features(numeric=["amount", {"column": "amount", "transform": "log1p"}], label="fraud")
+    >>> features.names
+    ('amount', 'log1p(amount)')
+    >>> batch, rejected = features.to_batch(Block(pa.record_batch({"amount": [0.0, 1.0], "fraud": [0, 1]})))
+    >>> batch.X.tolist(), batch.label.tolist(), rejected
+    ([[0.0, 0.0], [1.0, 0.6931471805599453]], [0.0, 1.0], ())
+    """
+
+    numeric: Annotated[tuple[Term, ...], Field(description="the features, in order; at least one")]
+    label: Annotated[str | None, Field(description="column of what is to be predicted")] = None
+    weight: Annotated[str | None, Field(description="column of sample weights")] = None
+    time: Annotated[str | None, Field(description="column of event times: timestamps, or whole µs since the epoch")] = (
+        None
+    )
+
+    @field_validator("numeric")
+    @classmethod
+    def _distinct(cls, value: tuple[Term, ...]) -> tuple[Term, ...]:
+        names = [term.name for term in value]
+        if not names:
+            message = "must name at least one feature"
+            raise ValueError(message)
+        if len(set(names)) != len(names):
+            message = f"must name no feature twice, as {sorted({n for n in names if names.count(n) > 1})} are"
+            raise ValueError(message)
+        return value
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names, in order."""
+        return tuple(term.name for term in self.numeric)
+
+    @property
+    def n_features(self) -> int:
+        """d."""
+        return len(self.numeric)
+
+    def columns(self, with_label: bool = True) -> list[str]:
+        """Give the columns that are needed, each once: what to read of a file."""
+        extra = [self.weight, self.time, self.label if with_label else None]
+        return list(
+            dict.fromkeys([term.column for term in self.numeric] + [name for name in extra if name is not None])
+        )
+
+    def to_batch(self, block: Block, with_label: bool = True) -> tuple[Batch, tuple[Reject, ...]]:
+        """Compute the features of a block's rows.
+
+        A row with a feature that is null, NaN or infinite, or without an event time or weight where a column of them is
+        named, is rejected. A missing label is NaN: whether it may be learned from is the spec's to say.
+
+        Args:
+            block: n rows.
+            with_label: False leaves the label column alone: for scoring.
+
+        Returns:
+            The good rows as a dense batch (float32 if all features are float32 columns taken as they are, else float64),
+            and the rejected rows by reason; rejects of the block itself are not repeated.
+
+        Raises:
+            MissingColumn: a column is absent or of the wrong type.
+        """
+        batch = block.batch
+        X, gaps = _matrix(self.numeric, batch)
+        rules = _unusable(self.names, X, gaps)
+        time = weight = label = None
+        if self.time is not None:
+            time, missing = times_us(batch, self.time, "Features.time")
+            if missing is not None:
+                rules.append(("missing event time", missing))
+        if self.weight is not None:
+            weight = numbers(batch, self.weight, "Features.weight").astype(np.float64, copy=False)
+            missing = np.isnan(weight)
+            if missing.any():
+                rules.append(("missing weight", missing))
+        if with_label and self.label is not None:
+            label = numbers(batch, self.label, "Features.label")
+        rows = Batch.dense(
+            X, label, weight, time, block.origin, block.position, None if block.position is None else block.position_end
+        )
+        return _without(rows, rules) if rules else (rows, ())
+
+
+def _matrix(terms: tuple[Term, ...], batch: pa.RecordBatch) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Give the (n, d) matrix, and where time columns are null."""
+    values: dict[str, np.ndarray] = {}
+    clock: dict[str, np.ndarray] = {}
+    gaps: dict[str, np.ndarray] = {}
+    for term in terms:
+        if isinstance(term, Clock):
+            if term.column not in clock:
+                clock[term.column], missing = times_us(batch, term.column, "Features.numeric")
+                if missing is not None:
+                    gaps[term.column] = missing
+        elif term.column not in values:
+            values[term.column] = numbers(batch, term.column, "Features.numeric")
+    single = all(
+        isinstance(term, Plain) and term.transform == "identity" and values[term.column].dtype == np.float32
+        for term in terms
+    )
+    X = np.empty((batch.num_rows, len(terms)), dtype=np.float32 if single else np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for start in range(0, len(X), _ROWS):
+            rows = slice(start, start + _ROWS)
+            hour = {name: hours(time[rows]) for name, time in clock.items()}
+            for j, term in enumerate(terms):
+                if isinstance(term, Clock):
+                    X[rows, j] = clock_values(term.transform, hour[term.column])
+                elif isinstance(term, Standardised):
+                    X[rows, j] = (values[term.column][rows] - term.mean) / term.scale
+                elif term.transform == "log1p":
+                    X[rows, j] = np.log1p(values[term.column][rows], dtype=np.float64)
+                else:
+                    X[rows, j] = values[term.column][rows]
+    for j, term in enumerate(terms):
+        if isinstance(term, Clock) and term.column in gaps:
+            X[gaps[term.column], j] = np.nan
+    return X, gaps
+
+
+def _unusable(names: tuple[str, ...], X: np.ndarray, gaps: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Give reason and rows of features that are not finite; one sum decides the common case."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not gaps and np.isfinite(X.sum()):
+            return []
+    finite = np.isfinite(X)
+    return [(f"non-finite feature {names[j]}", ~finite[:, j]) for j in np.flatnonzero(~finite.all(axis=0))]
+
+
+def _without(rows: Batch, rules: list[tuple[str, np.ndarray]]) -> tuple[Batch, tuple[Reject, ...]]:
+    """Split off the rows that break a rule; each counts under the first it breaks."""
+    place = np.arange(len(rows), dtype=np.int64) if rows.position is None else rows.position
+    good = np.ones(len(rows), dtype=bool)
+    rejected = []
+    for reason, broken in rules:
+        fresh = broken & good
+        if fresh.any():
+            end = None if rows.position_end is None else rows.position_end[fresh]
+            rejected.append(Reject(reason, place[fresh], end))
+            good &= ~broken
+    return rows.take(good), tuple(rejected)

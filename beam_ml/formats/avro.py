@@ -1,0 +1,270 @@
+"""Avro container files. A row's place is its row number in the file.
+
+Container blocks say how many rows and bytes they hold, so that a plan finds every block, and its row numbers, by hopping
+from header to header. Times are decoded as the integers they are stored as.
+"""
+
+import dataclasses
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+from fastavro.schema import SchemaParseException
+
+from beam_ml.core.batch import Origin
+from beam_ml.errors import MissingColumn, UnreadableInput
+from beam_ml.formats import files
+from beam_ml.formats.avro_schema import arrow_type, avro_schema, plain
+from beam_ml.formats.block import Block
+from beam_ml.formats.files import FileId, FileRange
+
+__all__ = ["decode", "encode", "ranges", "read", "write"]
+
+_FAULTS = (
+    ValueError, EOFError, OSError, KeyError, IndexError, TypeError, StopIteration, AssertionError, OverflowError,
+    MemoryError, AttributeError, ImportError, SchemaParseException, pa.ArrowException,
+)  # fmt: skip
+"""What fastavro and the codecs raise on damaged bytes."""
+
+_SYNC_BYTES = 16
+
+
+def _unreadable(where: str, reason: object) -> UnreadableInput:
+    message = f"{where} cannot be read as Avro: {' '.join(str(reason).split()).rstrip('.') or type(reason).__name__}."
+    return UnreadableInput(message)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Header:
+    """What a container file says about itself; `size` is where its first block starts."""
+
+    schema: dict[str, Any]
+    codec: str
+    sync: bytes
+    size: int
+
+
+def _header(stream: BinaryIO, where: str) -> _Header:
+    try:
+        reader = fastavro.reader(stream)  # reads the header, which ends with the sync marker, and no more
+        schema, codec, size = reader.writer_schema, reader.codec, stream.tell()
+        stream.seek(size - _SYNC_BYTES)
+        sync = stream.read(_SYNC_BYTES)
+    except _FAULTS as error:
+        raise _unreadable(where, error) from error
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        raise _unreadable(where, "its rows are not records")
+    return _Header(schema, codec, sync, size)
+
+
+def _varint(stream: BinaryIO) -> int | None:
+    """Read a zigzag varint; None at the end of the file."""
+    value = shift = 0
+    while byte := stream.read(1):
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return (value >> 1) ^ -(value & 1)
+        shift += 7
+        if shift > 63:
+            break
+    if byte or shift:
+        message = "a block's header is cut off"
+        raise ValueError(message)
+    return None
+
+
+def _index(stream: BinaryIO, header: _Header, size: int, where: str) -> list[tuple[int, int]]:
+    """Give (byte offset, number of its first row) of every container block, then the ends of both."""
+    found, row, offset = [], 0, header.size
+    stream.seek(offset)
+    while True:
+        try:
+            count = _varint(stream)
+            width = None if count is None else _varint(stream)
+        except ValueError as error:
+            raise _unreadable(where, error) from error
+        found.append((offset, row))
+        if count is None:
+            return found
+        end = -1 if width is None or width < 0 or count < 0 else stream.tell() + width
+        if end < 0 or end + _SYNC_BYTES > size:
+            raise _unreadable(where, f"the block at byte {offset} is cut off")
+        stream.seek(end)
+        if stream.read(_SYNC_BYTES) != header.sync:
+            raise _unreadable(where, f"the block at byte {offset} does not end with the file's sync marker")
+        row, offset = row + count, end + _SYNC_BYTES
+
+
+def _open(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from error
+
+
+def ranges(file: FileId, target_rows: int) -> list[FileRange]:
+    """Cut a file at container blocks into ranges of at least `target_rows` rows (the last may be shorter).
+
+    Raises:
+        UnreadableInput: not a whole Avro container file of records.
+        InputChanged: the file is not what was listed.
+    """
+    with _open(file.path) as stream:
+        files.check(file)
+        header = _header(stream, file.path)
+        index = _index(stream, header, os.fstat(stream.fileno()).st_size, file.path)
+    cuts = [index[0]]
+    for offset, row in index[1:]:
+        if row - cuts[-1][1] >= target_rows:
+            cuts.append((offset, row))
+    if cuts[-1] != index[-1]:
+        cuts.append(index[-1])
+    return [
+        FileRange(file.path, file.size, file.mtime_ns, "avro", a, b, offset)
+        for (offset, a), (_, b) in zip(cuts[:-1], cuts[1:], strict=True)
+        if a < b
+    ]
+
+
+class _Joined(io.RawIOBase):
+    """A container header followed by the rest of another file."""
+
+    def __init__(self, head: bytes, tail: BinaryIO) -> None:
+        self._head, self._tail = io.BytesIO(head), tail
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head.read(len(buffer)) or self._tail.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _records(stream: BinaryIO, header: _Header, offset: int, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Give the records from the container block at `offset` on, logical types as their plain integers."""
+    empty = io.BytesIO()
+    schema = plain(header.schema)
+    fastavro.writer(empty, schema, [], codec=header.codec, sync_marker=header.sync)
+    wanted = {**schema, "fields": [field for field in schema["fields"] if field["name"] in columns]}
+    stream.seek(offset)
+    return iter(fastavro.reader(io.BufferedReader(_Joined(empty.getvalue(), stream), 1 << 16), wanted))
+
+
+def _blocks(
+    where: str,
+    stream: BinaryIO,
+    header: _Header,
+    offset: int,
+    start: int,
+    stop: int,
+    columns: Sequence[str] | None,
+    max_rows: int,
+    origin: Origin | None,
+) -> Iterator[Block]:
+    types = {field["name"]: field["type"] for field in header.schema["fields"]}
+    for name in columns or ():
+        if name not in types:
+            message = f"{where} must have a column {name!r}; got {list(types)}."
+            raise MissingColumn(message)
+    try:
+        schema = pa.schema([(name, arrow_type(types[name])) for name in (types if columns is None else columns)])
+    except ValueError as error:
+        raise _unreadable(where, error) from error
+    records = None
+    for first in range(start, stop, max_rows) or [start]:
+        last = min(first + max_rows, stop)
+        try:
+            if records is None:
+                records = _records(stream, header, offset, schema.names)
+            rows = [next(records) for _ in range(last - first)]
+            batch = pa.RecordBatch.from_arrays(
+                [pa.array([row[field.name] for row in rows], field.type) for field in schema], schema=schema
+            )
+        except _FAULTS as error:
+            raise _unreadable(where, f"rows {first} to {last - 1} do not decode ({error!r})") from error
+        yield Block(batch, origin, np.arange(first, last, dtype=np.int64), None, first, last)
+
+
+def read(
+    piece: FileRange, columns: Sequence[str] | None = None, max_rows: int = 65_536, source: str = ""
+) -> Iterator[Block]:
+    """Read a range in blocks of at most `max_rows` rows; columns that are not named are skipped over.
+
+    Raises:
+        InputChanged: the file is not what the plan saw, before or after reading.
+        UnreadableInput: bytes that do not decode, or a column of a type that has no Arrow equal.
+        MissingColumn: a column is not there.
+    """
+    files.check(piece)
+    with _open(piece.path) as stream:
+        files.check(piece)
+        header = _header(stream, piece.path)
+        origin = Origin(source, piece.path)
+        yield from _blocks(piece.path, stream, header, piece.offset, piece.start, piece.stop, columns, max_rows, origin)
+    files.check(piece)
+
+
+def _write(target: BinaryIO, batches: Iterable[pa.RecordBatch]) -> None:
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:
+        message = "Avro needs at least one batch (of no rows, if need be) for the columns' names and types."
+        raise UnreadableInput(message)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        batch: pa.RecordBatch | None = first
+        while batch is not None:
+            yield from _stored(batch).to_pylist()
+            batch = next(iterator, None)
+
+    fastavro.writer(target, avro_schema(first.schema), rows(), codec="deflate")
+
+
+def _stored(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give times as the integers that are stored, and dictionaries as their values."""
+    columns = []
+    for column in batch.columns:
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column, kind = column.dictionary_decode(), kind.value_type
+        if pa.types.is_timestamp(kind):
+            column = column.cast(pa.timestamp("ms" if kind.unit == "s" else kind.unit, tz=kind.tz)).cast(pa.int64())
+        elif pa.types.is_date(kind):
+            column = column.cast(pa.date32()).cast(pa.int32())
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def encode(batch: pa.RecordBatch) -> bytes:
+    """Give the bytes of a container file that holds one batch.
+
+    >>> decode(encode(pa.record_batch({"x": [1.0, 2.0]}))).batch.to_pydict()
+    {'x': [1.0, 2.0]}
+    """
+    buffer = io.BytesIO()
+    _write(buffer, [batch])
+    return buffer.getvalue()
+
+
+def write(path: str, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write batches of one schema as one file, whole or not at all."""
+    with files.replacing(path) as unfinished, open(unfinished, "wb") as stream:
+        _write(stream, batches)
+
+
+def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
+    """Give the rows of a container file held in memory.
+
+    Raises:
+        UnreadableInput: not a whole Avro container file of records.
+        MissingColumn: a column is not there.
+    """
+    where, stream = f"<{len(data)} bytes>", io.BytesIO(data)
+    header = _header(stream, where)
+    n = _index(stream, header, len(data), where)[-1][1]
+    return next(_blocks(where, stream, header, header.size, 0, n, columns, max(n, 1), None))

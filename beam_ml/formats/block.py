@@ -1,0 +1,71 @@
+"""`Block`: decoded rows, still columns with names, and where each row came from."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_ml.core.batch import Origin
+
+__all__ = ["Block", "Reject"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Reject:
+    """Rows refused for one reason: m of them.
+
+    Attributes:
+        reason: what is counted: one of few texts, never a row's own values.
+        position: (m,) int64 places of the rows within their origin.
+        position_end: (m,) int64 where each place ends, or None: + 1.
+        detail: one text a row (its beginning, the parser's words), or empty.
+
+    >>> len(Reject("malformed line", np.array([3, 8])))
+    2
+    """
+
+    reason: str
+    position: np.ndarray
+    position_end: np.ndarray | None = None
+    detail: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.position.size)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Rows of one origin. Reading a range gives blocks whose spans tile the range exactly.
+
+    Attributes:
+        batch: n rows as named columns.
+        origin: the source and file that they came from, or None.
+        position: (n,) int64 place of each row within its origin, rising; None: not known.
+        position_end: (n,) int64 where each place ends, or None: + 1.
+        start, stop: the span of places that this block accounts for, its rejects (and blank lines) included.
+        rejected: rows that could not be decoded, by reason.
+
+    >>> len(Block(pa.record_batch({"x": [1.0, 2.0]})))
+    2
+    """
+
+    batch: pa.RecordBatch
+    origin: Origin | None = None
+    position: np.ndarray | None = None
+    position_end: np.ndarray | None = None
+    start: int = 0
+    stop: int = 0
+    rejected: tuple[Reject, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    @property
+    def scanned(self) -> int:
+        """Rows and rejects together."""
+        return len(self) + sum(len(reject) for reject in self.rejected)
+
+    def replace(self, **changes: Any) -> "Block":
+        """Give a copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)

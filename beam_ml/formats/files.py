@@ -1,0 +1,189 @@
+"""Files as input: which there are, what identifies them, and pieces of them that are read in parallel.
+
+A file is its path, size and modification time. Whoever plans notes the three, whoever reads compares them.
+"""
+
+import contextlib
+import dataclasses
+import glob
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
+
+__all__ = ["FORMATS", "FileId", "FileRange", "check", "format_of", "list_files", "replacing", "stat"]
+
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv", ".csv.gz", ".csv.zst"),
+    "avro": (".avro",),
+}
+"""Format → the endings of its files' names."""
+
+_UNFINISHED = (".tmp", ".inprogress", ".crc")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class FileId:
+    """What identifies a file: path, size in bytes, modification time in ns since the epoch."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class FileRange:
+    """A piece of one file.
+
+    Attributes:
+        path, size, mtime_ns: the file as the plan saw it.
+        format: a key of FORMATS.
+        start, stop: the places of the rows that belong to it: row numbers (Parquet, Avro) or byte offsets of the
+            decompressed text (CSV). The ranges of a file tile its rows; a row's place never depends on the split.
+        offset: byte at which reading starts (Avro; else 0).
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    format: str
+    start: int
+    stop: int
+    offset: int = 0
+
+    @property
+    def file(self) -> FileId:
+        """The file's identity."""
+        return FileId(self.path, self.size, self.mtime_ns)
+
+    @property
+    def n_rows(self) -> int | None:
+        """Number of rows; None where places are bytes."""
+        return None if self.format == "csv" else self.stop - self.start
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the plain JSON form."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "FileRange":
+        """Build from the plain JSON form.
+
+        Raises:
+            InvalidValue: fields are absent, unknown or of the wrong type.
+        """
+        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+        if set(value) != set(kinds) or any(type(value[name]) is not kind for name, kind in kinds.items()):
+            message = f"FileRange must have exactly the fields {sorted(kinds)}; got {dict(value)!r}."
+            raise InvalidValue(message)
+        return cls(**value)
+
+
+def stat(path: str) -> FileId:
+    """Look at a file.
+
+    Raises:
+        UnreadableInput: there is no such regular file, or it may not be looked at.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}."
+        raise UnreadableInput(message) from error
+    if os.path.isdir(path):
+        message = f"{path} cannot be read: it is a directory."
+        raise UnreadableInput(message)
+    return FileId(path, found.st_size, found.st_mtime_ns)
+
+
+def check(file: FileId | FileRange) -> None:
+    """Refuse a file that is no longer what the plan saw.
+
+    Raises:
+        InputChanged: size or modification time differ.
+        UnreadableInput: the file is gone.
+    """
+    now = stat(file.path)
+    if (now.size, now.mtime_ns) != (file.size, file.mtime_ns):
+        message = (
+            f"{file.path} must not change once planned: "
+            f"it had {file.size} bytes, modified at {file.mtime_ns} ns; got {now.size} bytes, {now.mtime_ns} ns."
+        )
+        raise InputChanged(message)
+
+
+def format_of(path: str) -> str:
+    """Give the format that a file's name ends in.
+
+    Raises:
+        InvalidValue: the ending is not known.
+
+    >>> format_of("2024-01-31.csv.gz")
+    'csv'
+    """
+    for name, endings in FORMATS.items():
+        if path.lower().endswith(endings):
+            return name
+    endings = tuple(ending for each in FORMATS.values() for ending in each)
+    message = f"format must be given where the file's name does not end in one of {endings}; got {path!r}."
+    raise InvalidValue(message)
+
+
+def _is_input(path: str) -> bool:
+    name = os.path.basename(path)
+    return not name.startswith((".", "_")) and not name.endswith(_UNFINISHED) and os.path.isfile(path)
+
+
+def list_files(source: str, format: str | None = None) -> list[FileId]:
+    """List the files of a directory, a glob pattern, or one file, in the order in which they are consumed: by path.
+
+    Day files named by date are thus taken day by day. Hidden and unfinished files (names that start with ``.`` or ``_``,
+    or end in ``.tmp``, ``.inprogress``, ``.crc``) are passed over; of a directory, only files directly in it that end
+    like the format (any known format, when none is given) are taken.
+
+    Args:
+        source: directory, pattern (``**`` goes into sub-directories) or file.
+        format: a key of FORMATS; None: by the files' names.
+
+    Returns:
+        Identities with absolute paths, so that a file has one name wherever a job is started.
+
+    Raises:
+        NoInput: there is no such file.
+        InvalidValue: the format is not known.
+    """
+    if format is not None and format not in FORMATS:
+        message = f"format must be one of {sorted(FORMATS)}; got {format!r}."
+        raise InvalidValue(message)
+    endings = FORMATS[format] if format else tuple(ending for each in FORMATS.values() for ending in each)
+    if os.path.isdir(source):
+        paths = [os.path.join(source, name) for name in os.listdir(source)]
+        paths = [path for path in paths if path.lower().endswith(endings)]
+        what = f"no file that ends in one of {endings}"
+    else:
+        paths = [source] if os.path.isfile(source) else glob.glob(source, recursive=True)
+        what = "no file"
+    found = sorted(os.path.abspath(path) for path in paths if _is_input(path))
+    if not found:
+        message = f"{source} must name input files; there is {what}."
+        raise NoInput(message)
+    if format is None:
+        for path in found:
+            format_of(path)
+    return [stat(path) for path in found]
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Write a file whole or not at all: gives a hidden name beside `path`, renamed to it at the end."""
+    folder, name = os.path.split(path)
+    unfinished = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)

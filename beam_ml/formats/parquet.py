@@ -1,0 +1,167 @@
+"""Parquet. A row's place is its row number in the file."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_ml.core.batch import Origin
+from beam_ml.errors import MissingColumn, UnreadableInput
+from beam_ml.formats import files
+from beam_ml.formats.block import Block
+from beam_ml.formats.files import FileId, FileRange
+
+__all__ = ["decode", "encode", "ranges", "read", "write"]
+
+_FAULTS = (pa.ArrowException, OSError, ValueError)
+
+
+def _unreadable(path: str, error: Exception) -> UnreadableInput:
+    reason = " ".join(str(error).split()).rstrip(".")
+    message = f"{path} cannot be read as Parquet: {reason or type(error).__name__}."
+    return UnreadableInput(message)
+
+
+def _open(path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+
+
+def _bounds(parquet: pq.ParquetFile) -> np.ndarray:
+    """Give the row number at which each row group starts, and the number of rows."""
+    metadata = parquet.metadata
+    return np.cumsum([0, *(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))])
+
+
+def ranges(file: FileId, target_rows: int) -> list[FileRange]:
+    """Cut a file into ranges of about `target_rows` rows, at row groups where they are not larger than twice that.
+
+    A larger group is cut inside; reading a later part decodes the group's earlier rows and drops them.
+
+    Raises:
+        UnreadableInput: not a whole Parquet file.
+        InputChanged: the file is not what was listed.
+    """
+    with _open(file.path) as parquet:
+        files.check(file)
+        bounds = _bounds(parquet).tolist()
+    cuts, start = [0], 0
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        if high - low > 2 * target_rows:
+            cuts += range(max(low, cuts[-1]), high, target_rows)
+            start = high
+            cuts.append(high)
+        elif high - start >= target_rows:
+            start = high
+            cuts.append(high)
+    edges = sorted({*cuts, bounds[-1]})
+    return [
+        FileRange(file.path, file.size, file.mtime_ns, "parquet", a, b)
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _check_columns(path: str, parquet: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
+    if columns is None:
+        return None
+    there = parquet.schema_arrow.names
+    for name in columns:
+        if there.count(name) != 1:
+            message = f"{path} must have one column {name!r}; got {there}."
+            raise MissingColumn(message)
+    return list(columns)
+
+
+def _blocks(
+    path: str, parquet: pq.ParquetFile, start: int, stop: int, columns: list[str] | None, rows: int, origin: Origin
+) -> Iterator[Block]:
+    bounds = _bounds(parquet)
+    groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
+    place = int(bounds[groups[0]]) if groups else start
+    decoded = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=False)
+    while place < stop:
+        try:
+            batch = next(decoded, None)
+        except _FAULTS as error:
+            raise _unreadable(path, error) from error
+        if batch is None:
+            message = f"{path} cannot be read as Parquet: it ends at row {place}, not at row {stop}."
+            raise UnreadableInput(message)
+        low, high = max(start - place, 0), min(stop - place, batch.num_rows)
+        if low < high:
+            first, last = place + low, place + high
+            position = np.arange(first, last, dtype=np.int64)
+            yield Block(batch.slice(low, high - low), origin, position, None, first, last)
+        place += batch.num_rows
+
+
+def read(
+    piece: FileRange, columns: Sequence[str] | None = None, max_rows: int = 65_536, source: str = ""
+) -> Iterator[Block]:
+    """Read a range in blocks of at most `max_rows` rows; only the named columns are decoded.
+
+    Raises:
+        InputChanged: the file is not what the plan saw, before or after reading.
+        UnreadableInput: bytes that do not decode.
+        MissingColumn: a column is not there.
+    """
+    files.check(piece)
+    with _open(piece.path) as parquet:
+        files.check(piece)
+        wanted = _check_columns(piece.path, parquet, columns)
+        origin = Origin(source, piece.path)
+        yield from _blocks(piece.path, parquet, piece.start, piece.stop, wanted, max_rows, origin)
+    files.check(piece)
+
+
+def _write(target: str | io.BytesIO, batches: Iterable[pa.RecordBatch], row_group_rows: int) -> None:
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:
+        message = "Parquet needs at least one batch (of no rows, if need be) for the columns' names and types."
+        raise UnreadableInput(message)
+    with pq.ParquetWriter(target, first.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_batch(first, row_group_size=row_group_rows)
+        for batch in iterator:
+            writer.write_batch(batch, row_group_size=row_group_rows)
+
+
+def write(path: str, batches: Iterable[pa.RecordBatch], row_group_rows: int = 131_072) -> None:
+    """Write batches of one schema as one file, whole or not at all; each batch starts a row group."""
+    with files.replacing(path) as unfinished:
+        _write(unfinished, batches, row_group_rows)
+
+
+def encode(batch: pa.RecordBatch) -> bytes:
+    """Give the bytes of a file that holds one batch.
+
+    >>> decode(encode(pa.record_batch({"x": [1.0, 2.0]}))).batch.to_pydict()
+    {'x': [1.0, 2.0]}
+    """
+    buffer = io.BytesIO()
+    _write(buffer, [batch], max(1, batch.num_rows))
+    return buffer.getvalue()
+
+
+def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
+    """Give the rows of a file held in memory.
+
+    Raises:
+        UnreadableInput: not a whole Parquet file.
+        MissingColumn: a column is not there.
+    """
+    where = f"<{len(data)} bytes>"
+    try:
+        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        wanted = _check_columns(where, parquet, columns)
+        table = parquet.read(columns=wanted, use_threads=False).combine_chunks()
+    except _FAULTS as error:
+        raise _unreadable(where, error) from error
+    batches = table.to_batches()
+    batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    n = batch.num_rows
+    return Block(batch, None, np.arange(n, dtype=np.int64), None, 0, n)

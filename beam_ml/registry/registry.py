@@ -1,0 +1,345 @@
+"""`Registry`: numbered versions of named learners in an object store.
+
+::
+
+    <root>/<name>/v<number>/learner-<sha256>.safetensors
+                            models/<model>-<sha256>.safetensors
+                            manifest.json                         created exclusively, last: then the version exists
+                  serving.json                                    only where a person has pinned a version
+                  rounds/<round id>/…                             what a round's workers wrote
+
+One exclusive create makes a version with all that belongs to it, so a kill at any instant leaves the old head or the
+new one. Manifests are never deleted, so a number is given once; publishing names the head it expects.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beam_ml.artefact.envelope import library_version
+from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound
+from beam_ml.registry.manifest import File, Manifest, Verdict, describe, file_of, manifest_path, part_facts
+from beam_ml.registry.naming import check_name, is_name
+from beam_ml.registry.pin import read_pin, write_pin
+from beam_ml.registry.publishing import own_version, publishing, read_manifest, write_version
+from beam_ml.registry.store import Objects, Store, open_objects, utc_now
+
+__all__ = ["Found", "Registry"]
+
+LOGGER = logging.getLogger("beam_ml.registry")
+_FOLDER = re.compile(r"v([1-9]\d*)")
+_DAMAGE = (CorruptArtefact, VersionNotFound)
+"""What makes a reader step back to an earlier version; a store that cannot be reached does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A version that reads well.
+
+    Attributes:
+        manifest: of the version.
+        data: the payload asked for, verified.
+        head: the newest number when the search began; above `manifest.number` where damaged versions were stepped over.
+    """
+
+    manifest: Manifest
+    data: bytes
+    head: int
+
+
+class Registry:
+    """Versions of named learners: publish, read, serve.
+
+    Args:
+        where: a local folder, a URL (``file://``, ``s3://``, ``gs://``, ``az://``, ``memory://``) or an obstore store.
+        create: make a local folder that is not there.
+        clock: seconds since the epoch.
+        store_options: of a cloud store, as `obstore.store.from_url` takes them.
+
+    Raises:
+        RegistryError: it cannot be opened.
+
+    >>> registry = Registry("memory://")
+    >>> registry.publish("fraud", {"learner": b"bytes"}, parent=None, round_id="1-a").number
+    1
+    >>> registry.read("fraud", 1)
+    b'bytes'
+    """
+
+    def __init__(
+        self,
+        where: "str | os.PathLike[str] | Store",
+        *,
+        create: bool = True,
+        clock: Callable[[], float] = time.time,
+        **store_options: Any,
+    ) -> None:
+        self.objects: Objects = open_objects(where, create=create, **store_options)
+        self.clock = clock
+        self._heads: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"Registry({self.objects.where!r})"
+
+    def names(self) -> list[str]:
+        """Give the names that have a version, sorted."""
+        return [name for name in self.objects.folders() if is_name(name) and self.head_number(name)]
+
+    def head_number(self, name: str) -> int:
+        """Give the newest version's number, 0 where there is none: a few existence checks, however many versions."""
+        low = self._heads.get(check_name("name", name), 0)
+        step = 1
+        while self._exists(name, low + step):
+            low += step
+            step *= 2
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._exists(name, middle) else (low, middle)
+        if low == 0:
+            low = max(filter(lambda number: self._exists(name, number), self._numbers(name)), default=0)
+        self._heads[name] = low
+        return low
+
+    def versions(self, name: str) -> list[int]:
+        """Give the numbers of all versions, ascending."""
+        head = self.head_number(name)
+        return [number for number in self._numbers(name) if number <= head]
+
+    def head(self, name: str) -> Manifest | None:
+        """Give the newest version's manifest; None: there is none.
+
+        Raises:
+            CorruptArtefact: the newest manifest is damaged; `latest` steps over it.
+        """
+        number = self.head_number(name)
+        return self.manifest(name, number) if number else None
+
+    def manifest(self, name: str, number: int) -> Manifest:
+        """Give a version's manifest.
+
+        Raises:
+            VersionNotFound: no such version.
+            CorruptArtefact, UnsupportedVersion: it is damaged, or of a newer format.
+        """
+        return read_manifest(self.objects, check_name("name", name), number)
+
+    def _exists(self, name: str, number: int) -> bool:
+        return self.objects.size(manifest_path(name, number)) is not None
+
+    def _numbers(self, name: str) -> list[int]:
+        matches = (_FOLDER.fullmatch(folder) for folder in self.objects.folders(name))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def read(self, name: str, number: int | None = None, what: str = "learner") -> bytes:
+        """Give a payload, its SHA-256 verified.
+
+        Args:
+            name: the learner's.
+            number: of the version; None: the head.
+            what: ``"learner"`` or ``"models/<model>"``.
+
+        Raises:
+            VersionNotFound: no such version, no such payload, or retention has removed it.
+            CorruptArtefact: the payload is damaged.
+        """
+        manifest = self.manifest(name, self.head_number(name) if number is None else number)
+        return self._payload(manifest, what, file_of(manifest, what))
+
+    def _payload(self, manifest: Manifest, what: str, file: File) -> bytes:
+        title = f"{manifest.name} version {manifest.number}"
+        data = self.objects.get(file.path)
+        if data is None:
+            message = f"{title} has its {what} no more: it was removed, by retention or by hand."
+            raise VersionNotFound(message)
+        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+            message = f"{title} has a damaged {what}: its bytes do not match the manifest's SHA-256."
+            raise CorruptArtefact(message)
+        return data
+
+    def latest(self, name: str, what: str = "learner") -> Found | None:
+        """Give the newest version whose payload reads well: where training goes on. None: there is no version.
+
+        A damaged version is stepped over with a warning. `Found.head` is what `publish` must be told.
+
+        Raises:
+            CorruptArtefact: there are versions, and none of them reads well.
+        """
+        head = self.head_number(name)
+        if head == 0:
+            return None
+        found = self._first_readable(name, what, self._descending(name, head), head)
+        if found is None:
+            message = f"{name} has {head} versions, and no manifest that reads well."
+            raise CorruptArtefact(message)
+        return found
+
+    def newest_readable(self, name: str, what: str = "learner") -> Manifest | None:
+        """Give the manifest of `latest`."""
+        return found.manifest if (found := self.latest(name, what)) else None
+
+    def serving(self, name: str, what: str) -> Found | None:
+        """Give the served version's payload, or that of the newest accepted version before it that reads well.
+
+        None: no version was ever accepted.
+
+        Raises:
+            CorruptArtefact: versions were accepted, and none of them reads well.
+        """
+        head = self.head_number(name)
+        return self._first_readable(name, what, self._served(name, head), head)
+
+    def served(self, name: str) -> Manifest | None:
+        """Give the served version: the pinned one, else the newest accepted. None: there is none."""
+        return next(self._served(name, self.head_number(name)), None)
+
+    def _first_readable(self, name: str, what: str, manifests: Iterator[Manifest], head: int) -> Found | None:
+        tried = 0
+        for manifest in manifests:
+            tried += 1
+            file = file_of(manifest, what)
+            try:
+                return Found(manifest, self._payload(manifest, what, file), head)
+            except _DAMAGE as error:
+                LOGGER.warning("Version stepped over: %s", error)
+        if tried:
+            message = f"{name} has {head} versions, and no {what} that reads well."
+            raise CorruptArtefact(message)
+        return None
+
+    def _readable(self, name: str, number: int) -> Manifest | None:
+        try:
+            return self.manifest(name, number)
+        except _DAMAGE as error:
+            LOGGER.warning("Version stepped over: %s", error)
+            return None
+
+    def _descending(self, name: str, head: int) -> Iterator[Manifest]:
+        """Give the manifests that can be read, newest first."""
+        for number in range(head, 0, -1):
+            manifest = self._readable(name, number)
+            if manifest is not None:
+                yield manifest
+
+    def _accepted(self, name: str, head: int) -> Iterator[Manifest]:
+        """Give the manifests of accepted versions, newest first, jumping over runs of refused ones."""
+        number = head
+        while number:
+            manifest = self._readable(name, number)
+            if manifest is None:
+                number -= 1
+            elif manifest.verdict.accepted:
+                yield manifest
+                number -= 1
+            else:
+                number = manifest.last_accepted or 0
+
+    def _served(self, name: str, head: int) -> Iterator[Manifest]:
+        """Give the served version's manifest, then those to step back to."""
+        pinned = read_pin(self.objects, name)
+        if pinned is not None:
+            manifest = self._readable(name, pinned)
+            if manifest is not None:
+                yield manifest
+        yield from self._accepted(name, head if pinned is None else pinned - 1)
+
+    def serve(self, name: str, number: int | None) -> Manifest | None:
+        """Pin the served version, whatever the gate said; None: serve the newest accepted one again.
+
+        Returns:
+            The version served from now on.
+
+        Raises:
+            VersionNotFound: no such version, or retention has removed its payloads.
+            PublishFailed: the store refused the write.
+        """
+        if number is not None:
+            manifest = self.manifest(name, number)
+            for what, file in manifest.files.items():
+                if self.objects.size(file.path) != file.bytes:
+                    message = f"{name} version {number} cannot be served: its {what} is not there whole."
+                    raise VersionNotFound(message)
+        with publishing(f"Pinning {name}", self.objects):
+            write_pin(self.objects, check_name("name", name), number, utc_now(self.clock()))
+        return self.served(name)
+
+    def publish(
+        self,
+        name: str,
+        payloads: Mapping[str, bytes],
+        *,
+        parent: int | None,
+        round_id: str,
+        head: int | None = None,
+        run_id: str = "",
+        epoch: int = 0,
+        facts: Mapping[str, Any] | None = None,
+        serve: bool = True,
+        reasons: Sequence[str] = (),
+    ) -> Manifest:
+        """Add the next version: payloads first, then in one step the manifest that makes it exist.
+
+        Publishing again with the same `round_id` gives the version that the first attempt made.
+
+        Args:
+            name: the learner's.
+            payloads: ``"learner"``, ``"models/<model>"`` → encoded artefact.
+            parent: number of the version that the learner was grown from; None: from nothing.
+            round_id: of this attempt, as `new_round_id` gives it.
+            head: number expected to be the newest; None: the parent. Above the parent where damaged versions were
+                stepped over (`Found.head`).
+            run_id: of the training run.
+            epoch: of the run's restart.
+            facts: spec, fingerprint, progress, refreshes, champion, next, rejects; anything else goes to `extra`.
+            serve: the gate's verdict: False stores the version, marked refused, and leaves served what was.
+            reasons: of the verdict.
+
+        Returns:
+            The new version's manifest.
+
+        Raises:
+            HeadMoved: somebody else has published the number first.
+            VersionNotFound: there is no version `head`.
+            InvalidValue: a name, or a fact that is not JSON.
+            PublishFailed: the store refused a write; what was served is still served.
+        """
+        head = (parent or 0) if head is None else head
+        if head < (parent or 0):
+            message = f"publish.head must be >= the parent {parent}; got {head}."
+            raise InvalidValue(message)
+        number = head + 1
+        check_name("name", name)
+        check_name("round_id", round_id)
+        for what in payloads:
+            check_name("payload name", what, nested=True)
+        fields = part_facts(facts or {})
+        with publishing(f"Publishing {name} version {number}", self.objects):
+            own = own_version(self.objects, name, number, round_id)
+            if own is not None:
+                return own
+            if head and not self._exists(name, head):
+                message = f"{name} has no version {head} to publish on in the registry at {self.objects.where}."
+                raise VersionNotFound(message)
+            last = number if serve else next((one.number for one in self._accepted(name, head)), None)
+            manifest = Manifest(
+                name=name,
+                number=number,
+                parent=parent,
+                created=utc_now(self.clock()),
+                files={what: describe(name, number, what, data) for what, data in payloads.items()},
+                verdict=Verdict(accepted=serve, reasons=tuple(reasons)),
+                last_accepted=last,
+                run_id=run_id,
+                epoch=epoch,
+                round_id=round_id,
+                library=library_version(),
+                **fields,
+            )
+            made = write_version(self.objects, manifest, payloads)
+        self._heads[name] = max(number, self._heads.get(name, 0))
+        return made

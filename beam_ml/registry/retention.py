@@ -1,0 +1,148 @@
+"""Retention: what may be removed from a registry, and when. Manifests never are."""
+
+import re
+from collections.abc import Iterable
+
+from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, VersionNotFound
+from beam_ml.registry.manifest import Manifest
+from beam_ml.registry.pin import read_pin
+from beam_ml.registry.registry import Registry
+from beam_ml.registry.store import Stat
+
+__all__ = ["keep", "sweep"]
+
+_PAYLOAD = re.compile(r"v([1-9]\d*)/(.+)")
+_ROUND = re.compile(r"rounds/([^/]+)/(.+)")
+_ROUND_ID = re.compile(r"([1-9]\d*)-[0-9a-f]{32}")
+_MANIFEST = "manifest.json"
+
+
+def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> list[str]:
+    """Remove the payloads of all but the newest `n` versions; their manifests stay.
+
+    Spared whatever `n` is: the newest learner that is there whole, the served version and its parent (the anchor that
+    its refresh started from), the newest accepted version, and versions younger than `grace_s` by the store's clock.
+    Lists every object of the name: call it every so often, not after each publish of a fast stream.
+
+    Args:
+        registry: where.
+        name: the learner's.
+        n: number of newest versions to keep, at least 1.
+        grace_s: youngest age, in seconds, at which a version may lose its payloads.
+
+    Returns:
+        The paths removed.
+    """
+    if n < 1 or grace_s < 0:
+        message = f"keep must have n >= 1 and grace_s >= 0; got n {n} and grace_s {grace_s}."
+        raise InvalidValue(message)
+    head = registry.head_number(name)
+    versions, manifests = _payloads(registry.objects.walk(name), name)
+    spared = _spared(registry, name, head, {stat.path: stat.n_bytes for stats in versions.values() for stat in stats})
+    before = registry.clock() - grace_s
+    removed = [
+        stat.path
+        for number, stats in sorted(versions.items())
+        if number <= head - n and number not in spared and number in manifests and manifests[number] < before
+        for stat in stats
+    ]
+    registry.objects.delete(removed)
+    return removed
+
+
+def _payloads(stats: Iterable[Stat], name: str) -> tuple[dict[int, list[Stat]], dict[int, float]]:
+    """Give each version's payloads, and when its manifest was written."""
+    payloads: dict[int, list[Stat]] = {}
+    manifests: dict[int, float] = {}
+    for stat in stats:
+        match = _PAYLOAD.fullmatch(stat.path[len(name) + 1 :])
+        if match and match[2] == _MANIFEST:
+            manifests[int(match[1])] = stat.written_s
+        elif match:
+            payloads.setdefault(int(match[1]), []).append(stat)
+    return payloads, manifests
+
+
+def _spared(registry: Registry, name: str, head: int, sizes: dict[str, int]) -> set[int]:
+    """Give the versions that training, serving or rolling back may need."""
+    spared = {head}
+    pinned = read_pin(registry.objects, name)
+    if pinned is not None:
+        spared.add(pinned)
+    for number in range(head, 0, -1):
+        manifest = _manifest(registry, name, number)
+        learner = manifest.files.get("learner") if manifest else None
+        if learner and sizes.get(learner.path) == learner.bytes:
+            spared.add(number)
+            break
+    served = registry.served(name)
+    newest = _manifest(registry, name, head) if head else None
+    accepted = newest.last_accepted if newest else None
+    for one in (served, _manifest(registry, name, accepted) if accepted else None):
+        if one is not None:
+            spared.add(one.number)
+            if one.parent is not None:
+                spared.add(one.parent)
+    return spared
+
+
+def _manifest(registry: Registry, name: str, number: int) -> Manifest | None:
+    try:
+        return registry.manifest(name, number)
+    except (CorruptArtefact, UnsupportedVersion, VersionNotFound):
+        return None
+
+
+def sweep(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]:
+    """Remove what dead publishers left: payloads that no manifest names, and files of rounds.
+
+    A round's files go once all are older than `grace_s`, except the reject files that its version's manifest names.
+    Payloads are swept only where a manifest has decided the number, so that no publish under way can lose one.
+
+    Args:
+        registry: where.
+        name: the learner's.
+        grace_s: age in seconds; above the longest round.
+
+    Returns:
+        The paths removed.
+    """
+    if grace_s < 0:
+        message = f"sweep.grace_s must be >= 0; got {grace_s}."
+        raise InvalidValue(message)
+    before = registry.clock() - grace_s
+    stats = registry.objects.walk(name)
+    payloads, decided = _payloads(stats, name)
+    removed: list[str] = []
+    for number, orphans in payloads.items():
+        manifest = _manifest(registry, name, number) if number in decided else None
+        if manifest is not None:
+            named = {file.path for file in manifest.files.values()}
+            removed += [one.path for one in orphans if one.path not in named and one.written_s < before]
+    for round_id, files in _rounds(stats, name).items():
+        if max(one.written_s for one in files) < before:
+            spared = _named_by_version(registry, name, round_id)
+            removed += [one.path for one in files if one.path not in spared]
+    registry.objects.delete(removed)
+    registry.objects.delete_staged(name, before)
+    return sorted(removed)
+
+
+def _rounds(stats: Iterable[Stat], name: str) -> dict[str, list[Stat]]:
+    rounds: dict[str, list[Stat]] = {}
+    for stat in stats:
+        match = _ROUND.fullmatch(stat.path[len(name) + 1 :])
+        if match:
+            rounds.setdefault(match[1], []).append(stat)
+    return rounds
+
+
+def _named_by_version(registry: Registry, name: str, round_id: str) -> set[str]:
+    """Give the round's files that its version, if it became one, names as rejects."""
+    match = _ROUND_ID.fullmatch(round_id)
+    numbers = [int(match[1])] if match else registry.versions(name)
+    for number in numbers:
+        manifest = _manifest(registry, name, number)
+        if manifest is not None and manifest.round_id == round_id:
+            return {f"{name}/rounds/{round_id}/{file}" for file in manifest.rejects}
+    return set()

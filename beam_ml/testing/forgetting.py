@@ -1,0 +1,76 @@
+"""Laws of weight: forgetting is scaling, no weight is no row, weight k is k rows."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from beam_ml.core.arrays import close
+from beam_ml.core.batch import Batch
+from beam_ml.testing.subject import Scenario, Subject, additive, difference, require
+
+__all__ = ["decay", "integer_weight", "zero_weight"]
+
+_FACTORS = (0.5, 0.25, 0.9, 1e-3)
+
+
+def decay(subject: Subject) -> None:
+    """Scaling multiplies weight, composes, keeps the empty partial and spreads over merge: decay in closed form."""
+    algorithm, spec = subject.algorithm, subject.spec
+
+    def scale(summary: object, factor: float) -> object:
+        return algorithm.scale(spec, summary, factor)
+
+    def check(drawn: tuple[Scenario, float]) -> None:
+        case, f = drawn
+        a, b = (subject.accumulate([batch], case.anchor) for batch in case.batches)
+        empty = algorithm.empty(spec)
+        subject.same(scale(empty, f), empty, "scale(empty) = empty")
+        subject.same(scale(a, 1.0), a, "scale(p, 1) = p")
+        subject.same(scale(scale(a, 0.5), 0.5), scale(a, 0.25), "scaled by 0.5 twice = scaled by 0.25")
+        subject.same_weight(algorithm.weight(scale(a, f)), f * algorithm.weight(a), "scale of a partial")
+        whole = algorithm.weight(scale(subject.merge(a, b), 0.5))
+        subject.same_weight(algorithm.weight(subject.merge(scale(a, 0.5), scale(b, 0.5))), whole, "scale over merge")
+        if subject.law.bound == 0.0:
+            both = subject.merge(scale(a, 0.5), scale(b, 0.5))
+            subject.same(both, scale(subject.merge(a, b), 0.5), "merge of the scaled = scale of the merged")
+        state = subject.fold(case.state, subject.merge(a, b), case.batches)
+        require(type(scale(state, f)) is type(state), "scale of a state gives a state")
+        subject.same_weight(algorithm.weight(scale(state, f)), f * algorithm.weight(state), "scale of a state")
+        subject.same(scale(scale(state, 0.5), 0.5), scale(state, 0.25), "state scaled by 0.5 twice = scaled by 0.25")
+        if additive(subject.law):
+            aged = case.batches[0].replace(weight=case.batches[0].weights * f)
+            subject.same(
+                subject.accumulate([aged], case.anchor),
+                scale(a, f),
+                "accumulate(rows of weight w·f) = scale(accumulate, f)",
+            )
+
+    subject.examine(st.tuples(subject.scenarios(count=2), st.sampled_from(_FACTORS)), check)
+
+
+def zero_weight(subject: Subject) -> None:
+    """A row of weight 0 equals an absent row."""
+    rtol = subject.law.rtol
+
+    def check(case: Scenario) -> None:
+        bare = [batch.take(batch.weights > 0) for batch in case.batches]
+        found, expected = (subject.accumulate(batches, case.anchor) for batches in (case.batches, bare))
+        require(
+            close(found, expected, rtol=rtol),
+            f"with and without the rows of weight 0: {difference(found, expected, rtol)}",
+        )
+
+    subject.examine(subject.scenarios(weights=("some zero", "all zero", "whole")), check)
+
+
+def integer_weight(subject: Subject) -> None:
+    """A row of weight k equals k rows of weight 1 (ANCHORED: at an anchor; cold rows may be kept as they came)."""
+
+    def repeated(batch: Batch) -> Batch:
+        return batch.take(np.repeat(np.arange(len(batch)), batch.weights.astype(np.int64))).replace(weight=None)
+
+    def check(case: Scenario) -> None:
+        copies = [repeated(batch) for batch in case.batches]
+        found, expected = (subject.accumulate(batches, case.anchor) for batches in (case.batches, copies))
+        subject.same(found, expected, "weight k = k duplicates")
+
+    subject.examine(subject.scenarios(cold=False, weights=("whole", "none")), check)

@@ -1,0 +1,125 @@
+"""Every law of an algorithm as a test that anybody can run: one call checks them all.
+
+>>> from beam_ml.algorithms import pca
+>>> check_algorithm(pca.PCA, pca.Spec(n_features=2), models=[pca.Components(n_components=1)], examples=3)
+
+Which laws apply follows from what the algorithm declares (`Algorithm.law`); there is no list of exceptions.
+An algorithm that cannot keep a law declares a weaker one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from beam_ml.core.algorithm import Algorithm, Law, LawKind
+from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.testing import algebra, forgetting, hygiene, serving
+from beam_ml.testing.codec import ARRAYS, Codec
+from beam_ml.testing.subject import Subject, additive
+
+__all__ = ["LAWS", "applies", "check_algorithm", "laws_for"]
+
+Check = Callable[[Subject], None]
+
+LAWS: Mapping[str, Check] = MappingProxyType(
+    {
+        "identity": algebra.identity,
+        "commutative": algebra.commutative,
+        "associative": algebra.associative,
+        "conservation": algebra.conservation,
+        "homomorphism": algebra.homomorphism,
+        "sketch bound": algebra.sketch_bound,
+        "order-free": algebra.order_free,
+        "anchors": algebra.anchors,
+        "decay": forgetting.decay,
+        "zero weight": forgetting.zero_weight,
+        "integer weight": forgetting.integer_weight,
+        "purity": hygiene.purity,
+        "ownership": hygiene.ownership,
+        "determinism": hygiene.determinism,
+        "stability": hygiene.stability,
+        "codec": hygiene.codec,
+        "resume": hygiene.resume,
+        "fingerprint": hygiene.fingerprint,
+        "ships small": hygiene.ships_small,
+        "no recompilation": hygiene.recompilation,
+        "derive is pure": serving.derive_pure,
+        "predictions": serving.predictions,
+    }
+)
+"""Name → law; a law's docstring states it."""
+
+_ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
+    {
+        "homomorphism": additive,
+        "integer weight": additive,
+        "sketch bound": lambda law: law.kind is LawKind.SKETCH,
+        "order-free": lambda law: law.kind is LawKind.GATHERED,
+        "anchors": lambda law: law.kind is LawKind.ANCHORED,
+    }
+)
+
+
+def applies(name: str, law: Law) -> bool:
+    """Tell whether what an algorithm declares includes this law."""
+    return name not in _ONLY_FOR or _ONLY_FOR[name](law)
+
+
+def laws_for(
+    algorithm: Algorithm,
+    spec: Spec,
+    models: Iterable[ModelSpec] = (),
+    *,
+    codec: Codec = ARRAYS,
+    examples: int = 20,
+    sparse: bool = False,
+    shrink: bool = True,
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Give the laws that an algorithm declares, each as a function to call: parametrise a test with them.
+
+    Args:
+        algorithm: the record.
+        spec: one spec; small sizes keep the run short.
+        models: model specs to derive; none: each kind of model with its defaults.
+        codec: how records become bytes.
+        examples: cases drawn for each law; the same ones every time.
+        sparse: feed CSR batches instead of dense ones.
+        shrink: look for the smallest counterexample of a broken law.
+
+    Yields:
+        Name and a function that raises AssertionError, naming the law, if it does not hold.
+    """
+    subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, shrink)
+    for name, check in LAWS.items():
+        if applies(name, subject.law):
+            yield name, _named(name, check, subject)
+
+
+def _named(name: str, check: Check, subject: Subject) -> Callable[[], None]:
+    def law() -> None:
+        try:
+            check(subject)
+        except Exception as error:
+            message = f"{subject.algorithm.name} breaks the law {name!r}: {type(error).__name__}: {error}"
+            raise AssertionError(message) from error
+
+    law.__doc__ = check.__doc__
+    return law
+
+
+def check_algorithm(
+    algorithm: Algorithm,
+    spec: Spec,
+    models: Iterable[ModelSpec] = (),
+    *,
+    codec: Codec = ARRAYS,
+    examples: int = 20,
+    sparse: bool = False,
+    shrink: bool = True,
+) -> None:
+    """Check every law that an algorithm declares; the arguments are those of `laws_for`.
+
+    Raises:
+        AssertionError: a law does not hold; the message names it.
+    """
+    for _, law in laws_for(algorithm, spec, models, codec=codec, examples=examples, sparse=sparse, shrink=shrink):
+        law()

@@ -1,0 +1,88 @@
+"""What a person sees while a job trains: one line a refresh, and the totals."""
+
+import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from beam_ml.beam.job import Job
+from beam_ml.beam.rounds import Round
+from beam_ml.core.refresh import Refresh
+
+__all__ = ["RoundTable", "day", "headline"]
+
+_SHOWN = ("auc", "average_precision", "log_loss", "rmse", "msd")
+_SHORT = {"average_precision": "AP", "auc": "AUC", "log_loss": "log loss", "rmse": "RMSE", "msd": "mean sq. dist."}
+
+
+def day(window_end_us: int | None) -> str:
+    """Say which window: the minute it ends, or `round`."""
+    if window_end_us is None:
+        return "round"
+    ends = datetime.datetime.fromtimestamp(window_end_us / 1e6, datetime.UTC)
+    last = ends - datetime.timedelta(microseconds=1)
+    whole_days = (ends.hour, ends.minute, ends.second) == (0, 0, 0)
+    return f"{last:%Y-%m-%d}" if whole_days else f"{ends:%Y-%m-%d %H:%M:%S}"
+
+
+def headline(one: Refresh) -> dict[str, float]:
+    """Give the metrics worth a column: the champion's, or the first candidate's, on the window before it was learned."""
+    name = one.champion if one.champion in one.measured else next(iter(one.measured), None)
+    found = one.measured.get(name, {}) if name is not None else {}
+    return {metric: found[metric] for metric in _SHOWN if metric in found}
+
+
+class RoundTable:
+    """Prints refreshes as they come, under one header, with columns that keep their place."""
+
+    def __init__(self, console: Console, job: Job) -> None:
+        self._console, self._job = console, job
+        self._columns: list[str] = []
+        self._rows = self._rejected = self._refreshes = 0
+        self._sums: dict[str, list[float]] = {}
+
+    def show(self, one: Round) -> None:
+        """Print the refreshes of one round."""
+        self._rows += one.progress.rows
+        self._rejected += sum(one.progress.rejected.values())
+        for refresh, seconds in one.refreshes:
+            self._refreshes += 1
+            self._line(one, refresh, seconds)
+        if not one.refreshes:
+            self._console.print(
+                f"v{one.manifest.number}: {one.progress.rows:,} rows, no window closed; {one.open_windows} open",
+                highlight=False,
+            )
+
+    def _line(self, one: Round, refresh: Refresh, seconds: float) -> None:
+        values = headline(refresh)
+        for metric, value in values.items():
+            self._sums.setdefault(metric, []).append(value)
+        if values and not self._columns:
+            self._columns = list(values)
+            self._header()
+        cells = [f"{values[m]:10.4f}" if m in values else " " * 10 for m in self._columns]
+        verdict = (
+            "[green]served[/]" if refresh.verdict.accepted else f"[yellow]refused[/]: {refresh.verdict.reasons[0]}"
+        )
+        rows = refresh.progress.rows
+        self._console.print(
+            f"v{one.manifest.number:<5} {day(refresh.window_end):19} {rows:>9,} {' '.join(cells)} {seconds:8.3f} s  {verdict}",
+            highlight=False,
+        )
+
+    def _header(self) -> None:
+        names = " ".join(f"{_SHORT[m]:>10.10}" for m in self._columns)
+        self._console.print(f"[bold]{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate[/]")
+
+    def end(self, seconds: float) -> None:
+        """Print the totals."""
+        table = Table(show_header=False, box=None)
+        table.add_row("rows learned from", f"{self._rows:,}")
+        table.add_row("rows rejected", f"{self._rejected:,}")
+        table.add_row("refreshes", f"{self._refreshes:,}")
+        table.add_row("rows/s, the whole run", f"{self._rows / max(seconds, 1e-9):,.0f}")
+        for metric, values in self._sums.items():
+            table.add_row(f"mean {_SHORT[metric]} on the next window", f"{sum(values) / len(values):.4f}")
+        table.add_row("registry", f"{self._job.registry}/{self._job.name}")
+        self._console.print(table)

@@ -1,0 +1,71 @@
+"""Train continuously from a job file: ``python -m pipelines.train jobs/fraud_replay.toml --once --close [Beam options]``."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from beam_ml.beam.job import load_job
+from beam_ml.beam.rounds import Mode, train
+from beam_ml.errors import BeamMLError
+from beam_ml.registry import Registry
+from pipelines.report import RoundTable
+
+__all__ = ["main"]
+
+
+def _find(path: str) -> Path:
+    """Give the job file: as named, or among the jobs shipped with this package."""
+    named = Path(path)
+    shipped = Path(__file__).parent / path
+    return shipped if not named.exists() and shipped.exists() else named
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("job_file")
+@click.option("--once", "mode", flag_value="once", default=True, help="Take what is there now, then end.")
+@click.option("--follow", "mode", flag_value="follow", help="Go on until stopped; new files are picked up whole, once.")
+@click.option("--close", is_flag=True, help="With --once: fold the windows still open at the end, too.")
+@click.option("--source", help="File, folder or pattern to read; replaces the job's source.path.")
+@click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
+@click.option("--name", help="Name to publish under; replaces the job's.")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
+def main(
+    job_file: str,
+    mode: str,
+    close: bool,
+    source: str | None,
+    registry_url: str | None,
+    name: str | None,
+    beam_options: tuple[str, ...],
+) -> None:
+    """Train the job in rounds; interrupt or kill it at any instant and start it again."""
+    console = Console(stderr=False)
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        console.print(f"{signal.Signals(number).name}: finishing this round, then ending.")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        job = load_job(_find(job_file), **{"source.path": source, "registry": registry_url, "name": name})
+        registry = Registry(job.registry)
+        table = RoundTable(console, job)
+        begun = time.monotonic()
+        for one in train(job, registry, Mode(mode, close), list(beam_options), lambda: stopping):
+            table.show(one)
+        table.end(time.monotonic() - begun)
+    except BeamMLError as error:
+        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

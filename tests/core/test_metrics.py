@@ -1,0 +1,155 @@
+"""Mergeable metrics against scikit-learn, within what binning allows."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as peer
+
+from beam_ml.core import metrics
+from beam_ml.core.arrays import close, identical
+from beam_ml.errors import MergeRefused
+
+
+def scored(n=5_000, seed=0, rate=0.3, sharpness=1.0, weighted=True):
+    rng = np.random.default_rng(seed)
+    label = (rng.random(n) < rate).astype(np.float64)
+    logit = sharpness * (rng.normal(size=n) + 1.5 * label - 1.0)
+    weight = rng.uniform(0.1, 3.0, n) if weighted else np.ones(n)
+    return 1.0 / (1.0 + np.exp(-logit)), label, weight
+
+
+def tied_pairs(record):
+    """Share of (positive, negative) pairs that fall into one bin."""
+    ones, zeros = record.positives.sum(), record.negatives.sum()
+    return float(np.sum(record.positives * record.negatives) / (ones * zeros))
+
+
+@pytest.mark.parametrize("sharpness", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+def test_ranking_agrees_with_scikit_learn_within_the_tied_mass(sharpness, rate):
+    score, label, weight = scored(sharpness=sharpness, rate=rate)
+    record = metrics.binary(score, label, weight)
+    found = metrics.compute(record)
+    exact = peer.roc_auc_score(label, score, sample_weight=weight)
+    assert abs(found["auc"] - exact) <= 0.5 * tied_pairs(record) + 1e-12
+    assert 0.5 * tied_pairs(record) < 0.01
+    exact = peer.average_precision_score(label, score, sample_weight=weight)
+    assert found["average_precision"] == pytest.approx(exact, abs=0.01)
+
+
+def test_ranking_of_scores_that_already_tie_is_exact():
+    score, label, weight = scored()
+    score = np.round(score, 1).clip(0.1, 0.9)  # nine values, each a bin of its own
+    found = metrics.compute(metrics.binary(score, label, weight))
+    assert found["auc"] == pytest.approx(peer.roc_auc_score(label, score, sample_weight=weight), abs=1e-12)
+    exact = peer.average_precision_score(label, score, sample_weight=weight)
+    assert found["average_precision"] == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_thresholded_metrics_and_log_loss_equal_scikit_learns(threshold):
+    score, label, weight = scored()
+    found = metrics.compute(metrics.binary(score, label, weight, threshold))
+    decided = score >= threshold
+    expected = {
+        "log_loss": peer.log_loss(label, score, sample_weight=weight),
+        "accuracy": peer.accuracy_score(label, decided, sample_weight=weight),
+        "precision": peer.precision_score(label, decided, sample_weight=weight),
+        "recall": peer.recall_score(label, decided, sample_weight=weight),
+        "rows_weight": weight.sum(),
+    }
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-12), name
+
+
+def test_certain_scores_lose_a_finite_amount():
+    found = metrics.compute(metrics.binary(np.array([0.0, 1.0, 1.0]), np.array([1.0, 1.0, 0.0]), np.ones(3)))
+    assert np.isfinite(found["log_loss"])
+    assert found["auc"] == pytest.approx(peer.roc_auc_score([1, 1, 0], [0.0, 1.0, 1.0]))
+
+
+def test_precision_at_k_equals_sorting():
+    score, label, _ = scored(n=2_000, weighted=False)
+    record = metrics.binary(score, label, np.ones(2_000))
+    top = np.argsort(-score, kind="stable")[:200]
+    found = metrics.compute(record, at_k=200)
+    assert found["precision_at_k"] == pytest.approx(label[top].mean(), abs=0.02)
+    assert found["recall_at_k"] == pytest.approx(label[top].sum() / label.sum(), abs=0.02)
+
+
+def test_precision_at_k_beyond_the_rows_is_over_the_rows():
+    found = metrics.compute(metrics.binary(np.array([0.9, 0.1]), np.array([1.0, 0.0]), np.ones(2)), at_k=100)
+    assert found["precision_at_k"] == pytest.approx(0.5)
+    assert found["recall_at_k"] == pytest.approx(1.0)
+
+
+def test_ties_at_k_count_in_proportion():
+    record = metrics.binary(np.full(4, 0.7), np.array([1.0, 0.0, 0.0, 1.0]), np.ones(4))
+    assert metrics.compute(record, at_k=2)["precision_at_k"] == pytest.approx(0.5)
+
+
+def test_regression_equals_scikit_learns():
+    rng = np.random.default_rng(1)
+    label, weight = rng.normal(size=500), rng.random(500)
+    prediction = label + rng.normal(size=500)
+    found = metrics.compute(metrics.regression(prediction, label, weight))
+    assert found["mse"] == pytest.approx(peer.mean_squared_error(label, prediction, sample_weight=weight), rel=1e-12)
+    assert found["mae"] == pytest.approx(peer.mean_absolute_error(label, prediction, sample_weight=weight), rel=1e-12)
+    assert found["rmse"] == pytest.approx(found["mse"] ** 0.5)
+
+
+def test_distortion_is_the_weighted_sum_and_mean():
+    found = metrics.compute(metrics.distortion(np.array([1.0, 4.0]), np.array([2.0, 1.0])))
+    assert found == {"rows_weight": 3.0, "sse": 6.0, "msd": 2.0}
+
+
+def records(start, stop):
+    score, label, weight = scored()
+    part = slice(start, stop)
+    return [
+        metrics.binary(score[part], label[part], weight[part]),
+        metrics.regression(score[part], label[part], weight[part]),
+        metrics.distortion(score[part], weight[part]),
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_records_merge_as_their_rows_do(which):
+    whole, a, b = records(0, 900)[which], records(0, 137)[which], records(137, 900)[which]
+    assert close(metrics.merge(a, b), whole, rtol=1e-12)
+    assert identical(metrics.merge(a, b), metrics.merge(b, a))
+    assert close(metrics.merge(a, records(0, 0)[which]), a)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_scaling_forgets_weight_and_leaves_the_averages(which):
+    record = records(0, 900)[which]
+    before, after = metrics.compute(record), metrics.compute(metrics.scale(record, 0.25))
+    assert after["rows_weight"] == pytest.approx(before["rows_weight"] / 4)
+    for name in before.keys() - {"rows_weight", "sse"}:
+        assert after[name] == pytest.approx(before[name], rel=1e-9), name
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_no_rows_give_no_metrics(which):
+    assert metrics.compute(records(0, 0)[which]) == {}
+
+
+def test_one_class_leaves_out_what_is_undefined():
+    only_ones = metrics.compute(metrics.binary(np.array([0.3, 0.9]), np.ones(2), np.ones(2)))
+    assert "auc" not in only_ones
+    assert only_ones["recall"] == 0.5
+    only_zeros = metrics.compute(metrics.binary(np.array([0.1]), np.zeros(1), np.ones(1)))
+    assert not {"auc", "average_precision", "recall", "precision"} & only_zeros.keys()
+
+
+def test_zero_weight_rows_count_for_nothing():
+    score, label, weight = scored(n=300)
+    weight[::3] = 0.0
+    kept = weight > 0
+    with_zero, without = (metrics.binary(score[k], label[k], weight[k]) for k in (slice(None), kept))
+    assert close(with_zero, without, rtol=1e-12)
+
+
+def test_records_of_two_kinds_do_not_merge():
+    with pytest.raises(MergeRefused, match=r"^Metrics of one kind merge; got Binary and Regression\.$"):
+        metrics.merge(records(0, 5)[0], records(0, 5)[1])

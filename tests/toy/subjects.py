@@ -1,0 +1,39 @@
+"""The algorithms that the laws are checked on, each with a small spec."""
+
+import dataclasses
+from typing import Any
+
+from toy_mean import TOY_MEAN, MeanSpec
+from toy_sample import TOY_SAMPLE, SampleSpec
+from toy_sgd import TOY_SGD, SgdSpec
+
+from beam_ml.algorithms import linear, pca
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.spec import ModelSpec, Spec
+
+EXAMPLES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    algorithm: Algorithm
+    spec: Spec
+    models: tuple[ModelSpec, ...] = ()
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return self.algorithm, self.spec, self.models
+
+
+SUBJECTS = (
+    Case("pca", pca.PCA, pca.Spec(n_features=3), (pca.Components(n_components=2, whiten=True),)),
+    Case("logistic", linear.NEWTON, linear.Newton(n_features=3), (linear.Classifier(),)),
+    Case(
+        "balanced", linear.NEWTON, linear.Newton(n_features=2, positive_weight="balanced"), (linear.Classifier(l2=0.1),)
+    ),
+    Case("squared", linear.NEWTON, linear.Newton(n_features=3, loss="squared"), (linear.Regressor(),)),
+    Case("toy_mean", TOY_MEAN, MeanSpec(n_features=2)),
+    Case("toy_sgd", TOY_SGD, SgdSpec(n_features=2)),
+    Case("toy_sample", TOY_SAMPLE, SampleSpec(n_features=2)),
+)

@@ -140,7 +140,9 @@ def test_killed_at_random_instants(tmp_path: Path) -> None:
             process = start(path)
             before = _head(registry)
             try:
-                process.wait(timeout=rng.uniform(0.5, 1.5) if before is None and rng.random() < 0.3 else rng.uniform(2, 6))
+                process.wait(
+                    timeout=rng.uniform(0.5, 1.5) if before is None and rng.random() < 0.3 else rng.uniform(2, 6)
+                )
                 assert process.stderr is not None
                 assert process.returncode == 0, process.stderr.read().decode()
                 ended = True

@@ -40,12 +40,12 @@ SCHEMA = pa.schema(
 _DAY_US = 86_400_000_000
 _SIDE = 100.0
 _RADIUS = 5.0
-_AMOUNT_SHAPE = 4.0  # of the gamma distribution around a customer's usual amount: half of it is one standard deviation
+_AMOUNT_SHAPE = 5.0  # of the gamma distribution around a customer's usual amount
 _AMOUNT_LIMIT = 220.0
 _COMPROMISED_DAYS = (14, 28)
 _COMPROMISES_PER_TERMINAL_DAY = 1.6e-4
 _STOLEN_DAYS = 14
-_THEFTS_PER_CUSTOMER_DAY = 1.3e-3
+_THEFTS_PER_CUSTOMER_DAY = 1.1e-3
 _THIEF_SHARE = 1 / 3
 _INFLATION = (2.0, 6.0)
 _THIEF_AT_NIGHT = 0.25
@@ -185,7 +185,11 @@ def write_days(
 
     Args:
         directory: made if need be.
-        n_days, n_customers, n_terminals, seed, start: see `simulate_days`.
+        n_days: days.
+        n_customers: each pays twice a day on average.
+        n_terminals: places to pay at.
+        seed: equal seeds give equal payments.
+        start: the first day.
     """
     os.makedirs(directory, exist_ok=True)
     for day, table in simulate_days(n_days, n_customers, n_terminals, seed, start):

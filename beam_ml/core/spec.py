@@ -60,7 +60,12 @@ def _sentence(name: str, error: Any) -> str:
     if rule is not None:
         text = f"must {rule.format(**context)}"
     elif error["type"] == "value_error":
-        text = str(context.get("error", error["msg"])).rstrip(".")
+        cause = context.get("error")
+        if isinstance(cause, InvalidValue):
+            return str(cause)  # a sentence already, about the part that was refused
+        text = str(cause or error["msg"]).rstrip(".")
+        if not error["loc"]:
+            return f"{name}.{text}."  # about several fields at once: the text names them
     else:
         text = f"must be valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
     if error["type"] == "missing":

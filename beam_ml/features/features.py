@@ -58,7 +58,7 @@ class Features(Settings):
 
     @property
     def n_features(self) -> int:
-        """d."""
+        """Their number."""
         return len(self.numeric)
 
     def columns(self, with_label: bool = True) -> list[str]:
@@ -79,8 +79,8 @@ class Features(Settings):
             with_label: False leaves the label column alone: for scoring.
 
         Returns:
-            The good rows as a dense batch (float32 if all features are float32 columns taken as they are, else float64),
-            and the rejected rows by reason; rejects of the block itself are not repeated.
+            The good rows as a dense batch (float32 if all features are float32 columns taken as they are, else
+            float64), and the rejected rows by reason; rejects of the block itself are not repeated.
 
         Raises:
             MissingColumn: a column is absent or of the wrong type.

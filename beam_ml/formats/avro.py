@@ -1,11 +1,12 @@
 """Avro container files. A row's place is its row number in the file.
 
-Container blocks say how many rows and bytes they hold, so that a plan finds every block, and its row numbers, by hopping
-from header to header. Times are decoded as the integers they are stored as.
+Container blocks say how many rows and bytes they hold, so that a plan finds every block, and its row numbers, by
+hopping from header to header. Times are decoded as the integers they are stored as.
 """
 
 import dataclasses
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ import pyarrow as pa
 from fastavro.schema import SchemaParseException
 
 from beam_ml.core.batch import Origin
-from beam_ml.errors import MissingColumn, UnreadableInput
+from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.avro_schema import arrow_type, avro_schema, plain
 from beam_ml.formats.block import Block
@@ -124,8 +125,8 @@ def ranges(file: FileId, target_rows: int) -> list[FileRange]:
     if cuts[-1] != index[-1]:
         cuts.append(index[-1])
     return [
-        FileRange(file.path, file.size, file.mtime_ns, "avro", a, b, offset)
-        for (offset, a), (_, b) in zip(cuts[:-1], cuts[1:], strict=True)
+        FileRange(file.path, file.size, file.mtime_ns, "avro", a, b, offset, a)
+        for (offset, a), (_, b) in itertools.pairwise(cuts)
         if a < b
     ]
 
@@ -159,9 +160,7 @@ def _blocks(
     where: str,
     stream: BinaryIO,
     header: _Header,
-    offset: int,
-    start: int,
-    stop: int,
+    piece: FileRange,
     columns: Sequence[str] | None,
     max_rows: int,
     origin: Origin | None,
@@ -176,11 +175,12 @@ def _blocks(
     except ValueError as error:
         raise _unreadable(where, error) from error
     records = None
-    for first in range(start, stop, max_rows) or [start]:
-        last = min(first + max_rows, stop)
+    for first in range(piece.start, piece.stop, max_rows) or [piece.start]:
+        last = min(first + max_rows, piece.stop)
         try:
             if records is None:
-                records = _records(stream, header, offset, schema.names)
+                records = _records(stream, header, piece.offset, schema.names)
+                records = itertools.islice(records, piece.start - piece.offset_row, None)
             rows = [next(records) for _ in range(last - first)]
             batch = pa.RecordBatch.from_arrays(
                 [pa.array([row[field.name] for row in rows], field.type) for field in schema], schema=schema
@@ -205,7 +205,7 @@ def read(
         files.check(piece)
         header = _header(stream, piece.path)
         origin = Origin(source, piece.path)
-        yield from _blocks(piece.path, stream, header, piece.offset, piece.start, piece.stop, columns, max_rows, origin)
+        yield from _blocks(piece.path, stream, header, piece, columns, max_rows, origin)
     files.check(piece)
 
 
@@ -214,7 +214,7 @@ def _write(target: BinaryIO, batches: Iterable[pa.RecordBatch]) -> None:
     first = next(iterator, None)
     if first is None:
         message = "Avro needs at least one batch (of no rows, if need be) for the columns' names and types."
-        raise UnreadableInput(message)
+        raise InvalidValue(message)
 
     def rows() -> Iterator[dict[str, Any]]:
         batch: pa.RecordBatch | None = first
@@ -267,4 +267,5 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     where, stream = f"<{len(data)} bytes>", io.BytesIO(data)
     header = _header(stream, where)
     n = _index(stream, header, len(data), where)[-1][1]
-    return next(_blocks(where, stream, header, header.size, 0, n, columns, max(n, 1), None))
+    piece = FileRange(where, len(data), 0, "avro", 0, n, header.size)
+    return next(_blocks(where, stream, header, piece, columns, max(n, 1), None))

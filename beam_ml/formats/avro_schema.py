@@ -79,7 +79,7 @@ def arrow_type(schema: Any) -> pa.DataType:
 
 
 def plain(schema: Any) -> Any:
-    """Give a schema without the logical types of times and UUIDs, so that their integers and texts are read as they are."""
+    """Give a schema without the logical types of times and UUIDs: their integers and texts are read as they are."""
     if isinstance(schema, list):
         return [plain(branch) for branch in schema]
     if not isinstance(schema, dict):

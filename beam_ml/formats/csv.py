@@ -1,11 +1,12 @@
-"""CSV, gzip and zstd included. A row's place is the byte offset of its line in the decompressed text.
+r"""CSV, gzip and zstd included. A row's place is the byte offset of its line in the decompressed text.
 
-Offsets need no count from the beginning and do not depend on how a file is split; a row's place ends where the next row's
-begins, so the rows of a range tile it. Lines end with ``\\n`` or ``\\r\\n``; a quoted field may hold line ends.
+Offsets need no count from the beginning and do not depend on how a file is split; a row's place ends where the next
+row's begins, so the rows of a range tile it. Lines end with ``\n`` or ``\r\n``; a quoted field may hold line ends.
 """
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -16,7 +17,7 @@ from pydantic import Field, field_validator
 
 from beam_ml.core.batch import Origin
 from beam_ml.core.spec import Settings
-from beam_ml.errors import MissingColumn, UnreadableInput
+from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files, lines
 from beam_ml.formats.block import Block, Reject
 from beam_ml.formats.files import FileId, FileRange
@@ -45,8 +46,8 @@ def _type(name: str) -> pa.DataType:
 class Options(Settings):
     """How the text is to be understood.
 
-    Types of columns not named in `types` are inferred from the first MiB of the file, so that every range of it finds the
-    same; where a later value does not fit, whole numbers and empty columns become float64, and dates timestamps.
+    Types of columns not named in `types` are inferred from the first MiB of the file, so that every range of it finds
+    the same; where a later value does not fit, whole numbers and empty columns become float64, and dates timestamps.
     """
 
     called: ClassVar[str] = "csv.Options"
@@ -112,11 +113,7 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
     else:
         edges = lines.cut_points(file.path, first, file.size, target_bytes)
     files.check(file)
-    return [
-        FileRange(file.path, file.size, file.mtime_ns, "csv", a, b)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-        if a < b
-    ]
+    return [FileRange(file.path, file.size, file.mtime_ns, "csv", a, b) for a, b in itertools.pairwise(edges) if a < b]
 
 
 def _inferred(kind: pa.DataType) -> pa.DataType:
@@ -140,6 +137,9 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
     bare = _Layout(names, wanted, options.delimiter, [given])
     if len(given) == len(wanted):
         return bare
+    if not lines.records(head)[0].size:
+        nothing = {name: given.get(name, pa.null()) for name in wanted}
+        return dataclasses.replace(bare, levels=[nothing])
     try:
         found = _parse(head, bare, {})[0].schema
     except pa.ArrowException as error:
@@ -291,7 +291,7 @@ def _write(target: Any, batches: Iterable[pa.RecordBatch], options: Options) -> 
     first = next(iterator, None)
     if first is None:
         message = "CSV needs at least one batch (of no rows, if need be) for the columns' names."
-        raise UnreadableInput(message)
+        raise InvalidValue(message)
     form = pa.csv.WriteOptions(include_header=options.column_names is None, delimiter=options.delimiter)
     with pa.csv.CSVWriter(target, first.schema, write_options=form) as writer:
         writer.write_batch(first)

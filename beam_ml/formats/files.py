@@ -43,7 +43,7 @@ class FileRange:
         format: a key of FORMATS.
         start, stop: the places of the rows that belong to it: row numbers (Parquet, Avro) or byte offsets of the
             decompressed text (CSV). The ranges of a file tile its rows; a row's place never depends on the split.
-        offset: byte at which reading starts (Avro; else 0).
+        offset, offset_row: byte at which reading starts, and the row there (Avro; else 0).
     """
 
     path: str
@@ -53,6 +53,7 @@ class FileRange:
     start: int
     stop: int
     offset: int = 0
+    offset_row: int = 0
 
     @property
     def file(self) -> FileId:
@@ -140,9 +141,9 @@ def _is_input(path: str) -> bool:
 def list_files(source: str, format: str | None = None) -> list[FileId]:
     """List the files of a directory, a glob pattern, or one file, in the order in which they are consumed: by path.
 
-    Day files named by date are thus taken day by day. Hidden and unfinished files (names that start with ``.`` or ``_``,
-    or end in ``.tmp``, ``.inprogress``, ``.crc``) are passed over; of a directory, only files directly in it that end
-    like the format (any known format, when none is given) are taken.
+    Day files named by date are thus taken day by day. Hidden and unfinished files (names that start with ``.`` or
+    ``_``, or end in ``.tmp``, ``.inprogress``, ``.crc``) are passed over; of a directory, only files directly in it
+    that end like the format (any known format, when none is given) are taken.
 
     Args:
         source: directory, pattern (``**`` goes into sub-directories) or file.

@@ -1,6 +1,7 @@
 """Parquet. A row's place is its row number in the file."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_ml.core.batch import Origin
-from beam_ml.errors import MissingColumn, UnreadableInput
+from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileId, FileRange
@@ -50,7 +51,7 @@ def ranges(file: FileId, target_rows: int) -> list[FileRange]:
         files.check(file)
         bounds = _bounds(parquet).tolist()
     cuts, start = [0], 0
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         if high - low > 2 * target_rows:
             cuts += range(max(low, cuts[-1]), high, target_rows)
             start = high
@@ -59,10 +60,7 @@ def ranges(file: FileId, target_rows: int) -> list[FileRange]:
             start = high
             cuts.append(high)
     edges = sorted({*cuts, bounds[-1]})
-    return [
-        FileRange(file.path, file.size, file.mtime_ns, "parquet", a, b)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [FileRange(file.path, file.size, file.mtime_ns, "parquet", a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _check_columns(path: str, parquet: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
@@ -123,7 +121,7 @@ def _write(target: str | io.BytesIO, batches: Iterable[pa.RecordBatch], row_grou
     first = next(iterator, None)
     if first is None:
         message = "Parquet needs at least one batch (of no rows, if need be) for the columns' names and types."
-        raise UnreadableInput(message)
+        raise InvalidValue(message)
     with pq.ParquetWriter(target, first.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_batch(first, row_group_size=row_group_rows)
         for batch in iterator:

@@ -26,6 +26,8 @@ __all__ = ["STORE_ERRORS", "Objects", "Stat", "Store", "open_objects", "reason",
 STORE_ERRORS = (BaseError, OSError)
 """What a store raises when it refuses or fails; NotFound is the builtin FileNotFoundError on some of them."""
 _NOT_FOUND = (FileNotFoundError, NotFoundError)
+_TAG = re.compile(r"<[^<>]*>")
+_MAX_REASON = 600
 _STAGED = re.compile(r"#\d+$")
 
 
@@ -61,9 +63,9 @@ class Stat:
 
 
 def reason(error: BaseException) -> str:
-    """Give a store's error as one line without its full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    """Give a store's error as one line without its full stop: no debug dump, no XML of a server's answer."""
+    text = " ".join(_TAG.sub(" ", str(error).partition("\n\nDebug source")[0]).split())
+    return (text[:_MAX_REASON] or type(error).__name__).rstrip(".")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,8 +121,6 @@ class Objects:
         """Give every object under a folder, at any depth, in order of path."""
         try:
             found = [one for chunk in self.store.list(prefix) for one in chunk]
-        except _NOT_FOUND:
-            return []
         except STORE_ERRORS as error:
             failure = self._failed("listed", error)
             raise failure from error
@@ -131,8 +131,6 @@ class Objects:
         """Give the names of the folders right under a folder (None: the root), sorted."""
         try:
             found = self.store.list_with_delimiter(prefix)["common_prefixes"]
-        except _NOT_FOUND:
-            return []
         except STORE_ERRORS as error:
             failure = self._failed("listed", error)
             raise failure from error

@@ -23,6 +23,7 @@ __all__ = [
     "identity",
     "order_free",
     "sketch_bound",
+    "state_is_partial",
 ]
 
 _SKETCH_SEEDS = 5
@@ -124,6 +125,21 @@ def homomorphism(subject: Subject) -> None:
     subject.examine(build(), check)
 
 
+def state_is_partial(subject: Subject) -> None:
+    """The state is a partial: init is empty and fold is merge, to the bit."""
+    algorithm, spec = subject.algorithm, subject.spec
+
+    def check(case: Scenario) -> None:
+        first, second = (subject.accumulate([batch]) for batch in case.batches)
+        state = subject.fold(case.state, first, case.batches[:1])
+        folded, merged = subject.fold(state, second, case.batches[1:]), subject.merge(state, second)
+        require(identical(folded, merged), f"fold(state, p) = merge(state, p): {difference(folded, merged)}")
+
+    require(algorithm.state is algorithm.partial, "the record names one class for state and partial")
+    require(identical(algorithm.init(spec), algorithm.empty(spec)), "init = empty")
+    subject.examine(subject.scenarios(count=2), check)
+
+
 def sketch_bound(subject: Subject) -> None:
     """Whatever the shards and their order, the derived model's loss is within the bound of a single shard's."""
     spec, bound = subject.spec, subject.law.bound
@@ -131,7 +147,8 @@ def sketch_bound(subject: Subject) -> None:
     for seed in range(_SKETCH_SEEDS):
         world = World(seed=seed, sparse=subject.sparse)
         rows = world.batch(spec, _SKETCH_ROWS, weights="uniform")
-        rows = rows.take(np.argsort(rows.weights))  # shards that differ: the last ones hold most of the weight
+        # Shards that differ: each holds another region of space (CSR: another range of weights).
+        rows = rows.take(np.argsort(rows.weights if rows.X is None else rows.X[:, 0], kind="stable"))
         step = _SKETCH_ROWS // _SKETCH_SHARDS
         shards = [subject.accumulate([rows.take(slice(i, i + step))]) for i in range(0, _SKETCH_ROWS, step)]
         pairs = [subject.merge(a, b) for a, b in itertools.pairwise(shards)][::2]

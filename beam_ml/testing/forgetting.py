@@ -1,15 +1,20 @@
 """Laws of weight: forgetting is scaling, no weight is no row, weight k is k rows."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import strategies as st
 
+from beam_ml.core import decay as clock
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch
 from beam_ml.testing.subject import Scenario, Subject, additive, difference, require
 
-__all__ = ["decay", "integer_weight", "zero_weight"]
+__all__ = ["decay", "half_life", "integer_weight", "zero_weight"]
 
 _FACTORS = (0.5, 0.25, 0.9, 1e-3)
+_HALF_LIFE_S = 6 * 3600.0  # generated rows span a day: the oldest weigh a sixteenth
 
 
 def decay(subject: Subject) -> None:
@@ -45,6 +50,30 @@ def decay(subject: Subject) -> None:
             )
 
     subject.examine(st.tuples(subject.scenarios(count=2), st.sampled_from(_FACTORS)), check)
+
+
+def half_life(subject: Subject) -> None:
+    """With a half-life, rows weigh 2^(−age / half_life), however they were cut, sharded and ordered on arrival."""
+    spec = subject.algorithm.spec.parse({**subject.spec.to_dict(), "half_life": _HALF_LIFE_S})
+    aging = dataclasses.replace(subject, spec=spec)
+    algorithm = subject.algorithm
+
+    def check(drawn: tuple[Scenario, Sequence[int]]) -> None:
+        case, order = drawn
+        newest = max(
+            (int(batch.time.max()) for batch in case.batches if batch.time is not None and len(batch)), default=0
+        )
+        dated = clock.empty(algorithm, spec)
+        for i in order:
+            shard = clock.accumulate(algorithm, spec, clock.empty(algorithm, spec), case.batches[i], case.anchor)
+            dated = clock.merge(algorithm, spec, dated, shard)
+        rows = case.rows
+        age_s = (newest - (rows.time if rows.time is not None else newest)) * 1e-6
+        closed = rows.replace(weight=rows.weights * np.exp2(-age_s / _HALF_LIFE_S))
+        aging.same(dated.summary, aging.accumulate([closed], case.anchor), "aged shards in any order = the closed form")
+        require(dated.time in (None, newest), f"weights are relative to {dated.time}, not to the newest row, {newest}")
+
+    aging.examine(st.tuples(aging.scenarios(count=4), st.permutations(range(4))), check)
 
 
 def zero_weight(subject: Subject) -> None:

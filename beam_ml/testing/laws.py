@@ -27,10 +27,12 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "associative": algebra.associative,
         "conservation": algebra.conservation,
         "homomorphism": algebra.homomorphism,
+        "state is partial": algebra.state_is_partial,
         "sketch bound": algebra.sketch_bound,
         "order-free": algebra.order_free,
         "anchors": algebra.anchors,
         "decay": forgetting.decay,
+        "half-life": forgetting.half_life,
         "zero weight": forgetting.zero_weight,
         "integer weight": forgetting.integer_weight,
         "purity": hygiene.purity,
@@ -51,7 +53,9 @@ LAWS: Mapping[str, Check] = MappingProxyType(
 _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
     {
         "homomorphism": additive,
+        "half-life": additive,
         "integer weight": additive,
+        "state is partial": lambda law: law.kind in (LawKind.EXACT, LawKind.SKETCH),
         "sketch bound": lambda law: law.kind is LawKind.SKETCH,
         "order-free": lambda law: law.kind is LawKind.GATHERED,
         "anchors": lambda law: law.kind is LawKind.ANCHORED,

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from beam_ml.algorithms.linear import NEWTON, Classifier, Newton, Regressor
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.sample import Sample
+from beam_ml.core.threads import one_thread
 
 BATCH_ROWS = 4096
 SHARDS = (1, 8, 16, 32, 64, 1000)
@@ -181,4 +182,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_thread():
+        main()

@@ -3,6 +3,7 @@
 import pytest
 from subjects import EXAMPLES, SUBJECTS
 
+from beam_ml.algorithms import ALGORITHMS
 from beam_ml.testing.laws import laws_for
 
 
@@ -15,3 +16,7 @@ def cases():
 @pytest.mark.parametrize("law", list(cases()))
 def test_law_holds(law):
     law()
+
+
+def test_no_algorithm_of_the_package_is_left_out():
+    assert {subject.algorithm.name for subject in SUBJECTS} >= set(ALGORITHMS)

@@ -51,10 +51,11 @@ def test_an_algorithm_that_crashes_breaks_the_law_it_crashes_in():
 
 
 def test_the_laws_follow_from_what_the_algorithm_declares():
-    special = {"homomorphism", "integer weight", "sketch bound", "order-free", "anchors"}
+    additive = {"homomorphism", "half-life", "integer weight"}
+    special = additive | {"state is partial", "sketch bound", "order-free", "anchors"}
     common = set(LAWS) - special
-    assert law_names(BY_NAME["pca"]) == common | {"homomorphism", "integer weight"}
-    assert law_names(BY_NAME["logistic"]) == common | {"homomorphism", "integer weight", "anchors"}
+    assert law_names(BY_NAME["pca"]) == common | additive | {"state is partial"}
+    assert law_names(BY_NAME["logistic"]) == common | additive | {"anchors"}
     assert law_names(BY_NAME["toy_sgd"]) == common | {"anchors"}
     assert law_names(BY_NAME["toy_sample"]) == common | {"order-free"}
     assert all(law.__doc__ for law in LAWS.values())
@@ -237,3 +238,42 @@ def test_subjects_are_records_of_the_contract():
     assert all(isinstance(subject.algorithm, Algorithm) for subject in SUBJECTS)
     with pytest.raises(InvalidValue):
         MeanSpec(n_features=0)
+
+
+def test_sparse_rows_reach_the_algorithm():
+    case = BY_NAME["pca"]
+    with pytest.raises(AssertionError, match=r"InvalidBatch: This algorithm takes dense features; got a CSR batch\."):
+        check_algorithm(*case.arguments, sparse=True)
+
+
+def test_a_jitted_function_with_a_growing_cache_is_noticed():
+    class Jitted:
+        """Counts what it has compiled as jax does."""
+
+        def __init__(self):
+            self.shapes = set()
+
+        def __call__(self, x):
+            self.shapes.add(x.shape)
+            return x
+
+        def _cache_size(self):
+            return len(self.shapes)
+
+    jitted = Jitted()
+
+    def accumulate(spec, partial, batch, anchor):
+        jitted(batch.dense_x)
+        return TOY_MEAN.accumulate(spec, partial, batch, anchor)
+
+    careless = dataclasses.replace(TOY_MEAN, accumulate=accumulate)
+    with pytest.raises(AssertionError, match=r"a second, ragged batch compiled .*jitted"):
+        dict(laws_for(careless, MeanSpec(n_features=2)))["no recompilation"]()
+
+
+def test_an_anchored_algorithm_that_never_gives_an_anchor_is_noticed():
+    def never(spec, state):
+        return None
+
+    with pytest.raises(AssertionError, match="a state that has seen 6000 rows gives an anchor"):
+        check_algorithm(dataclasses.replace(TOY_SGD, anchor=never), SgdSpec(n_features=1))

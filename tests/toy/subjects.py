@@ -7,7 +7,7 @@ from toy_mean import TOY_MEAN, MeanSpec
 from toy_sample import TOY_SAMPLE, SampleSpec
 from toy_sgd import TOY_SGD, SgdSpec
 
-from beam_ml.algorithms import linear, pca
+from beam_ml.algorithms import kmeans, linear, pca
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.spec import ModelSpec, Spec
 
@@ -28,6 +28,7 @@ class Case:
 
 SUBJECTS = (
     Case("pca", pca.PCA, pca.Spec(n_features=3), (pca.Components(n_components=2, whiten=True),)),
+    Case("kmeans", kmeans.KMEANS, kmeans.Spec(n_features=3, k_max=6), (kmeans.Clusters(k=4),)),
     Case("logistic", linear.NEWTON, linear.Newton(n_features=3), (linear.Classifier(),)),
     Case(
         "balanced", linear.NEWTON, linear.Newton(n_features=2, positive_weight="balanced"), (linear.Classifier(l2=0.1),)

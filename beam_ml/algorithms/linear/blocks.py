@@ -4,9 +4,10 @@ Letters: ``n`` rows, ``d`` features, ``g`` groups of rows kept apart (all; or cl
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import numpy as np
-from scipy.special import logit
 
 from beam_ml.algorithms.linear.losses import LOSSES, Loss
 from beam_ml.algorithms.linear.solve import solve
@@ -36,7 +37,7 @@ __all__ = [
 
 MIN_ROWS = 4096
 _EVENTS_PER_PARAMETER = 10
-_SETTLED = 1e-5  # squared Newton step in units of η, a row: what is left after it is its square
+_SETTLED = 0.1
 _MAX_STEPS = 40
 _COARSER = 8
 _HALVINGS = tuple(2.0**-k for k in range(11))
@@ -74,32 +75,45 @@ def combine(spec: Newton, sums: list[Sums], mass: np.ndarray) -> Sums:
     return merge_sums(sums[0], sums[1].scaled(positive_factor(spec, mass)))
 
 
-def is_full(label: np.ndarray, d: int) -> bool:
+def is_full(labels: Sequence[np.ndarray], d: int) -> bool:
     """Tell whether rows are enough to be solved: 4,096, with 10(d + 1) of the rarer class."""
-    positive = int(np.count_nonzero(label >= 0.5))
-    return label.size >= MIN_ROWS and min(positive, label.size - positive) >= _EVENTS_PER_PARAMETER * (d + 1)
+    rows = sum(label.size for label in labels)
+    positive = sum(int(np.count_nonzero(label >= 0.5)) for label in labels)
+    return rows >= MIN_ROWS and min(positive, rows - positive) >= _EVENTS_PER_PARAMETER * (d + 1)
 
 
 def row_loss(loss: Loss, point: Point, rows: Rows) -> np.ndarray:
     """Give each row's loss (n,)."""
     out = np.empty(rows.label.size)
-    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * point.origin.size))
-    for start in range(0, rows.label.size, step):
-        part = slice(start, start + step)
+    for part in _parts(rows, point.origin.size):
         z = np.subtract(rows.x[part], point.origin, dtype=np.float64)
         out[part] = loss.value(z @ point.coefficients + point.intercept, rows.label[part])
     return out
 
 
-def at_point(spec: Newton, point: Point, rows: Rows) -> tuple[list[Sums], list[float]]:
-    """Sum rows linearised at a point: the sums and the loss, by group."""
+def at_point(spec: Newton, point: Point, rows: Rows) -> list[Sums]:
+    """Sum rows linearised at a point, by group."""
     loss = LOSSES[spec.loss]
     if spec.positive_weight == "balanced":
-        made = [_linearised(loss, point, _of_class(rows, k)) for k in (0, 1)]
-    else:
-        weight = effective_weight(rows.label, rows.weight, float(spec.positive_weight))
-        made = [_linearised(loss, point, dataclasses.replace(rows, weight=weight))]
-    return [sums for sums, _ in made], [value for _, value in made]
+        return [_linearised(loss, point, _of_class(rows, k)) for k in (0, 1)]
+    weight = effective_weight(rows.label, rows.weight, float(spec.positive_weight))
+    return [_linearised(loss, point, dataclasses.replace(rows, weight=weight))]
+
+
+def squared_sums(origin: np.ndarray, rows: Rows) -> Sums:
+    """Sum rows for squared loss: w = s and r = s·y, wherever the anchor is."""
+    total = no_sums(origin)
+    for part in _parts(rows, origin.size):
+        s = rows.weight[part]
+        z = np.subtract(rows.x[part], origin, dtype=np.float64)
+        total = merge_sums(total, block_sums(z, origin, s, s * rows.label[part]))
+    return total
+
+
+def _parts(rows: Rows, d: int) -> Iterator[slice]:
+    """Cut rows into blocks that stay in the cache."""
+    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * d))
+    return (slice(start, start + step) for start in range(0, rows.label.size, step))
 
 
 def _of_class(rows: Rows, k: int) -> Rows:
@@ -107,32 +121,15 @@ def _of_class(rows: Rows, k: int) -> Rows:
     return Rows(rows.x[mine], rows.label[mine], rows.weight[mine])
 
 
-def _linearised(loss: Loss, point: Point, rows: Rows) -> tuple[Sums, float]:
-    n, d = rows.label.size, point.origin.size
-    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * d))
-    total, value = no_sums(point.origin), 0.0
-    for start in range(0, n, step):
-        part = slice(start, start + step)
+def _linearised(loss: Loss, point: Point, rows: Rows) -> Sums:
+    total = no_sums(point.origin)
+    for part in _parts(rows, point.origin.size):
         y, s = rows.label[part], rows.weight[part]
         z = np.subtract(rows.x[part], point.origin, dtype=np.float64)
         eta = z @ point.coefficients + point.intercept
         mu = loss.mean(eta)
         w = s * np.maximum(loss.variance(mu), VARIANCE_FLOOR)
-        value += float(s @ loss.value(eta, y))
         total = merge_sums(total, block_sums(z, point.origin, w, w * eta + s * (y - mu)))
-    return total, value
-
-
-def squared_sums(origin: np.ndarray, rows: Rows) -> Sums:
-    """Sum rows for squared loss: w = s and r = s·y, wherever the anchor is."""
-    n, d = rows.label.size, origin.size
-    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * d))
-    total = no_sums(origin)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
-        s = rows.weight[part]
-        z = np.subtract(rows.x[part], origin, dtype=np.float64)
-        total = merge_sums(total, block_sums(z, origin, s, s * rows.label[part]))
     return total
 
 
@@ -153,78 +150,86 @@ class Shape:
     mass: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Step:
-    """Where a Newton iteration stands: the block's sums there, all sums, and the value of what it minimises."""
-
-    point: Point
-    sums: list[Sums]
-    total: Sums
-    value: float
-
-
-def close_block(spec: Newton, prior: Sums, rows: Rows, shape: Shape) -> tuple[list[Sums], Point]:
+def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape) -> tuple[list[Sums], Point]:
     """Take Newton steps on a block's loss plus ½(β − β̂)ᵀA(β − β̂), the posterior so far; give the block's own sums.
 
-    Two helpers keep a separable or one-class block from running away, and are not stored: a pseudo-row of average weight
-    at the centre with label ½, and one average row's weight of ridge on the standardised coefficients, around the
-    posterior's mode.
+    Two helpers keep a separable or one-class block from running away, and are not stored: a pseudo-row of average
+    weight at the centre with label ½, and one average row's weight of ridge on the standardised coefficients, around
+    the posterior's mode.
+
+    The steps end when linearising at the last point is good enough: with λ² = Σw(Δη)² of the step that the sums ask for,
+    what linearising leaves out is about λ²/(2√W), and may be a twentieth of the statistical error √(d + 1).
 
     Args:
         spec: the spec.
         prior: posterior so far, class weights applied; information 0 if there is none.
-        rows: n ≥ 1 rows.
+        chunks: the block's n ≥ 1 rows.
         shape: origin, centre and scale of the features, and class masses.
 
     Returns:
         The block's sums by group, linearised where the steps ended, and the mode of block, prior and helpers.
     """
     factor = positive_factor(spec, shape.mass)
-    weight = effective_weight(rows.label, rows.weight, factor)
-    n, unit = float(weight.sum()), float(rows.weight.mean())
-    flat = _flat(rows.label, weight, unit, shape.origin)
-    mode = solve(prior).at(shape.origin) if prior.information > 0 else flat
-    if not (np.isfinite(mode.coefficients).all() and np.isfinite(mode.intercept)):
-        mode = flat
+    rows = sum(chunk.label.size for chunk in chunks)
+    unit = float(sum(chunk.weight.sum() for chunk in chunks)) / rows
+    mode = solve(prior).at(shape.origin) if prior.information > 0 else None
+    if mode is None or not mode.is_finite:
+        mode = _flat(chunks, factor, unit, shape.origin)
     start = mode
-    if rows.label.size >= _COARSER * MIN_ROWS and prior.information == 0:
+    if rows >= _COARSER * MIN_ROWS and prior.information == 0:
         # A strided eighth of a large block leads close to its mode at an eighth of the cost of each step.
-        start = close_block(spec, prior, rows.every(_COARSER), shape)[1]
+        start = close_block(spec, prior, [chunk.every(_COARSER) for chunk in chunks], shape)[1]
     ridge = unit * shape.scale**2
 
-    def stand(at: Point) -> _Step:
-        sums, losses = at_point(spec, at, rows)
-        pseudo, pseudo_loss = _pseudo_row(spec, at, unit, shape.centre)
-        total = merge_sums(merge_sums(prior, combine(spec, sums, shape.mass)), pseudo)
-        total = dataclasses.replace(
-            total, scatter=total.scatter + np.diag(ridge), cross=total.cross + ridge * mode.coefficients
+    def sums_at(at: Point) -> tuple[list[Sums], Sums]:
+        """The block's sums linearised at a point, and the same with prior and helpers."""
+        made = [reduce(merge_sums, group) for group in zip(*(at_point(spec, at, one) for one in chunks), strict=True)]
+        total = merge_sums(
+            merge_sums(prior, combine(spec, made, shape.mass)), _pseudo_row(spec, at, unit, shape.centre)
         )
-        value = losses[0] + (factor * losses[1] if len(losses) == 2 else 0.0) + pseudo_loss
-        value += 0.5 * _distance(prior, mode, at) + 0.5 * float(ridge @ (at.coefficients - mode.coefficients) ** 2)
-        return _Step(at, sums, total, value)
+        scatter, cross = total.scatter + np.diag(ridge), total.cross + ridge * mode.coefficients
+        return made, dataclasses.replace(total, scatter=scatter, cross=cross)
 
-    best = stand(start)
+    def value(at: Point) -> float:
+        """What the steps minimise."""
+        loss = LOSSES[spec.loss]
+        rows_loss = sum(
+            float(row_loss(loss, at, one) @ effective_weight(one.label, one.weight, factor)) for one in chunks
+        )
+        pseudo = Rows((shape.origin + shape.centre)[None, :], np.array([0.5]), np.array([unit]))
+        helpers = unit * float(row_loss(loss, at, pseudo)[0]) + 0.5 * float(
+            ridge @ (at.coefficients - mode.coefficients) ** 2
+        )
+        return rows_loss + 0.5 * _distance(prior, mode, at) + helpers
+
+    at = start
+    made, total = sums_at(at)
+    reached: float | None = None
     for _ in range(_MAX_STEPS):
-        end = solve(best.total).at(shape.origin)
-        length = _distance(best.total, end, best.point)
+        end = solve(total).at(shape.origin)
+        length = _distance(total, end, at)
         if not np.isfinite(length):
-            return best.sums, best.point
-        if length <= _SETTLED * n:
-            return best.sums, end
+            return made, at
+        if length <= _SETTLED * np.sqrt(shape.origin.size + 1.0) * np.sqrt(total.information):
+            return made, end
+        reached = value(at) if reached is None else reached
         for t in _HALVINGS:
-            trial = stand(_between(best.point, end, t))
-            if trial.value <= best.value:
+            trial = _between(at, end, t)
+            lower = value(trial)
+            if lower <= reached:
                 break
         else:
-            return best.sums, best.point
-        best = trial
-    return best.sums, best.point
+            return made, at
+        at, reached = trial, lower
+        made, total = sums_at(at)
+    return made, at
 
 
-def _flat(label: np.ndarray, weight: np.ndarray, unit: float, origin: np.ndarray) -> Point:
+def _flat(chunks: Sequence[Rows], factor: float, unit: float, origin: np.ndarray) -> Point:
     """Give the intercept-only fit, half a row of each class added."""
-    rate = (float(weight @ label) + 0.5 * unit) / (float(weight.sum()) + unit)
-    return Point(np.zeros(origin.size), float(logit(rate)), origin)
+    positive = factor * sum(float(one.weight @ one.label) for one in chunks) + 0.5 * unit
+    negative = sum(float(one.weight @ (1.0 - one.label)) for one in chunks) + 0.5 * unit
+    return Point(np.zeros(origin.size), float(np.log(positive / negative)), origin)
 
 
 def _between(a: Point, b: Point, t: float) -> Point:
@@ -242,13 +247,11 @@ def _distance(sums: Sums, a: Point, b: Point) -> float:
     return float(step @ sums.scatter @ step) + sums.information * at_mean * at_mean
 
 
-def _pseudo_row(spec: Newton, at: Point, unit: float, centre: np.ndarray) -> tuple[Sums, float]:
+def _pseudo_row(spec: Newton, at: Point, unit: float, centre: np.ndarray) -> Sums:
+    """Linearise one row of weight `unit` at the centre with label ½."""
     loss = LOSSES[spec.loss]
-    eta = np.array([at.intercept + float(centre @ at.coefficients)])
-    half = np.array([0.5])
-    mu = loss.mean(eta)
-    w = float(unit * np.maximum(loss.variance(mu), VARIANCE_FLOOR)[0])
-    response = w * float(eta[0]) + unit * float(0.5 - mu[0])
+    eta = at.intercept + float(centre @ at.coefficients)
+    mu = float(loss.mean(np.array([eta]))[0])
+    w = unit * max(float(loss.variance(np.array([mu]))[0]), VARIANCE_FLOOR)
     d = centre.size
-    sums = Sums(at.origin, w, centre, np.zeros((d, d)), response, np.zeros(d))
-    return sums, unit * float(loss.value(eta, half)[0])
+    return Sums(at.origin, w, centre, np.zeros((d, d)), w * eta + unit * (0.5 - mu), np.zeros(d))

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.linear import blocks, newton, threshold
 from beam_ml.algorithms.linear.blocks import Rows
 from beam_ml.algorithms.linear.losses import LOSSES, Loss, loss_of_code
-from beam_ml.algorithms.linear.solve import column_scale, elastic_net, inverse_or_zero, solve_symmetric
+from beam_ml.algorithms.linear.solve import column_scale, elastic_net, inverse_or_zero
 from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor
 from beam_ml.algorithms.linear.sums import BLOCK_BYTES, MIN_BLOCK_ROWS, Partial, Point, Sums, groups
 from beam_ml.core import metrics

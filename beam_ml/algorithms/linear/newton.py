@@ -13,7 +13,6 @@ the stated loss bound holds.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -128,11 +127,11 @@ def accumulate(spec: Newton, partial: Partial, batch: Batch, anchor: Anchor | No
         fresh = _with_moments(fresh, rows)
         if anchor is not None:
             point = Point(anchor.coefficients, float(anchor.intercept), anchor.origin).at(fresh.origin)
-            return join(partial, with_groups(fresh, blocks.at_point(spec, point, rows)[0]))
-        held = partial.pending_key.size
-        if held == 0 and blocks.is_full(rows.label, spec.n_features):
-            return _closed(spec, join(partial, fresh), rows)
-        return _settled(spec, _within_cap(spec, join(partial, _pending(fresh, rows))))
+            return join(partial, with_groups(fresh, blocks.at_point(spec, point, rows)))
+        if blocks.is_full([partial.pending_label, rows.label], spec.n_features):
+            # Nothing of the batch need be copied: all of it goes into the block.
+            return _without_pending(_closed(spec, join(partial, fresh), [pending_rows(partial), rows]))
+        return _within_cap(spec, join(partial, _pending(fresh, rows)))
 
 
 def fold(spec: Newton, state: Partial, partial: Partial, sample: Batch | None) -> Partial:
@@ -188,9 +187,8 @@ def _fraction(spec: Newton, state: Partial, partial: Partial, sample: Batch | No
 
 def settle_all(spec: Newton, state: Partial) -> tuple[Partial, Point]:
     """Solve all pending rows as one block, however few: the state with them, and the mode with the block's helpers."""
-    rows = pending_rows(state)
     prior = blocks.combine(spec, groups(state), state.mass)
-    sums, mode = blocks.close_block(spec, prior, rows, _shape(state))
+    sums, mode = blocks.close_block(spec, prior, [pending_rows(state)], _shape(state))
     return _without_pending(_added(state, sums)), mode
 
 
@@ -249,7 +247,7 @@ def pending_rows(partial: Partial) -> Rows:
 
 def _settled(spec: Newton, partial: Partial) -> Partial:
     """Close the pending rows as a block if there are enough of them."""
-    if blocks.is_full(partial.pending_label, spec.n_features):
+    if blocks.is_full([partial.pending_label], spec.n_features):
         return _closed_pending(spec, partial)
     return partial
 
@@ -259,20 +257,20 @@ def _within_cap(spec: Newton, partial: Partial) -> Partial:
     row_bytes = 8 * (spec.n_features + 3)
     if partial.pending_key.size * row_bytes <= spec.pending_bytes:
         return partial
-    if not blocks.is_full(partial.pending_label, spec.n_features):
+    if not blocks.is_full([partial.pending_label], spec.n_features):
         early = np.asarray(partial.underdetermined + partial.pending_weight.sum())
         partial = dataclasses.replace(partial, underdetermined=early)
     return _closed_pending(spec, partial)
 
 
 def _closed_pending(spec: Newton, partial: Partial) -> Partial:
-    return _without_pending(_closed(spec, partial, pending_rows(partial)))
+    return _without_pending(_closed(spec, partial, [pending_rows(partial)]))
 
 
-def _closed(spec: Newton, partial: Partial, rows: Rows) -> Partial:
-    """Add the sums of rows whose origin, mass and moments the partial already holds."""
+def _closed(spec: Newton, partial: Partial, chunks: list[Rows]) -> Partial:
+    """Add the sums of rows solved as a block, whose origin, mass and moments the partial already holds."""
     prior = blocks.combine(spec, groups(partial), partial.mass)
-    return _added(partial, blocks.close_block(spec, prior, rows, _shape(partial))[0])
+    return _added(partial, blocks.close_block(spec, prior, chunks, _shape(partial))[0])
 
 
 def _shape(partial: Partial) -> Shape:

@@ -19,7 +19,7 @@ from jaxtyping import Float64, UInt64
 
 from beam_ml.core.arrays import array_dataclass
 
-__all__ = ["Partial", "Point", "Sums", "block_sums", "empty", "groups", "join", "merge_sums", "smallest_row", "smaller"]
+__all__ = ["Partial", "Point", "Sums", "block_sums", "empty", "groups", "join", "merge_sums", "smaller", "smallest_row"]
 
 BLOCK_BYTES = 1 << 19  # a float64 block of rows that stays in the second-level cache while it is centred and multiplied
 MIN_BLOCK_ROWS = 1024  # adding a (d, d) block sum costs d² whatever its rows: share it among enough of them
@@ -75,6 +75,11 @@ class Point:
     intercept: float
     origin: np.ndarray
 
+    @property
+    def is_finite(self) -> bool:
+        """Tell whether every parameter is a finite number."""
+        return bool(np.isfinite(self.coefficients).all() and np.isfinite(self.intercept))
+
     def at(self, origin: np.ndarray) -> "Point":
         """Give the same function written around another origin."""
         moved = self.intercept + float((origin - self.origin) @ self.coefficients)
@@ -113,7 +118,7 @@ def no_sums(origin: np.ndarray) -> Sums:
 def merge_sums(a: Sums, b: Sums) -> Sums:
     """Add the sums of two sets of rows; with δ = m_b − m_a::
 
-        S = S_a + S_b + (W_aW_b/W)·δδᵀ      c = c_a + c_b + δ·(W_aR_b − W_bR_a)/W      m = m_a + δ·W_b/W
+    S = S_a + S_b + (W_aW_b/W)·δδᵀ      c = c_a + c_b + δ·(W_aR_b − W_bR_a)/W      m = m_a + δ·W_b/W
     """  # fmt: skip
     if b.information == 0.0:
         return a

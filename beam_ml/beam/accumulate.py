@@ -1,0 +1,241 @@
+"""Map side: slices → one accumulation a bundle and window end; then the merge of all of them."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from apache_beam import CombineFn, CombinePerKey, DoFn, Flatten, ParDo, PTransform
+from apache_beam.coders import Coder
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.typehints import with_input_types, with_output_types
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_ml.beam import coders
+from beam_ml.beam.elements import Rejected, Slice, of_batch
+from beam_ml.beam.prepare import Slices
+from beam_ml.beam.references import AnchorRef, anchor_of, check_size, spec_of
+from beam_ml.beam.telemetry import count_progress, measure, timed
+from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import Spec
+from beam_ml.core.windows import ROUND
+from beam_ml.errors import InvalidValue
+
+__all__ = ["Accumulate", "Accumulations", "Merge", "MergeFn"]
+
+MAX_BUNDLE_BYTES = 64 << 20
+
+
+class Accumulations(NamedTuple):
+    """What `Accumulate` gives.
+
+    Attributes:
+        accumulations: PCollection of (window end in µs, Accumulation).
+        rejected: PCollection of Rejected: every row rejected anywhere on the way.
+    """
+
+    accumulations: PCollection
+    rejected: PCollection
+
+
+def _globally(value: Any) -> WindowedValue:
+    return WindowedValue(value, MIN_TIMESTAMP, (GlobalWindow(),))
+
+
+@with_input_types(tuple[int, Slice])
+@with_output_types(tuple[int, Accumulation], rejected=Rejected)
+class _Accumulate(DoFn):
+    """Keeps one accumulator a window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
+
+    def __init__(self, spec: str, anchor: AnchorRef | None, max_bytes: int) -> None:
+        self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
+
+    def setup(self) -> None:
+        self._algorithm, self._spec = spec_of(self._spec_json)
+        self._number, self._anchor = anchor_of(self._anchor_ref, self._spec_json)
+
+    def start_bundle(self) -> None:
+        self._open: dict[int, Accumulator] = {}
+        self._bytes: dict[int, int] = {}
+
+    def process(self, element: tuple[int, Slice]) -> Iterator[Any]:
+        end, piece = element
+        accumulator = self._open.get(end)
+        if accumulator is None:
+            accumulator = Accumulator(self._algorithm, self._spec, self._number, self._anchor)
+            self._open[end] = accumulator
+        with timed("accumulate_us"):
+            refused = accumulator.add(piece.rows, piece.late)
+        for reason, rows in refused.items():
+            yield TaggedOutput("rejected", of_batch(rows, reason))
+        self._bytes[end] = accumulator.nbytes
+        while sum(self._bytes.values()) > self._max_bytes:
+            largest = max(self._bytes, key=self._bytes.__getitem__)
+            yield self._close(largest)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for end in sorted(self._open):
+            yield _globally(self._close(end))
+
+    def _close(self, end: int) -> tuple[int, Accumulation]:
+        del self._bytes[end]
+        result = self._open.pop(end).result()
+        size = size_bytes(result)
+        check_size(self._spec, size)
+        measure("accumulation_bytes", size)
+        count_progress(result.progress)
+        return end, result
+
+
+@with_input_types(Progress)
+@with_output_types(tuple[int, Accumulation])
+class _Count(DoFn):
+    """Sums what reached no slice into one accumulation a bundle, under `ROUND`."""
+
+    def __init__(self, spec: str) -> None:
+        self._spec_json = spec
+
+    def start_bundle(self) -> None:
+        self._sum: Progress | None = None
+
+    def process(self, element: Progress) -> None:
+        self._sum = element if self._sum is None else self._sum.merge(element)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._sum is not None:
+            count_progress(self._sum)
+            nothing = empty(spec_of(self._spec_json)[1])
+            yield _globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)))
+
+
+class Accumulate(PTransform):
+    """`Slices`, or a PCollection of (window end, Slice) → `Accumulations`.
+
+    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND` (0): every place that
+    was read is in exactly one accumulation.
+
+    Args:
+        spec: what to learn; shipped as JSON.
+        anchor: the stored learner whose parameters the workers start from; None: cold.
+        max_bundle_bytes: what a bundle's accumulators may hold before the largest is sent on.
+    """
+
+    def __init__(self, spec: Spec, anchor: AnchorRef | None = None, max_bundle_bytes: int = MAX_BUNDLE_BYTES) -> None:
+        super().__init__()
+        self._spec, self._anchor, self._max_bytes = spec.to_json(), anchor, max_bundle_bytes
+
+    def expand(self, pcoll: PCollection | Slices) -> Accumulations:
+        """Build the step."""
+        slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
+        coders.install(slices.pipeline)
+        out = slices | "Rows" >> ParDo(_Accumulate(self._spec, self._anchor, self._max_bytes)).with_outputs(
+            "rejected", main="accumulations"
+        )
+        accumulations, rejected = out.accumulations, out.rejected
+        if isinstance(pcoll, Slices):
+            counted = pcoll.progress | "Count" >> ParDo(_Count(self._spec))
+            accumulations = (accumulations, counted) | "All" >> Flatten()
+            rejected = (pcoll.rejected, rejected) | "Rejected" >> Flatten()
+        return Accumulations(accumulations, rejected)
+
+
+@with_input_types(Accumulation)
+@with_output_types(Accumulation)
+class MergeFn(CombineFn):
+    """Adds accumulations of one spec; pure, and an accumulation at every stage.
+
+    Args:
+        spec: of all of them; shipped as JSON.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec_json = spec.to_json()
+
+    def create_accumulator(self) -> Accumulation:
+        """Give the identity."""
+        return empty(spec_of(self._spec_json)[1])
+
+    def add_input(self, accumulator: Accumulation, element: Accumulation) -> Accumulation:
+        """Add one."""
+        with timed("merge_us"):
+            return merge(*spec_of(self._spec_json), accumulator, element)
+
+    def merge_accumulators(self, accumulators: Iterable[Accumulation]) -> Accumulation:
+        """Add any number, taken one at a time."""
+        algorithm, spec = spec_of(self._spec_json)
+        with timed("merge_us"):
+            merged = merge_all(algorithm, spec, accumulators)
+        check_size(spec, size_bytes(merged))
+        return merged
+
+    def extract_output(self, accumulator: Accumulation) -> Accumulation:
+        """Give the sum."""
+        return accumulator
+
+    def get_accumulator_coder(self) -> Coder:
+        """Give the artefact coder."""
+        return coders.AccumulationCoder()
+
+
+_KEY = struct.Struct(">qI")
+
+
+@with_input_types(tuple[int, Accumulation])
+@with_output_types(tuple[bytes, Accumulation])
+class _ToShards(DoFn):
+    """Keys by window end and shard; the shard follows from the rows' places, so a rerun shares out alike."""
+
+    def __init__(self, fanout: int) -> None:
+        self._fanout = fanout
+
+    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
+        end, accumulation = element
+        shard = 0
+        if self._fanout > 1:
+            covered = accumulation.progress.covered
+            first = [f"{o.source}\0{o.partition}\0{int(r[0, 0])}" for o, r in sorted(covered.items())[:1]]
+            shard = zlib.crc32("".join(first).encode()) % self._fanout
+        yield _KEY.pack(end, shard), accumulation
+
+
+@with_input_types(tuple[bytes, Accumulation])
+@with_output_types(tuple[bytes, Accumulation])
+class _ToWindows(DoFn):
+    def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
+        end, _ = _KEY.unpack(element[0])
+        yield _KEY.pack(end, 0), element[1]
+
+
+@with_input_types(tuple[bytes, Accumulation])
+@with_output_types(tuple[int, Accumulation])
+class _ToEnds(DoFn):
+    def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[int, Accumulation]]:
+        yield _KEY.unpack(element[0])[0], element[1]
+
+
+class Merge(PTransform):
+    """`Accumulations`, or a PCollection of (window end, Accumulation) → one (window end, Accumulation) a window end.
+
+    Args:
+        spec: of all of them.
+        fanout: shards a window end that are merged in parallel first; 1: none.
+    """
+
+    def __init__(self, spec: Spec, fanout: int = 1) -> None:
+        super().__init__()
+        if fanout < 1:
+            message = f"Merge.fanout must be >= 1; got {fanout}."
+            raise InvalidValue(message)
+        self._spec, self._fanout = spec, fanout
+
+    def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
+        """Build the step."""
+        accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
+        coders.install(accumulations.pipeline)
+        keyed = accumulations | "Shards" >> ParDo(_ToShards(self._fanout))
+        if self._fanout > 1:
+            keyed = keyed | "MergeShards" >> CombinePerKey(MergeFn(self._spec)) | "Windows" >> ParDo(_ToWindows())
+        return keyed | "MergeWindows" >> CombinePerKey(MergeFn(self._spec)) | "Ends" >> ParDo(_ToEnds())

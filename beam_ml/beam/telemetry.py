@@ -1,0 +1,40 @@
+"""Beam metrics under one namespace: what every step counts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter_ns
+
+from apache_beam.metrics import Metrics
+
+from beam_ml.core.progress import Progress
+
+__all__ = ["NAMESPACE", "count", "count_progress", "measure", "timed"]
+
+NAMESPACE = "beam_ml"
+
+
+def count(name: str, n: int) -> None:
+    """Add to a counter."""
+    if n:
+        Metrics.counter(NAMESPACE, name).inc(n)
+
+
+def measure(name: str, value: int) -> None:
+    """Add a value to a distribution."""
+    Metrics.distribution(NAMESPACE, name).update(value)
+
+
+def count_progress(progress: Progress) -> None:
+    """Count rows, bytes, late and rejected rows: each once, where an accumulation leaves a worker."""
+    count("rows", progress.rows)
+    count("bytes", progress.bytes)
+    count("late", progress.late)
+    count("rejected", sum(progress.rejected.values()))
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Add the time that a block of code takes to a distribution, in µs."""
+    begun = perf_counter_ns()
+    yield
+    measure(name, (perf_counter_ns() - begun) // 1000)

@@ -1,0 +1,109 @@
+"""Learners, models and accumulations from literal arrays, for golden bytes: no solver has a hand in them."""
+
+from typing import Any
+
+import numpy as np
+
+from beam_ml.algorithms import find, spec_from
+from beam_ml.core.accumulation import Accumulation, Part
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.arrays import array_fields
+from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.decay import Dated
+from beam_ml.core.learner import Learner
+from beam_ml.core.metrics import Binary, Distortion, Regression
+from beam_ml.core.model import Model
+from beam_ml.core.progress import Progress
+from beam_ml.core.sample import Sample
+from beam_ml.core.spec import Spec
+
+LENGTHS = {"d": 2, "m": 3, "k": 3, "c": 2, "g": 1, "p": 2, "b": 4}
+SPECS: dict[str, dict[str, Any]] = {
+    "linear.newton": {"algorithm": "linear.newton", "n_features": 2, "half_life": "14d", "seed": 3},
+    "kmeans": {"algorithm": "kmeans", "n_features": 2, "k_max": 3},
+    "pca": {"algorithm": "pca", "n_features": 2},
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
+    "linear.newton.regressor": {"kind": "regressor"},
+    "kmeans.clusters": {"kind": "clusters", "k": 3},
+    "pca.components": {"kind": "components", "n_components": 2},
+}
+ORIGIN = Origin("files", "2024-01-01.parquet")
+
+
+def fill(kind: type) -> Any:
+    """Give a record whose arrays count up in sevenths (or whole numbers), by field."""
+    arrays = {}
+    for i, field in enumerate(array_fields(kind)):
+        shape = tuple(axis if isinstance(axis, int) else LENGTHS[axis] for axis in field.axes)
+        values = (np.arange(np.prod(shape, dtype=int)) + i + 1.0).reshape(shape)
+        arrays[field.name] = (values / 7.0 if field.dtype.kind == "f" else values).astype(field.dtype)
+    return kind(**arrays)
+
+
+def sample(spec: Spec, sparse: bool = False) -> Sample:
+    columns: dict[str, Any] = {"label": [0.0, 1.0], "weight": [1.0, 2.0], "time": [5, 7]}
+    if sparse:
+        rows = Batch.csr([0, 1, 3], [1, 0, 1], np.array([1.5, 2.5, 3.5], np.float32), 2, **columns)
+    else:
+        rows = Batch.dense([[0.25, 0.5], [1.25, 1.5]], **columns)
+    c = 2 if spec.n_label_classes == 2 else 1
+    return Sample(
+        rows,
+        order=np.array([-1.5, 0.5]),
+        identity=np.array([2**63 + 1, 17], dtype=np.uint64),
+        kind=np.array([0, c - 1], dtype=np.int32),
+        tau=np.full(c, np.inf),
+        mass=np.arange(1.0, c + 1.0),
+        time=7,
+        too_wide=1,
+    )
+
+
+def progress(start: int, stop: int) -> Progress:
+    return Progress(
+        rows=stop - start,
+        weight=float(stop - start),
+        bytes=16 * (stop - start),
+        time_min=5,
+        time_max=7,
+        late=1,
+        rejected={"label outside {0, 1}": 2},
+        covered={ORIGIN: np.array([[start, stop], [stop + 1, stop + 4]])},
+        latest={ORIGIN: 7},
+    )
+
+
+def accumulation(algorithm: Algorithm, spec: Spec) -> Accumulation:
+    parts = {number: Part(Dated(fill(algorithm.partial), 7), progress(number, number + 5)) for number in (0, 9)}
+    return Accumulation(spec, parts, Progress.of_range(ORIGIN, 100, 103, {"late": 3}), sample(spec, sparse=True))
+
+
+def learner(name: str) -> tuple[Algorithm, Learner]:
+    spec = spec_from(SPECS[name])
+    algorithm = find(name)
+    return algorithm, Learner(
+        spec=spec,
+        dated=Dated(fill(algorithm.state), 7),
+        progress=progress(0, 50),
+        sample=sample(spec),
+        metrics={"a": fill(Binary), "b": fill(Regression), "c": fill(Distortion)},
+        metrics_time=11,
+        champion="a",
+        refresh=4,
+        folded_through=86_400_000_000,
+        discarded=1,
+        history=({"log_loss": 0.5, "rows": 10.0},),
+        next={"files": {"done": {"/data/a": [1, 2]}, "part": {}, "horizon_ns": 0}},
+        pending={172_800_000_000: accumulation(algorithm, spec)},
+    )
+
+
+def model(name: str) -> tuple[Algorithm, Model]:
+    algorithm_name, _, kind = name.rpartition(".")
+    algorithm = find(algorithm_name)
+    chosen = algorithm.models[kind]
+    facts = {"refresh": 4, "rows": 50, "features": {"numeric": ["x", "y"]}}
+    spec = spec_from(SPECS[algorithm_name])
+    return algorithm, Model(spec, chosen.spec.parse(MODELS[name]), fill(chosen.model), facts)

@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from beam_ml import Batch, Registry, fit, load, pca
+from beam_ml.artefact.records import decode_learner, encode_learner
+from beam_ml.algorithms import find
+from beam_ml.cli import main
+from beam_ml.core.learner import Learner
+from beam_ml.core.model import Model
+from beam_ml.registry import new_round_id
+
+SPEC = pca.Spec(n_features=3)
+
+
+def learner(seed: int, rows: int = 100) -> Learner:
+    return fit(SPEC, [Batch.dense(np.random.default_rng(seed).normal(size=(rows, 3)))])
+
+
+def publish(where: Path, name: str, one: Learner, accepted: bool = True) -> None:
+    store = Registry(where)
+    head = store.head_number(name)
+    metrics = {"auc": 0.5 + head / 10, "log_loss": 0.1}
+    facts = {
+        "spec": SPEC.to_dict(),
+        "progress": one.progress.summary(),
+        "champion": "m",
+        "refreshes": [{"number": head + 1, "progressive": {"m": metrics}}],
+        "features": {"numeric": ["a", "b", "c"]},
+    }
+    reasons = () if accepted else ("auc is 0.5, must be >= 0.9",)
+    payloads = {"learner": encode_learner(pca.PCA, one)}
+    parent = head or None
+    store.publish(name, payloads, parent=parent, round_id=new_round_id(head), facts=facts, serve=accepted, reasons=reasons)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    root = tmp_path / "registry"
+    publish(root, "north", learner(0))
+    publish(root, "north", learner(1, 300))
+    publish(root, "north", learner(2), accepted=False)
+    publish(root, "south", learner(3))
+    return root
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(a) for a in arguments], env={"COLUMNS": "250"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def test_ls(where: Path) -> None:
+    names = run("registry", "ls", where).output
+    assert "north" in names
+    assert "south" in names
+    lines = run("registry", "ls", where, "north").output.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["v1", "v2", "v3"]
+    assert "served" in lines[2]
+    assert "0.6000" in lines[2]
+    assert "refused: auc is 0.5, must be >= 0.9" in lines[3]
+
+
+def test_show(where: Path) -> None:
+    assert json.loads(run("registry", "show", where, "north").output)["number"] == 3
+    assert json.loads(run("registry", "show", where, "north", "v1").output)["number"] == 1
+
+
+def test_diff(where: Path) -> None:
+    out = run("registry", "diff", where, "north", "v1", "2").output
+    assert "progress.rows" in out
+    assert "+200" in out
+    assert "metrics.auc" in out
+
+
+def test_serve_rolls_back_and_forward(where: Path) -> None:
+    assert "v1 is served" in run("registry", "serve", where, "north", "v1").output
+    served = Registry(where).served("north")
+    assert served is not None
+    assert served.number == 1
+    assert "v2 is served" in run("registry", "serve", where, "north", "--newest").output
+    assert "either a version or --newest" in run("registry", "serve", where, "north", code=1).output
+
+
+def test_derive_to_a_file_and_to_a_name(where: Path, tmp_path: Path) -> None:
+    setting = '{"kind": "components", "n_components": 2}'
+    path = tmp_path / "m.safetensors"
+    run("derive", where, "north", "--version", "v2", "--model", setting, "--out", path)
+    model = load(path)
+    assert isinstance(model, Model)
+    assert model.facts["features"] == {"numeric": ["a", "b", "c"]}
+    assert model.facts["from"] == "north v2"
+    run("derive", where, "north", "--model", setting, "--out", "small")
+    store = Registry(where)
+    assert store.head_number("north") == 3
+    assert sorted(store.manifest("small", 1).files) == ["learner", "models/derived"]
+    assert "must be a new name" in run("derive", where, "north", "--model", setting, "--out", "small", code=1).output
+
+
+def test_merge(where: Path, tmp_path: Path) -> None:
+    run("merge", where, "north:v2", "south", "--out", "both")
+    merged = decode_learner(Registry(where).read("both"), find)
+    assert merged.progress.rows == 400
+    again = run("merge", where, "both", "south", "--out", "thrice", code=1).output
+    assert "must not share rows" in again
+    run("merge", where, "both", "south", "--allow-overlap", "--out", tmp_path / "l.safetensors")
+    assert load(tmp_path / "l.safetensors").progress.rows == 500  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["registry", "show", "WHERE", "north", "v9"], "VersionNotFound: north has no version 9"),
+        (["registry", "show", "WHERE", "east"], "VersionNotFound: The registry has no version of east"),
+        (["registry", "show", "WHERE", "north", "newest"], "version must be a number such as 12 or v12; got 'newest'"),
+        (["registry", "ls", "NOWHERE"], "RegistryError"),
+        (["derive", "WHERE", "north", "--model", "{", "--out", "x"], "--model must be JSON"),
+        (["derive", "WHERE", "north", "--model", "[]", "--out", "x"], "--model must be a JSON object"),
+        (["derive", "WHERE", "north", "--model", '{"kind": "clusters"}', "--out", "x"], "model.kind must be one of"),
+    ],
+)
+def test_one_sentence_and_code_1(where: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    given = [str(where) if a == "WHERE" else str(tmp_path / "none") if a == "NOWHERE" else a for a in arguments]
+    output = run(*given, code=1).output
+    assert sentence in output
+    assert "Traceback" not in output

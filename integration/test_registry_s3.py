@@ -60,3 +60,13 @@ def test_a_server_that_is_gone(place: Place) -> None:
         registry.latest("fraud")
     with pytest.raises(PublishFailed):
         registry.publish("fraud", PAYLOADS, parent=None, round_id="1-a")
+
+
+def test_the_environment_opens_it_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers and jobs name a registry by its URL alone."""
+    publish_next(place.open(), "run")
+    for name, value in place.options.items():
+        if isinstance(value, str):
+            monkeypatch.setenv(f"AWS_{name.upper()}", value)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    assert Registry(place.where).read("fraud") == PAYLOADS["learner"]

@@ -10,6 +10,7 @@ from apache_beam.coders import Coder
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.typehints import with_input_types, with_output_types
+from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -127,6 +128,7 @@ class Accumulate(PTransform):
         super().__init__()
         self._spec, self._anchor, self._max_bytes = spec.to_json(), anchor, max_bundle_bytes
 
+    @no_annotations
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:
         """Build the step."""
         slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
@@ -231,6 +233,7 @@ class Merge(PTransform):
             raise InvalidValue(message)
         self._spec, self._fanout = spec, fanout
 
+    @no_annotations
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
         """Build the step."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll

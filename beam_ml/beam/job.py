@@ -14,6 +14,7 @@ from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.features import Features
+from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["FileSource", "Job", "Retention", "load_job"]
 
@@ -27,6 +28,7 @@ class FileSource(Settings):
 
     path: str = ""
     format: Literal["parquet", "csv", "avro"] | None = None
+    csv: Annotated[CsvOptions | None, Field(description="how CSV text is to be understood")] = None
     round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
         500_000
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.errors import InputChanged, NoInput
+from beam_ml.formats import csv
 from beam_ml.formats.files import FileId, FileRange
 
 __all__ = ["SOURCE", "FilePlan", "Taken", "forget", "plan_files"]
@@ -121,7 +123,7 @@ def plan_files(
         if file.path in part:
             known, at = part.pop(file.path)
             _same(known, file)
-        for one in _ranges(file, source.format, wanted_rows):
+        for one in _ranges(file, source.format, wanted_rows, source.csv.to_json() if source.csv else None):
             if at is not None and one.stop <= at:
                 continue
             if rows >= wanted_rows:
@@ -146,9 +148,13 @@ def _same(known: FileId, now: FileId) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _ranges(file: FileId, format: str | None, rows: int) -> Sequence[FileRange]:
+def _ranges(file: FileId, format: str | None, rows: int, options: str | None) -> Sequence[FileRange]:
+    """Cut a file once, however many rounds read it."""
     kind = format or formats.format_of(file.path)
-    return tuple(formats.ranges(file, rows * _BYTES_PER_ROW if kind == "csv" else rows, kind))
+    if kind != "csv":
+        return tuple(formats.ranges(file, rows, kind))
+    given = csv.Options() if options is None else csv.Options.parse(json.loads(options))
+    return tuple(formats.ranges(file, rows * _BYTES_PER_ROW, kind, given))
 
 
 def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:

@@ -10,6 +10,7 @@ from apache_beam import DoFn, Flatten, ParDo, PTransform, WindowInto
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.typehints import with_output_types
+from apache_beam.typehints.decorators import no_annotations
 
 from beam_ml.beam import coders
 from beam_ml.beam.elements import Rejected, Slice, of_batch, of_reject
@@ -103,6 +104,7 @@ class ToBatches(PTransform):
         super().__init__()
         self._features, self._with_label = features.to_json(), with_label
 
+    @no_annotations
     def expand(self, pcoll: PCollection) -> Batches:
         """Build the step."""
         coders.install(pcoll.pipeline)
@@ -146,6 +148,7 @@ class SliceByWindow(PTransform):
         super().__init__()
         self._windows, self._folded_through, self._now_us = dataclasses.asdict(windows), folded_through, now_us
 
+    @no_annotations
     def expand(self, pcoll: PCollection | Batches) -> Slices:
         """Build the step."""
         batches = pcoll.batches if isinstance(pcoll, Batches) else pcoll

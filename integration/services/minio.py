@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "github.com/minio/minio@latest"
+PACKAGE = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 USER, PASSWORD = "beam-ml-test", "beam-ml-test-password"
 
 

@@ -1,0 +1,146 @@
+"""The bounded pipeline of one round: ranges → one accumulation a window end, and the rejects, as files of the round."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from apache_beam import DoFn, ParDo, Pipeline
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.typehints import with_input_types
+
+from beam_ml import errors
+from beam_ml.artefact.records import encode_accumulation
+from beam_ml.beam.accumulate import Accumulate, Merge
+from beam_ml.beam.elements import Rejected
+from beam_ml.beam.job import Job
+from beam_ml.beam.plan import SOURCE
+from beam_ml.beam.prepare import SliceByWindow, ToBatches
+from beam_ml.beam.read import FileRanges, ReadRanges
+from beam_ml.beam.references import AnchorRef, spec_of
+from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.learner import Learner
+from beam_ml.errors import BeamMLError
+from beam_ml.formats import FileRange
+from beam_ml.registry import Manifest, Registry, put_round
+
+__all__ = ["run_round_pipeline"]
+
+_MAX_REJECTS = 65_536
+"""Records a reject file holds at most: a bundle of nothing but rejects must not fill a worker's memory."""
+
+
+@with_input_types(tuple[int, Accumulation])
+class _WriteAccumulation(DoFn):
+    """Writes a window's accumulation whole or not at all; a retried bundle writes the same file again."""
+
+    def __init__(self, registry: str, name: str, round_id: str) -> None:
+        self._where, self._name, self._round_id = registry, name, round_id
+
+    def setup(self) -> None:
+        self._registry = Registry(self._where)
+
+    def process(self, element: tuple[int, Accumulation]) -> None:
+        end, accumulation = element
+        algorithm, spec = spec_of(accumulation.spec.to_json())
+        data = encode_accumulation(algorithm, spec, accumulation)
+        put_round(self._registry, self._name, self._round_id, f"{end}.safetensors", data)
+
+
+@with_input_types(Rejected)
+class _WriteRejects(DoFn):
+    """Writes rejected rows as JSON lines, a file a bundle."""
+
+    def __init__(self, registry: str, name: str, round_id: str) -> None:
+        self._where, self._name, self._round_id = registry, name, round_id
+
+    def setup(self) -> None:
+        self._registry = Registry(self._where)
+
+    def start_bundle(self) -> None:
+        self._lines: list[str] = []
+
+    def process(self, element: Rejected) -> None:
+        for record in element.records():
+            self._lines.append(json.dumps(record, sort_keys=True))
+            if len(self._lines) >= _MAX_REJECTS:
+                self._flush()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._lines:
+            self._flush()
+        return iter(())
+
+    def _flush(self) -> None:
+        data = ("\n".join(self._lines) + "\n").encode()
+        put_round(self._registry, self._name, self._round_id, f"rejects-{uuid.uuid4().hex}.jsonl", data)
+        self._lines = []
+
+
+def run_round_pipeline(
+    job: Job,
+    registry: Registry,
+    round_id: str,
+    ranges: Sequence[FileRange],
+    learner: Learner,
+    parent: Manifest | None,
+    options: Sequence[str],
+) -> None:
+    """Read the ranges and write the round's files; returns when the pipeline has finished.
+
+    Args:
+        job: the deployment.
+        registry: where the round's files go; its place is shipped to the workers.
+        round_id: of this attempt.
+        ranges: what to read.
+        learner: the parent's: late rows are judged against its last folded window.
+        parent: its manifest: workers start from its anchor.
+        options: Beam options; without a runner, the in-process one is taken.
+
+    Raises:
+        BeamMLError: a worker's error, as the worker raised it.
+    """
+    spec, algorithm = job.algorithm_spec(), job.algorithm()
+    where = registry.objects.where
+    anchor = None
+    if parent is not None and algorithm.anchor(spec, learner.state) is not None:
+        anchor = AnchorRef(where, job.name, parent.number)
+    chosen = PipelineOptions(list(options) or ["--runner=FnApiRunner"])
+    if not chosen.get_all_options().get("runner"):
+        chosen = PipelineOptions([*options, "--runner=FnApiRunner"])
+    columns = job.features.columns()
+    try:
+        with Pipeline(options=chosen) as pipeline:
+            found = (
+                pipeline
+                | "Plan" >> FileRanges(ranges)
+                | "Read" >> ReadRanges(columns, source=SOURCE, options=job.source.csv)
+                | "Batches" >> ToBatches(job.features)
+                | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
+                | "Accumulate" >> Accumulate(spec, anchor)
+            )
+            written = (where, job.name, round_id)
+            _ = found | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
+            _ = found.rejected | "Rejects" >> ParDo(_WriteRejects(*written))
+    except BeamMLError:
+        raise
+    except Exception as error:
+        raise _as_raised(error) from error
+
+
+_NAMED = re.compile(r"beam_ml\.errors\.(\w+): (.+?)(?: \[while running|\n|$)")
+
+
+def _as_raised(error: Exception) -> Exception:
+    """Give a worker's own error back: runners wrap it, some as text only."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BeamMLError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    for name, sentence in reversed(_NAMED.findall(str(error))):
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, BeamMLError):
+            return kind(sentence)
+    return error

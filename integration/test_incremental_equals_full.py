@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     names = {f"x{i}": X[:, i] for i in range(4)}
     table = pa.table({**names, "y": y, "time": pa.array(time, type=pa.timestamp("us", tz="UTC"))})
-    pq.write_table(table, folder / "all.parquet", row_group_size=5_000)
+    pq.write_table(table, folder / "all.parquet", row_group_size=10_000)
     return folder
 
 

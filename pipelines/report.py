@@ -50,7 +50,7 @@ class RoundTable:
             self._line(one, refresh, seconds)
         if not one.refreshes:
             self._console.print(
-                f"v{one.manifest.number}: {one.progress.rows:,} rows, no window closed; {one.open_windows} open",
+                f"v{one.manifest.number:<5} {one.progress.rows:,} rows read, no window closed yet; {one.open_windows} open",
                 highlight=False,
             )
 
@@ -69,11 +69,12 @@ class RoundTable:
         self._console.print(
             f"v{one.manifest.number:<5} {day(refresh.window_end):19} {rows:>9,} {' '.join(cells)} {seconds:8.3f} s  {verdict}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def _header(self) -> None:
         names = " ".join(f"{_SHORT[m]:>10.10}" for m in self._columns)
-        self._console.print(f"[bold]{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate[/]")
+        self._console.print(f"[bold]{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate[/]", soft_wrap=True)
 
     def end(self, seconds: float) -> None:
         """Print the totals."""

@@ -19,6 +19,7 @@ from beam_ml.beam.elements import Rejected, Slice, of_batch
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import AnchorRef, anchor_of, check_size, spec_of
 from beam_ml.beam.telemetry import count_progress, measure, timed
+from beam_ml.beam.threads import limit_threads
 from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec
@@ -55,6 +56,7 @@ class _Accumulate(DoFn):
         self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
 
     def setup(self) -> None:
+        limit_threads()
         self._algorithm, self._spec = spec_of(self._spec_json)
         self._number, self._anchor = anchor_of(self._anchor_ref, self._spec_json)
 

@@ -38,6 +38,7 @@ __all__ = [
     "MeasuredCoder",
     "MetricsCoder",
     "ModelCoder",
+    "OptionalLearnerCoder",
     "ProgressCoder",
     "RefreshCoder",
     "RejectedCoder",
@@ -321,6 +322,21 @@ class LearnerCoder(_ArtefactCoder):
     read = staticmethod(functools.partial(records.decode_learner, find=find))
 
 
+def _encode_optional_learner(value: Learner | None) -> bytes:
+    return b"" if value is None else _encode_learner(value)
+
+
+def _decode_optional_learner(data: bytes) -> Learner | None:
+    return records.decode_learner(data, find) if data else None
+
+
+class OptionalLearnerCoder(_ArtefactCoder):
+    """A learner artefact, or no bytes for no learner."""
+
+    name = "optional_learner"
+    write, read = staticmethod(_encode_optional_learner), staticmethod(_decode_optional_learner)
+
+
 class ModelCoder(_ArtefactCoder):
     """A model artefact: what the registry stores, too."""
 
@@ -354,6 +370,7 @@ _CODERS: tuple[tuple[type[_ArtefactCoder], tuple[Any, ...]], ...] = (
     (ProgressCoder, (Progress,)),
     (AccumulationCoder, (Accumulation,)),
     (LearnerCoder, (Learner,)),
+    (OptionalLearnerCoder, ()),
     (ModelCoder, (Model,)),
     (RefreshCoder, (Refresh,)),
     (MetricsCoder, (Binary, Regression, Distortion)),

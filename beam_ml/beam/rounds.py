@@ -17,7 +17,7 @@ from beam_ml.beam.job import Job
 from beam_ml.beam.plan import SOURCE, FilePlan, forget, plan_files
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.core import learner as learners
-from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
@@ -141,7 +141,7 @@ def _start(job: Job, registry: Registry, options: Sequence[str]) -> _Run:
 def _rows_wanted(run: _Run) -> int:
     """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters."""
     wanted = run.job.source.round_rows
-    if run.algorithm.anchor_type is None:
+    if run.algorithm.law(run.learner.spec).kind is not LawKind.ANCHORED:
         return wanted
     versions = 0 if run.head is None else run.head.number
     return min(wanted, 65_536 << min(versions, 40))

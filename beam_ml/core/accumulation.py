@@ -23,7 +23,7 @@ from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 from beam_ml.errors import MergeRefused
 
-__all__ = ["COLD", "Accumulation", "Accumulator", "Part", "empty", "merge", "merge_all", "size_bytes"]
+__all__ = ["COLD", "Accumulation", "Accumulator", "Part", "add", "empty", "merge", "merge_all", "size_bytes"]
 
 COLD = 0
 """Anchor number of partials grown without an anchor (and of every EXACT or SKETCH partial)."""
@@ -92,6 +92,13 @@ def merge_all(algorithm: Algorithm, spec: Spec, accumulations: Iterable[Accumula
     return total
 
 
+def add(algorithm: Algorithm, spec: Spec, a: Accumulation, batch: Batch) -> Accumulation:
+    """Add a batch's rows, grown cold; rows that may not be learned from are counted as rejected."""
+    accumulator = Accumulator(algorithm, spec, start=a)
+    accumulator.add(batch)
+    return accumulator.result()
+
+
 def size_bytes(a: Accumulation) -> int:
     """Give the bytes of the arrays held."""
     return sum(nbytes(part.dated.summary) for part in a.parts.values()) + a.sample.nbytes
@@ -103,13 +110,23 @@ class Accumulator:
     Algebra stays with the immutable record; a law test shows that this loop equals merging one accumulation a batch.
     """
 
-    def __init__(self, algorithm: Algorithm, spec: Spec, number: int = COLD, anchor: Any = None) -> None:
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        spec: Spec,
+        number: int = COLD,
+        anchor: Any = None,
+        start: Accumulation | None = None,
+    ) -> None:
         self._algorithm, self._spec = algorithm, spec
         self._number, self._anchor = (COLD, None) if anchor is None else (number, anchor)
-        self._dated = decay.empty(algorithm, spec)
-        self._progress: list[Progress] = []
-        self._rest: list[Progress] = []
-        self._sample = Sample.empty(spec)
+        begun = empty(spec) if start is None else start
+        self._others = {at: part for at, part in begun.parts.items() if at != self._number}
+        mine = begun.parts.get(self._number)
+        self._dated = decay.empty(algorithm, spec) if mine is None else mine.dated
+        self._progress: list[Progress] = [] if mine is None else [mine.progress]
+        self._rest: list[Progress] = [begun.rest]
+        self._sample = begun.sample
         self._fresh: list[Sample] = []
         self._unnumbered: Origin | None = None
         self._n_unnumbered = 0
@@ -148,11 +165,13 @@ class Accumulator:
     def result(self) -> Accumulation:
         """Give the accumulation of everything added so far; adding may go on."""
         self._settle()
-        parts = {}
+        parts = dict(self._others)
         if self._progress:
             self._progress = [reduce(Progress.merge, self._progress)]
-            parts = {self._number: Part(self._dated, self._progress[0])}
-        return Accumulation(self._spec, parts, reduce(Progress.merge, self._rest, Progress()), self._sample)
+            parts[self._number] = Part(self._dated, self._progress[0])
+        return Accumulation(
+            self._spec, dict(sorted(parts.items())), reduce(Progress.merge, self._rest, Progress()), self._sample
+        )
 
     @property
     def nbytes(self) -> int:

@@ -130,7 +130,7 @@ class Spec(Settings):
     half_life: Annotated[Duration | None, Field(description="seconds of event time; None: nothing is forgotten")] = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
-    target: ClassVar[Literal["none", "real", "class"]] = "none"
+    label_rule: ClassVar[Literal["none", "real", "class"]] = "none"
     """What a row's label must be: absent or ignored, a finite number, or a class index."""
     max_staleness: ClassVar[int | None] = None
     """How many refreshes an anchor may lie behind the fold; None: any number (EXACT, SKETCH, Newton)."""
@@ -138,7 +138,7 @@ class Spec(Settings):
     @property
     def label_target(self) -> Literal["none", "real", "class"]:
         """What a row's label must be, for this spec."""
-        return type(self).target
+        return type(self).label_rule
 
     @property
     def n_label_classes(self) -> int:

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import fastavro
 import numpy as np
 import pyarrow as pa
-from fastavro.schema import SchemaParseException
 
 from beam_ml.core.batch import Origin
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
@@ -25,11 +24,8 @@ from beam_ml.formats.files import FileId, FileRange
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
 
-_FAULTS = (
-    ValueError, EOFError, OSError, KeyError, IndexError, TypeError, StopIteration, AssertionError, OverflowError,
-    MemoryError, AttributeError, ImportError, SchemaParseException, pa.ArrowException,
-)  # fmt: skip
-"""What fastavro and the codecs raise on damaged bytes."""
+_FAULTS = Exception
+"""What fastavro, the codecs and the conversion raise on damaged bytes has no narrower common base."""
 
 _SYNC_BYTES = 16
 

@@ -107,11 +107,11 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
         InputChanged: the file is not what was listed.
     """
     files.check(file)
-    _, first = _header(file.path, lines.header_line(file.path), options)
+    _, first = _header(file.path, lines.header_line(file.path, options.delimiter), options)
     if lines.compression_of(file.path):
         edges = [first, lines.text_size(file.path)]
     else:
-        edges = lines.cut_points(file.path, first, file.size, target_bytes)
+        edges = lines.cut_points(file.path, first, file.size, target_bytes, options.delimiter)
     files.check(file)
     return [FileRange(file.path, file.size, file.mtime_ns, "csv", a, b) for a, b in itertools.pairwise(edges) if a < b]
 
@@ -137,7 +137,7 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
     bare = _Layout(names, wanted, options.delimiter, [given])
     if len(given) == len(wanted):
         return bare
-    if not lines.records(head)[0].size:
+    if not lines.records(head, options.delimiter).start.size:
         nothing = {name: given.get(name, pa.null()) for name in wanted}
         return dataclasses.replace(bare, levels=[nothing])
     try:
@@ -190,7 +190,7 @@ def _whole(data: Any, n: int, first: int, layout: _Layout, types: Types) -> _Par
 def _piecewise(data: Any, start: np.ndarray, stop: np.ndarray, first: int, layout: _Layout, types: Types) -> _Part:
     """Parse lines, halving where that fails, down to the single lines that are to be refused."""
     n = start.size
-    reason, words = _MALFORMED, "unbalanced quote"
+    reason, words = _MALFORMED, "more than one row"
     try:
         part = _whole(data[int(start[0]) : int(stop[-1])], n, first, layout, types)
         if part is not None:
@@ -219,6 +219,27 @@ def _part(data: Any, start: np.ndarray, stop: np.ndarray, layout: _Layout) -> _P
     return _piecewise(data, start, stop, 0, layout, layout.levels[min(1, len(layout.levels) - 1)])
 
 
+def _sound_part(data: Any, start: np.ndarray, stop: np.ndarray, spoilt: np.ndarray, layout: _Layout) -> _Part:
+    """Parse lines but for spoilt ones, refused unseen: the parser would take the lines after them for theirs."""
+    if not spoilt.any():
+        return _part(data, start, stop, layout)
+    refused = [(int(i), _MALFORMED, "a quote that nothing closes") for i in np.flatnonzero(spoilt)]
+    sound = np.flatnonzero(~spoilt)
+    if sound.size == 0:
+        return dataclasses.replace(_nothing(layout), refused=refused)
+    text = b"".join(data[int(a) : int(b)] for a, b in zip(start[sound], stop[sound], strict=True))
+    ends = np.cumsum((stop - start)[sound])
+    part = _part(memoryview(text), np.concatenate([[0], ends[:-1]]), ends, layout)
+    more = [(int(sound[i]), reason, words) for i, reason, words in part.refused]
+    return _Part(part.rows, sound[part.lines], sorted(refused + more))
+
+
+def _nothing(layout: _Layout) -> _Part:
+    """Give no rows of the strictest types."""
+    schema = pa.schema([(name, layout.levels[0].get(name, pa.null())) for name in layout.wanted])
+    return _Part(schema.empty_table(), np.empty(0, dtype=np.int64), [])
+
+
 def _rejects(part: _Part, data: Any, start: np.ndarray, stop: np.ndarray, offset: int) -> tuple[Reject, ...]:
     found = []
     for reason in sorted({reason for _, reason, _ in part.refused}):
@@ -241,10 +262,11 @@ def _blocks(
     """Decode pieces of whole lines, given with their offsets; the blocks tile [begin, stop)."""
     for offset, piece in pieces:
         data = memoryview(piece)
-        starts, stops = lines.records(piece)
-        for i in range(0, starts.size, max_rows):
-            low, high = starts[i : i + max_rows].copy(), stops[i : i + max_rows]
-            part = _part(data, low, high, layout)
+        found = lines.records(piece, layout.delimiter)
+        for i in range(0, found.start.size, max_rows):
+            group = slice(i, i + max_rows)
+            low, high = found.start[group].copy(), found.stop[group]
+            part = _sound_part(data, low, high, found.spoilt[group], layout)
             low[0] = begin - offset  # empty lines at the end of the piece before
             rejected = _rejects(part, data, np.maximum(low, 0), high, offset)
             end = offset + int(high[-1])
@@ -253,10 +275,8 @@ def _blocks(
             )
             begin = end
     if begin < stop:
-        types = layout.levels[0]
-        schema = pa.schema([(name, types.get(name, pa.null())) for name in layout.wanted])
-        nowhere = np.empty(0, dtype=np.int64)
-        yield Block(_batch(schema.empty_table()), origin, nowhere, nowhere, begin, stop)
+        none = _nothing(layout)
+        yield Block(_batch(none.rows), origin, none.lines, none.lines, begin, stop)
 
 
 def read(
@@ -278,10 +298,14 @@ def read(
     """
     files.check(piece)
     path = piece.path
-    names, first = _header(path, lines.header_line(path), options)
-    head = next(lines.pieces(path, first, None, _HEAD_BYTES), (first, b""))[1] if piece.start < piece.stop else b""
+    names, first = _header(path, lines.header_line(path, options.delimiter), options)
+    head = (
+        next(lines.pieces(path, first, None, options.delimiter, _HEAD_BYTES), (first, b""))[1]
+        if piece.start < piece.stop
+        else b""
+    )
     layout = _layout(path, names, head, columns, options)
-    pieces = lines.pieces(path, piece.start, piece.stop)
+    pieces = lines.pieces(path, piece.start, piece.stop, options.delimiter)
     yield from _blocks(pieces, piece.start, piece.stop, layout, max_rows, Origin(source, path))
     files.check(piece)
 
@@ -327,12 +351,11 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
         MissingColumn: a column is not there.
     """
     where = f"<{len(data)} bytes>"
-    names, first = _header(where, lines.first_record(data), options)
+    names, first = _header(where, lines.first_record(data, options.delimiter), options)
     rows = data[first:]
     layout = _layout(where, names, rows, columns, options)
     blocks = list(_blocks([(first, rows)], first, len(data), layout, max(1, len(data)), None))
     if blocks:
         return blocks[0]
-    nothing = np.empty(0, dtype=np.int64)
-    schema = pa.schema([(name, layout.levels[0].get(name, pa.null())) for name in layout.wanted])
-    return Block(_batch(schema.empty_table()), None, nothing, nothing, first, first)
+    none = _nothing(layout)
+    return Block(_batch(none.rows), None, none.lines, none.lines, first, first)

@@ -1,9 +1,11 @@
-"""Text cut into records: lines, but for line ends inside quotes. Offsets count bytes of the decompressed text.
+"""Text cut into records: lines, but for line ends inside quoted fields. Offsets count bytes of the decompressed text.
 
-A line end closes a record when the number of quotes before it is even (RFC 4180: a quote inside a quoted field is
-doubled). A stray quote can only glue lines together; they are then cut at every line end, and the parser judges each.
+A quote opens a quoted field only where a field begins, and is closed by the next quote that is not doubled (RFC 4180);
+other quotes are text. A quote that nothing closes spoils its own line only. Records tile the text: an empty line
+belongs to the record after it, so that a record's place ends where the next one's begins.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,12 +13,13 @@ import pyarrow as pa
 
 from beam_ml.errors import UnreadableInput
 
-__all__ = ["compression_of", "cut_points", "first_record", "header_line", "pieces", "records", "text_size"]
+__all__ = ["Records", "compression_of", "cut_points", "first_record", "header_line", "pieces", "records", "text_size"]
 
 _CHUNK_BYTES = 4 << 20
 _MAX_RECORD_BYTES = 16 << 20
-"""A record longer than this is taken for a stray quote."""
+"""A record longer than this is taken for a quote that nothing closes."""
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+_MARK = b"\xef\xbb\xbf"
 
 
 def compression_of(path: str) -> str | None:
@@ -29,9 +32,9 @@ def _fault(path: str, error: Exception) -> UnreadableInput:
     return UnreadableInput(message)
 
 
-def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
+def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int | None = None) -> Iterator[bytes]:
     """Give the bytes from `start` to `stop` (None: the end) in pieces."""
-    compression = compression_of(path)
+    compression, width = compression_of(path), chunk_bytes or _CHUNK_BYTES
     try:
         with pa.input_stream(path, compression=compression) if compression else pa.OSFile(path) as stream:
             if not compression:
@@ -39,7 +42,7 @@ def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int = _CHUNK_B
             else:
                 for skipped in range(start, 0, -_CHUNK_BYTES):
                     stream.read(min(skipped, _CHUNK_BYTES))
-            while chunk := stream.read(chunk_bytes if stop is None else min(chunk_bytes, stop - start)):
+            while chunk := stream.read(width if stop is None else min(width, stop - start)):
                 start += len(chunk)
                 yield chunk
     except (OSError, pa.ArrowException) as error:
@@ -58,69 +61,136 @@ def text_size(path: str) -> int:
     return sum(len(chunk) for chunk in _chunks(path, 0, None))
 
 
-def header_line(path: str) -> bytes:
-    """Give the first record, its line end included."""
-    line = first_record(next(_chunks(path, 0, None), b""))
+def first_record(data: bytes, delimiter: str) -> bytes:
+    """Give the first record of a text, its line end and a byte order mark before it included."""
+    mark = len(_MARK) if data.startswith(_MARK) else 0
+    head = data[mark:_MAX_RECORD_BYTES]
+    stop = records(head, delimiter).stop
+    return data[: mark + int(stop[0])] if stop.size else data[:mark] + head
+
+
+def header_line(path: str, delimiter: str) -> bytes:
+    """Give the first record of a file, its line end included."""
+    line = first_record(next(_chunks(path, 0, None), b""), delimiter)
     if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
         message = f"{path} cannot be read as text: its lines must end with \\n or \\r\\n."
         raise UnreadableInput(message)
     return line
 
 
-def first_record(data: bytes) -> bytes:
-    """Give the first record of a text, its line end included."""
-    _, stop = records(data[:_MAX_RECORD_BYTES])
-    return data[: int(stop[0])] if stop.size else data[:_MAX_RECORD_BYTES]
+def _regular(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> bool:
+    """Tell whether quotes alternate between ones that begin a field (or double) and ones that end it (or double)."""
+    edge = np.zeros(256, dtype=bool)
+    edge[[delimiter, _NEWLINE, _RETURN, _QUOTE]] = True
+    opening, closing = quotes[0::2], quotes[1::2]
+    before, after = text[opening[opening > 0] - 1], text[closing[closing < text.size - 1] + 1]
+    return bool(edge[before].all() and edge[after].all())
 
 
-def _closing(data: bytes) -> np.ndarray:
-    """Give the place after each line end that is not inside quotes."""
+def _fields(data: bytes, quotes: np.ndarray, delimiter: int) -> tuple[np.ndarray, bool]:
+    """Walk along the quotes; give the bounds of the quoted fields, flat, and whether the last one is closed."""
+    bounds: list[int] = []
+    places, last = quotes.tolist(), len(quotes) - 1
+    i = 0
+    while i <= last:
+        place = places[i]
+        i += 1
+        if place > 0 and data[place - 1] not in (delimiter, _NEWLINE, _RETURN):
+            continue
+        while i < last and places[i + 1] == places[i] + 1:
+            i += 2
+        bounds.append(place)
+        if i > last:
+            return np.array(bounds, dtype=np.int64), False
+        bounds.append(places[i])
+        i += 1
+    return np.array(bounds, dtype=np.int64), True
+
+
+def _closing(data: bytes, delimiter: str) -> tuple[np.ndarray, int]:
+    """Give the place after each line end outside quoted fields, and where a field never closed begins, or -1."""
     text = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(text == _NEWLINE)
-    if b'"' in data:
-        quotes = np.flatnonzero(text == _QUOTE)
-        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
-    return ends + 1
+    if b'"' not in data:
+        return ends + 1, -1
+    quotes = np.flatnonzero(text == _QUOTE)
+    if _regular(text, quotes, ord(delimiter)):
+        closed, bounds = quotes.size % 2 == 0, quotes
+    else:
+        bounds, closed = _fields(data, quotes, ord(delimiter))
+    ends = ends[np.searchsorted(bounds, ends) % 2 == 0] + 1
+    if closed:
+        return ends, -1
+    # The last opening quote may be half of a doubled one: the field begins in the last record.
+    begin = int(ends[-1]) if ends.size else 0
+    bounds, _ = _fields(data[begin:], quotes[quotes >= begin] - begin, ord(delimiter))
+    return ends, begin + int(bounds[-1])
 
 
-def records(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Give where each record starts and stops; together they tile `data`, empty lines going to the record after them.
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """The records of a text.
 
-    Args:
-        data: text that starts at a record.
-
-    Returns:
-        Two (n,) int64 arrays; n = 0 where there is nothing but empty lines.
+    Attributes:
+        start, stop: (n,) int64 bounds; they tile the text. n = 0 where there is nothing but empty lines.
+        spoilt: (n,) bool: a quoted field begins here that nothing closes.
     """
-    ends = _closing(data)
-    done = int(ends[-1]) if ends.size else 0
-    if done < len(data):
-        tail = np.frombuffer(data, dtype=np.uint8)[done:]
-        inside = np.flatnonzero(tail == _NEWLINE) + 1 + done  # only a stray quote leaves line ends here
-        ends = np.concatenate([ends, inside, [] if data.endswith(b"\n") else [len(data)]]).astype(np.int64)
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    width = ends - starts
-    blank = width == 1
-    pairs = np.flatnonzero(width <= 2)
-    if pairs.size:
-        text = np.frombuffer(data, dtype=np.uint8)
-        closed = text[ends[pairs] - 1] == _NEWLINE
-        blank[pairs] = closed & ((width[pairs] == 1) | (text[starts[pairs]] == _RETURN))
-    ends = ends[~blank]
+
+    start: np.ndarray
+    stop: np.ndarray
+    spoilt: np.ndarray
+
+
+def records(data: bytes, delimiter: str) -> Records:
+    """Cut a text that starts at a record."""
+    parts: list[np.ndarray] = []
+    spoilt_at: list[int] = []
+    begin, unclosed = 0, 0
+    while unclosed >= 0 and begin < len(data):
+        rest = data[begin:] if begin else data
+        ends, unclosed = _closing(rest, delimiter)
+        parts.append(ends + begin)
+        if unclosed >= 0:  # every later quote is doubled: this happens at most once or twice
+            spoilt_at.append(begin + unclosed)
+            begin = data.find(b"\n", begin + unclosed) + 1 or len(data)
+            parts.append(np.array([begin]))
+    ends = np.concatenate([*parts, [len(data)]]).astype(np.int64)
+    if ends.size > 1 and ends[-2] == len(data):
+        ends = ends[:-1]
+    ends = _without_blank(np.frombuffer(data, dtype=np.uint8), ends) if data else ends[:0]
     if ends.size:
         ends[-1] = len(data)
-    return np.concatenate([[0], ends[:-1]]).astype(np.int64) if ends.size else ends, ends
+    spoilt = np.zeros(ends.size, dtype=bool)
+    spoilt[np.searchsorted(ends, np.array(spoilt_at, dtype=np.int64), side="right")] = True
+    return Records(np.concatenate([[0], ends[:-1]]).astype(np.int64) if ends.size else ends, ends, spoilt)
 
 
-def pieces(path: str, start: int, stop: int | None, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[tuple[int, bytes]]:
-    """Give the text from `start`, a record's first byte, to `stop` (None: the end) as (offset, whole records)."""
+def _without_blank(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Drop the ends of empty lines."""
+    width = np.diff(ends, prepend=0)
+    short = np.flatnonzero(width <= 2)
+    if short.size == 0:
+        return ends
+    first, last = text[ends[short] - width[short]], text[ends[short] - 1]
+    blank = np.zeros(ends.size, dtype=bool)
+    blank[short] = (last == _NEWLINE) & ((width[short] == 1) | (first == _RETURN))
+    return ends[~blank]
+
+
+def pieces(
+    path: str, start: int, stop: int | None, delimiter: str, chunk_bytes: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Give the text from `start`, where a record starts, to `stop` (None: the end) as (offset, whole records)."""
     offset, rest = start, b""
     for chunk in _chunks(path, start, stop, chunk_bytes):
         data = rest + chunk
         whole = len(data)
         if stop is None or offset + whole < stop:
-            closing = _closing(data)
-            whole = int(closing[-1]) if closing.size else 0
+            if b'"' in data:
+                closing, _ = _closing(data, delimiter)
+                whole = int(closing[-1]) if closing.size else 0
+            else:
+                whole = data.rfind(b"\n") + 1
             if whole == 0 and len(data) > _MAX_RECORD_BYTES:
                 whole = data.rfind(b"\n") + 1 or len(data)
         if whole:
@@ -130,22 +200,19 @@ def pieces(path: str, start: int, stop: int | None, chunk_bytes: int = _CHUNK_BY
         yield offset, rest
 
 
-def cut_points(path: str, start: int, stop: int, target_bytes: int) -> list[int]:
+def cut_points(path: str, start: int, stop: int, target_bytes: int, delimiter: str) -> list[int]:
     """Give where to cut the text from `start` to `stop` into parts of about `target_bytes`, both ends included."""
-    cuts, offset, even, goal = [start], start, True, start + target_bytes
+    cuts, goal = [start], start + target_bytes
     if stop - start <= 2 * target_bytes:
         return [start, stop]
-    for chunk in _chunks(path, start, stop):
-        done = 0
-        while goal < offset + len(chunk) and goal < stop - target_bytes:
-            at = chunk.find(b"\n", max(goal - offset - 1, done))
-            if at < 0:
-                break
-            even ^= bool(chunk.count(b'"', done, at) % 2)
-            done = at + 1
-            if even:
-                cuts.append(offset + done)
-                goal = offset + done + target_bytes
-        even ^= bool(chunk.count(b'"', done) % 2)
-        offset += len(chunk)
-    return [*cuts, stop]
+    for offset, piece in pieces(path, start, stop, delimiter):
+        closing = _closing(piece, delimiter)[0] if b'"' in piece and goal < offset + len(piece) else None
+        while goal < min(offset + len(piece), stop - target_bytes):
+            if closing is None:
+                at = piece.find(b"\n", max(goal - offset - 1, 0)) + 1 or len(piece)
+            else:
+                i = np.searchsorted(closing, goal - offset)
+                at = int(closing[i]) if i < closing.size else len(piece)
+            cuts.append(offset + at)
+            goal = offset + at + target_bytes
+    return [*[cut for cut in cuts if cut < stop], stop]

@@ -14,10 +14,8 @@ _MATRIX8 = types.Array(_F8, 2, "C", readonly=True)
 _MATRIX4 = types.Array(types.float32, 2, "C", readonly=True)
 _VECTOR8 = types.Array(_F8, 1, "C", readonly=True)
 _VECTOR_I = types.Array(types.int64, 1, "C", readonly=True)
-_PAIR = types.UniTuple(types.Array(_F8, 1, "C"), 1)
 
-_TILE = 4  # rows that share one pass over the centres
-_BLOCK = 256  # rows multiplied at a time: their scores stay in the second-level cache
+_BLOCK = 256  # rows handled side by side, in vector registers and the first-level cache
 
 
 def _signatures(*tail: types.Type) -> list[types.Tuple]:
@@ -36,30 +34,29 @@ def nearest(x: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         (n,) int64 and (n,) float64.
     """
     n, d = x.shape
-    m = centres.shape[0]
-    turned = np.ascontiguousarray(centres.T)
-    index = np.empty(n, np.int64)
-    squared = np.empty(n, np.float64)
-    sums = np.empty((_TILE, m))
-    for start in range(0, n, _TILE):
-        stop = min(n, start + _TILE)
-        sums[:] = 0.0
-        for j in range(d):
-            column = turned[j]
-            for i in range(start, stop):
-                value = np.float64(x[i, j])
-                line = sums[i - start]
-                for c in range(m):
-                    gap = value - column[c]
-                    line[c] += gap * gap
-        for i in range(start, stop):
-            line = sums[i - start]
-            best, where = line[0], 0
-            for c in range(1, m):
-                if line[c] < best:
-                    best, where = line[c], c
-            index[i] = where
-            squared[i] = best
+    index = np.zeros(n, np.int64)
+    squared = np.full(n, np.inf)
+    turned = np.empty((d, _BLOCK))
+    sums = np.empty(_BLOCK)
+    for start in range(0, n, _BLOCK):
+        size = min(n - start, _BLOCK)
+        for i in range(size):
+            for j in range(d):
+                turned[j, i] = x[start + i, j]
+        best = squared[start : start + size]
+        where = index[start : start + size]
+        for c in range(centres.shape[0]):
+            sums[:] = 0.0
+            for j in range(d):
+                value = centres[c, j]
+                column = turned[j]
+                for i in range(size):
+                    gap = column[i] - value
+                    sums[i] += gap * gap
+            for i in range(size):
+                nearer = sums[i] < best[i]
+                best[i] = sums[i] if nearer else best[i]
+                where[i] = c if nearer else where[i]
     return index, squared
 
 
@@ -95,38 +92,42 @@ def nearest_in_cells(
     """
     n, d = x.shape
     index = np.empty(n, np.int64)
-    z = np.empty((_BLOCK, d), np.float32)
+    best = np.empty(_BLOCK, np.float32)
+    where = np.empty(_BLOCK, np.int32)
     for p in range(pivots.shape[0]):
         if bounds[p] == bounds[p + 1]:
             continue
         pivot = pivots[p]
         first, size = list_bounds[p], list_bounds[p + 1] - list_bounds[p]
-        turned = np.empty((d, size), np.float32)
+        local = np.empty((size, d), np.float32)
         half = np.empty(size, np.float32)
         for k in range(size):
             c = lists[first + k]
             total = 0.0
             for j in range(d):
                 gap = centres[c, j] - pivot[j]
-                turned[j, k] = gap
+                local[k, j] = gap
                 total += gap * gap
             half[k] = 0.5 * total
-        scores = np.empty((_BLOCK, size), np.float32)
         for start in range(bounds[p], bounds[p + 1], _BLOCK):
-            stop = min(bounds[p + 1], start + _BLOCK)
-            for i in range(start, stop):
-                r = rows[i]
+            width = min(bounds[p + 1] - start, _BLOCK)
+            turned = np.empty((d, width), np.float32)
+            for i in range(width):
+                r = rows[start + i]
                 for j in range(d):
-                    z[i - start, j] = x[r, j] - pivot[j]
-            np.dot(z[: stop - start], turned, scores[: stop - start])
-            for i in range(start, stop):
-                line = scores[i - start]
-                best, where = half[0] - line[0], 0
-                for k in range(1, size):
-                    value = half[k] - line[k]
-                    if value < best:
-                        best, where = value, k
-                index[rows[i]] = lists[first + where]
+                    turned[j, i] = x[r, j] - pivot[j]
+            scores = np.dot(local, turned)
+            best[:] = np.inf
+            where[:] = 0
+            for k in range(size):  # rows lie side by side: the compiler keeps one minimum for each in a vector
+                line, base, this = scores[k], half[k], np.int32(k)
+                for i in range(width):
+                    value = base - line[i]
+                    nearer = value < best[i]
+                    best[i] = value if nearer else best[i]
+                    where[i] = this if nearer else where[i]
+            for i in range(width):
+                index[rows[start + i]] = lists[first + where[i]]
     return index
 
 

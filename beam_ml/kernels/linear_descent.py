@@ -1,5 +1,7 @@
 """Coordinate descent for a quadratic with elastic-net penalties. Letters: ``d`` features."""
 
+# mypy: disable-error-code="untyped-decorator"
+
 import numba
 import numpy as np
 

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import safetensors.numpy
-
+from beam_ml.artefact import envelope
 from beam_ml.core.arrays import from_arrays, to_arrays
 
 __all__ = ["ARRAYS", "Codec"]
+
+_KIND = "record"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,14 +21,12 @@ class Codec:
 
 
 def _encode(value: Any) -> bytes:
-    # The library stores strided arrays wrongly; require() copies those and, unlike ascontiguousarray, keeps zero axes.
-    arrays = {name: np.require(array, requirements="C") for name, array in to_arrays(value).items()}
-    return bytes(safetensors.numpy.save(arrays))
+    return envelope.encode(_KIND, {}, to_arrays(value))
 
 
 def _decode(kind: type, data: bytes) -> Any:
-    return from_arrays(kind, safetensors.numpy.load(data))
+    return from_arrays(kind, envelope.decode(data, _KIND).arrays)
 
 
 ARRAYS = Codec(_encode, _decode)
-"""The arrays of a record as safetensors, with nothing around them."""
+"""The arrays of a record in the envelope that artefacts use."""

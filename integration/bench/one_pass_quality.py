@@ -1,6 +1,6 @@
 """One pass of linear.Newton against scikit-learn's converged fit of the same rows.
 
-Held-out log loss, cold in 1 … 1,000 shards and in 16 windows × 64 shards with anchors; least squares against numpy's lstsq.
+Held-out log loss, cold in 1 … 1,000 shards and in 16 windows × 64 shards with anchors; least squares against lstsq.
 Run: ``python integration/bench/one_pass_quality.py [path of transactions.parquet]``.
 """
 
@@ -27,7 +27,7 @@ FRAUD = Path(__file__).resolve().parents[3] / "shared" / "data" / "fraud" / "tra
 
 
 def heavy_tailed(n: int, d: int, positives: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw correlated features, a third of them log-normal, and labels of a logistic model with about this base rate."""
+    """Draw correlated features, a third log-normal, and labels of a logistic model with about this base rate."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(n, d)) @ (np.eye(d) + 0.3 * rng.normal(size=(d, d)) / np.sqrt(d))
     z[:, : d // 3] = np.exp(0.8 * z[:, : d // 3])
@@ -71,7 +71,9 @@ def one_window(spec: Newton, state: object, x: np.ndarray, y: np.ndarray, shards
             partial = NEWTON.accumulate(spec, partial, Batch.dense(x[part], label=y[part]), start)
         partials.append(partial)
     while len(partials) > 1:  # as a tree, which is how Beam merges
-        partials = [reduce(lambda a, b: NEWTON.merge(spec, a, b), partials[i : i + 8]) for i in range(0, len(partials), 8)]
+        partials = [
+            reduce(lambda a, b: NEWTON.merge(spec, a, b), partials[i : i + 8]) for i in range(0, len(partials), 8)
+        ]
     return NEWTON.fold(spec, state, partials[0], sampled(spec, x, y, first))
 
 
@@ -110,7 +112,9 @@ def compare(name: str, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test:
         verdict = "ok" if excess <= limit else "OVER"
         print(f"  {case:24s} excess {excess:+.4%}  bound {limit:.2%}  {verdict:4s} {seconds:6.2f} s")
     print(f"  damped share of the weight in windows: {damped:.2%}")
-    return {case: {"excess": excess, "bound": limit, "holds": excess <= limit} for case, (excess, limit, _) in out.items()}
+    return {
+        case: {"excess": excess, "bound": limit, "holds": excess <= limit} for case, (excess, limit, _) in out.items()
+    }
 
 
 def least_squares(condition: float, offset: float, seed: int) -> float:

@@ -12,7 +12,7 @@ UNLABELLED = pca.Spec(n_features=2)
 
 class Two(Spec):
     algorithm: str = "two"
-    target = "class"
+    label_rule = "class"
 
     @property
     def n_label_classes(self) -> int:
@@ -27,7 +27,7 @@ class Five(Two):
 
 class Real(Spec):
     algorithm: str = "real"
-    target = "real"
+    label_rule = "real"
 
 
 def reasons(rejected: dict[str, np.ndarray]) -> dict[str, list[int]]:

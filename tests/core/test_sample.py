@@ -14,7 +14,7 @@ from beam_ml.core.spec import Spec
 
 class Two(Spec):
     algorithm: str = "two"
-    target = "class"
+    label_rule = "class"
 
     @property
     def n_label_classes(self) -> int:

@@ -78,7 +78,10 @@ def test_rows_and_places_do_not_depend_on_the_split(
     text = buffer.getvalue()
     path = put(tmp_path_factory.mktemp("c"), text if last or not values else text.removesuffix(ending))
     options = csv.Options(types={"a": "string", "b": "string"})
-    (_, whole), (pieces, parts) = read_all(path, options=options), read_all(path, target, max_rows=max_rows, options=options)
+    (_, whole), (pieces, parts) = (
+        read_all(path, options=options),
+        read_all(path, target, max_rows=max_rows, options=options),
+    )
     for blocks in (whole, parts):
         assert list(zip(column(blocks, "a"), column(blocks, "b"), strict=True)) == values
         assert not any(block.rejected for block in blocks)
@@ -103,8 +106,7 @@ def test_a_large_file_is_cut_at_lines(tmp_path: Path) -> None:
 
 
 def test_many_chunks_of_a_range_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines._chunks, "__defaults__", (7,))
-    monkeypatch.setattr(lines.pieces, "__defaults__", (7,))
+    monkeypatch.setattr(lines, "_CHUNK_BYTES", 7)
     values = ["x" * (i % 23) + ("\n" if i % 5 == 0 else "") + '"' * (2 * (i % 2)) for i in range(100)]
     text = "a,b\n" + "".join(f'"{v}",{i}\n' for i, v in enumerate(values))
     path = put(tmp_path, text)
@@ -123,10 +125,17 @@ def test_empty_lines_count_to_the_row_after_them(tmp_path: Path) -> None:
     assert block.position_end.tolist() == [11, len(text)]
 
 
-def test_only_empty_lines_are_accounted_for(tmp_path: Path) -> None:
-    _, (block,) = read_all(put(tmp_path, "a,b\n\n\n"))
-    assert (len(block), block.start, block.stop) == (0, 4, 6)
-    assert block.batch.schema.names == ["a", "b"]
+def test_empty_lines_at_the_end_are_accounted_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_CHUNK_BYTES", 4)
+    _, blocks = read_all(put(tmp_path, "a\n1\n2\n\n\n\n\n\n\n"))
+    assert [(len(block), block.start, block.stop) for block in blocks] == [(2, 2, 6), (0, 6, 12)]
+    assert blocks[1].batch.schema.names == ["a"]
+
+
+def test_a_quote_before_doubled_ones_costs_its_own_line(tmp_path: Path) -> None:
+    text = 'i,s\n0,x\n1,"x""y\n' + "".join(f'{i},""\n' for i in range(2, 9))
+    _, blocks = read_all(put(tmp_path, text), options=csv.Options(types={"i": "int64", "s": "string"}))
+    assert column(blocks, "i") == [0, *range(2, 9)]
 
 
 def test_a_file_of_column_names_only_has_no_range(tmp_path: Path) -> None:
@@ -150,7 +159,10 @@ def test_bad_lines_are_rejected_with_place_and_reason(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(bad=st.sets(st.integers(0, 59)), kinds=st.lists(st.sampled_from(["1", "1,2,3", "1,x", '1,"', "\xff,1"]), min_size=60, max_size=60))
+@given(
+    bad=st.sets(st.integers(0, 59)),
+    kinds=st.lists(st.sampled_from(["1", "1,2,3", "1,x", '1",2,""', "\xff,1", "1\r2"]), min_size=60, max_size=60),
+)
 def test_any_mixture_of_bad_lines_leaves_exactly_the_good_ones(
     tmp_path_factory: pytest.TempPathFactory, bad: set[int], kinds: list[str]
 ) -> None:
@@ -162,7 +174,7 @@ def test_any_mixture_of_bad_lines_leaves_exactly_the_good_ones(
 
 
 def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:
-    text = "i,s\n1,a\n2,\"b\n3,c\n4,d\n"
+    text = 'i,s\n1,a\n2,"b\n3,c\n4,d\n'
     _, blocks = read_all(put(tmp_path, text), options=csv.Options(types={"i": "int64", "s": "string"}))
     assert column(blocks, "i") == [1, 3, 4]
     assert [reject.reason for block in blocks for reject in block.rejected] == ["malformed line"]
@@ -170,16 +182,17 @@ def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:
 
 def test_a_stray_quote_in_a_large_file_costs_its_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "_MAX_RECORD_BYTES", 2_000)
-    monkeypatch.setattr(lines._chunks, "__defaults__", (500,))
-    monkeypatch.setattr(lines.pieces, "__defaults__", (500,))
-    text = "i,v\n" + "".join(f'{i},{i if i != 300 else chr(34)}\n' for i in range(2000))
+    monkeypatch.setattr(lines, "_CHUNK_BYTES", 500)
+    text = "i,v\n" + "".join(f"{i},{i if i != 300 else chr(34)}\n" for i in range(2000))
     _, blocks = read_all(put(tmp_path, text), 1 << 20, options=csv.Options(types={"i": "int64", "v": "float64"}))
     assert column(blocks, "i") == [i for i in range(2000) if i != 300]
 
 
 def test_types_widen_where_a_later_value_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv, "_HEAD_BYTES", 40)
-    text = "i,e,t,d\n" + "1,,2024-01-01 10:00:00,2024-01-01\n" * 4 + "1.5,2,2024-01-01 10:00:00.25,2024-01-01 01:00:00\n"
+    text = (
+        "i,e,t,d\n" + "1,,2024-01-01 10:00:00,2024-01-01\n" * 4 + "1.5,2,2024-01-01 10:00:00.25,2024-01-01 01:00:00\n"
+    )
     _, blocks = read_all(put(tmp_path, text))
     (block,) = blocks
     assert not block.rejected
@@ -224,7 +237,9 @@ def test_unknown_types_are_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "a,a\n1,2\n"])
 def test_no_usable_line_of_column_names_is_unreadable(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UnreadableInput, match=r"a\.csv must start with a line that names each column once; got b'.*'\.$"):
+    with pytest.raises(
+        UnreadableInput, match=r"a\.csv must start with a line that names each column once; got b'.*'\.$"
+    ):
         csv.ranges(stat(put(tmp_path, text)), 10)
 
 

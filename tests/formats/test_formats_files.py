@@ -103,7 +103,9 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path, name: str
     check(file)
     formats.write(path, [ROWS, ROWS])
     for action in (lambda: check(file), lambda: list(formats.read(piece)), lambda: formats.ranges(file, 1000)):
-        with pytest.raises(InputChanged, match=r"must not change once planned: it had \d+ bytes, modified at \d+ ns; got"):
+        with pytest.raises(
+            InputChanged, match=r"must not change once planned: it had \d+ bytes, modified at \d+ ns; got"
+        ):
             action()
 
 
@@ -136,7 +138,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, name: str) -> 
 
     def broken():
         yield ROWS
-        raise RuntimeError("the disk is full")
+        message = "the disk is full"
+        raise RuntimeError(message)
 
     with pytest.raises(RuntimeError, match="the disk is full"):
         formats.write(path, broken())

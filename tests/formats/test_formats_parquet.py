@@ -59,7 +59,9 @@ def test_a_range_may_begin_and_end_anywhere(tmp_path: Path) -> None:
     path = str(tmp_path / "a.parquet")
     parquet.write(path, [rows(100), rows(100, 100)])
     file = stat(path)
-    blocks = list(parquet.read(FileRange(path, file.size, file.mtime_ns, "parquet", 37, 141), max_rows=20, source="cards"))
+    blocks = list(
+        parquet.read(FileRange(path, file.size, file.mtime_ns, "parquet", 37, 141), max_rows=20, source="cards")
+    )
     assert pa.Table.from_batches([b.batch for b in blocks])["i"].to_pylist() == list(range(37, 141))
     assert blocks[0].origin == Origin("cards", path)
 

@@ -172,7 +172,7 @@ def test_a_world_repeats_itself_and_knows_the_label():
     assert World().batch(MeanSpec(n_features=3), 9).label is None
 
     class Classes(MeanSpec):
-        target = "class"
+        label_rule = "class"
 
         @property
         def n_label_classes(self):

@@ -20,7 +20,7 @@ class SgdSpec(Spec):
     algorithm: Literal["toy_sgd:TOY_SGD"] = "toy_sgd:TOY_SGD"
     rate: float = 0.5
 
-    target: ClassVar[Literal["none", "real", "class"]] = "real"
+    label_rule: ClassVar[Literal["none", "real", "class"]] = "real"
     max_staleness: ClassVar[int | None] = 1
 
 

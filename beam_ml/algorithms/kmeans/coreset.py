@@ -98,8 +98,8 @@ def cells_of(centres: np.ndarray) -> Cells:
     apart[cell, np.arange(m)] = -np.inf
     size = min(m, int(np.ceil(_PROBE * m / p)))
     limit = np.partition(apart, size - 1, axis=1)[:, size - 1 : size]
-    owner, lists = np.nonzero(apart <= limit)
-    return Cells(pivots, np.searchsorted(owner, np.arange(p + 1)), np.ascontiguousarray(lists))
+    flat = np.flatnonzero(apart <= limit)
+    return Cells(pivots, np.searchsorted(flat, np.arange(p + 1) * m), flat % m)
 
 
 def _by_cell(cell: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +133,7 @@ def reduce(coreset: Partial, size: int) -> Partial:
         order, bounds = _by_cell(locate(centres, cells.pivots, _one_cell(cells.pivots)), p)
         partner, cost = nearest_partner(centres, weight, order, bounds, cells.list_bounds, cells.lists)
         by_cost = np.argsort(cost, kind="stable")
-        target = pair_up(partner, by_cost, min(excess, max(excess // 2, m // 16)))
+        target = pair_up(partner, by_cost, min(excess, max(excess // 2, m // 8)))
         coreset = _joined(coreset, target)
     return coreset
 

@@ -16,19 +16,20 @@ from beam_ml.kernels.kmeans_absorb import absorb, squared_to
 
 __all__ = ["take_in"]
 
-_FIRST_ROWS = 2048
+_FEWEST_ROWS = 2048
 _MOST_ROWS = 32768
 
 
 def take_in(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> Partial:
     """Give the coreset with rows (n, d) of weight (n,) > 0 added."""
     n = x.shape[0]
-    start, step = 0, _FIRST_ROWS
+    start, step = 0, _MOST_ROWS if coreset.weight.size >= spec.target else _FEWEST_ROWS
     while start < n:
         rows = slice(start, min(n, start + step))
         coreset, used = _step(spec, coreset, x[rows], weight[rows])
         start += used
-        step = min(_MOST_ROWS, 2 * step) if used == rows.stop - rows.start else _FIRST_ROWS
+        # Rows located in vain when the coreset fills up early are the price of large steps.
+        step = min(_MOST_ROWS, 2 * step) if used == rows.stop - rows.start else max(_FEWEST_ROWS, used)
     return canonical(coreset)
 
 

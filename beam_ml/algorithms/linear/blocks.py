@@ -4,7 +4,7 @@ Letters: ``n`` rows, ``d`` features, ``g`` groups of rows kept apart (all; or cl
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -13,14 +13,15 @@ from beam_ml.algorithms.linear.losses import LOSSES, Loss
 from beam_ml.algorithms.linear.solve import solve
 from beam_ml.algorithms.linear.spec import Newton
 from beam_ml.algorithms.linear.sums import (
-    BLOCK_BYTES,
-    MIN_BLOCK_ROWS,
     VARIANCE_FLOOR,
     Point,
     Sums,
     block_sums,
+    cuts,
+    linear_score,
     merge_sums,
     no_sums,
+    shifted,
 )
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 
 MIN_ROWS = 4096
 _EVENTS_PER_PARAMETER = 10
-_SETTLED = 0.1
+_SETTLED = 0.1  # 2 × what linearising may leave out, in statistical errors of the posterior
 _MAX_STEPS = 40
 _COARSER = 8
 _HALVINGS = tuple(2.0**-k for k in range(11))
@@ -57,7 +58,7 @@ class Rows:
 
 
 def positive_factor(spec: Newton, mass: np.ndarray) -> float:
-    """Give the factor on the weight of class 1; balanced: mass of class 0 / mass of class 1 (1 while one has no rows)."""
+    """Give the factor on the weight of class 1; balanced: mass of class 0 / class 1 (1 while one has no rows)."""
     if spec.positive_weight != "balanced":
         return float(spec.positive_weight)
     return float(mass[0] / mass[1]) if mass[0] > 0 and mass[1] > 0 else 1.0
@@ -84,11 +85,7 @@ def is_full(labels: Sequence[np.ndarray], d: int) -> bool:
 
 def row_loss(loss: Loss, point: Point, rows: Rows) -> np.ndarray:
     """Give each row's loss (n,)."""
-    out = np.empty(rows.label.size)
-    for part in _parts(rows, point.origin.size):
-        z = np.subtract(rows.x[part], point.origin, dtype=np.float64)
-        out[part] = loss.value(z @ point.coefficients + point.intercept, rows.label[part])
-    return out
+    return loss.value(linear_score(rows.x, point), rows.label)
 
 
 def at_point(spec: Newton, point: Point, rows: Rows) -> list[Sums]:
@@ -102,18 +99,11 @@ def at_point(spec: Newton, point: Point, rows: Rows) -> list[Sums]:
 
 def squared_sums(origin: np.ndarray, rows: Rows) -> Sums:
     """Sum rows for squared loss: w = s and r = s·y, wherever the anchor is."""
-    total = no_sums(origin)
-    for part in _parts(rows, origin.size):
+    total, zero = no_sums(origin), Point(np.zeros(origin.size), 0.0, origin)
+    for part in cuts(rows.label.size, origin.size):
         s = rows.weight[part]
-        z = np.subtract(rows.x[part], origin, dtype=np.float64)
-        total = merge_sums(total, block_sums(z, origin, s, s * rows.label[part]))
+        total = merge_sums(total, block_sums(shifted(rows.x[part], zero)[0], origin, s, s * rows.label[part]))
     return total
-
-
-def _parts(rows: Rows, d: int) -> Iterator[slice]:
-    """Cut rows into blocks that stay in the cache."""
-    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * d))
-    return (slice(start, start + step) for start in range(0, rows.label.size, step))
 
 
 def _of_class(rows: Rows, k: int) -> Rows:
@@ -123,10 +113,9 @@ def _of_class(rows: Rows, k: int) -> Rows:
 
 def _linearised(loss: Loss, point: Point, rows: Rows) -> Sums:
     total = no_sums(point.origin)
-    for part in _parts(rows, point.origin.size):
+    for part in cuts(rows.label.size, point.origin.size):
         y, s = rows.label[part], rows.weight[part]
-        z = np.subtract(rows.x[part], point.origin, dtype=np.float64)
-        eta = z @ point.coefficients + point.intercept
+        z, eta = shifted(rows.x[part], point)
         mu = loss.mean(eta)
         w = s * np.maximum(loss.variance(mu), VARIANCE_FLOOR)
         total = merge_sums(total, block_sums(z, point.origin, w, w * eta + s * (y - mu)))
@@ -157,8 +146,8 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
     weight at the centre with label ½, and one average row's weight of ridge on the standardised coefficients, around
     the posterior's mode.
 
-    The steps end when linearising at the last point is good enough: with λ² = Σw(Δη)² of the step that the sums ask for,
-    what linearising leaves out is about λ²/(2√W), and may be a twentieth of the statistical error √(d + 1).
+    The steps end when linearising at the last point is good enough: with λ² = Σw(Δη)² of the step that the sums ask
+    for, what linearising leaves out is about λ²/(2√W), and may be a twentieth of the statistical error √(d + 1).
 
     Args:
         spec: the spec.

@@ -11,9 +11,9 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.linear import blocks, newton, threshold
 from beam_ml.algorithms.linear.blocks import Rows
 from beam_ml.algorithms.linear.losses import LOSSES, Loss, loss_of_code
-from beam_ml.algorithms.linear.solve import column_scale, elastic_net, inverse_or_zero
-from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor
-from beam_ml.algorithms.linear.sums import BLOCK_BYTES, MIN_BLOCK_ROWS, Partial, Point, Sums, groups
+from beam_ml.algorithms.linear.solve import column_scale, elastic_net, inverse_or_zero, solve
+from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Threshold
+from beam_ml.algorithms.linear.sums import Partial, Point, Sums, groups, linear_score
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass
@@ -54,9 +54,9 @@ class _Penalty:
 def derive(spec: Newton, model_spec: Classifier | Regressor, state: Partial, sample: Batch | None) -> Model:
     """Fit what the model spec asks for to everything the state has seen.
 
-    Minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, n the (decayed, class-weighted) row weight, s_j the
-    standard deviation of feature j. With squared loss, ½(y − η)², any penalty is exact. With logistic loss the state's
-    quadratic is false away from the optimum b̂, so penalties use the sample, its gradient shifted to vanish at b̂ as the
+    Minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, n the (decayed, class-weighted) row weight, s_j
+    the standard deviation of feature j. With squared loss, ½(y − η)², any penalty is exact. With logistic loss the
+    state's quadratic is false away from the optimum b̂, so penalties use the sample, its gradient shifted to vanish at b̂ as the
     full data's does: ``L_S(b) − ∇L_S(b̂)ᵀb + penalty``, an approximation within the sample's error of the curvature;
     without a sample, or with fewer than 10(d + 1) rows in it or one class only, they use the quadratic.
 
@@ -82,7 +82,7 @@ def derive(spec: Newton, model_spec: Classifier | Regressor, state: Partial, sam
         raise DeriveRefused(message)
     with np.errstate(over="ignore", invalid="ignore"):
         point = _fitted(spec, loss, model_spec, state, sample)
-    if not (np.isfinite(point.coefficients).all() and np.isfinite(point.intercept)):
+    if not point.is_finite:
         message = f"{wanted.called} needs finite sums; the rows were too large to square."
         raise DeriveRefused(message)
     model = Model(
@@ -99,7 +99,7 @@ def derive(spec: Newton, model_spec: Classifier | Regressor, state: Partial, sam
 
 def _threshold(model_spec: Classifier, model: Model, state: Partial, sample: Batch | None) -> float:
     rule = model_spec.threshold
-    if not isinstance(rule, threshold.Threshold):
+    if not isinstance(rule, Threshold):
         return float(rule)
     if sample is None or len(sample) == 0:
         message = f"linear.Classifier.threshold needs sampled rows for the rule {rule.by!r}; got none."
@@ -118,9 +118,9 @@ def _fitted(
             rows = newton.pending_rows(state)
         state, mode = newton.settle_all(spec, state)
     total = blocks.combine(spec, groups(state), state.mass)
-    point = mode if cold and not loss.constant else newton.solve(total).at(state.origin)
+    point = mode if cold and not loss.constant else solve(total).at(state.origin)
     penalty = _penalty(model_spec, state)
-    if not penalty.any or not np.isfinite(point.coefficients).all():
+    if not penalty.any or not point.is_finite:
         return point
     factor = blocks.positive_factor(spec, state.mass)
     n = float(state.mass[0] + factor * state.mass[1]) if state.mass.size == 2 else float(state.mass[0])
@@ -131,7 +131,7 @@ def _fitted(
 
 
 def _representative(rows: Rows, d: int) -> bool:
-    ones = np.count_nonzero(rows.label >= 0.5)
+    ones = int(np.count_nonzero(rows.label >= 0.5))
     return rows.label.size >= _ROWS_PER_PARAMETER * (d + 1) and 0 < ones < rows.label.size
 
 
@@ -207,15 +207,7 @@ def _linear_score(model: Model, batch: Batch) -> np.ndarray:
     if batch.n_features != d:
         message = f"A linear model takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
-    x = batch.dense_x
-    out = np.empty(x.shape[0])
-    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * d))
-    for start in range(0, x.shape[0], step):
-        part = slice(start, start + step)
-        z = np.subtract(x[part], model.origin, dtype=np.float64)
-        np.matmul(z, model.coefficients, out=out[part])
-    out += model.intercept
-    return out
+    return linear_score(batch.dense_x, Point(model.coefficients, float(model.intercept), model.origin))
 
 
 def _score(model: Model, batch: Batch) -> np.ndarray:
@@ -223,7 +215,7 @@ def _score(model: Model, batch: Batch) -> np.ndarray:
 
 
 def predict_classifier(model: Model, batch: Batch) -> Predictions:
-    """Give ``score`` (n,), the probability of class 1, and ``predicted_label`` (n,) int64: 1 where score ≥ threshold."""
+    """Give ``score`` (n,), the probability of class 1, and ``predicted_label`` (n,) int64, 1 from the threshold on."""
     score = _score(model, batch)
     return {"score": score, "predicted_label": (score >= float(model.threshold)).astype(np.int64)}
 

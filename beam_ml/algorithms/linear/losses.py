@@ -1,7 +1,7 @@
 """The losses that `linear.Newton` knows: mean and variance functions of the linear score η.
 
-Each is the negative log likelihood of an exponential family in its natural parameter (up to a constant), so with the mean
-μ(η) and the variance V(μ) = dμ/dη its gradient is μ − y and its second derivative V(μ) (McCullagh & Nelder 1989).
+Each is the negative log likelihood of an exponential family in its natural parameter (up to a constant), so with the
+mean μ(η) and the variance V(μ) = dμ/dη its gradient is μ − y and its second derivative V(μ) (McCullagh & Nelder 1989).
 """
 
 import dataclasses

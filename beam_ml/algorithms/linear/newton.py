@@ -2,14 +2,14 @@
 
 Letters: ``n`` rows, ``d`` features, ``p`` pending rows.
 
-With an anchor, `accumulate` linearises every row there: one step of iteratively reweighted least squares whose sums add
-exactly over rows, shards and anchors. Without one ("cold") rows stay pending until a block of them has at least 4,096 rows
-and 10(d + 1) of the rarer class; then Newton steps solve the block with everything before it as prior, and its sums are
-added. The idea is streaming distributed Bayes (Broderick et al. 2013) with renewable estimation (Luo & Song 2020).
+With an anchor, `accumulate` linearises every row there: one step of iteratively reweighted least squares whose sums
+add exactly over rows, shards and anchors. Without one ("cold") rows stay pending until a block of them has at least 4,096
+rows and 10(d + 1) of the rarer class; then Newton steps solve the block with everything before it as prior, and its sums
+are added. The idea is streaming distributed Bayes (Broderick et al. 2013) with renewable estimation (Luo & Song 2020).
 
 Squared loss needs no anchor: its partial is EXACT and State is Partial. Logistic loss is ANCHORED; cold merging puts
-pending rows together, exactly and in an order of its own, up to ``pending_bytes``; beyond that it closes blocks, so only
-the stated loss bound holds.
+pending rows together, exactly and in an order of its own, up to ``pending_bytes``; beyond that it closes blocks, so
+only the stated loss bound holds.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from beam_ml.algorithms.linear.sums import (
     join,
     key_order,
     merge_sums,
+    moments,
     row_keys,
     smallest_row,
     with_groups,
@@ -124,7 +125,8 @@ def accumulate(spec: Newton, partial: Partial, batch: Batch, anchor: Anchor | No
             variance = np.diagonal(sums.scatter).copy()
             fresh = dataclasses.replace(fresh, feature_mean=sums.mean, feature_scatter=variance)
             return join(partial, with_groups(fresh, [sums]))
-        fresh = _with_moments(fresh, rows)
+        mean, scatter = moments(rows.x, fresh.origin, rows.weight)
+        fresh = dataclasses.replace(fresh, feature_mean=mean, feature_scatter=scatter)
         if anchor is not None:
             point = Point(anchor.coefficients, float(anchor.intercept), anchor.origin).at(fresh.origin)
             return join(partial, with_groups(fresh, blocks.at_point(spec, point, rows)))
@@ -138,8 +140,8 @@ def fold(spec: Newton, state: Partial, partial: Partial, sample: Batch | None) -
     """Learn a window: its sums are added, scaled by the largest fraction at which the sample's loss does not rise.
 
     Fractions are 1, ½ … 1/16 and 0; a rise counts when it is over two standard errors of the sample's mean loss
-    difference, or over 1 % of the loss. What a fraction leaves out is counted in ``damped``. Pending rows are solved as a
-    block once there are enough of them, or any posterior to go by.
+    difference, or over 1 % of the loss: smaller ones are the sample's noise. What a fraction leaves out is counted in
+    ``damped``. Pending rows are solved as a block once there are enough of them, or any posterior to go by.
 
     Args:
         spec: the spec.
@@ -210,26 +212,6 @@ def _described(spec: Newton, rows: Rows) -> Partial:
     return dataclasses.replace(identity(spec), origin=smallest_row(rows.x), mass=mass)
 
 
-def _with_moments(described: Partial, rows: Rows) -> Partial:
-    """Add the features' means and squared deviations."""
-    total, n, d = float(rows.weight.sum()), rows.label.size, described.origin.size
-    mean, scatter, seen = np.zeros(d), np.zeros(d), 0.0
-    step = max(blocks.MIN_BLOCK_ROWS, blocks.BLOCK_BYTES // (8 * d))
-    for start in range(0, n, step):
-        part = slice(start, start + step)
-        s = rows.weight[part]
-        z = np.subtract(rows.x[part], described.origin, dtype=np.float64)
-        w = float(s.sum())
-        m = (s / w) @ z
-        z -= m
-        scatter += s @ (z * z) + (m - mean) ** 2 * (w * (seen / (seen + w)))
-        seen += w
-        mean += (m - mean) * (w / seen)
-    if total == 0.0:
-        return described
-    return dataclasses.replace(described, feature_mean=mean, feature_scatter=scatter)
-
-
 def _pending(described: Partial, rows: Rows) -> Partial:
     """Add copies of the rows, in canonical order, as pending."""
     x = rows.x.astype(np.float64)
@@ -270,6 +252,7 @@ def _closed_pending(spec: Newton, partial: Partial) -> Partial:
 def _closed(spec: Newton, partial: Partial, chunks: list[Rows]) -> Partial:
     """Add the sums of rows solved as a block, whose origin, mass and moments the partial already holds."""
     prior = blocks.combine(spec, groups(partial), partial.mass)
+    chunks = [chunk for chunk in chunks if chunk.label.size]
     return _added(partial, blocks.close_block(spec, prior, chunks, _shape(partial))[0])
 
 

@@ -124,8 +124,8 @@ def _threshold(value: object) -> object:
 class Classifier(ModelSpec):
     """A classifier: penalties on the coefficients and the threshold of ``predicted_label``.
 
-    The fit minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, with s_j the standard deviation of feature j
-    (1 when ``standardize`` is False) and n the (decayed, class-weighted) weight of the rows.
+    The fit minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, with s_j the standard deviation of
+    feature j (1 when ``standardize`` is False) and n the (decayed, class-weighted) weight of the rows.
 
     >>> Classifier(l2=0.01, threshold="f_beta(2)").threshold.beta
     2.0

@@ -13,6 +13,7 @@ their digits at any offset of the features.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float64, UInt64
@@ -116,10 +117,12 @@ def no_sums(origin: np.ndarray) -> Sums:
 
 
 def merge_sums(a: Sums, b: Sums) -> Sums:
-    """Add the sums of two sets of rows; with δ = m_b − m_a::
+    """Add the sums of two sets of rows.
 
-    S = S_a + S_b + (W_aW_b/W)·δδᵀ      c = c_a + c_b + δ·(W_aR_b − W_bR_a)/W      m = m_a + δ·W_b/W
-    """  # fmt: skip
+    With δ = m_b − m_a::
+
+        S = S_a + S_b + (W_aW_b/W)·δδᵀ      c = c_a + c_b + δ·(W_aR_b − W_bR_a)/W      m = m_a + δ·W_b/W
+    """
     if b.information == 0.0:
         return a
     if a.information == 0.0:
@@ -137,19 +140,58 @@ def merge_sums(a: Sums, b: Sums) -> Sums:
     return Sums(origin, total, share_a * m_a + share_b * m_b, scatter, a.response + b.response, cross)
 
 
+def shifted(x: np.ndarray, point: Point) -> tuple[np.ndarray, np.ndarray]:
+    """Give ``z = x − o`` (n, d) float64 and the linear score η (n,) of some rows (n, d)."""
+    from beam_ml.kernels.linear_rows import shift
+
+    z, eta = np.empty(x.shape), np.empty(x.shape[0])
+    shift(np.ascontiguousarray(x), point.origin, point.coefficients, point.intercept, z, eta)
+    return z, eta
+
+
+def linear_score(x: np.ndarray, point: Point) -> np.ndarray:
+    """Give η (n,) of rows (n, d), a cache-sized block at a time."""
+    out = np.empty(x.shape[0])
+    for part in cuts(x.shape[0], x.shape[1]):
+        out[part] = shifted(x[part], point)[1]
+    return out
+
+
+def cuts(n: int, d: int) -> Iterator[slice]:
+    """Cut n rows into blocks that stay in the cache."""
+    step = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * d))
+    return (slice(start, start + step) for start in range(0, n, step))
+
+
 def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray) -> Sums:
     """Sum one cache-sized block of rows z = x − o (n, d) float64, which is overwritten; w > 0 and r are (n,)."""
+    from beam_ml.kernels.linear_rows import whiten
+
     total = float(w.sum())
     if total == 0.0 or z.shape[0] == 0:
         return no_sums(origin)
     response = float(r.sum())
     mean = (w / total) @ z
     root = np.sqrt(w)
-    z -= mean
-    z *= root[:, None]
+    whiten(z, mean, root)
     # Σ(x − m)w = 0, so the mean response may be taken off first: the sum then keeps its digits at any label offset.
     cross = ((r - w * (response / total)) / root) @ z
     return Sums(origin, total, mean, z.T @ z, response, cross)
+
+
+def moments(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the weighted mean relative to the origin and Σ s(x − mean)², by feature, of rows of positive weight.
+
+    The sums around the origin may be centred afterwards: it is a row of the data, and no row is further than √n standard
+    deviations from the mean (Samuelson 1968). Only scales of penalties come from these.
+    """
+    from beam_ml.kernels.linear_rows import moments as add_moments
+
+    first, second, total = np.zeros(origin.size), np.zeros(origin.size), float(weight.sum())
+    add_moments(np.ascontiguousarray(x), origin, np.ascontiguousarray(weight), first, second)
+    mean = first / total
+    scatter: np.ndarray = np.maximum(second - total * mean * mean, 0.0)
+    return mean, scatter
 
 
 def with_groups(partial: Partial, sums: list[Sums]) -> Partial:
@@ -198,7 +240,7 @@ def _together(a: Partial, b: Partial) -> tuple[np.ndarray, np.ndarray, np.ndarra
     fields = ("pending_x", "pending_label", "pending_weight", "pending_key")
     if b.pending_key.size == 0 or a.pending_key.size == 0:
         one = a if b.pending_key.size == 0 else b
-        return tuple(getattr(one, field) for field in fields)  # type: ignore[return-value]
+        return tuple(getattr(one, field) for field in fields)
     x, label, weight, key = (np.concatenate([getattr(a, field), getattr(b, field)]) for field in fields)
     order = key_order(key, weight)
     return x[order], label[order], weight[order], key[order]
@@ -216,8 +258,8 @@ def key_order(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def row_keys(x: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Hash each row's features and label (float64): (n,) uint64.
 
-    Merging keeps pending rows in this order, so it commutes; and as the order has nothing to do with the values, any run
-    of pending rows is a random sample of them.
+    Merging keeps pending rows in this order, so it commutes; and as the order has nothing to do with the values, any
+    run of pending rows is a random sample of them.
     """
     with np.errstate(over="ignore"):
         key = _mixed((label + 0.0).view(np.uint64))

@@ -15,9 +15,9 @@ NEUTRAL = 0.5
 def choose(rule: Threshold, score: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
     """Choose the threshold that is best by a rule: ``predicted = score ≥ threshold``.
 
-    Every way to cut the distinct scores is judged; the threshold lies halfway between the scores on both sides of the cut,
-    and of equally good cuts the one with the fewest rows predicted positive wins. A recall or precision target that cannot
-    be reached is approached as closely as possible. Without rows of either class, it is 0.5.
+    Every way to cut the distinct scores is judged; the threshold lies halfway between the scores on both sides of the
+    cut, and of equally good cuts the one with the fewest rows predicted positive wins. A recall or precision target
+    that cannot be reached is approached as closely as possible. Without rows of either class, it is 0.5.
 
     Args:
         rule: what to maximise.
@@ -25,8 +25,8 @@ def choose(rule: Threshold, score: np.ndarray, label: np.ndarray, weight: np.nda
         label: (n,) in {0, 1}.
         weight: (n,) ≥ 0.
 
-    >>> choose(Threshold(by="accuracy"), np.array([0.1, 0.4, 0.8]), np.array([0, 0, 1.0]), np.ones(3))
-    0.6
+    >>> choose(Threshold(by="accuracy"), np.array([0.1, 0.25, 0.75]), np.array([0, 0, 1.0]), np.ones(3))
+    0.5
     """
     positive = weight * (label >= 0.5)
     ones, total = float(positive.sum()), float(weight.sum())

@@ -1,0 +1,159 @@
+"""Which runner runs a pipeline, what it cannot do, and what its errors mean.
+
+The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner looks for a Prism binary on the network, and
+falls back to a runner that reads an unbounded source for ever without emitting anything.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from apache_beam import Pipeline
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.pvalue import PCollection
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
+from apache_beam.testing.test_stream import TestStream
+
+from beam_ml import errors
+from beam_ml.beam import coders
+from beam_ml.beam.threads import THREADS, cores
+from beam_ml.errors import BeamMLError, EngineRefused
+
+__all__ = ["DEFAULT_RUNNER", "Ran", "new_pipeline", "ran_on", "refuse_unbounded", "run"]
+
+DEFAULT_RUNNER = "FnApiRunner"
+
+_NEVER_EMITS = ("FnApiRunner", "SwitchingDirectRunner", "DirectRunner", "BundleBasedDirectRunner")
+_OURS = re.compile(r"^beam_ml\.errors\.(\w+): (.*)$", re.MULTILINE)
+_WHERE = re.compile(r" \[while running '[^']*'\]$")
+
+_log = logging.getLogger(__name__)
+
+
+class Ran(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        runner: the one that ran, which `DirectRunner` alone does not tell.
+        result: Beam's: state and metrics.
+    """
+
+    runner: str
+    result: PipelineResult
+
+
+def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
+    """Give a pipeline on the runner that the options name, else on the in-process one.
+
+    Args:
+        options: Beam's command line options.
+
+    >>> new_pipeline().runner.__class__.__name__
+    'FnApiRunner'
+    """
+    parsed = PipelineOptions(list(options))
+    standard = parsed.view_as(StandardOptions)
+    if standard.runner is None:
+        standard.runner = DEFAULT_RUNNER
+    pipeline = Pipeline(options=parsed)
+    coders.install(pipeline)
+    return pipeline
+
+
+def run(pipeline: Pipeline) -> Ran:
+    """Run to the end; say which runner did.
+
+    Raises:
+        EngineRefused: the pipeline reads an unbounded source on a runner that would never emit anything.
+        BeamMLError: as a worker raised it; Beam itself wraps it in a RuntimeError that holds its text.
+    """
+    for pcoll in _pcollections(pipeline):
+        refuse_unbounded(pcoll)
+    _share_cores(pipeline)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            raise
+        raise known from error
+    runner = ran_on(pipeline.runner, result)
+    _log.info("The pipeline ran on %s.", runner)
+    return Ran(runner, result)
+
+
+def ran_on(runner: PipelineRunner, result: PipelineResult) -> str:
+    """Give the name of the runner that produced a result: DirectRunner hands on to one of three."""
+    module = type(result).__module__
+    if module.startswith("apache_beam.runners.portability.fn_api_runner"):
+        return "FnApiRunner"
+    if module.startswith("apache_beam.runners.direct"):
+        return "BundleBasedDirectRunner"
+    name = type(runner).__name__
+    return "PrismRunner" if name == "SwitchingDirectRunner" else name
+
+
+def refuse_unbounded(pcoll: PCollection) -> None:
+    """Refuse an unbounded PCollection on a local runner, unless a TestStream drives it.
+
+    Raises:
+        EngineRefused: see above.
+    """
+    name = type(pcoll.pipeline.runner).__name__
+    if pcoll.is_bounded or name not in _NEVER_EMITS or any(isinstance(t, TestStream) for t in _sources(pcoll)):
+        return
+    shown = "DirectRunner" if name == "SwitchingDirectRunner" else name
+    message = (
+        f"{shown} never emits from an unbounded source; got {pcoll.producer.full_label}: run in rounds "
+        "(beam_ml.beam.rounds, any runner), or on --runner=PrismRunner or --runner=FlinkRunner."
+    )
+    raise EngineRefused(message)
+
+
+def _sources(pcoll: PCollection) -> Iterator[object]:
+    """Give the transforms that a PCollection comes from."""
+    seen, open_ = set(), [pcoll]
+    while open_:
+        producer = open_.pop().producer
+        while producer is not None and producer not in seen:
+            seen.add(producer)
+            yield producer.transform
+            open_ += [one for one in producer.inputs if isinstance(one, PCollection)]
+            producer = producer.parent
+
+
+def _pcollections(pipeline: Pipeline) -> list[PCollection]:
+    found: list[PCollection] = []
+    open_ = [pipeline._root_transform()]
+    while open_:
+        applied = open_.pop()
+        found += [one for one in applied.outputs.values() if isinstance(one, PCollection)]
+        open_ += applied.parts
+    return found
+
+
+def _share_cores(pipeline: Pipeline) -> None:
+    """Tell the workers of this machine how many cores each may use: they are processes or threads beside each other."""
+    direct = pipeline.options.view_as(DirectOptions)
+    workers = getattr(direct, "direct_num_workers", 1)
+    workers = cores() if workers == 0 else workers
+    if workers > 1:
+        os.environ.setdefault(THREADS, str(max(1, cores() // workers)))
+
+
+def _known(error: BaseException) -> BeamMLError | None:
+    """Give the beam_ml error within Beam's, without Beam's addition of the step."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, BeamMLError):
+            return type(chain)(_WHERE.sub("", str(chain)))
+        chain = chain.__cause__ or chain.__context__
+    found = _OURS.findall(str(error))
+    if not found:
+        return None
+    name, text = found[-1]
+    kind = getattr(errors, name, None)
+    return kind(_WHERE.sub("", text)) if isinstance(kind, type) and issubclass(kind, BeamMLError) else None

@@ -1,0 +1,438 @@
+"""Rounds over files: what a user sees when all is well, and when it is not."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_ml.algorithms import find, linear, pca
+from beam_ml.artefact.records import decode_learner, decode_model
+from beam_ml.beam import rounds
+from beam_ml.beam.job import Job
+from beam_ml.beam.rounds import Mode, Round, train
+from beam_ml.core.learner import Learner
+from beam_ml.errors import (
+    BeamMLError,
+    HeadMoved,
+    InputChanged,
+    InvalidValue,
+    MissingColumn,
+    NoInput,
+    PublishFailed,
+    RoundAbandoned,
+    TrainingFailed,
+    UnreadableInput,
+)
+from beam_ml.registry import Registry, new_round_id, read_round
+
+DAY_US = 86_400_000_000
+CLOSE = Mode("once", close=True)
+
+
+def table(day: int, rows: int = 300, **columns: Any) -> pa.Table:
+    rng = np.random.default_rng(day)
+    X = rng.normal(size=(rows, 2))
+    time = day * DAY_US + np.sort(rng.integers(0, DAY_US, rows))
+    whole = {
+        "a": X[:, 0],
+        "b": X[:, 1],
+        "y": (rng.random(rows) < 1 / (1 + np.exp(-2 * X[:, 0]))).astype(np.int64),
+        "t": pa.array(time, type=pa.timestamp("us", tz="UTC")),
+    }
+    return pa.table(whole | columns)
+
+
+def write(folder: Path, day: int, **columns: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{day:03}.parquet"
+    pq.write_table(table(day, **columns), path, write_page_checksum=True)
+    return path
+
+
+def job(tmp_path: Path, **changes: Any) -> Job:
+    source = {"path": str(tmp_path / "data"), "round_files": 1} | changes.pop("source", {})
+    whole = {
+        "name": "test",
+        "registry": str(tmp_path / "registry"),
+        "refresh": "1d",
+        "source": source,
+        "features": {"numeric": ["a", "b"], "label": "y", "time": "t"},
+        "spec": {"algorithm": "linear.newton"},
+        "models": {"plain": {"kind": "classifier"}},
+    }
+    return Job.parse(whole | changes)
+
+
+def run(one: Job, mode: Mode = CLOSE, **options: Any) -> list[Round]:
+    return list(train(one, Registry(one.registry), mode, **options))
+
+
+def learner(one: Job) -> Learner:
+    found = Registry(one.registry).latest(one.name)
+    assert found is not None
+    return decode_learner(found.data, find)
+
+
+def test_three_days(tmp_path: Path) -> None:
+    for day in range(3):
+        write(tmp_path / "data", day)
+    one = job(tmp_path)
+    done = run(one)
+    assert [r.manifest.number for r in done] == [1, 2, 3, 4]
+    assert [len(r.refreshes) for r in done] == [0, 1, 1, 1]
+    assert [r.open_windows for r in done] == [1, 1, 1, 0]
+    after = learner(one)
+    assert after.progress.rows == 900
+    assert after.folded_through == 3 * DAY_US
+    assert after.refresh == 3
+    last = done[-1].manifest
+    assert last.verdict.accepted
+    assert sorted(last.files) == ["learner", "models/plain"]
+    served = Registry(one.registry).served("test")
+    assert served is not None
+    assert served.number == 4
+    model = decode_model(Registry(one.registry).read("test", what="models/plain"), find)
+    assert [term["column"] for term in model.facts["features"]["numeric"]] == ["a", "b"]
+    assert last.refreshes[0]["measured"]["plain"]["auc"] > 0.8
+
+
+def test_nothing_new_publishes_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    assert len(run(one, Mode("once"))) == 1
+    assert run(one, Mode("once")) == []
+    assert [len(r.refreshes) for r in run(one)] == [1]
+    assert run(one) == []
+
+
+def test_going_on_after_a_stop_equals_one_run(tmp_path: Path) -> None:
+    for day in range(4):
+        write(tmp_path / "data", day)
+    calm, halting = (job(tmp_path, registry=str(tmp_path / name)) for name in ("calm", "halting"))
+    run(calm)
+    for _ in range(10):
+        stops = iter([False, True])
+        run(halting, stopping=lambda stops=stops: next(stops, True))
+    run(halting)
+    a, b = learner(calm), learner(halting)
+    assert a.progress.summary() == b.progress.summary()
+    assert np.array_equal(a.state.cross, b.state.cross)
+
+
+def test_late_rows_join_the_earliest_open_window_or_are_rejected(tmp_path: Path) -> None:
+    for day in range(3):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, source={"allowed_lateness": "1d"})
+    run(one)
+    late = table(2)
+    very_late = table(0, rows=50)
+    pq.write_table(pa.concat_tables([late, very_late]), tmp_path / "data" / "900.parquet")
+    run(one)
+    after = learner(one)
+    assert after.progress.rows == 1200
+    assert after.progress.late == 300
+    assert after.progress.rejected == {"late": 50}
+    assert after.folded_through == 4 * DAY_US
+
+
+def test_events_dated_too_far_ahead_move_no_watermark(tmp_path: Path) -> None:
+    ahead = pa.array(np.full(300, 4_000_000_000_000_000), type=pa.timestamp("us", tz="UTC"))
+    write(tmp_path / "data", 0)
+    write(tmp_path / "data", 1, t=ahead)
+    one = job(tmp_path)
+    run(one, Mode("once"))
+    after = learner(one)
+    assert after.progress.rejected == {"event time too far ahead": 300}
+    assert list(after.pending) == [DAY_US]
+
+
+def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path: Path) -> None:
+    good = table(0)
+    a = good["a"].to_numpy().copy()
+    a[[3, 4]] = np.nan
+    labels = good["y"].to_numpy().astype(object)
+    labels[[7, 8]] = 2
+    labels[9] = None
+    write(tmp_path / "data", 0, a=a, y=pa.array(labels, type=pa.int64()))
+    one = job(tmp_path)
+    first = run(one)[0]
+    after = learner(one)
+    assert after.progress.rows == 295
+    assert after.progress.scanned == 300
+    assert after.progress.rejected == {
+        "non-finite feature a": 2,
+        "label outside {0, 1}": 2,
+        "missing label": 1,
+    }
+    store = Registry(one.registry)
+    lines = [
+        json.loads(line)
+        for file in first.manifest.rejects
+        for line in read_round(store, "test", first.manifest.round_id, file).decode().splitlines()
+    ]
+    assert sorted((line["position"], line["reason"]) for line in lines) == [
+        (3, "non-finite feature a"),
+        (4, "non-finite feature a"),
+        (7, "label outside {0, 1}"),
+        (8, "label outside {0, 1}"),
+        (9, "missing label"),
+    ]
+    assert {line["source"] for line in lines} == {"files"}
+
+
+def test_a_file_of_nothing_but_rejects_moves_the_source_on(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0, a=np.full(300, np.nan))
+    one = job(tmp_path)
+    assert len(run(one, Mode("once"))) == 1
+    assert run(one, Mode("once")) == []
+    assert learner(one).progress.rejected == {"non-finite feature a": 300}
+
+
+def drop_column(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["b"]), path)
+
+
+def wrong_type(path: Path) -> None:
+    whole = pq.read_table(path)
+    pq.write_table(whole.set_column(0, "a", pa.array(["x"] * whole.num_rows)), path)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garble(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[30:400] = bytes(370)
+    path.write_bytes(bytes(data))
+
+
+def rubbish(path: Path) -> None:
+    path.write_bytes(b"this is no parquet file")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "sentence"),
+    [
+        (drop_column, MissingColumn, "'b'"),
+        (wrong_type, MissingColumn, "a"),
+        (truncate, UnreadableInput, "002.parquet cannot be read as Parquet"),
+        (garble, UnreadableInput, "002.parquet cannot be read as Parquet"),
+        (rubbish, UnreadableInput, "002.parquet cannot be read as Parquet"),
+    ],
+)
+def test_a_bad_file_fails_its_round_and_nothing_else(
+    tmp_path: Path, spoil: Callable[[Path], None], error: type[BeamMLError], sentence: str
+) -> None:
+    for day in range(2):
+        write(tmp_path / "data", day)
+    one = job(tmp_path)
+    run(one, Mode("once"))
+    before = learner(one)
+    path = write(tmp_path / "data", 2)
+    spoil(path)
+    with pytest.raises(error, match=sentence):
+        run(one)
+    assert Registry(one.registry).versions("test") == [1, 2]
+    assert learner(one).progress.summary() == before.progress.summary()
+    write(tmp_path / "data", 2)
+    run(one)
+    assert learner(one).progress.rows == 900
+
+
+def test_a_file_that_changed_after_it_was_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    run(one, Mode("once"))
+    write(tmp_path / "data", 0, rows=310)
+    with pytest.raises(InputChanged, match=r"000\.parquet must not change after it was read"):
+        run(one)
+    assert path.exists()
+    assert Registry(one.registry).versions("test") == [1]
+
+
+def test_a_file_that_changes_while_the_round_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    real = rounds.run_round_pipeline
+
+    def change_first(*arguments: Any) -> None:
+        os.utime(path, ns=(1, 1))
+        real(*arguments)
+
+    monkeypatch.setattr(rounds, "run_round_pipeline", change_first)
+    with pytest.raises(InputChanged, match="must not change once planned"):
+        run(one)
+    assert Registry(one.registry).versions("test") == []
+
+
+def test_no_files(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(NoInput, match="must name input files"):
+        run(job(tmp_path))
+
+
+def test_a_round_that_does_not_add_up_to_its_plan_is_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(2):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, source={"round_files": 2})
+    real = rounds.run_round_pipeline
+
+    def lose_a_file(job_: Any, registry: Any, round_id: str, ranges: Any, *rest: Any) -> None:
+        real(job_, registry, round_id, ranges[:1], *rest)
+
+    monkeypatch.setattr(rounds, "run_round_pipeline", lose_a_file)
+    with pytest.raises(RoundAbandoned, match=r"must cover exactly its plan.*001\.parquet"):
+        run(one)
+    assert Registry(one.registry).versions("test") == []
+
+
+def test_another_spec_under_the_same_name(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    run(job(tmp_path))
+    other = job(tmp_path, spec={"algorithm": "linear.newton", "seed": 7})
+    with pytest.raises(InvalidValue, match=r"job.spec must be that of test v2 in the registry"):
+        run(other)
+
+
+def test_another_trainer_got_there_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    real = rounds.run_round_pipeline
+
+    def overtake(*arguments: Any) -> None:
+        Registry(one.registry).publish("test", {}, parent=None, round_id=new_round_id(0))
+        real(*arguments)
+
+    monkeypatch.setattr(rounds, "run_round_pipeline", overtake)
+    with pytest.raises(HeadMoved, match="test version 1 was published first"):
+        run(one)
+    assert Registry(one.registry).versions("test") == [1]
+
+
+def test_a_store_that_refuses_the_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(2):
+        write(tmp_path / "data", day)
+    one = job(tmp_path)
+    store = Registry(one.registry)
+    steps = train(one, store, CLOSE)
+    next(steps)
+
+    def full(*arguments: Any) -> bool:
+        message = "No space left on device"
+        raise OSError(message)
+
+    monkeypatch.setattr(type(store.objects), "create", full)
+    with pytest.raises(PublishFailed, match="No space left on device"):
+        next(steps)
+    monkeypatch.undo()
+    assert Registry(one.registry).versions("test") == [1]
+    run(one)
+    assert learner(one).progress.rows == 600
+
+
+def test_a_registry_that_cannot_be_written(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BeamMLError, match="file"):
+        run(job(tmp_path, registry=str(tmp_path / "file" / "registry")))
+
+
+def explode(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
+    return dataclasses.replace(partial, scatter=partial.scatter * np.nan)
+
+
+def test_folds_that_turn_non_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(5):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, spec={"algorithm": "pca"}, models={"m": {"kind": "components", "n_components": 1}})
+    steps = train(one, Registry(one.registry), CLOSE)
+    first, second = next(steps), next(steps)
+    assert [len(r.refreshes) for r in (first, second)] == [0, 1]
+    broken = dataclasses.replace(pca.PCA, fold=explode)
+    monkeypatch.setattr(Job, "algorithm", lambda self: broken)
+    monkeypatch.setattr(pca, "PCA", broken)
+    seen = []
+    with pytest.raises(TrainingFailed, match="3 folds in a row"):
+        seen += list(train(one, Registry(one.registry), CLOSE))
+    monkeypatch.undo()
+    served = Registry(one.registry).served("test")
+    assert served is not None
+    assert served.number == 2
+    after = learner(one)
+    assert after.discarded == 2
+    assert after.progress.rows == 300
+    assert after.progress.rejected == {"fold discarded": 600}
+
+
+def test_rounds_as_windows_need_no_time(tmp_path: Path) -> None:
+    for day in range(2):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, refresh="round", features={"numeric": ["a", "b"], "label": "y"})
+    done = run(one)
+    assert [len(r.refreshes) for r in done] == [1, 1]
+    assert done[0].refreshes[0][0].window_end is None
+    assert learner(one).progress.rows == 600
+
+
+@pytest.mark.parametrize("format", ["csv", "avro"])
+def test_other_formats(tmp_path: Path, format: str) -> None:
+    from beam_ml import formats
+
+    (tmp_path / "data").mkdir()
+    for day in range(2):
+        formats.write(str(tmp_path / "data" / f"{day}.{format}"), table(day).to_batches())
+    one = job(tmp_path, source={"format": format, "round_files": None, "round_rows": 100})
+    done = run(one)
+    assert len(done) >= 2
+    after = learner(one)
+    assert after.progress.rows == 600
+    parquet = tmp_path / "p"
+    for day in range(2):
+        write(parquet, day)
+    same = job(tmp_path, source={"path": str(parquet)}, name="other")
+    run(same)
+    assert np.allclose(after.state.feature_mean, learner(same).state.feature_mean, rtol=1e-9)
+
+
+def test_malformed_csv_lines_are_rejected_with_their_place(tmp_path: Path) -> None:
+    from beam_ml import formats
+
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "0.csv"
+    formats.write(str(path), table(0).to_batches())
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines.insert(5, b"one,two\n")
+    path.write_bytes(b"".join(lines))
+    one = job(tmp_path, source={"format": "csv"})
+    first = run(one)[0]
+    assert learner(one).progress.rejected == {"malformed line": 1}
+    store = Registry(one.registry)
+    record = json.loads(read_round(store, "test", first.manifest.round_id, first.manifest.rejects[0]))
+    assert record["position"] == sum(map(len, lines[:5]))
+    assert record["partition"] == str(path)
+
+
+def test_cold_rounds_of_an_anchored_learner_are_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = []
+    real = rounds.plan_files
+
+    def spy(source: Any, taken: Any, rows: int, **options: Any) -> Any:
+        wanted.append(rows)
+        return real(source, taken, rows, **options)
+
+    monkeypatch.setattr(rounds, "plan_files", spy)
+    for day in range(3):
+        write(tmp_path / "data", day)
+    run(job(tmp_path, source={"round_rows": 200_000}))
+    assert wanted == [65_536, 131_072, 200_000, 200_000]
+    assert find("linear.newton") is linear.NEWTON

@@ -22,6 +22,7 @@ from beam_ml.registry import Found, Manifest, Registry
 __all__ = ["ModelRef", "Predictor", "Scored", "predictor_of"]
 
 _MODELS = "models/"
+_NONE: tuple[Reject, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -152,10 +153,7 @@ class Predictor:
             MissingColumn: the features name a column that is not there.
         """
         now = self._now
-        if isinstance(rows, Batch):
-            batch, rejected = rows, ()
-        else:
-            batch, rejected = _featurised(now, rows)
+        batch, rejected = (rows, _NONE) if isinstance(rows, Batch) else _featurised(now, rows)
         if batch.n_features != now.model.spec.n_features:
             message = f"{now.model.spec.algorithm}.n_features is {now.model.spec.n_features}; got {batch.n_features}."
             raise InvalidBatch(message)

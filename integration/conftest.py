@@ -19,6 +19,16 @@ pytest.register_assert_rewrite("registry_conformance")
 
 from services.minio import Minio, Unavailable, minio  # noqa: E402  (the path is set above)
 
+BUILD_SECONDS = 1800
+"""A service built from source on a fresh machine takes longer than a test may."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that start a service the time to build it."""
+    for item in items:
+        if "s3" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
 
 def unavailable(why: str) -> None:
     """Skip, or on CI fail: there a service that is missing is a mistake."""

@@ -8,14 +8,11 @@ from typing import Any, NamedTuple
 from apache_beam import CombineFn, CombinePerKey, DoFn, Flatten, ParDo, PTransform
 from apache_beam.coders import Coder
 from apache_beam.pvalue import PCollection, TaggedOutput
-from apache_beam.transforms.window import GlobalWindow
 from apache_beam.typehints import with_input_types, with_output_types
-from apache_beam.typehints.decorators import no_annotations
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_ml.beam import coders
 from beam_ml.beam.elements import Rejected, Slice, of_batch
+from beam_ml.beam.expanding import globally, many_in_or_out
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import AnchorRef, anchor_of, check_size, spec_of
 from beam_ml.beam.telemetry import count_progress, measure, timed
@@ -41,10 +38,6 @@ class Accumulations(NamedTuple):
 
     accumulations: PCollection
     rejected: PCollection
-
-
-def _globally(value: Any) -> WindowedValue:
-    return WindowedValue(value, MIN_TIMESTAMP, (GlobalWindow(),))
 
 
 @with_input_types(tuple[int, Slice])
@@ -81,7 +74,7 @@ class _Accumulate(DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         for end in sorted(self._open):
-            yield _globally(self._close(end))
+            yield globally(self._close(end))
 
     def _close(self, end: int) -> tuple[int, Accumulation]:
         del self._bytes[end]
@@ -111,14 +104,14 @@ class _Count(DoFn):
         if self._sum is not None:
             count_progress(self._sum)
             nothing = empty(spec_of(self._spec_json)[1])
-            yield _globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)))
+            yield globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)))
 
 
 class Accumulate(PTransform):
     """`Slices`, or a PCollection of (window end, Slice) → `Accumulations`.
 
-    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND` (0): every place that
-    was read is in exactly one accumulation.
+    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND` (0): every place
+    that was read is in exactly one accumulation.
 
     Args:
         spec: what to learn; shipped as JSON.
@@ -130,7 +123,7 @@ class Accumulate(PTransform):
         super().__init__()
         self._spec, self._anchor, self._max_bytes = spec.to_json(), anchor, max_bundle_bytes
 
-    @no_annotations
+    @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:
         """Build the step."""
         slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
@@ -235,7 +228,7 @@ class Merge(PTransform):
             raise InvalidValue(message)
         self._spec, self._fanout = spec, fanout
 
-    @no_annotations
+    @many_in_or_out
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
         """Build the step."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll

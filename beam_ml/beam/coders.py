@@ -1,7 +1,7 @@
 """Beam coders over the artefact codec: nothing that travels is pickled.
 
-Importing this module registers one coder a type (found by type hint) and one URN a coder (found by workers). `install` makes
-remote workers import it before they decode anything.
+Importing this module registers one coder a type (found by type hint) and one URN a coder (found by workers).
+`install` makes remote workers import it before they decode anything.
 """
 
 import functools
@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import SetupOptions
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
-from beam_ml.beam.elements import Measured, Rejected, Slice
+from beam_ml.beam.elements import Folded, Measured, Rejected, Slice
 from beam_ml.core.accumulation import Accumulation, size_bytes
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.gate import Verdict
@@ -34,6 +34,7 @@ __all__ = [
     "AccumulationCoder",
     "BatchCoder",
     "BlockCoder",
+    "FoldedCoder",
     "LearnerCoder",
     "MeasuredCoder",
     "MetricsCoder",
@@ -108,8 +109,9 @@ def _decode_block(data: bytes) -> Block:
         for i, (reason, detail) in enumerate(meta["rejected"])
     )
     origin = None if meta["origin"] is None else Origin(*meta["origin"])
+    start, stop = meta["span"]
     position, end = arrays.get("position"), arrays.get("position_end")
-    return Block(_untable(arrays["columns"]), origin, position, end, *meta["span"], rejected)
+    return Block(_untable(arrays["columns"]), origin, position, end, start, stop, rejected)
 
 
 def _bytes_as_array(data: bytes) -> np.ndarray:
@@ -150,7 +152,8 @@ def _encode_rejected(value: Rejected) -> bytes:
 def _decode_rejected(data: bytes) -> Rejected:
     found = decode(data, "rejected")
     meta = found.meta
-    return Rejected(*meta["origin"], meta["reason"], found.arrays["position"], meta["count"], tuple(meta["detail"]))
+    source, partition = meta["origin"]
+    return Rejected(source, partition, meta["reason"], found.arrays["position"], meta["count"], tuple(meta["detail"]))
 
 
 def _numbers_out(values: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -198,6 +201,20 @@ def _decode_refresh(data: bytes) -> Refresh:
             if name.startswith("models/")
         },
         discarded=meta["discarded"],
+    )
+
+
+def _encode_folded(value: Folded) -> bytes:
+    refreshes = {str(i): _bytes_as_array(_encode_refresh(one)) for i, one in enumerate(value.refreshes)}
+    learner = {"learner": _bytes_as_array(_encode_learner(value.learner))}
+    return encode("folded", {"refreshes": len(refreshes)}, refreshes | learner)
+
+
+def _decode_folded(data: bytes) -> Folded:
+    found = decode(data, "folded")
+    learner = records.decode_learner(found.arrays["learner"].tobytes(), find)
+    return Folded(
+        learner, tuple(_decode_refresh(found.arrays[str(i)].tobytes()) for i in range(found.meta["refreshes"]))
     )
 
 
@@ -350,6 +367,12 @@ class RefreshCoder(_ArtefactCoder):
     name, write, read = "refresh", staticmethod(_encode_refresh), staticmethod(_decode_refresh)
 
 
+class FoldedCoder(_ArtefactCoder):
+    """A learner artefact and refreshes within."""
+
+    name, write, read = "folded", staticmethod(_encode_folded), staticmethod(_decode_folded)
+
+
 class MetricsCoder(_ArtefactCoder):
     """A metrics artefact."""
 
@@ -373,6 +396,7 @@ _CODERS: tuple[tuple[type[_ArtefactCoder], tuple[Any, ...]], ...] = (
     (OptionalLearnerCoder, ()),
     (ModelCoder, (Model,)),
     (RefreshCoder, (Refresh,)),
+    (FoldedCoder, (Folded,)),
     (MetricsCoder, (Binary, Regression, Distortion)),
     (MeasuredCoder, (Measured,)),
 )

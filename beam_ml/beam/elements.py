@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Metrics
+from beam_ml.core.refresh import Refresh
 from beam_ml.formats.block import Reject
 
-__all__ = ["Measured", "Rejected", "Slice", "of_batch", "of_reject"]
+__all__ = ["Folded", "Measured", "Rejected", "Slice", "of_batch", "of_reject"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,19 @@ class Slice:
 
     rows: Batch
     late: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """A learner and the folds that led to it.
+
+    Attributes:
+        learner: after the last fold.
+        refreshes: one a window, in order; their `models` are `Model` records.
+    """
+
+    learner: Learner
+    refreshes: tuple[Refresh, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,7 @@
 """Which runner runs a pipeline, what it cannot do, and what its errors mean.
 
-The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner looks for a Prism binary on the network, and
-falls back to a runner that reads an unbounded source for ever without emitting anything.
+The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner looks for a Prism binary on the network,
+and falls back to a runner that reads an unbounded source for ever without emitting anything.
 """
 
 import logging
@@ -21,7 +21,7 @@ from beam_ml.beam import coders
 from beam_ml.beam.threads import THREADS, cores
 from beam_ml.errors import BeamMLError, EngineRefused
 
-__all__ = ["DEFAULT_RUNNER", "Ran", "new_pipeline", "ran_on", "refuse_unbounded", "run"]
+__all__ = ["DEFAULT_RUNNER", "Ran", "new_pipeline", "ran_on", "refuse_streaming", "refuse_unbounded", "run"]
 
 DEFAULT_RUNNER = "FnApiRunner"
 
@@ -111,6 +111,21 @@ def refuse_unbounded(pcoll: PCollection) -> None:
         "(beam_ml.beam.rounds, any runner), or on --runner=PrismRunner or --runner=FlinkRunner."
     )
     raise EngineRefused(message)
+
+
+def refuse_streaming(pcoll: PCollection) -> None:
+    """Refuse an unbounded PCollection on any runner: a fold in order needs the end of its input.
+
+    Raises:
+        EngineRefused: see above.
+    """
+    refuse_unbounded(pcoll)
+    if not pcoll.is_bounded:
+        message = (
+            f"Train folds a bounded input; got the unbounded {pcoll.producer.full_label}: train in rounds "
+            "(beam_ml.beam.rounds), which read any source slice by slice."
+        )
+        raise EngineRefused(message)
 
 
 def _sources(pcoll: PCollection) -> Iterator[object]:

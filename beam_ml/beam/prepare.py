@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from apache_beam import DoFn, Flatten, ParDo, PTransform, WindowInto
+from apache_beam import DoFn, Flatten, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
-from apache_beam.transforms.window import GlobalWindows
 from apache_beam.typehints import with_output_types
-from apache_beam.typehints.decorators import no_annotations
 
 from beam_ml.beam import coders
 from beam_ml.beam.elements import Rejected, Slice, of_batch, of_reject
+from beam_ml.beam.expanding import many_in_or_out, to_global
 from beam_ml.beam.references import features_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Batch
@@ -93,7 +92,7 @@ def _uncarried(block: Block, batch: Batch, refused: tuple[Reject, ...]) -> Progr
 class ToBatches(PTransform):
     """Blocks → `Batches`.
 
-    Bad rows leave on `.rejected` with reason and place; they are counted in `.progress`, as are places that hold no row.
+    Bad rows leave on `.rejected` with reason and place. They are counted in `.progress`, as are places without any row.
 
     Args:
         features: which columns become what; shipped as JSON.
@@ -104,7 +103,7 @@ class ToBatches(PTransform):
         super().__init__()
         self._features, self._with_label = features.to_json(), with_label
 
-    @no_annotations
+    @many_in_or_out
     def expand(self, pcoll: PCollection) -> Batches:
         """Build the step."""
         coders.install(pcoll.pipeline)
@@ -148,24 +147,16 @@ class SliceByWindow(PTransform):
         super().__init__()
         self._windows, self._folded_through, self._now_us = dataclasses.asdict(windows), folded_through, now_us
 
-    @no_annotations
+    @many_in_or_out
     def expand(self, pcoll: PCollection | Batches) -> Slices:
         """Build the step."""
         batches = pcoll.batches if isinstance(pcoll, Batches) else pcoll
         coders.install(batches.pipeline)
-        if not isinstance(batches.windowing.windowfn, GlobalWindows):
-            batches = batches | "Global" >> WindowInto(GlobalWindows())
-        out = batches | ParDo(_SliceByWindow(self._windows, self._folded_through, self._now_us)).with_outputs(
-            "rejected", "progress", main="slices"
-        )
+        out = to_global(batches) | ParDo(
+            _SliceByWindow(self._windows, self._folded_through, self._now_us)
+        ).with_outputs("rejected", "progress", main="slices")
         rejected, progress = out.rejected, out.progress
         if isinstance(pcoll, Batches):
-            rejected = (_globally(pcoll.rejected, "R"), rejected) | "Rejected" >> Flatten()
-            progress = (_globally(pcoll.progress, "P"), progress) | "Progress" >> Flatten()
+            rejected = (to_global(pcoll.rejected, "GlobalRejected"), rejected) | "Rejected" >> Flatten()
+            progress = (to_global(pcoll.progress, "GlobalProgress"), progress) | "Progress" >> Flatten()
         return Slices(out.slices, rejected, progress)
-
-
-def _globally(pcoll: PCollection, label: str) -> PCollection:
-    if isinstance(pcoll.windowing.windowfn, GlobalWindows):
-        return pcoll
-    return pcoll | f"Global{label}" >> WindowInto(GlobalWindows())

@@ -15,7 +15,7 @@ from beam_ml.beam import coders
 from beam_ml.core.spec import Settings
 from beam_ml.formats import Block, FileRange
 
-__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges"]
+__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges", "options_of"]
 
 _INDEX = struct.Struct(">I")
 
@@ -56,8 +56,10 @@ class FileRanges(PTransform):
 
 
 @functools.lru_cache(maxsize=16)
-def _options(format: str, text: str | None) -> Settings | None:
-    return None if text is None else formats.find(format).Options.parse(json.loads(text))
+def options_of(format: str, text: str | None) -> Settings | None:
+    """Give a format's options of their JSON; formats without any ignore them."""
+    kind = getattr(formats.find(format), "Options", None)
+    return None if text is None or kind is None else kind.parse(json.loads(text))
 
 
 @with_output_types(Block)
@@ -67,7 +69,7 @@ class _ReadRange(DoFn):
 
     def process(self, element: bytes | dict[str, Any]) -> Iterator[Block]:
         piece = FileRange.from_dict(element if isinstance(element, dict) else json.loads(element))
-        options = _options(piece.format, self._options) if piece.format == "csv" else None
+        options = options_of(piece.format, self._options)
         yield from formats.read(piece, self._columns, self._max_rows, self._source, options)
 
 
@@ -107,7 +109,7 @@ class _CutFiles(DoFn):
         self._pattern, self._format, self._target, self._options = pattern, format, target, options
 
     def process(self, element: bytes) -> Iterator[bytes]:
-        options = _options(self._format, self._options) if self._format == "csv" else None
+        options = options_of(self._format, self._options)
         for file in formats.list_files(self._pattern, self._format):
             yield from map(_to_json, formats.ranges(file, self._target, self._format, options))
 

@@ -10,12 +10,13 @@ from beam_ml.algorithms import find, spec_from
 from beam_ml.artefact.records import decode_learner
 from beam_ml.core.accumulation import COLD
 from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidValue, MergeRefused
 from beam_ml.features import Features
 from beam_ml.registry import Registry
 
-__all__ = ["REFUSE_BYTES", "WARN_BYTES", "AnchorRef", "anchor_of", "check_size", "features_of", "spec_of"]
+__all__ = ["REFUSE_BYTES", "WARN_BYTES", "AnchorRef", "anchor_of", "check_size", "features_of", "learner_of", "spec_of"]
 
 WARN_BYTES = 16 << 20
 REFUSE_BYTES = 256 << 20
@@ -53,6 +54,24 @@ def features_of(text: str) -> Features:
     return Features.parse(json.loads(text))
 
 
+def learner_of(reference: AnchorRef, spec: Spec) -> Learner:
+    """Read a stored learner of this spec.
+
+    Raises:
+        MergeRefused: it has another spec.
+        RegistryError, ArtefactError: it cannot be read.
+    """
+    registry = Registry(reference.registry, create=False)
+    learner = decode_learner(registry.read(reference.name, reference.version), find)
+    if learner.spec != spec:
+        message = (
+            f"A job goes on from a learner of its own spec, {spec.to_json()}; "
+            f"{reference.name} v{reference.version} has {learner.spec.to_json()}."
+        )
+        raise MergeRefused(message)
+    return learner
+
+
 @functools.lru_cache(maxsize=8)
 def anchor_of(reference: AnchorRef | None, spec_json: str) -> tuple[int, Any]:
     """Give the refresh number and the anchor of a stored learner; it is read once a process.
@@ -64,14 +83,7 @@ def anchor_of(reference: AnchorRef | None, spec_json: str) -> tuple[int, Any]:
     algorithm, spec = spec_of(spec_json)
     if reference is None or algorithm.anchor_type is None:
         return COLD, None
-    registry = Registry(reference.registry, create=False)
-    learner = decode_learner(registry.read(reference.name, reference.version), find)
-    if learner.spec != spec:
-        message = (
-            f"Workers start from a learner of their own spec, {spec.to_json()}; "
-            f"{reference.name} v{reference.version} has {learner.spec.to_json()}."
-        )
-        raise MergeRefused(message)
+    learner = learner_of(reference, spec)
     return learner.refresh, algorithm.anchor(spec, learner.state)
 
 

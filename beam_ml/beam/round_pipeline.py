@@ -1,19 +1,17 @@
 """The bounded pipeline of one round: ranges → one accumulation a window end, and the rejects, as files of the round."""
 
 import json
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from apache_beam import DoFn, ParDo, Pipeline
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam import DoFn, ParDo
 from apache_beam.typehints import with_input_types
 
-from beam_ml import errors
 from beam_ml.artefact.records import encode_accumulation
 from beam_ml.beam.accumulate import Accumulate, Merge
 from beam_ml.beam.elements import Rejected
+from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job import Job
 from beam_ml.beam.plan import SOURCE
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
@@ -21,7 +19,6 @@ from beam_ml.beam.read import FileRanges, ReadRanges
 from beam_ml.beam.references import AnchorRef, spec_of
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.learner import Learner
-from beam_ml.errors import BeamMLError
 from beam_ml.formats import FileRange
 from beam_ml.registry import Manifest, Registry, put_round
 
@@ -106,41 +103,17 @@ def run_round_pipeline(
     anchor = None
     if parent is not None and algorithm.anchor(spec, learner.state) is not None:
         anchor = AnchorRef(where, job.name, parent.number)
-    chosen = PipelineOptions(list(options) or ["--runner=FnApiRunner"])
-    if not chosen.get_all_options().get("runner"):
-        chosen = PipelineOptions([*options, "--runner=FnApiRunner"])
     columns = job.features.columns()
-    try:
-        with Pipeline(options=chosen) as pipeline:
-            found = (
-                pipeline
-                | "Plan" >> FileRanges(ranges)
-                | "Read" >> ReadRanges(columns, source=SOURCE, options=job.source.csv)
-                | "Batches" >> ToBatches(job.features)
-                | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
-                | "Accumulate" >> Accumulate(spec, anchor)
-            )
-            written = (where, job.name, round_id)
-            _ = found | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
-            _ = found.rejected | "Rejects" >> ParDo(_WriteRejects(*written))
-    except BeamMLError:
-        raise
-    except Exception as error:
-        raise _as_raised(error) from error
-
-
-_NAMED = re.compile(r"beam_ml\.errors\.(\w+): (.+?)(?: \[while running|\n|$)")
-
-
-def _as_raised(error: Exception) -> Exception:
-    """Give a worker's own error back: runners wrap it, some as text only."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, BeamMLError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    for name, sentence in reversed(_NAMED.findall(str(error))):
-        kind = getattr(errors, name, None)
-        if isinstance(kind, type) and issubclass(kind, BeamMLError):
-            return kind(sentence)
-    return error
+    pipeline = new_pipeline(options)
+    found = (
+        pipeline
+        | "Plan" >> FileRanges(ranges)
+        | "Read" >> ReadRanges(columns, source=SOURCE, options=job.source.csv)
+        | "Batches" >> ToBatches(job.features)
+        | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
+        | "Accumulate" >> Accumulate(spec, anchor)
+    )
+    written = (where, job.name, round_id)
+    _ = found | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
+    _ = found.rejected | "Rejects" >> ParDo(_WriteRejects(*written))
+    run(pipeline)

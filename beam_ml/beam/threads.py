@@ -1,8 +1,8 @@
 """How many threads a worker's kernels may use: the cores it really has.
 
-BLAS and numba count the machine's cores, not a container's share, and know nothing of workers beside them. A worker may use
-the smaller of its CPU affinity and its control group's quota, or what the environment variable `BEAM_ML_THREADS` says: set it
-where one machine runs several worker processes (Flink task slots): cores / workers.
+BLAS and numba count the machine's cores, not a container's share, and know nothing of workers beside them. A worker may
+use the smaller of its CPU affinity and its control group's quota, or what the environment variable `BEAM_ML_THREADS`
+says: set it where one machine runs several worker processes (Flink task slots): cores / workers.
 """
 
 import functools

@@ -28,9 +28,8 @@ _NO_MODELS = Plan(models={})
 class TrainFn(CombineFn):
     """Batches → a learner, folded once: global, windowed, or one a key.
 
-    Rows that may not be learned from are counted in the learner's progress. Use it as
-    ``CombinePerKey(TrainFn(spec))`` or ``CombineGlobally(TrainFn(spec)).without_defaults()``; a keyed PCollection must be
-    typed (``.with_output_types(tuple[str, Batch])``), or Beam pickles the batches on their way.
+    Rows that may not be learned from are counted in the learner's progress. Use it as ``CombinePerKey(TrainFn(spec))``
+    or ``CombineGlobally(TrainFn(spec)).without_defaults()``; a keyed PCollection must be typed (``.with_output_types(tuple[str, Batch])``), or Beam pickles the batches on their way.
 
     Args:
         spec: what to learn; shipped as JSON.

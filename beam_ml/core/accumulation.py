@@ -1,7 +1,7 @@
 """`Accumulation`: what travels from workers to the fold. A commutative monoid; Beam's accumulator.
 
-Partials are kept apart by the anchor their workers started from, each with its own rows' progress; beside them stand the
-progress of rows that reached no partial (rejects) and one sample of the rows that did.
+Partials are kept apart by the anchor their workers started from, each with its own rows' progress; beside them stand
+the progress of rows that reached no partial (rejects) and one sample of the rows that did.
 """
 
 import dataclasses
@@ -119,7 +119,8 @@ class Accumulator:
         start: Accumulation | None = None,
     ) -> None:
         self._algorithm, self._spec = algorithm, spec
-        self._number, self._anchor = (COLD, None) if anchor is None else (number, anchor)
+        self._number = COLD if anchor is None else number
+        self._anchor = anchor
         begun = empty(spec) if start is None else start
         self._others = {at: part for at, part in begun.parts.items() if at != self._number}
         mine = begun.parts.get(self._number)

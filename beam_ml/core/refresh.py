@@ -98,8 +98,8 @@ def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
 
 
 def derive_all(algorithm: Algorithm, learner: Learner, models: Mapping[str, ModelSpec]) -> dict[str, Any]:
-    """Derive every candidate from a learner; none from one that has seen no rows."""
-    if learner.progress.rows == 0:
+    """Derive every candidate from a learner; none from one that has seen no rows, or none of any weight."""
+    if learner.progress.rows == 0 or algorithm.weight(learner.state) <= 0:
         return {}
     sample = learner.sample.estimate(learner.spec)
     return {

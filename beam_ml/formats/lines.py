@@ -16,6 +16,7 @@ from beam_ml.errors import UnreadableInput
 __all__ = ["Records", "compression_of", "cut_points", "first_record", "header_line", "pieces", "records", "text_size"]
 
 _CHUNK_BYTES = 4 << 20
+_HEAD_BYTES = 1 << 16
 _MAX_RECORD_BYTES = 16 << 20
 """A record longer than this is taken for a quote that nothing closes."""
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
@@ -71,7 +72,8 @@ def first_record(data: bytes, delimiter: str) -> bytes:
 
 def header_line(path: str, delimiter: str) -> bytes:
     """Give the first record of a file, its line end included."""
-    line = first_record(next(_chunks(path, 0, None), b""), delimiter)
+    _, head = next(pieces(path, 0, None, delimiter, _HEAD_BYTES), (0, b""))
+    line = first_record(head, delimiter)
     if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
         message = f"{path} cannot be read as text: its lines must end with \\n or \\r\\n."
         raise UnreadableInput(message)

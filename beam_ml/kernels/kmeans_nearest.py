@@ -15,7 +15,8 @@ _MATRIX4 = types.Array(types.float32, 2, "C", readonly=True)
 _VECTOR8 = types.Array(_F8, 1, "C", readonly=True)
 _VECTOR_I = types.Array(types.int64, 1, "C", readonly=True)
 
-_BLOCK = 256  # rows handled side by side, in vector registers and the first-level cache
+_EXACT = 128  # rows handled side by side, in vector registers and near caches
+_BLOCK = 256  # the same for rows of a cell, in single precision
 
 
 def _signatures(*tail: types.Type) -> list[types.Tuple]:
@@ -34,29 +35,33 @@ def nearest(x: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         (n,) int64 and (n,) float64.
     """
     n, d = x.shape
-    index = np.zeros(n, np.int64)
-    squared = np.full(n, np.inf)
-    turned = np.empty((d, _BLOCK))
-    sums = np.empty(_BLOCK)
-    for start in range(0, n, _BLOCK):
-        size = min(n - start, _BLOCK)
+    index = np.empty(n, np.int64)
+    squared = np.empty(n)
+    turned = np.zeros((d, _EXACT))
+    sums = np.empty(_EXACT)
+    best = np.empty(_EXACT)
+    where = np.empty(_EXACT, np.int64)
+    for start in range(0, n, _EXACT):
+        size = min(n - start, _EXACT)
         for i in range(size):
             for j in range(d):
                 turned[j, i] = x[start + i, j]
-        best = squared[start : start + size]
-        where = index[start : start + size]
+        best[:] = np.inf
+        where[:] = 0
         for c in range(centres.shape[0]):
             sums[:] = 0.0
             for j in range(d):
                 value = centres[c, j]
                 column = turned[j]
-                for i in range(size):
+                for i in range(_EXACT):  # a constant length: whole vectors, whatever the rows left
                     gap = column[i] - value
                     sums[i] += gap * gap
-            for i in range(size):
+            for i in range(_EXACT):
                 nearer = sums[i] < best[i]
                 best[i] = sums[i] if nearer else best[i]
                 where[i] = c if nearer else where[i]
+        index[start : start + size] = where[:size]
+        squared[start : start + size] = best[:size]
     return index, squared
 
 
@@ -94,6 +99,7 @@ def nearest_in_cells(
     index = np.empty(n, np.int64)
     best = np.empty(_BLOCK, np.float32)
     where = np.empty(_BLOCK, np.int32)
+    turned = np.zeros((d, _BLOCK), np.float32)
     for p in range(pivots.shape[0]):
         if bounds[p] == bounds[p + 1]:
             continue
@@ -109,19 +115,19 @@ def nearest_in_cells(
                 local[k, j] = gap
                 total += gap * gap
             half[k] = 0.5 * total
+        scores = np.empty((size, _BLOCK), np.float32)
         for start in range(bounds[p], bounds[p + 1], _BLOCK):
             width = min(bounds[p + 1] - start, _BLOCK)
-            turned = np.empty((d, width), np.float32)
             for i in range(width):
                 r = rows[start + i]
                 for j in range(d):
                     turned[j, i] = x[r, j] - pivot[j]
-            scores = np.dot(local, turned)
+            np.dot(local, turned, scores)
             best[:] = np.inf
             where[:] = 0
             for k in range(size):  # rows lie side by side: the compiler keeps one minimum for each in a vector
                 line, base, this = scores[k], half[k], np.int32(k)
-                for i in range(width):
+                for i in range(_BLOCK):
                     value = base - line[i]
                     nearer = value < best[i]
                     best[i] = value if nearer else best[i]

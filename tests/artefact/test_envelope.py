@@ -1,6 +1,7 @@
 """The envelope: round trips, equal bytes for equal content, and typed errors whatever the bytes."""
 
 import base64
+import importlib.metadata
 import json
 import random
 import struct
@@ -345,6 +346,35 @@ def test_facts_of_another_shape() -> None:
     for version in ("1", None, True, 1.0):
         with pytest.raises(CorruptArtefact, match="format must be a whole number"):
             decode(with_facts(small(), format=version))
+
+
+def test_facts_that_are_not_json() -> None:
+    header = header_of(small())
+    facts = header["__metadata__"]["beam_ml"]
+    for number in ("NaN", "-Infinity", "1e999", "2x"):
+        header["__metadata__"]["beam_ml"] = facts.replace('"k":2', f'"k":{number}')
+        with pytest.raises(CorruptArtefact, match="not JSON"):
+            decode(with_header(small(), header))
+
+
+def test_an_empty_array_of_impossible_shape() -> None:
+    data = encode("model", {}, {"x": np.zeros(0)})
+    header = header_of(data)
+    header["x"]["shape"] = [0, 2**62, 2]
+    with pytest.raises(CorruptArtefact):
+        decode(with_header(data, header))
+
+
+def test_keys_become_text() -> None:
+    assert decode(encode("model", {"windows": {9: "a", 10: "b"}}, {})).meta == {"windows": {"9": "a", "10": "b"}}
+
+
+def test_a_library_that_is_not_installed_has_version_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert envelope.library_version.__wrapped__() == "0"
 
 
 def test_an_unknown_format() -> None:

@@ -325,18 +325,30 @@ def test_a_damaged_pinned_version_falls_back_to_the_accepted_one_before_it(place
         registry.serving("fraud", "learner")
 
 
-def test_a_newer_manifest_format_is_refused_not_stepped_over(place: Place) -> None:
-    registry = place.open()
-    publish_next(registry, "run")
-    publish_next(registry, "run")
-    path = "fraud/v2/manifest.json"
-    stored = json.loads(registry.objects.get(path))
-    stored["format"] = 2
+def rewrite_manifest(registry: Registry, number: int, change: Any) -> None:
+    """Change a stored manifest and sign it anew, as another library version would write it."""
+    path = f"fraud/v{number}/manifest.json"
+    stored = json.loads(registry.objects.get(path) or b"")
     del stored["digest"]
+    change(stored)
     text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
     stored["digest"] = hashlib.sha256(text.encode()).hexdigest()
     registry.objects.put(path, json.dumps(stored).encode())
-    with pytest.raises(UnsupportedVersion, match="must have format 1; got 2"):
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda stored: stored.update(format=2), "must have format 1; got 2"),
+        (lambda stored: stored["manifest"].update(shards=3), "holds other fields than this library knows"),
+    ],
+)
+def test_a_newer_manifest_is_refused_not_stepped_over(place: Place, change: Any, match: str) -> None:
+    registry = place.open()
+    publish_next(registry, "run")
+    publish_next(registry, "run")
+    rewrite_manifest(registry, 2, change)
+    with pytest.raises(UnsupportedVersion, match=match):
         registry.latest("fraud")
     with pytest.raises(UnsupportedVersion):
         registry.publish("fraud", PAYLOADS, parent=1, round_id="2-x")
@@ -537,6 +549,22 @@ def test_a_store_that_cannot_be_read_is_no_damage(place: Place) -> None:
     ):
         with pytest.raises(RegistryError, match="Permission denied"):
             action()
+
+
+def test_a_store_that_refuses_to_delete_says_so(place: Place) -> None:
+    whole = place.open()
+    for _ in range(4):
+        publish_next(whole, "run")
+
+    def fail(at: int, operation: str, path: str) -> None:
+        if operation == "delete":
+            raise ERRORS[1]
+
+    registry, _ = place.faulty(before=fail)
+    later = Registry(registry.objects.store, clock=lambda: time.time() + 60)
+    with pytest.raises(RegistryError, match="could not be cleaned: Permission denied"):
+        keep(later, "fraud", 1, grace_s=1)
+    assert all(whole.read("fraud", number) == PAYLOADS["learner"] for number in (1, 2, 3, 4))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

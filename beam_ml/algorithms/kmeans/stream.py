@@ -49,8 +49,17 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
     spent = np.floor(np.cumsum(rate) + 0.5)
     used = int(np.searchsorted(spent, spec.capacity - m, side="right"))
     opens = np.diff(spent[:used], prepend=0.0) > 0
-    joined = Partial(*absorb(x[:used], weight[:used], np.zeros(used), np.where(opens, -1, index[:used]),
-                             coreset.centres, coreset.weight, coreset.scatter))
+    joined = Partial(
+        *absorb(
+            x[:used],
+            weight[:used],
+            np.zeros(used),
+            np.where(opens, -1, index[:used]),
+            coreset.centres,
+            coreset.weight,
+            coreset.scatter,
+        )
+    )
     if not opens.any():
         return joined, used
     return canonical(stacked(joined, _opened(x[:used][opens], weight[:used][opens]))), used

@@ -40,7 +40,8 @@ MIN_ROWS = 4096
 _EVENTS_PER_PARAMETER = 10
 _SETTLED = 0.1  # 2 × what linearising may leave out, in statistical errors of the posterior
 _MAX_STEPS = 40
-_COARSER = 8
+_COARSER = 4
+_FEWEST_ROWS = 512
 _HALVINGS = tuple(2.0**-k for k in range(11))
 
 
@@ -165,8 +166,8 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
     if mode is None or not mode.is_finite:
         mode = _flat(chunks, factor, unit, shape.origin)
     start = mode
-    if rows >= _COARSER * MIN_ROWS and prior.information == 0:
-        # A strided eighth of a large block leads close to its mode at an eighth of the cost of each step.
+    if rows >= _COARSER * max(_FEWEST_ROWS, 10 * (shape.origin.size + 1)) and prior.information == 0:
+        # Every fourth row leads close to the block's mode at a fourth of the cost of each step, and so on downwards.
         start = close_block(spec, prior, [chunk.every(_COARSER) for chunk in chunks], shape)[1]
     ridge = unit * shape.scale**2
 

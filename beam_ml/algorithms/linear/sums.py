@@ -182,8 +182,8 @@ def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray) 
 def moments(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the weighted mean relative to the origin and Σ s(x − mean)², by feature, of rows of positive weight.
 
-    The sums around the origin may be centred afterwards: it is a row of the data, and no row is further than √n standard
-    deviations from the mean (Samuelson 1968). Only scales of penalties come from these.
+    The sums around the origin may be centred afterwards: it is a row of the data, and no row is further than √n
+    standard deviations from the mean (Samuelson 1968). Only scales of penalties come from these.
     """
     from beam_ml.kernels.linear_rows import moments as add_moments
 

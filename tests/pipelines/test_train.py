@@ -1,0 +1,99 @@
+"""The commands, run as a person runs them."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from beam_ml.algorithms import find
+from beam_ml.artefact.records import decode_learner
+from beam_ml.registry import Registry
+from pipelines import demo, train
+from pipelines.simulate import write_days
+
+JOB = "jobs/fraud_demo.toml"
+
+
+def rows(registry: Path, name: str = "fraud-demo") -> int:
+    found = Registry(registry).latest(name)
+    return 0 if found is None else decode_learner(found.data, find).progress.rows
+
+
+def test_once_and_again(tmp_path: Path) -> None:
+    files = list(write_days(str(tmp_path / "data"), 3, 400, 200))
+    where = ["--source", str(tmp_path / "data"), "--registry", str(tmp_path / "registry")]
+    first = CliRunner().invoke(train.main, [JOB, "--once", *where])
+    assert first.exit_code == 0, first.output
+    assert "2024-01-02" in first.output
+    before = rows(tmp_path / "registry")
+    again = CliRunner().invoke(train.main, [JOB, "--once", "--close", *where])
+    assert again.exit_code == 0, again.output
+    assert "2024-01-03" in again.output
+    assert rows(tmp_path / "registry") > before > 0
+    assert len(files) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["none.toml"], "UnreadableInput: job file none.toml must be readable TOML"),
+        ([JOB, "--source", "nowhere"], "NoInput: nowhere must name input files"),
+        ([JOB, "--source", "nowhere", "--name", "a b"], "InvalidValue: job.name"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(train.main, [*arguments, "--registry", str(tmp_path / "r")], env={"COLUMNS": "300"})
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+
+
+def test_beam_options_pass_through(tmp_path: Path) -> None:
+    list(write_days(str(tmp_path / "data"), 1, 100, 50))
+    where = ["--source", str(tmp_path / "data"), "--registry", str(tmp_path / "registry")]
+    result = CliRunner().invoke(train.main, [JOB, *where, "--runner=NoSuchRunner"])
+    assert result.exit_code != 0
+    assert "NoSuchRunner" in str(result.exception) + result.output
+
+
+def test_follow_picks_up_new_files_whole_and_once_and_ends_on_sigterm(tmp_path: Path) -> None:
+    staged, data, registry = tmp_path / "staged", tmp_path / "data", tmp_path / "registry"
+    files = [Path(path) for path in write_days(str(staged), 3, 400, 200)]
+    data.mkdir()
+    command = [sys.executable, "-m", "pipelines.train", JOB, "--follow"]
+    command += ["--source", str(data), "--registry", str(registry)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for number, file in enumerate(files, start=1):
+            (data / f".{file.name}.tmp").write_bytes(file.read_bytes()[:100])
+            shutil.move(file, data / file.name)
+            until = time.monotonic() + 60
+            while Registry(registry).head_number("fraud-demo") < number and time.monotonic() < until:
+                assert process.poll() is None, process.stdout.read() if process.stdout else ""
+                time.sleep(0.1)
+        assert Registry(registry).head_number("fraud-demo") == 3
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "SIGTERM: finishing this round, then ending." in output
+    assert [file for file in Registry(registry).names()] == ["fraud-demo"]
+    assert len(Registry(registry).manifest("fraud-demo", 3).next["files"]["done"]) == 3
+
+
+def test_demo(tmp_path: Path) -> None:
+    arguments = ["--folder", str(tmp_path / "demo"), "--days", "6", "--customers", "1500", "--terminals", "400"]
+    result = CliRunner().invoke(demo.main, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "log loss (lower)" in result.output
+    assert "beam-ml registry ls" in result.output
+    served = Registry(tmp_path / "demo" / "registry").head("fraud-demo")
+    assert served is not None
+    measured = served.refreshes[-1]["progressive"][served.champion or ""]
+    assert measured["auc"] > 0.6
+    assert measured["log_loss"] < measured["prior_log_loss"]

@@ -1,1 +1,1 @@
-"""artefact."""
+"""Artefacts: arrays and facts as safetensors files, their migrations, and the wire contracts."""

@@ -190,6 +190,6 @@ class Accumulator:
         return batch.replace(origin=self._unnumbered, position=np.arange(first, self._n_unnumbered, dtype=np.int64))
 
     def _settle(self) -> None:
-        for one in self._fresh:
-            self._sample = self._sample.merge(one, self._spec)
+        if self._fresh:
+            self._sample = Sample.merge_all([self._sample, *self._fresh], self._spec)
         self._fresh = []

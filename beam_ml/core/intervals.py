@@ -26,6 +26,8 @@ def from_positions(start: np.ndarray, stop: np.ndarray | None = None) -> np.ndar
     """
     if start.size == 0:
         return EMPTY
+    if stop is None and int(start[-1]) - int(start[0]) == start.size - 1 and bool(np.all(start[1:] > start[:-1])):
+        return np.array([[start[0], start[-1] + 1]], dtype=np.int64)  # the common case: a run of rows
     end = start + 1 if stop is None else stop
     if start.size > 1 and np.any(start[1:] < start[:-1]):
         order = np.argsort(start, kind="stable")

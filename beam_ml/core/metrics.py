@@ -122,12 +122,17 @@ def scale(a: Metrics, factor: float) -> Metrics:
 
 
 def compute(a: Metrics, at_k: float | None = None) -> dict[str, float]:
-    """Give the metrics by name; one that is undefined (no rows, one class only) is left out.
+    """Give the metrics by name; one that is undefined (no rows, one class only) or not finite is left out.
 
     Args:
         a: the sums.
         at_k: also give precision_at_k and recall_at_k among the `at_k` heaviest-scored weight.
     """
+    found = _compute(a, at_k)
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def _compute(a: Metrics, at_k: float | None) -> dict[str, float]:
     if isinstance(a, Distortion):
         total = float(a.weight)
         return {} if total <= 0 else {"rows_weight": total, "sse": float(a.squared), "msd": float(a.squared) / total}

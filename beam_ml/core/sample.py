@@ -11,7 +11,9 @@ the logarithm of an exponential clock with the row's (decayed) weight as its rat
 """
 
 import dataclasses
+import functools
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -75,55 +77,47 @@ class Sample:
             return Sample.empty(spec)
         kind = _kinds(spec, batch)
         time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
-        weight = batch.weight
-        now = weight
-        if time is not None and batch.time is not None and spec.half_life is not None:
-            aged = np.exp2((batch.time - np.int64(time)) * (1e-6 / spec.half_life))
-            now = aged if weight is None else weight * aged
-        if kind is None:
-            mass = np.array([float(n) if now is None else float(now.sum())])
-        else:
-            mass = np.bincount(kind, weights=now, minlength=c).astype(np.float64)
-        identity = _identities(spec.seed, batch)
-        u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        mass = _masses(spec, batch, kind, time, c)
         tau = np.full(c, np.inf) if below is None else below
-        if time is None and weight is None:
-            limit = np.exp(-np.exp(np.minimum(tau, 700.0)))
-            keep = np.flatnonzero(u > (limit[0] if kind is None else limit[kind]))
-            order = np.log(-np.log(u[keep]))
-        else:
-            rate = _log_rate(spec, batch.weight, batch.time, n)
-            order = np.log(-np.log(u)) - rate
-            keep = np.flatnonzero((order < (tau[0] if kind is None else tau[kind])) & (rate > -np.inf))
-            order = order[keep]
+        identity = _identities(spec.seed, batch)
+        keep = _candidates(spec, batch, identity, float(tau.max()), time)
+        identity = identity[keep]
+        rate = _log_rate(spec, batch, keep)
+        u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        order = np.log(-np.log(u)) - rate
         kept_kind = np.zeros(keep.size, np.int32) if kind is None else kind[keep]
-        rows: Batch | None = None
-        too_wide = 0
-        if keep.size:
-            keep, order, kept_kind = _shortlist(keep, order, kept_kind, c)
-            rows = batch.take(keep).replace(origin=None, position=None, position_end=None)
-            if not rows.is_dense or _row_bytes(rows)[0] > MAX_BYTES // 64:
-                wide = _row_bytes(rows) > MAX_BYTES // 64
-                too_wide = int(wide.sum())
-                if too_wide:
-                    rows, keep = rows.take(~wide), keep[~wide]
-                    order, kept_kind = order[~wide], kept_kind[~wide]
-        return _cut(rows, order, identity[keep], kept_kind, tau.copy(), mass, time, too_wide)
+        chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
+        chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
+        keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
+        if keep.size == 0:
+            return Sample(None, order, identity, kept_kind, tau, mass, time)
+        rows = batch.take(keep).replace(origin=None, position=None, position_end=None)
+        wide = _row_bytes(rows) > MAX_BYTES // 64
+        too_wide = int(wide.sum())
+        if too_wide:
+            rows, order, identity, kept_kind = rows.take(~wide), order[~wide], identity[~wide], kept_kind[~wide]
+        return _cut(rows, order, identity, kept_kind, tau, mass, time, too_wide)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
         """Add two samples of one spec."""
-        time = latest(self.time, other.time)
-        mass = self._mass_at(spec, time) + other._mass_at(spec, time)
-        tau = np.minimum(self.tau, other.tau)
-        wide = self.too_wide + other.too_wide
-        if self.rows is None or other.rows is None:
-            one = other if self.rows is None else self
-            if one.rows is None or bool(np.all(one.tau <= tau)):
-                return dataclasses.replace(one, tau=tau, mass=mass, time=time, too_wide=wide)
-            return _cut(one.rows, one.order, one.identity, one.kind, tau, mass, time, wide)
-        rows = Batch.concat([self.rows, other.rows])
+        return Sample.merge_all([self, other], spec)
+
+    @staticmethod
+    def merge_all(samples: Sequence["Sample"], spec: Spec) -> "Sample":
+        """Add any number of samples of one spec at once: cut once instead of after each."""
+        if not samples:
+            return Sample.empty(spec)
+        time = functools.reduce(latest, (one.time for one in samples))
+        mass = functools.reduce(np.add, (one._mass_at(spec, time) for one in samples))
+        tau = functools.reduce(np.minimum, (one.tau for one in samples))
+        wide = sum(one.too_wide for one in samples)
+        held = [one for one in samples if one.rows is not None]
+        if not held or (len(held) == 1 and bool(np.all(held[0].tau <= tau))):
+            one = held[0] if held else samples[0]
+            return dataclasses.replace(one, tau=tau, mass=mass, time=time, too_wide=wide)
+        rows = Batch.concat([one.rows for one in held if one.rows is not None])
         order, identity, kind = (
-            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("order", "identity", "kind")
+            np.concatenate([getattr(one, name) for one in held]) for name in ("order", "identity", "kind")
         )
         return _cut(rows, order, identity, kind, tau, mass, time, wide)
 
@@ -134,8 +128,7 @@ class Sample:
         """
         if self.rows is None:
             return None
-        n = len(self.rows)
-        log_rate = _log_rate(spec, self.rows.weight, self.rows.time, n)
+        log_rate = _log_rate(spec, self.rows)
         with np.errstate(over="ignore"):
             chance = -np.expm1(-np.exp(self.tau[self.kind] + log_rate))
         weight = np.exp(log_rate - log_rate.max()) / np.maximum(chance, 1e-300)
@@ -170,15 +163,39 @@ def _kinds(spec: Spec, batch: Batch) -> np.ndarray | None:
     return batch.label.astype(np.int32)
 
 
-def _log_rate(spec: Spec, weight: np.ndarray | None, time: np.ndarray | None, n: int) -> np.ndarray:
-    """Give ln w + t ln 2 / half_life of each row."""
-    rate = np.zeros(n)
-    if weight is not None:
+def _masses(spec: Spec, batch: Batch, kind: np.ndarray | None, time: int | None, c: int) -> np.ndarray:
+    """Give the (decayed) weight of the rows by class, relative to `time`."""
+    now = batch.weight
+    if time is not None and batch.time is not None and spec.half_life is not None:
+        aged = np.exp2((batch.time - np.int64(time)) * (1e-6 / spec.half_life))
+        now = aged if now is None else now * aged
+    if kind is None:
+        return np.array([float(len(batch)) if now is None else float(now.sum())])
+    return np.bincount(kind, weights=now, minlength=c).astype(np.float64)
+
+
+def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Give ln w + t ln 2 / half_life of some rows."""
+    rate = np.zeros(len(batch))[rows]
+    if batch.weight is not None:
         with np.errstate(divide="ignore"):
-            rate = np.log(weight)
-    if spec.half_life is not None and time is not None:
-        rate = rate + time * (1e-6 * np.log(2.0) / spec.half_life)
+            rate = np.log(batch.weight[rows])
+    if spec.half_life is not None and batch.time is not None:
+        rate = rate + batch.time[rows] * (1e-6 * np.log(2.0) / spec.half_life)
     return rate
+
+
+def _candidates(spec: Spec, batch: Batch, identity: np.ndarray, tau: float, time: int | None) -> np.ndarray:
+    """Give the rows whose hash could come before τ if they had the batch's largest rate: mostly few, by one comparison."""
+    if tau == np.inf:
+        return np.arange(len(batch))
+    top = 0.0 if batch.weight is None else float(np.log(max(batch.weight.max(), 1e-300)))
+    if time is not None and spec.half_life is not None:
+        top += time * (1e-6 * np.log(2.0) / spec.half_life)
+    least = np.exp(-np.exp(min(tau + top, 700.0)))
+    # Two units of slack: the exact comparison follows, this one must only not lose a row to rounding.
+    limit = max(0, int(least * 2.0**53) - 2) << 11
+    return np.flatnonzero(identity >= np.uint64(limit))
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -206,24 +223,16 @@ def _row_bytes(rows: Batch) -> np.ndarray:
     return np.diff(rows.indptr) * (rows.values.itemsize + 4) + 48
 
 
-def _shortlist(
-    keep: np.ndarray, order: np.ndarray, kind: np.ndarray, c: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Drop rows that cannot fit any class's caps before their features are copied; one more than fits stays, for τ."""
+def _shortlist(order: np.ndarray, kind: np.ndarray, c: int) -> np.ndarray:
+    """Give the rows that may fit their class's caps, and one more for τ: only their features need to be copied."""
     cap = MAX_ROWS // c + 1
-    if keep.size <= cap:
-        return keep, order, kind
-    if c == 1:
-        best = np.argpartition(order, cap - 1)[:cap]
-        return keep[best], order[best], kind[best]
+    if order.size <= cap:
+        return np.arange(order.size)
     chosen = []
     for k in range(c):
         mine = np.flatnonzero(kind == k)
-        if mine.size > cap:
-            mine = mine[np.argpartition(order[mine], cap - 1)[:cap]]
-        chosen.append(mine)
-    best = np.concatenate(chosen)
-    return keep[best], order[best], kind[best]
+        chosen.append(mine if mine.size <= cap else mine[np.argpartition(order[mine], cap - 1)[:cap]])
+    return np.concatenate(chosen)
 
 
 def _cut(

@@ -84,6 +84,6 @@ class RoundTable:
         table.add_row("refreshes", f"{self._refreshes:,}")
         table.add_row("rows/s, the whole run", f"{self._rows / max(seconds, 1e-9):,.0f}")
         for metric, values in self._sums.items():
-            table.add_row(f"mean {_SHORT[metric]} on the next window", f"{sum(values) / len(values):.4f}")
+            table.add_row(f"{_SHORT[metric]} on the next window, average", f"{sum(values) / len(values):.4f}")
         table.add_row("registry", f"{self._job.registry}/{self._job.name}")
         self._console.print(table)

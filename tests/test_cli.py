@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from beam_ml import Batch, Registry, fit, load, pca
-from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.algorithms import find
+from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.cli import main
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
@@ -34,7 +34,9 @@ def publish(where: Path, name: str, one: Learner, accepted: bool = True) -> None
     reasons = () if accepted else ("auc is 0.5, must be >= 0.9",)
     payloads = {"learner": encode_learner(pca.PCA, one)}
     parent = head or None
-    store.publish(name, payloads, parent=parent, round_id=new_round_id(head), facts=facts, serve=accepted, reasons=reasons)
+    store.publish(
+        name, payloads, parent=parent, round_id=new_round_id(head), facts=facts, serve=accepted, reasons=reasons
+    )
 
 
 @pytest.fixture

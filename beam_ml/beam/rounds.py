@@ -21,7 +21,7 @@ from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
-from beam_ml.core.refresh import Refresh, derive_all, refresh
+from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.windows import ROUND, watermark
 from beam_ml.errors import InvalidValue, RoundAbandoned
 from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round, round_files, sweep
@@ -98,6 +98,12 @@ def train(
         SourceError, PublishFailed, TrainingFailed, RoundAbandoned: nothing of the round has had an effect.
         InvalidValue: the job's spec is not the one that the registry's learner was trained with.
     """
+    if not job.source.path:
+        message = "source.path must be given, in the job or as --source."
+        raise InvalidValue(message)
+    if registry.objects.where.startswith("memory:"):
+        message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
+        raise InvalidValue(message)
     run = _start(job, registry, options)
     while not stopping():
         taken = run.learner.next.get(SOURCE)
@@ -230,17 +236,13 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
         newest = learners.scanned(learner).time_max
         mark = watermark([] if newest is None else [newest], int(job.source.out_of_orderness * _US))
         limit = float("-inf") if mark is None else mark
-    models, refreshes = run.models, []
-    for end, accumulation in sorted(learner.pending.items()):
-        if end > limit:
-            break
-        begun = time.monotonic()
-        learner = learner.replace(pending={k: v for k, v in learner.pending.items() if k != end})
-        closes = None if end == ROUND and job.refresh == "round" else end
-        learner, one = refresh(run.algorithm, learner, closes, accumulation, plan, models)
-        models = dict(one.models)
+    models, refreshes, folded = run.models, [], learner
+    begun = time.monotonic()
+    for after, one in fold_open(run.algorithm, learner, plan, limit, models):
+        folded, models = after, dict(one.models)
         refreshes.append((one, time.monotonic() - begun))
-    return learner, refreshes, models
+        begun = time.monotonic()
+    return folded, refreshes, models
 
 
 def _publish(

@@ -5,7 +5,7 @@ Dawid's prequential principle 1984), so every metric is about rows the model had
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
 
@@ -21,9 +21,10 @@ from beam_ml.core.gate import OPEN, Gate, Verdict
 from beam_ml.core.learner import Learner, metrics_at
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import ModelSpec
+from beam_ml.core.windows import ROUND
 from beam_ml.errors import DeriveRefused, TrainingFailed
 
-__all__ = ["Plan", "Refresh", "derive_all", "measure_all", "model_kind", "refresh"]
+__all__ = ["Plan", "Refresh", "derive_all", "fold_open", "measure_all", "model_kind", "refresh"]
 
 HISTORY = 64
 _MOST_DISCARDED = 3
@@ -190,6 +191,35 @@ def refresh(
         models=models if failure is not None else derive_all(algorithm, folded, plan.models),
         discarded=failure,
     )
+
+
+def fold_open(
+    algorithm: Algorithm,
+    learner: Learner,
+    plan: Plan,
+    through: float = float("inf"),
+    previous: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Learner, Refresh]]:
+    """Fold a learner's open windows, in order of time; yields after each.
+
+    Args:
+        algorithm: the record.
+        learner: with the windows in `pending`.
+        plan: what to derive and the gate.
+        through: fold the windows that end at or before this time (the watermark); the others stay open.
+        previous: the models of the refresh before, if they are at hand.
+
+    Raises:
+        TrainingFailed: see `refresh`.
+    """
+    for end in sorted(learner.pending):
+        if end > through:
+            return
+        accumulation = learner.pending[end]
+        learner = learner.replace(pending={at: value for at, value in learner.pending.items() if at != end})
+        learner, one = refresh(algorithm, learner, None if end == ROUND else end, accumulation, plan, previous)
+        previous = one.models
+        yield learner, one
 
 
 def _fresh_parts(algorithm: Algorithm, learner: Learner, accumulation: Accumulation) -> tuple[list[Part], Progress]:

@@ -16,7 +16,7 @@ _VECTOR8 = types.Array(_F8, 1, "C", readonly=True)
 _VECTOR_I = types.Array(types.int64, 1, "C", readonly=True)
 
 _EXACT = 128  # rows handled side by side, in vector registers and near caches
-_BLOCK = 256  # the same for rows of a cell, in single precision
+_SMALL, _BLOCK = 64, 256  # the same for rows of a cell, in single precision
 
 
 def _signatures(*tail: types.Type) -> list[types.Tuple]:
@@ -65,6 +65,20 @@ def nearest(x: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return index, squared
 
 
+@numba.njit(inline="always")
+def _least(scores: np.ndarray, half: np.ndarray, width: int, best: np.ndarray, where: np.ndarray) -> None:
+    """Find the least of half − scores (k, width) along k; inlined, so that the width is a constant."""
+    best[:] = np.inf
+    where[:] = 0
+    for k in range(half.size):  # rows lie side by side: the compiler keeps one minimum for each in a vector
+        line, base, this = scores[k], half[k], np.int32(k)
+        for i in range(width):
+            value = base - line[i]
+            nearer = value < best[i]
+            best[i] = value if nearer else best[i]
+            where[i] = this if nearer else where[i]
+
+
 @numba.njit(
     _signatures(_VECTOR_I, _VECTOR_I, _MATRIX8, _MATRIX8, _VECTOR_I, _VECTOR_I),
     cache=True,
@@ -97,9 +111,9 @@ def nearest_in_cells(
     """
     n, d = x.shape
     index = np.empty(n, np.int64)
+    small, large = np.zeros((d, _SMALL), np.float32), np.zeros((d, _BLOCK), np.float32)
     best = np.empty(_BLOCK, np.float32)
     where = np.empty(_BLOCK, np.int32)
-    turned = np.zeros((d, _BLOCK), np.float32)
     for p in range(pivots.shape[0]):
         if bounds[p] == bounds[p + 1]:
             continue
@@ -115,25 +129,25 @@ def nearest_in_cells(
                 local[k, j] = gap
                 total += gap * gap
             half[k] = 0.5 * total
-        scores = np.empty((size, _BLOCK), np.float32)
-        for start in range(bounds[p], bounds[p + 1], _BLOCK):
+        small_scores, large_scores = np.empty((size, _SMALL), np.float32), np.empty((size, _BLOCK), np.float32)
+        start = bounds[p]
+        while start < bounds[p + 1]:
             width = min(bounds[p + 1] - start, _BLOCK)
+            few = width <= 2 * _SMALL
+            width = min(width, _SMALL) if few else width
+            turned, scores = (small, small_scores) if few else (large, large_scores)
             for i in range(width):
                 r = rows[start + i]
                 for j in range(d):
                     turned[j, i] = x[r, j] - pivot[j]
             np.dot(local, turned, scores)
-            best[:] = np.inf
-            where[:] = 0
-            for k in range(size):  # rows lie side by side: the compiler keeps one minimum for each in a vector
-                line, base, this = scores[k], half[k], np.int32(k)
-                for i in range(_BLOCK):
-                    value = base - line[i]
-                    nearer = value < best[i]
-                    best[i] = value if nearer else best[i]
-                    where[i] = this if nearer else where[i]
+            if few:
+                _least(scores, half, _SMALL, best, where)
+            else:
+                _least(scores, half, _BLOCK, best, where)
             for i in range(width):
                 index[rows[start + i]] = lists[first + where[i]]
+            start += width
     return index
 
 

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["moments", "shift", "whiten"]
+__all__ = ["keys", "moments", "shift", "whiten"]
 
 # Sums may be reordered, which lets them run in vector registers; NaN and infinity keep their meaning.
 _REORDER = {"reassoc", "contract", "nsz"}
@@ -60,3 +60,19 @@ def whiten(z: np.ndarray, mean: np.ndarray, root: np.ndarray) -> None:
     for i in range(n):
         for j in range(d):
             z[i, j] = (z[i, j] - mean[j]) * root[i]
+
+
+@numba.njit(types.void(types.Array(types.uint64, 2, "C", readonly=True), types.uint64[::1]), cache=True, nogil=True)
+def keys(bits: np.ndarray, key: np.ndarray) -> None:
+    """Mix each row of float64 bits (n, d) into key (n,); −0 counts as 0."""
+    n, d = bits.shape
+    minus_zero = np.uint64(1) << np.uint64(63)
+    for i in range(n):
+        k = key[i]
+        for j in range(d):
+            value = bits[i, j]
+            if value == minus_zero:
+                value = np.uint64(0)
+            k = (k ^ value) * np.uint64(0x9E3779B97F4A7C15)
+            k ^= k >> np.uint64(32)
+        key[i] = k

@@ -59,9 +59,10 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     load = os.getloadavg()[0]
+    python, ours = platform.python_version(), version("beam_ml")
     return (
-        f"machine: {cores} cores of {model}, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}, "
-        f"numpy {np.__version__}, beam_ml {version('beam_ml')}; load average {load:.1f}"
+        f"machine: {cores} cores of {model}, {memory:.0f} GiB, {platform.system()}, Python {python}, "
+        f"numpy {np.__version__}, beam_ml {ours}; load average {load:.1f}"
     )
 
 
@@ -79,8 +80,9 @@ def last_line(
 
     Args:
         claim: what is measured, as a sentence.
-        ours, peer: the two figures that `ratio` compares.
-        ratio: theirs; the claim says which way is good.
+        ours: our figure.
+        peer: the figure it is compared with.
+        ratio: of the two; the claim says which way is good.
         quality: how good what came out is.
         rows: that were learned from.
         seconds: the whole bench.

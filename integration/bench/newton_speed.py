@@ -30,7 +30,7 @@ CASES = ((200_000, 30, 0.05), (800_000, 30, 0.01), (200_000, 100, 0.2))
 
 
 def ours(x: np.ndarray, y: np.ndarray, anchored: bool) -> tuple[float, object]:
-    """Fit cold in one pass; or, anchored, in four windows: the first eighth of the rows, and each time as many again."""
+    """Fit cold in one pass; or, anchored, in four windows: the first eighth, and each time as many rows again."""
     spec = Newton(n_features=x.shape[1])
     n = y.size
     began = time.perf_counter()

@@ -279,9 +279,7 @@ def test_no_files(tmp_path: Path) -> None:
         run(job(tmp_path))
 
 
-def test_a_round_that_does_not_add_up_to_its_plan_is_abandoned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_round_that_does_not_add_up_to_its_plan_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for day in range(2):
         write(tmp_path / "data", day)
     one = job(tmp_path, source={"round_files": 2})
@@ -349,6 +347,14 @@ def test_a_registry_that_cannot_be_written(tmp_path: Path) -> None:
 
 def explode(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
     return dataclasses.replace(partial, scatter=partial.scatter * np.nan)
+
+
+def test_what_a_job_needs_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"source.path must be given"):
+        run(job(tmp_path, source={"path": ""}))
+    write(tmp_path / "data", 0)
+    with pytest.raises(InvalidValue, match=r"registry must be a place that workers reach"):
+        list(train(job(tmp_path), Registry("memory://")))
 
 
 def test_folds_that_turn_non_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

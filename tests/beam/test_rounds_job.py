@@ -65,7 +65,9 @@ def test_files(tmp_path: Path) -> None:
         load_job(path)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "pipelines/jobs").glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "pipelines/jobs").glob("*.toml")), ids=lambda p: p.name
+)
 def test_shipped_jobs(path: Path) -> None:
     job = load_job(path, **{"source.path": "x", "registry": None, "name": "other"})
     assert job.source.path == "x"

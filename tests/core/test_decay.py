@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,7 +32,7 @@ def test_any_split_and_order_equals_the_closed_form(cuts: list[int], seed: int) 
     rows = batch(seed=seed)
     rng = np.random.default_rng(seed)
     bounds = [0, *sorted(cuts), 200]
-    parts = [rows.take(slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [rows.take(slice(a, b)) for a, b in itertools.pairwise(bounds)]
     rng.shuffle(parts)  # type: ignore[arg-type]
     start = decay.empty(ALGORITHM, SPEC)
     total = start

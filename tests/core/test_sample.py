@@ -1,4 +1,5 @@
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_any_split_and_order_of_merging_gives_the_same_sample(
     batch = rows(500, spec, seed=seed, weight=weight)
     whole = Sample.of(spec, batch)
     bounds = [0, *sorted(cuts), 500]
-    parts = [Sample.of(spec, batch.take(slice(a, b))) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [Sample.of(spec, batch.take(slice(a, b))) for a, b in itertools.pairwise(bounds)]
     rng.shuffle(parts)  # type: ignore[arg-type]
     left = functools.reduce(lambda a, b: a.merge(b, spec), parts, Sample.empty(spec))
     right = functools.reduce(lambda a, b: b.merge(a, spec), reversed(parts), Sample.empty(spec))

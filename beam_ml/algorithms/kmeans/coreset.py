@@ -16,9 +16,10 @@ from beam_ml.kernels.kmeans_nearest import nearest_in_cells, nearest_partner
 
 __all__ = ["Cells", "canonical", "cells_of", "empty", "locate", "merge", "reduce", "stacked"]
 
-_FLAT = 256  # centres up to which all are compared at once
-_PROBE = 3.0  # a cell lists this many times the centres that an even share would give it
+_FLAT = 256  # centres, or rows, up to which cells do not pay
+_PROBE = 1.5  # a cell lists this many times the centres that an even share would give it
 _CELL_ROUNDS = 2
+_SHARE = 6  # of the centres, one in so many may join another before costs are taken anew
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,10 +79,10 @@ def _one_cell(centres: np.ndarray) -> Cells:
     return Cells(centres.mean(axis=0, keepdims=True), np.array([0, m]), np.arange(m))
 
 
-def cells_of(centres: np.ndarray) -> Cells:
-    """Cut at least one centre into about √m cells."""
-    m, d = centres.shape
-    if m <= _FLAT:
+def cells_of(centres: np.ndarray, n_rows: int) -> Cells:
+    """Cut at least one centre into about √m cells, or one if so many rows are not worth more."""
+    m = centres.shape[0]
+    if min(m, n_rows) <= _FLAT:
         return _one_cell(centres)
     p = round(np.sqrt(m))
     pivots = centres[np.linspace(0, m - 1, p).astype(np.int64)]
@@ -93,9 +94,10 @@ def cells_of(centres: np.ndarray) -> Cells:
         pivots = pivots[mass > 0]
     cell = locate(centres, pivots, _one_cell(pivots))
     p = pivots.shape[0]
-    z, y = centres - pivots[0], pivots - pivots[0]
-    apart = np.einsum("ij,ij->i", z, z)[None, :] - 2.0 * (y @ z.T)
+    z, y = (centres - pivots[0]).astype(np.float32), (pivots - pivots[0]).astype(np.float32)
+    apart = np.einsum("ij,ij->i", z, z) - 2.0 * (y @ z.T)
     apart[cell, np.arange(m)] = -np.inf
+    apart[np.isnan(apart)] = np.inf
     size = min(m, int(np.ceil(_PROBE * m / p)))
     limit = np.partition(apart, size - 1, axis=1)[:, size - 1 : size]
     flat = np.flatnonzero(apart <= limit)
@@ -123,18 +125,19 @@ def reduce(coreset: Partial, size: int) -> Partial:
     """Merge near pairs until at most `size` centres are left; weight, mean and scatter stay exact.
 
     Joining a and b adds ``w_a w_b / (w_a + w_b) · ‖a − b‖²`` to the sum of squares: the cheapest pairs go first, and
-    costs are taken anew when half of what is still too many has gone.
+    costs are taken anew after each round of a part of them.
     """
     while (excess := coreset.weight.size - size) > 0:
         centres, weight = coreset.centres, coreset.weight
         m = weight.size
-        cells = cells_of(centres)
+        cells = cells_of(centres, m)
         p = cells.pivots.shape[0]
         order, bounds = _by_cell(locate(centres, cells.pivots, _one_cell(cells.pivots)), p)
         partner, cost = nearest_partner(centres, weight, order, bounds, cells.list_bounds, cells.lists)
-        by_cost = np.argsort(cost, kind="stable")
-        target = pair_up(partner, by_cost, min(excess, max(excess // 2, m // 8)))
-        coreset = _joined(coreset, target)
+        if not np.isfinite(cost).any():  # centres too far apart to square: any pair will do, the state is lost anyway
+            partner = np.minimum(np.arange(m) ^ 1, m - 1)
+        most = min(excess, max(excess // 2, m // _SHARE, 1))
+        coreset = _joined(coreset, pair_up(partner, np.argsort(cost, kind="stable"), most))
     return coreset
 
 
@@ -150,12 +153,10 @@ def _joined(coreset: Partial, target: np.ndarray) -> Partial:
 
 
 def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
-    """Join two coresets; more centres than the capacity are reduced to it."""
+    """Join two coresets; more centres than the capacity are reduced to it. The same bits either way round."""
     if b.weight.size == 0:
         return a
     if a.weight.size == 0:
         return b
-    both = canonical(stacked(a, b))
-    if both.weight.size <= spec.capacity:
-        return both
-    return canonical(reduce(both, spec.capacity))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large to square turns infinite, as fold refuses
+        return reduce(canonical(stacked(a, b)), spec.capacity)

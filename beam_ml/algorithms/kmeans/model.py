@@ -19,13 +19,16 @@ def derive(spec: Spec, model_spec: Clusters, state: Partial, sample: Batch | Non
     Fewer distinct rows than k give one cluster for each: a model never has an empty or a doubled cluster.
 
     Raises:
-        DeriveRefused: no rows yet, or k above the spec's k_max.
+        DeriveRefused: no rows yet, rows too large to square, or k above the spec's k_max.
     """
     if model_spec.k > spec.k_max:
         message = f"kmeans.Clusters.k must be <= {spec.k_max}, the spec's k_max; got {model_spec.k}."
         raise DeriveRefused(message)
     if state.weight.size == 0:
         message = "kmeans.Clusters needs rows of positive weight; got none yet."
+        raise DeriveRefused(message)
+    if not all(np.isfinite(array).all() for array in (state.centres, state.weight, state.scatter)):
+        message = "kmeans.Clusters needs a finite coreset; the rows were too large to square."
         raise DeriveRefused(message)
     found = cluster(state, model_spec, spec.seed)
     return Model(centres=found.centres, weight=found.weight, sse=found.sse)

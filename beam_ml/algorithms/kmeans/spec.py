@@ -36,7 +36,7 @@ class Spec(BaseSpec):
     @property
     def target(self) -> int:
         """How many centres are left when a full coreset makes room for new ones."""
-        return self.capacity // 2
+        return max(1, self.capacity * 7 // 10)
 
 
 class Clusters(ModelSpec):
@@ -65,7 +65,7 @@ class Clusters(ModelSpec):
 
 @array_dataclass
 class Partial:
-    """A coreset: weighted centres in canonical order; as State, of all rows so far."""
+    """A coreset: weighted centres, distinct as a rule, in no order; as State, of all rows so far."""
 
     centres: Float64[np.ndarray, "m d"]  # mean of the rows each stands for, feature units
     weight: Float64[np.ndarray, "m"]  # their Σ weight, > 0

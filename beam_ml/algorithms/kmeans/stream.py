@@ -16,7 +16,7 @@ from beam_ml.kernels.kmeans_absorb import absorb, squared_to
 
 __all__ = ["take_in"]
 
-_FEWEST_ROWS = 2048
+_FEWEST_ROWS = 2048  # a step while the coreset fills
 _MOST_ROWS = 32768
 
 
@@ -24,17 +24,18 @@ def take_in(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> 
     """Give the coreset with rows (n, d) of weight (n,) > 0 added."""
     n = x.shape[0]
     start, step = 0, _MOST_ROWS if coreset.weight.size >= spec.target else _FEWEST_ROWS
-    while start < n:
-        rows = slice(start, min(n, start + step))
-        coreset, used = _step(spec, coreset, x[rows], weight[rows])
-        start += used
-        # Rows located in vain when the coreset fills up early are the price of large steps.
-        step = min(_MOST_ROWS, 2 * step) if used == rows.stop - rows.start else max(_FEWEST_ROWS, used)
-    return canonical(coreset)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large to square turns infinite, as fold refuses
+        while start < n:
+            rows = slice(start, min(n, start + step))
+            coreset, used = _step(spec, coreset, x[rows], weight[rows])
+            start += used
+            # Rows located in vain when the coreset fills up early are the price of large steps.
+            step = min(_MOST_ROWS, 2 * step) if start == rows.stop else max(_FEWEST_ROWS, used)
+    return coreset
 
 
 def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tuple[Partial, int]:
-    """Take in as many of the first rows as there is room to open centres for; give how many those were."""
+    """Take in as many of the first rows as there is room to open centres for; give how many those were (≥ 1)."""
     m = coreset.weight.size
     if m == 0:
         used = min(spec.capacity, x.shape[0])
@@ -42,27 +43,19 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
     if m >= spec.capacity:
         coreset = reduce(coreset, spec.target)
         m = coreset.weight.size
-    index = locate(x, coreset.centres, cells_of(coreset.centres))
+    index = locate(x, coreset.centres, cells_of(coreset.centres, x.shape[0]))
     cost = weight * squared_to(x, coreset.centres, index)
     price = float(coreset.scatter.sum()) / spec.target if m >= spec.target else 0.0
     rate = np.minimum(cost / price, 1.0) if price > 0 else (cost > 0).astype(np.float64)
-    spent = np.floor(np.cumsum(rate) + 0.5)
+    spent = np.floor(np.cumsum(np.nan_to_num(rate, nan=1.0)) + 0.5)
     used = int(np.searchsorted(spent, spec.capacity - m, side="right"))
     opens = np.diff(spent[:used], prepend=0.0) > 0
-    joined = Partial(
-        *absorb(
-            x[:used],
-            weight[:used],
-            np.zeros(used),
-            np.where(opens, -1, index[:used]),
-            coreset.centres,
-            coreset.weight,
-            coreset.scatter,
-        )
-    )
+    index = np.where(opens, -1, index[:used])
+    x, weight = x[:used], weight[:used]
+    joined = Partial(*absorb(x, weight, np.zeros(used), index, coreset.centres, coreset.weight, coreset.scatter))
     if not opens.any():
         return joined, used
-    return canonical(stacked(joined, _opened(x[:used][opens], weight[:used][opens]))), used
+    return canonical(stacked(joined, _opened(x[opens], weight[opens]))), used
 
 
 def _opened(x: np.ndarray, weight: np.ndarray) -> Partial:

@@ -148,7 +148,8 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
     the posterior's mode.
 
     The steps end when linearising at the last point is good enough: with λ² = Σw(Δη)² of the step that the sums ask
-    for, what linearising leaves out is about λ²/(2√W), and may be a twentieth of the statistical error √(d + 1).
+    for, what linearising leaves out is about λ²/(2√W), and may be a twentieth of the statistical error √(d + 1);
+    without a prior, where the block's error is all there is, a two-thousandth.
 
     Args:
         spec: the spec.
@@ -192,6 +193,7 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
         )
         return rows_loss + 0.5 * _distance(prior, mode, at) + helpers
 
+    settled = _SETTLED if prior.information > 0 else 0.01 * _SETTLED
     at = start
     made, total = sums_at(at)
     reached: float | None = None
@@ -200,7 +202,7 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
         length = _distance(total, end, at)
         if not np.isfinite(length):
             return made, at
-        if length <= _SETTLED * np.sqrt(shape.origin.size + 1.0) * np.sqrt(total.information):
+        if length <= settled * np.sqrt((shape.origin.size + 1.0) * total.information):
             return made, end
         reached = value(at) if reached is None else reached
         for t in _HALVINGS:

@@ -56,9 +56,9 @@ def derive(spec: Newton, model_spec: Classifier | Regressor, state: Partial, sam
 
     Minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, n the (decayed, class-weighted) row weight, s_j
     the standard deviation of feature j. With squared loss, ½(y − η)², any penalty is exact. With logistic loss the
-    state's quadratic is false away from the optimum b̂, so penalties use the sample, its gradient shifted to vanish at b̂
-    as the full data's does: ``L_S(b) − ∇L_S(b̂)ᵀb + penalty``, an approximation within the sample's error of the curvature;
-    without a sample, or with fewer than 10(d + 1) rows in it or one class only, they use the quadratic.
+    state's quadratic is false away from the optimum b̂, so penalties use the sample, its gradient shifted to vanish at
+    b̂ as the full data's does: ``L_S(b) − ∇L_S(b̂)ᵀb + penalty``, an approximation within the sample's error of the
+    curvature; without a sample, or with fewer than 10(d + 1) rows in it or one class only, they use the quadratic.
 
     A state that has only pending rows is fitted to exactly those, with a prior of one average row: label ½ at the mean,
     and its weight of ridge on the standardised coefficients.

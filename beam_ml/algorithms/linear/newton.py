@@ -5,8 +5,8 @@ Letters: ``n`` rows, ``d`` features, ``p`` pending rows.
 With an anchor, `accumulate` linearises every row there: one step of iteratively reweighted least squares whose sums
 add exactly over rows, shards and anchors. Without one ("cold") rows stay pending until a block of them has at least
 4,096 rows and 10(d + 1) of the rarer class; then Newton steps solve the block with everything before it as prior, and
-its sums are added. The idea is streaming distributed Bayes (Broderick et al. 2013) with renewable estimation (Luo & Song
-2020).
+its sums are added. The idea is streaming distributed Bayes (Broderick et al. 2013) with renewable estimation (Luo and
+Song 2020).
 
 Squared loss needs no anchor: its partial is EXACT and State is Partial. Logistic loss is ANCHORED; cold merging puts
 pending rows together, exactly and in an order of its own, up to ``pending_bytes``; beyond that it closes blocks, so

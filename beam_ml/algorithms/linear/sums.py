@@ -248,7 +248,7 @@ def _together(a: Partial, b: Partial) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def key_order(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Give the canonical order: by key, equal rows by weight."""
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key)
     ordered = key[order]
     if np.any(ordered[1:] == ordered[:-1]):
         order = np.lexsort((weight, key))
@@ -261,18 +261,12 @@ def row_keys(x: np.ndarray, label: np.ndarray) -> np.ndarray:
     Merging keeps pending rows in this order, so it commutes; and as the order has nothing to do with the values, any
     run of pending rows is a random sample of them.
     """
-    with np.errstate(over="ignore"):
-        key = _mixed((label + 0.0).view(np.uint64))
-        for j in range(x.shape[1]):
-            column = np.ascontiguousarray(x[:, j]) + 0.0  # −0 and 0 are one value
-            key = _mixed(key * np.uint64(0x9E3779B97F4A7C15) + column.view(np.uint64))
+    from beam_ml.kernels.linear_rows import keys
+
+    key = np.zeros(label.size, dtype=np.uint64)
+    keys(np.ascontiguousarray(label).view(np.uint64)[:, None], key)
+    keys(np.ascontiguousarray(x).view(np.uint64), key)
     return key
-
-
-def _mixed(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    mixed: np.ndarray = x ^ (x >> np.uint64(32))
-    return mixed
 
 
 def smallest_row(rows: np.ndarray) -> np.ndarray:

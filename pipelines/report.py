@@ -65,16 +65,16 @@ class RoundTable:
         verdict = (
             "[green]served[/]" if refresh.verdict.accepted else f"[yellow]refused[/]: {refresh.verdict.reasons[0]}"
         )
-        rows = refresh.progress.rows
-        self._console.print(
-            f"v{one.manifest.number:<5} {day(refresh.window_end):19} {rows:>9,} {' '.join(cells)} {seconds:8.3f} s  {verdict}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        start = f"v{one.manifest.number:<5} {day(refresh.window_end):19} {refresh.progress.rows:>9,}"
+        self._print(f"{start} {' '.join(cells)} {seconds:8.3f} s  {verdict}")
 
     def _header(self) -> None:
         names = " ".join(f"{_SHORT[m]:>10.10}" for m in self._columns)
-        self._console.print(f"[bold]{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate[/]", soft_wrap=True)
+        self._print(f"[bold]{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate[/]")
+
+    def _print(self, line: str) -> None:
+        """Print a line as it is: columns keep their place, long ones are left to the terminal."""
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def end(self, seconds: float) -> None:
         """Print the totals."""

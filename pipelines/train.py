@@ -59,7 +59,8 @@ def main(
         registry = Registry(job.registry)
         table = RoundTable(console, job)
         begun = time.monotonic()
-        for one in train(job, registry, Mode("follow" if mode == "follow" else "once", close), list(beam_options), lambda: stopping):
+        how = Mode("follow" if mode == "follow" else "once", close)
+        for one in train(job, registry, how, list(beam_options), lambda: stopping):
             table.show(one)
         table.end(time.monotonic() - begun)
     except BeamMLError as error:

@@ -51,7 +51,7 @@ def test_a_bad_job_is_one_sentence(change: dict[str, Any], sentence: str) -> Non
 
 def test_windows_by_time_need_a_time() -> None:
     bad = {**GOOD, "spec": {"algorithm": "linear.newton"}, "features": {"numeric": ["a"], "label": "y"}}
-    with pytest.raises(InvalidValue, match="features.time must be given where refresh is a duration"):
+    with pytest.raises(InvalidValue, match=r"features\.time must be given where refresh is a duration"):
         Job.parse(bad)
     assert Job.parse({**bad, "refresh": "round"}).windows().size_us is None
 

@@ -106,7 +106,8 @@ def merge(a: Learner, b: Learner, *, allow_overlap: bool = False) -> Learner:
     >>> merge(fit(spec, [Batch.dense([[0.0, 1.0]])]), fit(spec, [Batch.dense([[1.0, 0.0]])])).progress.rows
     2
     """
-    return learners.merge(algorithm_of(a.spec), a, b, allow_overlap=allow_overlap)
+    with one_thread():
+        return learners.merge(algorithm_of(a.spec), a, b, allow_overlap=allow_overlap)
 
 
 def derive(learner: Learner, model_spec: ModelSpec) -> Model:
@@ -120,7 +121,8 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
     if learner.progress.rows == 0:
         message = f"{algorithm.name} derives a model from at least one row; this learner has seen none."
         raise DeriveRefused(message)
-    arrays = kind.derive(learner.spec, model_spec, learner.state, learner.sample.estimate(learner.spec))
+    with one_thread():
+        arrays = kind.derive(learner.spec, model_spec, learner.state, learner.sample.estimate(learner.spec))
     progress = learner.progress
     facts = {"refresh": learner.refresh, "rows": progress.rows, "trained_through": progress.time_max}
     return Model(learner.spec, model_spec, arrays, facts)

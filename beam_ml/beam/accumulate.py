@@ -16,10 +16,10 @@ from beam_ml.beam.expanding import globally, many_in_or_out
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import AnchorRef, anchor_of, check_size, spec_of
 from beam_ml.beam.telemetry import count_progress, measure, timed
-from beam_ml.beam.threads import limit_threads
 from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec
+from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue
 
@@ -49,7 +49,6 @@ class _Accumulate(DoFn):
         self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
 
     def setup(self) -> None:
-        limit_threads()
         self._algorithm, self._spec = spec_of(self._spec_json)
         self._number, self._anchor = anchor_of(self._anchor_ref, self._spec_json)
 
@@ -63,7 +62,7 @@ class _Accumulate(DoFn):
         if accumulator is None:
             accumulator = Accumulator(self._algorithm, self._spec, self._number, self._anchor)
             self._open[end] = accumulator
-        with timed("accumulate_us"):
+        with timed("accumulate_us"), one_thread():
             refused = accumulator.add(piece.rows, piece.late)
         for reason, rows in refused.items():
             yield TaggedOutput("rejected", of_batch(rows, reason))
@@ -157,13 +156,13 @@ class MergeFn(CombineFn):
 
     def add_input(self, accumulator: Accumulation, element: Accumulation) -> Accumulation:
         """Add one."""
-        with timed("merge_us"):
+        with timed("merge_us"), one_thread():
             return merge(*spec_of(self._spec_json), accumulator, element)
 
     def merge_accumulators(self, accumulators: Iterable[Accumulation]) -> Accumulation:
         """Add any number, taken one at a time."""
         algorithm, spec = spec_of(self._spec_json)
-        with timed("merge_us"):
+        with timed("merge_us"), one_thread():
             merged = merge_all(algorithm, spec, accumulators)
         check_size(spec, size_bytes(merged))
         return merged

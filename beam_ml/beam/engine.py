@@ -2,23 +2,25 @@
 
 The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner looks for a Prism binary on the network,
 and falls back to a runner that reads an unbounded source for ever without emitting anything.
+
+Threads: one worker, one core. Every kernel call holds BLAS to one thread (`core.threads`), because its threads would wait
+for each other on batches of tens of columns, and for the engine's other workers; more cores mean more workers
+(`--direct_num_workers`, Flink's parallelism). No numba kernel starts threads of its own.
 """
 
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.testing.test_stream import TestStream
 
 from beam_ml import errors
 from beam_ml.beam import coders
-from beam_ml.beam.threads import THREADS, cores
 from beam_ml.errors import BeamMLError, EngineRefused
 
 __all__ = ["DEFAULT_RUNNER", "Ran", "new_pipeline", "ran_on", "refuse_streaming", "refuse_unbounded", "run"]
@@ -71,7 +73,6 @@ def run(pipeline: Pipeline) -> Ran:
     """
     for pcoll in _pcollections(pipeline):
         refuse_unbounded(pcoll)
-    _share_cores(pipeline)
     try:
         result = pipeline.run()
         result.wait_until_finish()
@@ -148,15 +149,6 @@ def _pcollections(pipeline: Pipeline) -> list[PCollection]:
         found += [one for one in applied.outputs.values() if isinstance(one, PCollection)]
         open_ += applied.parts
     return found
-
-
-def _share_cores(pipeline: Pipeline) -> None:
-    """Tell the workers of this machine how many cores each may use: they are processes or threads beside each other."""
-    direct = pipeline.options.view_as(DirectOptions)
-    workers = getattr(direct, "direct_num_workers", 1)
-    workers = cores() if workers == 0 else workers
-    if workers > 1:
-        os.environ.setdefault(THREADS, str(max(1, cores() // workers)))
 
 
 def _known(error: BaseException) -> BeamMLError | None:

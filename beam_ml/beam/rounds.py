@@ -22,6 +22,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
+from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND, watermark
 from beam_ml.errors import InvalidValue, RoundAbandoned
 from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round, round_files, sweep
@@ -138,7 +139,8 @@ def _start(job: Job, registry: Registry, options: Sequence[str]) -> _Run:
                 f"got {spec.to_json()} (another name starts afresh)."
             )
             raise InvalidValue(message)
-    models = derive_all(algorithm, learner, job.plan().models)
+    with one_thread():
+        models = derive_all(algorithm, learner, job.plan().models)
     epoch = 1 if head is None else head.epoch + 1
     number = 0 if found is None else found.head
     return _Run(job, registry, algorithm, uuid.uuid4().hex, epoch, options, head, number, learner, models)
@@ -238,10 +240,11 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
         limit = float("-inf") if mark is None else mark
     models, refreshes, folded = run.models, [], learner
     begun = time.monotonic()
-    for after, one in fold_open(run.algorithm, learner, plan, limit, models):
-        folded, models = after, dict(one.models)
-        refreshes.append((one, time.monotonic() - begun))
-        begun = time.monotonic()
+    with one_thread():
+        for after, one in fold_open(run.algorithm, learner, plan, limit, models):
+            folded, models = after, dict(one.models)
+            refreshes.append((one, time.monotonic() - begun))
+            begun = time.monotonic()
     return folded, refreshes, models
 
 

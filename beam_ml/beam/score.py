@@ -15,11 +15,11 @@ from beam_ml.beam import coders
 from beam_ml.beam.elements import Measured, Rejected, of_reject
 from beam_ml.beam.expanding import globally, many_in_or_out, to_global
 from beam_ml.beam.telemetry import count, timed
-from beam_ml.beam.threads import limit_threads
 from beam_ml.core import metrics
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
+from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidBatch
 from beam_ml.formats.block import Block, Reject
 from beam_ml.predictor import ModelRef, Predictor, as_reference, predictor_of
@@ -49,7 +49,6 @@ class _Following(DoFn):
         self._reference, self._refresh_s = reference, refresh_s
 
     def setup(self) -> None:
-        limit_threads()
         self._predictor: Predictor = predictor_of(self._reference)
         self._looked = float("-inf")
 
@@ -82,7 +81,7 @@ def _placed(reject: Reject, block: Block) -> Reject:
 @with_output_types(Block, rejected=Rejected)
 class _Score(_Following):
     def process(self, element: Block | Batch) -> Iterator[Any]:
-        with timed("predict_us"):
+        with timed("predict_us"), one_thread():
             scored = self._predictor.score(element)
         n = int(scored.rows.size)
         count("predicted", n)
@@ -148,7 +147,7 @@ class _Measure(_Following):
             batch, _ = now.features.to_batch(element)
         good, _ = admit(now.model.spec, batch)
         if len(good):
-            with timed("predict_us"):
+            with timed("predict_us"), one_thread():
                 found = now.kind.measure(now.model.arrays, good)
             self._sum = _joined(self._sum, Measured(found, {now.version: len(good)}))
 

@@ -27,6 +27,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Plan, Refresh, model_kind, refresh
 from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
+from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND, Windows
 from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
@@ -94,7 +95,7 @@ class _Fold(DoFn):
             end = min(learner.pending)
             accumulation = learner.pending[end]
             learner = learner.replace(pending={at: value for at, value in learner.pending.items() if at != end})
-            with timed("fold_us"):
+            with timed("fold_us"), one_thread():
                 closes = end if self._by_time else None
                 learner, one = refresh(algorithm, learner, closes, accumulation, self._plan)
             count("refreshes", 1)

@@ -17,6 +17,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.core.spec import Spec
+from beam_ml.core.threads import one_thread
 
 __all__ = ["MergeLearners", "TrainFn"]
 
@@ -29,7 +30,8 @@ class TrainFn(CombineFn):
     """Batches → a learner, folded once: global, windowed, or one a key.
 
     Rows that may not be learned from are counted in the learner's progress. Use it as ``CombinePerKey(TrainFn(spec))``
-    or ``CombineGlobally(TrainFn(spec)).without_defaults()``; a keyed PCollection must be typed (``.with_output_types(tuple[str, Batch])``), or Beam pickles the batches on their way.
+    or ``CombineGlobally(TrainFn(spec)).without_defaults()``; a keyed PCollection must be typed
+    (``.with_output_types(tuple[str, Batch])``), or Beam pickles the batches on their way.
 
     Args:
         spec: what to learn; shipped as JSON.
@@ -44,13 +46,13 @@ class TrainFn(CombineFn):
 
     def add_input(self, accumulator: Accumulation, element: Batch) -> Accumulation:
         """Learn from a batch; the accumulator given stays as it is."""
-        with timed("accumulate_us"):
+        with timed("accumulate_us"), one_thread():
             return accumulations.add(*spec_of(self._spec_json), accumulator, element)
 
     def merge_accumulators(self, accumulators: Iterable[Accumulation]) -> Accumulation:
         """Add any number, taken one at a time; none gives the identity."""
         algorithm, spec = spec_of(self._spec_json)
-        with timed("merge_us"):
+        with timed("merge_us"), one_thread():
             merged = accumulations.merge_all(algorithm, spec, accumulators)
         check_size(spec, accumulations.size_bytes(merged))
         return merged
@@ -63,7 +65,7 @@ class TrainFn(CombineFn):
         """Fold; may be asked again."""
         algorithm, spec = spec_of(self._spec_json)
         count_progress(accumulator.progress)
-        with timed("fold_us"):
+        with timed("fold_us"), one_thread():
             learner, _ = refresh(algorithm, learners.new(algorithm, spec), None, accumulator, _NO_MODELS)
         return learner
 
@@ -99,7 +101,7 @@ class MergeLearners(CombineFn):
             if merged is None or one is None:
                 merged = one if merged is None else merged
             else:
-                with timed("merge_us"):
+                with timed("merge_us"), one_thread():
                     algorithm = algorithm_of(merged.spec)
                     merged = learners.merge(algorithm, merged, one, allow_overlap=self._allow_overlap)
         return merged

@@ -5,6 +5,7 @@ wait for each other far longer than they compute.
 """
 
 import functools
+import importlib
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -14,7 +15,8 @@ __all__ = ["one_thread"]
 
 @functools.lru_cache(maxsize=1)
 def _controller() -> ThreadpoolController:
-    """Find the loaded BLAS and OpenMP libraries, once: it takes milliseconds."""
+    """Find the BLAS and OpenMP libraries of numpy and scipy, once: it takes milliseconds, and only loaded ones are found."""
+    importlib.import_module("scipy.linalg")
     return ThreadpoolController()
 
 

@@ -23,10 +23,10 @@ from beam_ml import Registry, fit, kmeans, linear, pca
 from beam_ml.algorithms import algorithm_of
 from beam_ml.artefact.records import encode_learner
 from beam_ml.beam import Accumulate, AnchorRef, Merge, SliceByWindow, ToBatches, engine
-from beam_ml.beam.threads import limit_threads
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.spec import Spec
+from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import Windows
 from beam_ml.features import Features
 from beam_ml.formats import Block
@@ -140,7 +140,6 @@ def anchored(spec: Spec, where: str) -> tuple[AnchorRef | None, object]:
 def main() -> None:
     logging.disable(logging.WARNING)
     n = max(1, int(float(sys.argv[1] if len(sys.argv) > 1 else 8) * 1e6) // ROWS)
-    threads = limit_threads()
     specs = {
         "linear.newton": linear.Newton(n_features=D),
         "kmeans": kmeans.Spec(n_features=D, k_max=100),
@@ -148,9 +147,9 @@ def main() -> None:
     }
     for i in range(DISTINCT):
         arrays(i), block(i)
-    print(f"{n} batches of {ROWS:,} × {D} float32, {threads} threads; median of 3, alternating")
+    print(f"{n} batches of {ROWS:,} × {D} float32, one thread; median of 3, alternating")
     ratios, seconds = {}, {}
-    with tempfile.TemporaryDirectory() as where:
+    with tempfile.TemporaryDirectory() as where, one_thread():
         for name, spec in specs.items():
             reference, anchor = anchored(spec, where)
             for from_blocks in (False, True):

@@ -3,14 +3,15 @@
 K-means (k_max = 100), `linear.Newton` and PCA, each in a fresh process at N and at 10 N generated rows of 30 numbers:
 
 - fit: `fit` over batches that are drawn as they are needed and not kept; drawing is not counted in the time.
-- rounds: the rounds driver over Parquet files of 50,000 rows, a refresh a round, into a new registry; 100,000 rows a round.
+- rounds: the rounds driver over Parquet files of 50,000 rows into a new registry, a refresh a round of 100,000 rows.
 
-Peak memory is the process's, interpreter and libraries included; beside it what it rose by while learning. Before that each
-process learns from few rows, so that libraries and compiled kernels are loaded. The saved learner also holds names and
-identities of the files it has read, so in rounds it grows by those (about 100 bytes a file, dropped after
-`source.remember`); the state within it does not.
-Seconds are the smallest of the repeats, memory the largest. A busy machine stretches the wall time of some runs more than of
-others; the processor time beside it is steadier, and the ratio in the last line is of processor time.
+Peak memory is the process's, interpreter and libraries included; beside it what it rose by while learning. Before that
+each process learns from few rows, so that libraries and compiled kernels are loaded. K-means' state breathes: its
+centres are halved when there are 20 k_max, so up to 512,000 bytes here. The saved learner also names the files it has
+read, some hundred bytes for each until `source.remember` drops them; the state within it knows nothing of them.
+
+Seconds are the smallest of the repeats, memory the largest. A busy machine stretches the wall time of some runs more
+than of others; processor time is steadier, and the last line's ratio is of processor time.
 
 Run: ``python integration/bench/growth.py [--rows 200000] [--repeats 2]``.
 """
@@ -164,16 +165,18 @@ def compare(way: str, case: str, rows: int, folder: Path, repeats: int) -> dict[
     sizes = {n: measured(way, case, n, folder, repeats) for n in (rows, FACTOR * rows)}
     print(f"{way}, {case}:")
     for n, one in sizes.items():
+        peak, rise = one["peak_bytes"] / 2**20, one["rise_bytes"] / 2**20
         print(
-            f"  {n:>10,} rows  {one['wall_s']:7.2f} s  processor {one['cpu_s']:7.2f} s  {n / one['wall_s']:>10,.0f} rows/s  "
-            f"peak {one['peak_bytes'] / 2**20:6.0f} MiB (rise {one['rise_bytes'] / 2**20:5.1f})  "
+            f"  {n:>10,} rows  {one['wall_s']:7.2f} s  processor {one['cpu_s']:7.2f} s  "
+            f"{n / one['wall_s']:>10,.0f} rows/s  peak {peak:6.0f} MiB (rise {rise:5.1f})  "
             f"state {one['state_bytes']:>9,} B  saved learner {one['learner_bytes']:>9,} B"
         )
     at, ten = sizes[rows], sizes[FACTOR * rows]
     ratios = {key: ten[key] / at[key] if at[key] else None for key in at}
     print(
-        f"  10 N over N: wall ×{ratios['wall_s']:.1f}, processor ×{ratios['cpu_s']:.1f}, peak ×{ratios['peak_bytes']:.2f}, "
-        f"state ×{ratios['state_bytes']:.2f}, saved learner ×{ratios['learner_bytes']:.2f}",
+        f"  10 N over N: wall ×{ratios['wall_s']:.1f}, processor ×{ratios['cpu_s']:.1f}, "
+        f"peak ×{ratios['peak_bytes']:.2f}, state ×{ratios['state_bytes']:.2f}, "
+        f"saved learner ×{ratios['learner_bytes']:.2f}",
         flush=True,
     )
     return {"n": at, "10n": ten, "ratios": ratios}

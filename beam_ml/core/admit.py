@@ -35,13 +35,15 @@ def _bad_labels(spec: Spec, batch: Batch) -> list[tuple[str, np.ndarray]]:
         return []
     if batch.label is None:
         return [("missing label", np.ones(len(batch), dtype=bool))]
+    classes = spec.n_label_classes
+    if target == "class" and classes == 2:
+        known = (batch.label == 0) | (batch.label == 1)
+        if known.all():
+            return []
     missing = np.isnan(batch.label)
     if target == "real":
         return [("missing label", missing), ("label is infinite", np.isinf(batch.label))]
-    classes = spec.n_label_classes
-    if classes == 2:
-        known = (batch.label == 0) | (batch.label == 1)
-    else:
+    if classes != 2:
         known = (batch.label >= 0) & (batch.label < classes) & (batch.label == np.floor(batch.label))
     names = "{0, 1}" if classes == 2 else f"0 … {classes - 1}"
     return [("missing label", missing), (f"label outside {names}", ~known & ~missing)]

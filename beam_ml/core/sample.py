@@ -75,9 +75,9 @@ class Sample:
         n = len(batch)
         if n == 0:
             return Sample.empty(spec)
-        kind = _kinds(spec, batch)
+        labels = batch.label if c > 1 else None
         time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
-        mass = _masses(spec, batch, kind, time, c)
+        mass = _masses(spec, batch, labels, time, c)
         tau = np.full(c, np.inf) if below is None else below
         identity = _identities(spec.seed, batch)
         keep = _candidates(spec, batch, identity, float(tau.max()), time)
@@ -85,7 +85,7 @@ class Sample:
         rate = _log_rate(spec, batch, keep)
         u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
         order = np.log(-np.log(u)) - rate
-        kept_kind = np.zeros(keep.size, np.int32) if kind is None else kind[keep]
+        kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
         chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
         chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
         keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
@@ -157,21 +157,18 @@ def classes(spec: Spec) -> int:
     return spec.n_label_classes if 1 < spec.n_label_classes <= _MAX_CLASSES else 1
 
 
-def _kinds(spec: Spec, batch: Batch) -> np.ndarray | None:
-    if classes(spec) == 1 or batch.label is None:
-        return None
-    return batch.label.astype(np.int32)
-
-
-def _masses(spec: Spec, batch: Batch, kind: np.ndarray | None, time: int | None, c: int) -> np.ndarray:
+def _masses(spec: Spec, batch: Batch, labels: np.ndarray | None, time: int | None, c: int) -> np.ndarray:
     """Give the (decayed) weight of the rows by class, relative to `time`."""
     now = batch.weight
     if time is not None and batch.time is not None and spec.half_life is not None:
         aged = np.exp2((batch.time - np.int64(time)) * (1e-6 / spec.half_life))
         now = aged if now is None else now * aged
-    if kind is None:
+    if labels is None:
         return np.array([float(len(batch)) if now is None else float(now.sum())])
-    return np.bincount(kind, weights=now, minlength=c).astype(np.float64)
+    if c == 2:
+        ones = float(np.count_nonzero(labels)) if now is None else float(now @ labels)
+        return np.array([(float(len(batch)) if now is None else float(now.sum())) - ones, ones])
+    return np.bincount(labels.astype(np.intp), weights=now, minlength=c).astype(np.float64)
 
 
 def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) -> np.ndarray:

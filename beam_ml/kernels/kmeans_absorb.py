@@ -52,9 +52,13 @@ def absorb(
         Δ = Σwr / (W + Σw)     c' = c + Δ     s' = s + Σ(w‖r‖² + row scatter) − (W + Σw)‖Δ‖²
 
     Args:
-        x, row_weight, row_scatter: (n, d), (n,), (n,).
+        x: (n, d) rows.
+        row_weight: (n,).
+        row_scatter: (n,) scatter that the rows bring.
         index: (n,) the centre that takes each row in; −1: none does.
-        centres, weight, scatter: (m, d), (m,), (m,).
+        centres: (m, d).
+        weight: (m,) of the centres.
+        scatter: (m,) about the centres.
 
     Returns:
         New centres, weight and scatter.

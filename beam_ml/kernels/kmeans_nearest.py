@@ -16,7 +16,10 @@ _VECTOR8 = types.Array(_F8, 1, "C", readonly=True)
 _VECTOR_I = types.Array(types.int64, 1, "C", readonly=True)
 
 _EXACT = 128  # rows handled side by side, in vector registers and near caches
-_SMALL, _BLOCK = 64, 256  # the same for rows of a cell, in single precision
+_SMALL, _BLOCK = (
+    80,
+    272,
+)  # the same for rows of a cell: whole vectors, and no powers of two, which would share cache lines
 
 
 def _signatures(*tail: types.Type) -> list[types.Tuple]:
@@ -167,10 +170,12 @@ def nearest_partner(
     """Give each centre's cheapest partner in its cell's list: the least ``w_a w_b / (w_a + w_b) · ‖a − b‖²``.
 
     Args:
-        centres, weight: (m, d) and (m,).
+        centres: (m, d).
+        weight: (m,).
         order: (m,) centre numbers ordered by cell.
         bounds: (p + 1,) where each cell starts in `order`.
-        list_bounds, lists: centre numbers to choose from, cell after cell.
+        list_bounds: (p + 1,) where each cell starts in `lists`.
+        lists: centre numbers to choose from, cell after cell.
 
     Returns:
         (m,) int64 partner (the centre itself where its cell lists no other) and (m,) float64 cost (inf there).

@@ -115,7 +115,7 @@ def main(seeds: int) -> None:
                     flush=True,
                 )
     quality = {key: round(value / peers[key.partition(" shards")[0]], 4) for key, value in ours.items()}
-    claim = "sum of squares of one pass over batch KMeans: at most 1.01 at k=10 and 1.02 at k=100; ratio: worst over its goal"
+    claim = "sse of one pass over batch KMeans: at most 1.01 at k=10, 1.02 at k=100; ratio: worst over its goal"
     print(last_line(claim, ours, peers, round(worst, 4), quality, total, round(time.perf_counter() - began, 1)))
 
 

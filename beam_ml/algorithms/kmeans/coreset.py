@@ -19,7 +19,7 @@ __all__ = ["Cells", "canonical", "cells_of", "empty", "locate", "merge", "reduce
 _FLAT = 256  # centres, or rows, up to which cells do not pay
 _PROBE = 1.5  # a cell lists this many times the centres that an even share would give it
 _CELL_ROUNDS = 2
-_SHARE = 6  # of the centres, one in so many may join another before costs are taken anew
+_SHARE = 4  # of the centres, one in so many may join another before costs are taken anew
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
     joined = Partial(*absorb(x, weight, np.zeros(used), index, coreset.centres, coreset.weight, coreset.scatter))
     if not opens.any():
         return joined, used
-    return canonical(stacked(joined, _opened(x[opens], weight[opens]))), used
+    return stacked(joined, canonical(_opened(x[opens], weight[opens]))), used
 
 
 def _opened(x: np.ndarray, weight: np.ndarray) -> Partial:

@@ -33,10 +33,12 @@ def text_of(node: ast.expr) -> str:
 
 
 def claims(tree: ast.Module) -> list[str]:
-    """Give what a script prints as its claim: a constant CLAIM, or the value beside "claim" in a dictionary."""
+    """Give what a script prints as its claim: what it names CLAIM or claim, or has beside "claim" in a dictionary."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "CLAIM" for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id.upper() == "CLAIM" for t in node.targets
+        ):
             found.append(text_of(node.value))
         if isinstance(node, ast.Dict):
             pairs = zip(node.keys, node.values, strict=True)

@@ -12,6 +12,7 @@ from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.beam import coders
 from beam_ml.beam.elements import Rejected, Slice, of_batch
+from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.expanding import globally, many_in_or_out
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import AnchorRef, anchor_of, check_size, spec_of
@@ -231,6 +232,7 @@ class Merge(PTransform):
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
         """Build the step."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
+        refuse_streaming(accumulations)
         coders.install(accumulations.pipeline)
         keyed = accumulations | "Shards" >> ParDo(_ToShards(self._fanout))
         if self._fanout > 1:

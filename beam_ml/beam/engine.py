@@ -123,8 +123,8 @@ def refuse_streaming(pcoll: PCollection) -> None:
     refuse_unbounded(pcoll)
     if not pcoll.is_bounded:
         message = (
-            f"Train folds a bounded input; got the unbounded {pcoll.producer.full_label}: train in rounds "
-            "(beam_ml.beam.rounds), which read any source slice by slice."
+            f"Merging and folding need a bounded input; got the unbounded {pcoll.producer.full_label}: train in rounds "
+            "(beam_ml.beam.rounds), which read a source slice by slice."
         )
         raise EngineRefused(message)
 

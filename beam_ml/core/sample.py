@@ -196,10 +196,16 @@ def _candidates(spec: Spec, batch: Batch, identity: np.ndarray, tau: float, time
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele, Lea & Flood 2014): a bijection of uint64 that leaves no visible pattern."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """SplitMix64's finaliser (Steele, Lea & Flood 2014), a bijection of uint64 that leaves no visible pattern; in place."""
+    shifted = x >> np.uint64(30)
+    x ^= shifted
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    np.right_shift(x, np.uint64(27), out=shifted)
+    x ^= shifted
+    x *= np.uint64(0x94D049BB133111EB)
+    np.right_shift(x, np.uint64(31), out=shifted)
+    x ^= shifted
+    return x
 
 
 def _identities(seed: int, batch: Batch) -> np.ndarray:
@@ -208,7 +214,11 @@ def _identities(seed: int, batch: Batch) -> np.ndarray:
     salt = np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
     place = np.arange(len(batch), dtype=np.int64) if batch.position is None else batch.position
     with np.errstate(over="ignore"):
-        return _mix((place.astype(np.uint64) + np.uint64(1)) * _GOLDEN + salt)
+        x = place.astype(np.uint64)
+        x += np.uint64(1)
+        x *= _GOLDEN
+        x += salt
+        return _mix(x)
 
 
 def _row_bytes(rows: Batch) -> np.ndarray:

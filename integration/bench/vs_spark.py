@@ -1,4 +1,4 @@
-"""Claim: from the same Parquet files, beam_ml learns faster than Spark ML, to the same quality.
+"""Claim: from the same Parquet files, beam_ml learns faster than Spark ML; quality stands beside the time.
 
 K-means (k = 10), logistic regression (unpenalised) and PCA (5 components) on generated rows of 30 numbers, a label and
 an event time; Spark runs as `local[2]`:
@@ -6,7 +6,7 @@ an event time; Spark runs as `local[2]`:
 - algorithm: `fit` and `derive` over decoded batches, beside Spark's `fit` on a DataFrame of assembled vectors that is
   cached beforehand. `fit` uses one thread, Spark two.
 - pipeline: from Parquet on disk to a model on disk. Ours is the rounds driver with `refresh = "round"`: decode, sample,
-  test-then-train metrics and registry versions included, in one process, with the threads that a worker gives its
+  test-then-train metrics and registry versions included, in one process with one thread for its
   kernels. Spark's is read, VectorAssembler, fit, save.
 
 K-means learns a coreset for any k up to k_max: k_max = 10 and k_max = 100 are both shown, with k = 10 derived. Quality:

@@ -324,6 +324,16 @@ def test_reducing_merges_the_cheapest_pair():
     np.testing.assert_allclose(both.scatter.sum(), 5.5)
 
 
+def test_far_centres_are_not_joined_while_near_ones_wait():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(size=(1800, 3)), rng.normal(size=(200, 3)) * 1e6
+    points = kmeans.Partial(centres=np.concatenate([near, far]), weight=np.ones(2000), scatter=np.zeros(2000))
+    left = shrink(points, 400)
+    assert left.weight.size == 400
+    assert {tuple(row) for row in far} <= {tuple(row) for row in left.centres}
+    assert left.scatter.sum() < 1800 * 3
+
+
 @pytest.mark.parametrize("init", ["kmeans++", "random"])
 def test_each_seeding_ends_in_a_clustering_without_empty_clusters(init):
     x = mixture(n=3000)

@@ -65,11 +65,7 @@ def run_chain(tmp_path, start, windows, spec=SPEC, fanout=1, through=None, max_b
     pipeline = engine.new_pipeline()
     seen = Seen(tmp_path / "out", coders.AccumulationCoder())
     rejects = Seen(tmp_path / "rejected", coders.RejectedCoder())
-    out = (
-        start(pipeline)
-        | SliceByWindow(windows, through, now)
-        | Accumulate(spec, anchor, max_bundle_bytes=max_bytes)
-    )
+    out = start(pipeline) | SliceByWindow(windows, through, now) | Accumulate(spec, anchor, max_bundle_bytes=max_bytes)
     out | Merge(spec, fanout) | seen.sink("Out")
     out.rejected | rejects.sink("Rejects")
     done = engine.run(pipeline)
@@ -135,7 +131,7 @@ def test_windows_hold_what_a_direct_accumulate_gives(folder, tmp_path):
 
 def test_a_range_without_a_good_row_goes_on_as_progress_only(tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "x.csv").write_text("a,b,t\n" + "nope,1,2\n" * 10 + "\n\n")
+    (tmp_path / "in" / "x.csv").write_text("a,b,t\n" + "nan,1,2\n" * 10 + "\n\n")
     found, rejected, counters = run_chain(tmp_path, from_files(tmp_path / "in", 1000), Windows(MINUTE))
     (one,) = found.values()
     assert list(found) == [ROUND]
@@ -196,7 +192,7 @@ def test_a_full_bundle_sends_its_largest_on(tmp_path, monkeypatch):
     seen = []
     count = accumulations.Accumulator.result
     monkeypatch.setattr(accumulations.Accumulator, "result", lambda self: seen.append(1) or count(self))
-    parts, _, _ = run_chain(tmp_path / "parts", from_batches(rows), Windows(MINUTE), max_bytes=4096)
+    parts, _, _ = run_chain(tmp_path / "parts", from_batches(rows), Windows(MINUTE), max_bytes=1024)
     assert len(seen) > len(whole)
     assert parts.keys() == whole.keys()
     for end, one in parts.items():
@@ -297,7 +293,10 @@ def test_merge_is_pure_and_takes_any_iterable():
     code = coders.AccumulationCoder().encode
     before = [code(part) for part in parts]
     whole = fn.merge_accumulators(iter(parts))
-    assert code(fn.add_input(fn.add_input(parts[0], parts[1]), fn.merge_accumulators(parts[2:]))) == code(whole)
+    tree = fn.add_input(fn.add_input(parts[0], parts[1]), fn.merge_accumulators(parts[2:]))
+    assert close(tree.parts[0].dated.summary, whole.parts[0].dated.summary, rtol=1e-12)
+    assert tree.progress.summary() == whole.progress.summary()
+    np.testing.assert_array_equal(tree.sample.identity, whole.sample.identity)
     assert code(fn.merge_accumulators(())) == code(fn.create_accumulator())
     assert [code(part) for part in parts] == before
     assert fn.extract_output(whole) is whole

@@ -205,7 +205,7 @@ def test_order_and_shape_of_the_tree_do_not_matter():
 
 
 def test_a_foreign_spec_is_refused():
-    fn, parts = accumulations(1)
+    _, parts = accumulations(1)
     with pytest.raises(MergeRefused, match="Accumulations of one spec merge"):
         TrainFn(pca.Spec(n_features=3, seed=1)).merge_accumulators(parts)
 

@@ -19,7 +19,7 @@ __all__ = ["Cells", "canonical", "cells_of", "empty", "locate", "merge", "reduce
 _FLAT = 256  # centres, or rows, up to which cells do not pay
 _PROBE = 1.5  # a cell lists this many times the centres that an even share would give it
 _CELL_ROUNDS = 2
-_SHARE = 4  # of the centres, one in so many may join another before costs are taken anew
+_SHARE = 10  # one centre in so many may offer itself in a round
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,32 +124,54 @@ def locate(x: np.ndarray, centres: np.ndarray, cells: Cells) -> np.ndarray:
 def reduce(coreset: Partial, size: int) -> Partial:
     """Merge near pairs until at most `size` centres are left; weight, mean and scatter stay exact.
 
-    Joining a and b adds ``w_a w_b / (w_a + w_b) · ‖a − b‖²`` to the sum of squares: the cheapest pairs go first, and
-    costs are taken anew after each round of a part of them.
+    Joining a and b adds ``w_a w_b / (w_a + w_b) · ‖a − b‖²`` to the sum of squares. A round looks at the cheapest offers
+    only, since far centres must not be joined while near ones wait for their next partner.
     """
-    while (excess := coreset.weight.size - size) > 0:
-        centres, weight = coreset.centres, coreset.weight
-        m = weight.size
-        cells = cells_of(centres, m)
-        p = cells.pivots.shape[0]
-        order, bounds = _by_cell(locate(centres, cells.pivots, _one_cell(cells.pivots)), p)
-        partner, cost = nearest_partner(centres, weight, order, bounds, cells.list_bounds, cells.lists)
+    m, built = coreset.weight.size, 0
+    cells, cell = Cells(coreset.centres[:0], np.zeros(1, np.int64), np.zeros(0, np.int64)), np.zeros(m, np.int64)
+    partner, cost, stale = np.arange(m), np.full(m, np.inf), np.ones(m, dtype=bool)
+    while m > size:
+        if 2 * m <= built or not built:
+            cells, built = cells_of(coreset.centres, m), m
+            cell = locate(coreset.centres, cells.pivots, _one_cell(cells.pivots))
+            stale[:] = True
+        rows = np.flatnonzero(stale)
+        order, bounds = _by_cell(cell[rows], cells.pivots.shape[0])
+        found, price = nearest_partner(
+            coreset.centres, coreset.weight, rows[order], bounds, cells.list_bounds, cells.lists
+        )
+        partner, cost = np.where(stale, found, partner), np.where(stale, price, cost)
         if not np.isfinite(cost).any():  # centres too far apart to square: any pair will do, the state is lost anyway
             partner = np.minimum(np.arange(m) ^ 1, m - 1)
-        most = min(excess, max(excess // 2, m // _SHARE, 1))
-        coreset = _joined(coreset, pair_up(partner, np.argsort(cost, kind="stable"), most))
+        offers = np.argsort(cost, kind="stable")[: max((m - size) // 2, m // _SHARE, 1)]
+        target = pair_up(partner, offers, m - size)
+        kept = target == np.arange(m)
+        coreset = _joined(coreset, target, kept)
+        # Joining only makes offers dearer (Ward's cost is reducible): those to unchanged centres stay the cheapest.
+        changed = np.zeros(m, dtype=bool)
+        changed[target[~kept]] = True
+        stale = (changed | changed[target[partner]])[kept]
+        number = np.cumsum(kept) - 1
+        partner, cost = number[target[partner]][kept], cost[kept]
+        cells, cell, m = _thinned(cells, kept), cell[kept], coreset.weight.size
     return coreset
 
 
-def _joined(coreset: Partial, target: np.ndarray) -> Partial:
-    kept = target == np.arange(target.size)
+def _joined(coreset: Partial, target: np.ndarray, kept: np.ndarray) -> Partial:
+    """Move each centre that is not kept into the one it goes by."""
     number = np.cumsum(kept) - 1
-    taken = np.flatnonzero(~kept)
     centres, weight, scatter = absorb(
-        coreset.centres[taken], coreset.weight[taken], coreset.scatter[taken], number[target[taken]],
+        coreset.centres[~kept], coreset.weight[~kept], coreset.scatter[~kept], number[target[~kept]],
         coreset.centres[kept], coreset.weight[kept], coreset.scatter[kept],
     )  # fmt: skip
     return Partial(centres=centres, weight=weight, scatter=scatter)
+
+
+def _thinned(cells: Cells, kept: np.ndarray) -> Cells:
+    """Give the same cells over the centres that were kept."""
+    stay = kept[cells.lists]
+    before = np.concatenate([[0], np.cumsum(stay)])
+    return Cells(cells.pivots, before[cells.list_bounds], (np.cumsum(kept) - 1)[cells.lists[stay]])
 
 
 def merge(spec: Spec, a: Partial, b: Partial) -> Partial:

@@ -20,7 +20,7 @@ class Spec(BaseSpec):
     2000
     """
 
-    label: ClassVar[str] = "kmeans.Spec"
+    called: ClassVar[str] = "kmeans.Spec"
 
     algorithm: Literal["kmeans"] = "kmeans"
     k_max: Annotated[int, Field(ge=1, le=100_000, description="the most clusters a model may have")]
@@ -49,7 +49,7 @@ class Clusters(ModelSpec):
     10
     """
 
-    label: ClassVar[str] = "kmeans.Clusters"
+    called: ClassVar[str] = "kmeans.Clusters"
 
     kind: Literal["clusters"] = "clusters"
     k: Annotated[int, Field(ge=1, description="number of clusters, at most the spec's k_max")]

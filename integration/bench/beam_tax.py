@@ -144,7 +144,7 @@ def anchored(spec: Spec, where: str) -> tuple[AnchorRef | None, object]:
 
 def main() -> None:
     logging.disable(logging.WARNING)
-    n = max(1, int(float(sys.argv[1] if len(sys.argv) > 1 else 16) * 1e6) // ROWS)
+    n = max(1, int(float(sys.argv[1] if len(sys.argv) > 1 else 32) * 1e6) // ROWS)
     specs = {
         "linear.newton": linear.Newton(n_features=D),
         "kmeans": kmeans.Spec(n_features=D, k_max=100),

@@ -17,7 +17,7 @@ from beam_ml.algorithms import algorithm_of, find, model_spec_from
 from beam_ml.artefact.records import decode_learner, encode_learner, encode_model
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
-from beam_ml.errors import BeamMLError, InvalidValue, VersionNotFound
+from beam_ml.errors import ArtefactError, BeamMLError, InvalidValue, MergeRefused, VersionNotFound
 from beam_ml.registry import Manifest, Registry, new_round_id
 
 __all__ = ["main"]
@@ -91,7 +91,11 @@ def ls(url: str, name: str | None) -> None:
         served = store.served(name)
         table = Table("version", "created", "rows", "refreshes", "champion", *_METRICS, "gate", box=None)
         for number in store.versions(name):
-            version = store.manifest(name, number)
+            try:
+                version = store.manifest(name, number)
+            except ArtefactError as error:
+                table.add_row(f"v{number}", *[""] * (4 + len(_METRICS)), f"damaged: {error}")
+                continue
             gate = "accepted" if version.verdict.accepted else f"refused: {'; '.join(version.verdict.reasons)}"
             if served is not None and served.number == number:
                 gate += "  ← served"
@@ -203,6 +207,9 @@ def derive(url: str, name: str, version: str | None, setting: str, out: str) -> 
 def merge(url: str, a: str, b: str, out: str, allow_overlap: bool) -> None:
     """Merge two stored learners, each NAME or NAME:VERSION."""
     (first, left), (second, right) = (_learner(url, *_named(text)) for text in (a, b))
+    if first.extra.get("features") != second.extra.get("features"):
+        message = f"Learners of the same features merge; those of {a} and {b} were trained on different columns."
+        raise MergeRefused(message)
     both = api.merge(left, right, allow_overlap=allow_overlap)
     facts = {
         "features": first.extra.get("features"),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.rounds import Mode, Round, train
-from beam_ml.errors import BeamMLError
+from beam_ml.errors import BeamMLError, InvalidValue
 from beam_ml.registry import Registry
 from pipelines.report import RoundTable
 from pipelines.simulate import write_days
@@ -20,6 +20,7 @@ __all__ = ["main"]
 
 _JOB = Path(__file__).parent / "jobs" / "fraud_demo.toml"
 _FOLDERS = ("data", "registry")
+_MARK = ".beam_ml_demo"
 
 
 @click.command()
@@ -32,13 +33,24 @@ def main(folder: str, days: int, customers: int, terminals: int, seed: int) -> N
     """Simulate card transactions, then learn day after day: evaluate, learn, derive, gate, publish."""
     console = Console()
     root = Path(folder)
-    for name in _FOLDERS:
-        shutil.rmtree(root / name, ignore_errors=True)
     try:
+        _make_anew(root)
         _run(console, root, days, customers, terminals, seed)
     except BeamMLError as error:
-        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _make_anew(root: Path) -> None:
+    """Empty the demo's folder, if it is the demo's: it carries a mark."""
+    mark = root / _MARK
+    if root.exists() and not mark.exists() and any(root.iterdir()):
+        message = f"--folder must be new, empty, or made by an earlier demo; {root} holds other files."
+        raise InvalidValue(message)
+    for name in _FOLDERS:
+        shutil.rmtree(root / name, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def _run(console: Console, root: Path, days: int, customers: int, terminals: int, seed: int) -> None:

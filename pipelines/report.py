@@ -1,6 +1,7 @@
 """What a person sees while a job trains: one line a refresh, and the totals."""
 
 import datetime
+from collections import Counter
 
 from rich.console import Console
 from rich.table import Table
@@ -38,23 +39,25 @@ class RoundTable:
     def __init__(self, console: Console, job: Job) -> None:
         self._console, self._job = console, job
         self._columns: list[str] = []
-        self._rows = self._rejected = self._refreshes = 0
+        self._rows = self._refreshes = self._open = 0
+        self._rejected: Counter[str] = Counter()
         self._sums: dict[str, list[float]] = {}
 
     def show(self, one: Round) -> None:
         """Print the refreshes of one round."""
         self._rows += one.progress.rows
-        self._rejected += sum(one.progress.rejected.values())
-        for refresh, seconds in one.refreshes:
+        self._rejected.update(one.progress.rejected)
+        self._open = one.open_windows
+        for i, (refresh, seconds) in enumerate(one.refreshes, start=1):
             self._refreshes += 1
-            self._line(one, refresh, seconds)
+            self._line(one, refresh, seconds, last=i == len(one.refreshes))
         if not one.refreshes:
             self._console.print(
                 f"v{one.manifest.number:<5} {one.progress.rows:,} rows read, no window closed yet; {one.open_windows} open",
                 highlight=False,
             )
 
-    def _line(self, one: Round, refresh: Refresh, seconds: float) -> None:
+    def _line(self, one: Round, refresh: Refresh, seconds: float, *, last: bool) -> None:
         values = headline(refresh)
         for metric, value in values.items():
             self._sums.setdefault(metric, []).append(value)
@@ -79,8 +82,11 @@ class RoundTable:
     def end(self, seconds: float) -> None:
         """Print the totals."""
         table = Table(show_header=False, box=None)
-        table.add_row("rows learned from", f"{self._rows:,}")
-        table.add_row("rows rejected", f"{self._rejected:,}")
+        table.add_row("rows read", f"{self._rows:,}")
+        for reason, rows in sorted(self._rejected.items()):
+            table.add_row(f"rows rejected: {reason}", f"{rows:,}")
+        if self._open:
+            table.add_row("windows still open", f"{self._open:,} (--close folds them)")
         table.add_row("refreshes", f"{self._refreshes:,}")
         table.add_row("rows/s, the whole run", f"{self._rows / max(seconds, 1e-9):,.0f}")
         for metric, values in self._sums.items():

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import FrameType
 
 import click
+from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from beam_ml.beam.job import load_job
 from beam_ml.beam.rounds import Mode, train
-from beam_ml.errors import BeamMLError
+from beam_ml.errors import BeamMLError, InvalidValue
 from beam_ml.registry import Registry
 from pipelines.report import RoundTable
 
@@ -25,11 +26,26 @@ def _find(path: str) -> Path:
     return shipped if not named.exists() and shipped.exists() else named
 
 
+def _refuse_unknown(options: tuple[str, ...]) -> None:
+    """Refuse what Beam does not know: a mistyped option would be dropped without a word."""
+    given = PipelineOptions(list(options))
+    known = given.get_all_options()
+    unknown = [name for name in given.get_all_options(retain_unknown_options=True) if name not in known]
+    if unknown or any(not one.startswith("-") for one in options[:1]):
+        what = f"--{unknown[0]}" if unknown else options[0]
+        message = f"options must be this command's (see --help) or Beam's; got {what}."
+        raise InvalidValue(message)
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("job_file")
 @click.option("--once", "mode", flag_value="once", default=True, help="Take what is there now, then end.")
 @click.option("--follow", "mode", flag_value="follow", help="Go on until stopped; new files are picked up whole, once.")
-@click.option("--close", is_flag=True, help="With --once: fold the windows still open at the end, too.")
+@click.option(
+    "--close",
+    is_flag=True,
+    help="With --once: fold the windows still open at the end, too; what comes for them later is late.",
+)
 @click.option("--source", help="File, folder or pattern to read; replaces the job's source.path.")
 @click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
 @click.option("--name", help="Name to publish under; replaces the job's.")
@@ -55,6 +71,7 @@ def main(
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
+        _refuse_unknown(beam_options)
         job = load_job(_find(job_file), **{"source.path": source, "registry": registry_url, "name": name})
         registry = Registry(job.registry)
         table = RoundTable(console, job)
@@ -64,7 +81,7 @@ def main(
             table.show(one)
         table.end(time.monotonic() - begun)
     except BeamMLError as error:
-        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -66,6 +66,22 @@ def test_ls(where: Path) -> None:
     assert "refused: auc is 0.5, must be >= 0.9" in lines[3]
 
 
+def test_ls_steps_over_a_damaged_version(where: Path) -> None:
+    path = where / "north" / "v2" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"300", b"301", 1))
+    lines = run("registry", "ls", where, "north").output.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["v1", "v2", "v3"]
+    assert "damaged" in lines[2]
+
+
+def test_merge_refuses_learners_of_different_columns(where: Path) -> None:
+    store = Registry(where)
+    facts = {"features": {"numeric": ["c", "b", "a"]}}
+    payload = {"learner": encode_learner(pca.PCA, learner(9))}
+    store.publish("odd", payload, parent=None, round_id=new_round_id(0), facts=facts)
+    assert "trained on different columns" in run("merge", where, "north", "odd", "--out", "x", code=1).output
+
+
 def test_show(where: Path) -> None:
     assert json.loads(run("registry", "show", where, "north").output)["number"] == 3
     assert json.loads(run("registry", "show", where, "north", "v1").output)["number"] == 1

@@ -82,6 +82,9 @@ class Job(Settings):
     def _whole(self) -> "Job":
         """Build everything once, so that a bad job is refused before it starts."""
         self.plan()
+        if self.algorithm_spec().n_features != self.features.n_features:
+            message = f"spec.n_features must be that of the features, {self.features.n_features}"
+            raise ValueError(message)
         if self.algorithm_spec().half_life is not None and self.features.time is None:
             message = "features.time must be given where spec.half_life is"
             raise ValueError(message)

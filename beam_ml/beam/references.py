@@ -34,11 +34,13 @@ class AnchorRef:
         registry: path or URL; what it needs besides comes from the worker's environment.
         name: the job's.
         version: number.
+        digest: the learner's, if known: tells one registry from another made anew in its place.
     """
 
     registry: str
     name: str
     version: int
+    digest: str = ""
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """The bounded pipeline of one round: ranges → one accumulation a window end, and the rejects, as files of the round."""
 
+import hashlib
 import json
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -71,7 +71,9 @@ class _WriteRejects(DoFn):
 
     def _flush(self) -> None:
         data = ("\n".join(self._lines) + "\n").encode()
-        put_round(self._registry, self._name, self._round_id, f"rejects-{uuid.uuid4().hex}.jsonl", data)
+        # Named by content: a bundle that is tried again writes the same file again.
+        file = f"rejects-{hashlib.sha256(data).hexdigest()[:32]}.jsonl"
+        put_round(self._registry, self._name, self._round_id, file, data)
         self._lines = []
 
 
@@ -102,7 +104,7 @@ def run_round_pipeline(
     where = registry.objects.where
     anchor = None
     if parent is not None and algorithm.anchor(spec, learner.state) is not None:
-        anchor = AnchorRef(where, job.name, parent.number)
+        anchor = AnchorRef(where, job.name, parent.number, parent.files["learner"].sha256)
     columns = job.features.columns()
     pipeline = new_pipeline(options)
     found = (

@@ -12,16 +12,18 @@ from functools import reduce
 from typing import Any, Literal
 
 from beam_ml.algorithms import find
-from beam_ml.artefact.records import decode_accumulation, decode_learner, encode_learner, encode_model
+from beam_ml.artefact.records import decode_accumulation, decode_learner
 from beam_ml.beam.job import Job
 from beam_ml.beam.plan import SOURCE, FilePlan, forget, plan_files
 from beam_ml.beam.round_pipeline import run_round_pipeline
+from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
+from beam_ml.core.spec import canonical_json
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND, watermark
 from beam_ml.errors import InvalidValue, RoundAbandoned
@@ -105,6 +107,9 @@ def train(
     if registry.objects.where.startswith("memory:"):
         message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
         raise InvalidValue(message)
+    if mode.kind == "follow" and mode.close:
+        message = "close folds the windows still open at the end, and follow has none: give one of them."
+        raise InvalidValue(message)
     run = _start(job, registry, options)
     while not stopping():
         taken = run.learner.next.get(SOURCE)
@@ -139,6 +144,13 @@ def _start(job: Job, registry: Registry, options: Sequence[str]) -> _Run:
                 f"got {spec.to_json()} (another name starts afresh)."
             )
             raise InvalidValue(message)
+        trained_on = head.extra.get("features")
+        if trained_on is not None and trained_on != job.features.to_dict():
+            message = (
+                f"job.features must be those that {job.name} v{head.number} was trained on, {canonical_json(trained_on)}; "
+                f"got {job.features.to_json()} (another name starts afresh)."
+            )
+            raise InvalidValue(message)
     with one_thread():
         models = derive_all(algorithm, learner, job.plan().models)
     epoch = 1 if head is None else head.epoch + 1
@@ -163,6 +175,7 @@ def _round(run: _Run, plan: FilePlan) -> Round:
     found = _collect(run, round_id)
     total = reduce(Progress.merge, (value.progress for value in found.values()), Progress())
     _check(plan, total)
+    _refuse_repeat(run.learner, total)
     learner = run.learner
     for end, value in sorted(found.items()):
         if end == ROUND and run.job.refresh != "round":
@@ -225,6 +238,14 @@ def _check(plan: FilePlan, total: Progress) -> None:
         raise RoundAbandoned(message)
 
 
+def _refuse_repeat(learner: Learner, total: Progress) -> None:
+    """Abandon a round that has read what the learner has seen already: a merged learner may know more than its plan."""
+    shared = learners.scanned(learner).overlap(total)
+    if shared:
+        message = f"The round must read nothing twice; the learner has already scanned {_some(shared)}."
+        raise RoundAbandoned(message)
+
+
 def _some(covered: Any) -> str:
     shown = [f"{origin.partition} {[list(map(int, r)) for r in ranges]}" for origin, ranges in sorted(covered.items())]
     return "; ".join(shown[:3]) + ("; …" if len(shown) > 3 else "") or "nothing"
@@ -251,21 +272,16 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
 def _publish(
     run: _Run, round_id: str, learner: Learner, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]
 ) -> Manifest:
-    job, algorithm, plan = run.job, run.algorithm, run.job.plan()
-    facts = {
-        "refresh": learner.refresh,
-        "rows": learner.progress.rows,
-        "trained_through": learner.progress.time_max,
-        "features": job.features.to_dict(),
-    }
-    payloads = {"learner": encode_learner(algorithm, learner)}
-    for name, arrays in models.items():
-        payloads[f"models/{name}"] = encode_model(algorithm, Model(learner.spec, plan.models[name], arrays, facts))
+    job, plan = run.job, run.job.plan()
+    facts = model_facts(learner, None, job.features.to_dict())
     accepted, reasons = _verdict(run, refreshes, models)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
+    told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     return run.registry.publish(
         job.name,
-        payloads,
+        payloads_of(
+            learner, {name: Model(learner.spec, plan.models[name], one, facts) for name, one in models.items()}
+        ),
         parent=None if run.head is None else run.head.number,
         round_id=round_id,
         head=run.head_number,
@@ -273,16 +289,7 @@ def _publish(
         epoch=run.epoch,
         serve=accepted,
         reasons=reasons,
-        facts={
-            "spec": learner.spec.to_dict(),
-            "fingerprint": learner.spec.fingerprint,
-            "progress": learner.progress.summary(),
-            "next": dict(learner.next),
-            "open_windows": len(learner.pending),
-            "champion": learner.champion,
-            "refreshes": [one.to_dict() | {"seconds": seconds} for one, seconds in refreshes],
-            "rejects": rejects,
-        },
+        facts=told | {"next": dict(learner.next), "features": job.features.to_dict(), "rejects": rejects},
     )
 
 

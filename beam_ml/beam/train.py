@@ -4,14 +4,13 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from apache_beam import DoFn, FlatMap, GroupByKey, Map, ParDo, PTransform
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.algorithms import algorithm_of, model_spec_from
-from beam_ml.artefact.records import encode_learner, encode_model
 from beam_ml.beam import coders
 from beam_ml.beam.accumulate import Accumulate, Accumulations, Merge
 from beam_ml.beam.elements import Folded
@@ -20,12 +19,13 @@ from beam_ml.beam.expanding import many_in_or_out
 from beam_ml.beam.prepare import Batches, SliceByWindow, ToBatches
 from beam_ml.beam.references import AnchorRef, learner_of, spec_of
 from beam_ml.beam.telemetry import count, timed
+from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.gate import Gate, Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
-from beam_ml.core.refresh import Plan, Refresh, model_kind, refresh
+from beam_ml.core.refresh import Plan, Refresh, fold_open, model_kind
 from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND, Windows
@@ -91,26 +91,15 @@ class _Fold(DoFn):
             else:
                 learner = learners.add_pending(algorithm, learner, end, accumulation)
         refreshes = []
-        while learner.pending:
-            end = min(learner.pending)
-            accumulation = learner.pending[end]
-            learner = learner.replace(pending={at: value for at, value in learner.pending.items() if at != end})
-            with timed("fold_us"), one_thread():
-                closes = end if self._by_time else None
-                learner, one = refresh(algorithm, learner, closes, accumulation, self._plan)
-            count("refreshes", 1)
-            refreshes.append(self._with_models(learner, one))
+        with timed("fold_us"), one_thread():
+            for after, one in fold_open(algorithm, learner, self._plan):
+                learner = after
+                refreshes.append(self._with_models(after, one))
+        count("refreshes", len(refreshes))
         yield Folded(learner, tuple(refreshes))
 
     def _with_models(self, learner: Learner, one: Refresh) -> Refresh:
-        progress = learner.progress
-        facts: dict[str, Any] = {
-            "refresh": one.number,
-            "rows": progress.rows,
-            "trained_through": progress.time_max,
-        }
-        if self._features is not None:
-            facts["features"] = json.loads(self._features)
+        facts = model_facts(learner, one, None if self._features is None else json.loads(self._features))
         models = {
             name: Model(self._spec, self._plan.models[name], arrays, facts) for name, arrays in one.models.items()
         }
@@ -232,31 +221,21 @@ class _Publish(DoFn):
 
 def _publish(registry: Registry, name: str, folded: Folded, parent: int | None, head: int, run_id: str) -> Manifest:
     learner = folded.learner
-    algorithm = algorithm_of(learner.spec)
     last = folded.refreshes[-1] if folded.refreshes else None
     models = {} if last is None else last.models
     verdict = Verdict(False, ("no row was learned from",)) if last is None else last.verdict
     if last is not None and not models:
         verdict = Verdict(False, ("no model was derived",))
-    payloads = {"learner": encode_learner(algorithm, learner)}
-    payloads |= {f"models/{key}": encode_model(algorithm, model) for key, model in models.items()}
     return registry.publish(
         name,
-        payloads,
+        payloads_of(learner, models),
         parent=parent,
         head=head,
         round_id=new_round_id(head),
         run_id=run_id,
         serve=verdict.accepted,
         reasons=verdict.reasons,
-        facts={
-            "spec": learner.spec.to_dict(),
-            "fingerprint": learner.spec.fingerprint,
-            "progress": learner.progress.summary(),
-            "next": dict(learner.next),
-            "champion": learner.champion,
-            "refreshes": [one.to_dict() for one in folded.refreshes],
-        },
+        facts=facts_of(learner, (one.to_dict() for one in folded.refreshes)) | {"next": dict(learner.next)},
     )
 
 

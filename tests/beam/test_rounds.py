@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_ml.algorithms import find, linear, pca
-from beam_ml.artefact.records import decode_learner, decode_model
+from beam_ml.artefact.records import decode_learner, decode_model, encode_learner
 from beam_ml.beam import rounds
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Mode, Round, train
@@ -355,6 +355,87 @@ def test_what_a_job_needs_before_it_starts(tmp_path: Path) -> None:
     write(tmp_path / "data", 0)
     with pytest.raises(InvalidValue, match=r"registry must be a place that workers reach"):
         list(train(job(tmp_path), Registry("memory://")))
+
+
+def test_the_watermark_waits_for_stragglers(tmp_path: Path) -> None:
+    for day in range(3):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, source={"out_of_orderness": "1d"})
+    run(one, Mode("once"))
+    assert learner(one).folded_through == DAY_US
+    assert list(learner(one).pending) == [2 * DAY_US, 3 * DAY_US]
+
+
+def test_other_features_under_the_same_name(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    run(job(tmp_path))
+    other = job(tmp_path, features={"numeric": ["b", "a"], "label": "y", "time": "t"})
+    with pytest.raises(InvalidValue, match=r"job.features must be those that test v2 was trained on"):
+        run(other)
+
+
+def test_a_learner_that_knows_more_than_its_plan_reads_nothing_twice(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    run(one)
+    store = Registry(one.registry)
+    forgetful = learner(one).replace(next={})
+    store.publish("test", {"learner": encode_learner(linear.NEWTON, forgetful)}, parent=2, round_id=new_round_id(2))
+    with pytest.raises(RoundAbandoned, match=r"must read nothing twice; .*000\.parquet \[\[0, 300\]\]"):
+        run(one)
+    assert store.versions("test") == [1, 2, 3]
+
+
+def test_workers_start_from_the_parents_anchor(tmp_path: Path) -> None:
+    for day in range(4):
+        write(tmp_path / "data", day, rows=6_000)
+    one = job(tmp_path)
+    steps = train(one, Registry(one.registry), CLOSE)
+    seen = []
+    for _ in range(4):
+        next(steps)
+        seen += [sorted(value.parts) for value in learner(one).pending.values()]
+    assert seen[0] == [0]
+    # Rounds 2, 3, 4 start from the anchor of the version before, numbered by its refreshes: none, 1 and 2.
+    assert seen[1:] == [[0], [1], [2]]
+
+
+def test_a_version_without_a_refresh_keeps_the_verdict_of_its_parent(tmp_path: Path) -> None:
+    for day in range(2):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, source={"round_rows": 100, "round_files": None}, gate=["rows >= 1000"])
+    pq.write_table(table(0), tmp_path / "data" / "000.parquet", row_group_size=100)
+    pq.write_table(table(1), tmp_path / "data" / "001.parquet", row_group_size=100)
+    done = run(one)
+    assert [len(r.refreshes) for r in done] == [0, 0, 0, 1, 0, 0, 1]
+    assert done[0].manifest.verdict.reasons == ("no window has closed yet",)
+    assert not any(r.manifest.verdict.accepted for r in done)
+    assert done[4].manifest.verdict.reasons == done[3].manifest.verdict.reasons == ("rows is 300, must be >= 1000",)
+
+
+def test_a_version_is_judged_by_its_last_refresh(tmp_path: Path) -> None:
+    for day in range(4):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, source={"round_files": 4}, gate=["rows <= 700"])
+    first, last = run(one)
+    assert [r.verdict.accepted for r, _ in first.refreshes] == [True, True, False]
+    assert not first.manifest.verdict.accepted
+    assert not last.manifest.verdict.accepted
+    assert Registry(one.registry).served("test") is None
+
+
+def test_old_payloads_and_dead_rounds_are_tidied_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_TIDY_EVERY", 2)
+    for day in range(6):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, retention={"keep": 1, "grace": 0.001})
+    run(one)
+    store = Registry(one.registry)
+    assert store.versions("test") == list(range(1, 8))
+    kept = [n for n in store.versions("test") if (tmp_path / "registry" / "test" / f"v{n}" / "models").exists()]
+    assert 7 in kept
+    assert 1 not in kept
+    assert len(list((tmp_path / "registry").rglob("rounds/**/*.safetensors"))) < 6
 
 
 def test_folds_that_turn_non_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,14 @@ def test_once_and_again(tmp_path: Path) -> None:
         (["none.toml"], "UnreadableInput: job file none.toml must be readable TOML"),
         ([JOB, "--source", "nowhere"], "NoInput: nowhere must name input files"),
         ([JOB, "--source", "nowhere", "--name", "a b"], "InvalidValue: job.name"),
+        (
+            [JOB, "--source", "nowhere", "--onse"],
+            "InvalidValue: options must be this command's (see --help) or Beam's; got --onse",
+        ),
+        (
+            [JOB, "--source", "nowhere", "--follow", "--close"],
+            "InvalidValue: close folds the windows still open at the end",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
@@ -97,3 +105,21 @@ def test_demo(tmp_path: Path) -> None:
     measured = served.refreshes[-1]["progressive"][served.champion or ""]
     assert measured["auc"] > 0.6
     assert measured["log_loss"] < measured["prior_log_loss"]
+
+
+def test_the_demo_leaves_other_peoples_folders_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").write_text("years of work")
+    result = CliRunner().invoke(demo.main, ["--folder", str(tmp_path), "--days", "2"], env={"COLUMNS": "300"})
+    assert result.exit_code == 1
+    assert "--folder must be new, empty, or made by an earlier demo" in result.output
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_stays_open_or_was_rejected_is_said(tmp_path: Path) -> None:
+    list(write_days(str(tmp_path / "data"), 2, 400, 200))
+    where = ["--source", str(tmp_path / "data"), "--registry", str(tmp_path / "registry")]
+    result = CliRunner().invoke(train.main, [JOB, "--once", *where], env={"COLUMNS": "200"})
+    assert "windows still open" in result.output
+    closed = CliRunner().invoke(train.main, [JOB, "--once", "--close", *where], env={"COLUMNS": "200"})
+    assert "windows still open" not in closed.output

@@ -10,9 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from beam_ml import kernels
 from beam_ml.algorithms.kmeans.spec import Clusters, Partial
-from beam_ml.kernels.kmeans_absorb import absorb
-from beam_ml.kernels.kmeans_nearest import nearest
 
 __all__ = ["Clustering", "cluster"]
 
@@ -127,16 +126,18 @@ def _lloyd(points: _Points, centres: np.ndarray, choice: Clusters) -> Clustering
     none = np.zeros(centres.shape[0])
     before = np.inf
     for _ in range(choice.max_iter):
-        index, near = nearest(points.z, centres)
+        index, near = kernels.kmeans_nearest.nearest(points.z, centres)
         cost = points.weight * near
         now = float(cost.sum())
         if before - now <= choice.tol * now:
             break
         before = now
-        centres, mass, _ = absorb(points.z, points.weight, points.scatter, index, centres, none, none)
+        centres, mass, _ = kernels.kmeans_absorb.absorb(
+            points.z, points.weight, points.scatter, index, centres, none, none
+        )
         idle = np.flatnonzero(mass == 0.0)
         if idle.size:  # an idle centre goes where it saves most
             centres[idle] = points.z[np.argsort(-cost, kind="stable")[: idle.size]]
-    index, _ = nearest(points.z, centres)
-    _, mass, sse = absorb(points.z, points.weight, points.scatter, index, centres, none, none)
+    index, _ = kernels.kmeans_nearest.nearest(points.z, centres)
+    _, mass, sse = kernels.kmeans_absorb.absorb(points.z, points.weight, points.scatter, index, centres, none, none)
     return Clustering(centres, mass, sse)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from beam_ml import kernels
 from beam_ml.algorithms.kmeans.lloyd import cluster
 from beam_ml.algorithms.kmeans.spec import Clusters, Model, Partial, Spec
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
-from beam_ml.kernels.kmeans_nearest import nearest
 
 __all__ = ["derive", "measure", "predict"]
 
@@ -39,7 +39,7 @@ def _closest(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     if batch.n_features != d:
         message = f"A kmeans model takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
-    index, squared = nearest(batch.dense_x, model.centres)
+    index, squared = kernels.kmeans_nearest.nearest(batch.dense_x, model.centres)
     return index, squared
 
 

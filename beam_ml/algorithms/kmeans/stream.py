@@ -10,9 +10,9 @@ Reference: Liberty, Sriharsha and Sviridenko, "An algorithm for online k-means c
 
 import numpy as np
 
+from beam_ml import kernels
 from beam_ml.algorithms.kmeans.coreset import canonical, cells_of, locate, reduce, stacked
 from beam_ml.algorithms.kmeans.spec import Partial, Spec
-from beam_ml.kernels.kmeans_absorb import absorb, squared_to
 
 __all__ = ["take_in"]
 
@@ -44,7 +44,7 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
         coreset = reduce(coreset, spec.target)
         m = coreset.weight.size
     index = locate(x, coreset.centres, cells_of(coreset.centres, x.shape[0]))
-    cost = weight * squared_to(x, coreset.centres, index)
+    cost = weight * kernels.kmeans_absorb.squared_to(x, coreset.centres, index)
     price = float(coreset.scatter.sum()) / spec.target if m >= spec.target else 0.0
     rate = np.minimum(cost / price, 1.0) if price > 0 else (cost > 0).astype(np.float64)
     spent = np.floor(np.cumsum(np.nan_to_num(rate, nan=1.0)) + 0.5)
@@ -52,7 +52,11 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
     opens = np.diff(spent[:used], prepend=0.0) > 0
     index = np.where(opens, -1, index[:used])
     x, weight = x[:used], weight[:used]
-    joined = Partial(*absorb(x, weight, np.zeros(used), index, coreset.centres, coreset.weight, coreset.scatter))
+    joined = Partial(
+        *kernels.kmeans_absorb.absorb(
+            x, weight, np.zeros(used), index, coreset.centres, coreset.weight, coreset.scatter
+        )
+    )
     if not opens.any():
         return joined, used
     return stacked(joined, canonical(_opened(x[opens], weight[opens]))), used

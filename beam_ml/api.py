@@ -9,6 +9,7 @@ import numpy as np
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact.envelope import decode
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner, encode_model
+from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.algorithm import LawKind, Predictions
@@ -44,7 +45,7 @@ def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None,
 
     Raises:
         InvalidBatch: a batch's width is not the spec's.
-        MergeRefused: `learner` has another spec, or has already seen these rows.
+        MergeRefused: `learner` has another spec, or rows with positions come twice, here or in `learner`.
 
     >>> from beam_ml import Batch, fit, kmeans
     >>> learner = fit(kmeans.Spec(n_features=2, k_max=2), [Batch.dense([[0.0, 0.0], [1.0, 1.0]])])
@@ -64,6 +65,7 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int) -> Learn
     lineage = Origin("fit", uuid.uuid4().hex)
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
+    seen = dict(learners.scanned(learner).covered)
     rows = numbered = 0
     accumulator = _accumulator(current)
     for given in batches:
@@ -73,7 +75,7 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int) -> Learn
             batch = batch.replace(origin=lineage, position=place)
             numbered += len(batch)
         else:
-            _refuse_repeat(learner, batch)
+            _see(seen, batch)
         accumulator.add(batch)
         rows += len(batch)
         if anchored and rows >= due:
@@ -89,10 +91,17 @@ def _accumulator(current: Learner) -> Accumulator:
     return Accumulator(algorithm, current.spec, current.refresh, algorithm.anchor(current.spec, current.state))
 
 
-def _refuse_repeat(learner: Learner, batch: Batch) -> None:
-    if learners.scanned(learner).overlap(Progress.of(batch)):
-        message = f"fit must not count rows twice; the learner has already scanned rows of {batch.origin}."
-        raise MergeRefused(message)
+def _see(seen: dict[Origin, np.ndarray], batch: Batch) -> None:
+    """Add a batch's positions to those scanned so far; refuse one that is there already."""
+    fresh = Progress.of(batch)
+    for origin, ranges in fresh.covered.items():
+        before = seen.get(origin, intervals.EMPTY)
+        seen[origin] = intervals.union(before, ranges)
+        if fresh.repeated or intervals.size(seen[origin]) < intervals.size(before) + intervals.size(ranges):
+            message = (
+                f"fit must not count rows twice; it has already scanned rows of {origin.source} {origin.partition}."
+            )
+            raise MergeRefused(message)
 
 
 def merge(a: Learner, b: Learner, *, allow_overlap: bool = False) -> Learner:

@@ -40,6 +40,7 @@ class RoundTable:
         self._console, self._job = console, job
         self._columns: list[str] = []
         self._rows = self._refreshes = self._open = 0
+        self._any = False
         self._rejected: Counter[str] = Counter()
         self._sums: dict[str, list[float]] = {}
 
@@ -47,7 +48,7 @@ class RoundTable:
         """Print the refreshes of one round."""
         self._rows += one.progress.rows
         self._rejected.update(one.progress.rejected)
-        self._open = one.open_windows
+        self._any, self._open = True, one.open_windows
         for i, (refresh, seconds) in enumerate(one.refreshes, start=1):
             self._refreshes += 1
             self._line(one, refresh, seconds, last=i == len(one.refreshes))
@@ -81,6 +82,9 @@ class RoundTable:
 
     def end(self, seconds: float) -> None:
         """Print the totals."""
+        if not self._any:
+            self._print(f"Nothing new to read in {self._job.source.path}.")
+            return
         table = Table(show_header=False, box=None)
         table.add_row("rows read", f"{self._rows:,}")
         for reason, rows in sorted(self._rejected.items()):

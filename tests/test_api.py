@@ -78,8 +78,22 @@ def test_merge_of_two_fits_of_the_same_batches_counts_them_apart() -> None:
 def test_fit_refuses_rows_with_positions_it_has_seen() -> None:
     named = batches()[0].replace(origin=Origin("files", "a"), position=np.arange(500))
     learner = fit(SPEC, [named])
-    with pytest.raises(MergeRefused, match="must not count rows twice"):
+    with pytest.raises(MergeRefused, match="must not count rows twice; it has already scanned rows of files a"):
         fit(SPEC, [named], learner=learner)
+
+
+def test_fit_refuses_rows_with_positions_given_twice() -> None:
+    def named(start: int, stop: int, file: str = "a") -> Batch:
+        return Batch.dense(X[start:stop], origin=Origin("files", file), position=np.arange(start, stop))
+
+    apart = [named(50, 100), named(0, 50), named(100, 150), named(0, 150, "b")]
+    assert fit(SPEC, apart).progress.rows == 300
+    for again in (named(0, 1), named(149, 160), named(149, 160, "b")):
+        with pytest.raises(MergeRefused, match="must not count rows twice"):
+            fit(SPEC, [*apart, again])
+    twice = named(0, 4).replace(position=np.array([0, 1, 2, 2]))
+    with pytest.raises(MergeRefused, match="must not count rows twice"):
+        fit(SPEC, [twice])
 
 
 def test_refusals() -> None:

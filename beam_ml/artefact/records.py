@@ -1,7 +1,7 @@
 """Learners, models, accumulations and batches as artefacts: the arrays by path, everything else in the JSON header."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pydantic
@@ -16,7 +16,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Metrics, Regression
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
-from beam_ml.core.sample import Sample
+from beam_ml.core.sample import Sample, classes
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import CorruptArtefact, InvalidBatch, InvalidValue, UnsupportedVersion
 
@@ -38,7 +38,14 @@ __all__ = [
 Find = Callable[[str], Algorithm]
 Arrays = dict[str, np.ndarray]
 _METRICS: Mapping[str, type] = {"binary": Binary, "regression": Regression, "distortion": Distortion}
-_NOTHING = np.zeros(0)
+_SAMPLE: Mapping[str, tuple[np.dtype[Any], bool]] = {
+    "order": (np.dtype(np.float64), False),
+    "identity": (np.dtype(np.uint64), False),
+    "kind": (np.dtype(np.int32), False),
+    "tau": (np.dtype(np.float64), True),
+    "mass": (np.dtype(np.float64), True),
+}
+"""Name → dtype, and whether there is one a class (else one a row)."""
 
 
 class _Reader:
@@ -63,6 +70,41 @@ class _Reader:
     def record(self, kind: type) -> Any:
         mine = {k[len(self._path) :]: v for k, v in self._arrays.items() if k.startswith(self._path)}
         return from_arrays(kind, mine)
+
+
+def _refuse(what: str) -> NoReturn:
+    message = f"The artefact must hold {what}."
+    raise CorruptArtefact(message)
+
+
+def _whole(meta: Mapping[str, Any], name: str) -> int:
+    value = meta[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        _refuse(f"a number of 0 or more as {name}; got {value!r}")
+    return value
+
+
+def _time(value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        _refuse(f"event times in whole µs or none; got {value!r}")
+    return value
+
+
+def _origin(source: Any, partition: Any) -> Origin:
+    if not (isinstance(source, str) and isinstance(partition, str)):
+        _refuse(f"origins of two texts; got {source!r}, {partition!r}")
+    return Origin(source, partition)
+
+
+def _ranges(arrays: "_Reader", name: str) -> np.ndarray:
+    """Read an interval set: sorted, disjoint, none empty."""
+    ranges = arrays[name]
+    if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1:] != (2,):
+        _refuse(f"int64 ranges (k, 2) as {name}; got {ranges.dtype} {ranges.shape}")
+    bounds = ranges.reshape(-1)
+    if np.any(bounds[1:] <= bounds[:-1]):
+        _refuse(f"rising ranges that do not touch as {name}")
+    return ranges
 
 
 def _put(into: Arrays, path: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -98,26 +140,44 @@ def _progress_out(progress: Progress, path: str, into: Arrays) -> dict[str, Any]
         covered.append([origin.source, origin.partition])
         into[f"{path}covered/{i}"] = ranges
     newest = [[o.source, o.partition, time] for o, time in sorted(progress.latest.items())]
-    return {**progress.summary(), "covered": covered, "latest": newest}
+    return {**progress.summary(), "places": progress.places, "covered": covered, "latest": newest}
 
 
 def _progress_in(meta: Mapping[str, Any], arrays: _Reader) -> Progress:
-    counts = {k: meta[k] for k in ("rows", "weight", "bytes", "time_min", "time_max", "late", "rejected")}
-    covered = {Origin(*origin): arrays[f"covered/{i}"] for i, origin in enumerate(meta["covered"])}
-    newest = {Origin(source, partition): time for source, partition, time in meta["latest"]}
-    return Progress(**counts, covered=covered, latest=newest)
+    covered = {_origin(*origin): _ranges(arrays, f"covered/{i}") for i, origin in enumerate(meta["covered"])}
+    return Progress(
+        rows=_whole(meta, "rows"),
+        weight=float(meta["weight"]),
+        bytes=_whole(meta, "bytes"),
+        time_min=_time(meta["time_min"]),
+        time_max=_time(meta["time_max"]),
+        late=_whole(meta, "late"),
+        rejected={str(reason): _whole(meta["rejected"], reason) for reason in meta["rejected"]},
+        covered=covered,
+        latest={_origin(source, partition): int(time) for source, partition, time in meta["latest"]},
+        places=_whole(meta, "places"),
+    )
 
 
 def _sample_out(sample: Sample, path: str, into: Arrays) -> dict[str, Any]:
-    _put(into, path, {name: getattr(sample, name) for name in ("order", "identity", "kind", "tau", "mass")})
+    _put(into, path, {name: getattr(sample, name) for name in _SAMPLE})
     rows = None if sample.rows is None else _batch_out(sample.rows, path + "rows/", into)
     return {"rows": rows, "time": sample.time, "too_wide": sample.too_wide}
 
 
-def _sample_in(meta: Mapping[str, Any], arrays: _Reader) -> Sample:
-    columns = {name: arrays[name] for name in ("order", "identity", "kind", "tau", "mass")}
+def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: _Reader) -> Sample:
     rows = None if meta["rows"] is None else _batch_in(meta["rows"], arrays.at("rows"))
-    return Sample(rows, **columns, time=meta["time"], too_wide=meta["too_wide"])
+    n, c = 0 if rows is None else len(rows), classes(spec)
+    columns = {name: arrays[name] for name in _SAMPLE}
+    for name, (dtype, by_class) in _SAMPLE.items():
+        array, length = columns[name], c if by_class else n
+        if array.dtype != dtype or array.shape != (length,):
+            _refuse(f"a sample's {name} as {dtype} ({length},); got {array.dtype} {array.shape}")
+    if rows is not None and rows.n_features != spec.n_features:
+        _refuse(f"a sample of {spec.n_features} features; got {rows.n_features}")
+    if n and not 0 <= int(columns["kind"].min()) <= int(columns["kind"].max()) < c:
+        _refuse(f"a sample's kind in [0, {c})")
+    return Sample(rows, **columns, time=_time(meta["time"]), too_wide=_whole(meta, "too_wide"))
 
 
 def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str, Any]:
@@ -138,10 +198,10 @@ def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], 
     parts = {}
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
-        dated = Dated(at.at("partial").record(algorithm.partial), part["time"])
+        dated = Dated(at.at("partial").record(algorithm.partial), _time(part["time"]))
         parts[int(part["anchor"])] = Part(dated, _progress_in(part["progress"], at.at("progress")))
-    rest, sample = _progress_in(meta["rest"], arrays.at("rest")), _sample_in(meta["sample"], arrays.at("sample"))
-    return Accumulation(spec, parts, rest, sample)
+    rest = _progress_in(meta["rest"], arrays.at("rest"))
+    return Accumulation(spec, parts, rest, _sample_in(spec, meta["sample"], arrays.at("sample")))
 
 
 def _metrics_out(value: Metrics, path: str, into: Arrays) -> str:
@@ -177,7 +237,7 @@ def _guarded(read: Callable[[Envelope], Any], envelope: Envelope) -> Any:
     """Turn whatever a wrong header provokes into a typed error: the bytes come from outside."""
     try:
         return read(envelope)
-    except (KeyError, TypeError, ValueError, AttributeError, pydantic.ValidationError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pydantic.ValidationError) as error:
         if isinstance(error, (InvalidValue, InvalidBatch)) or not isinstance(error, CorruptArtefact):
             message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
             raise CorruptArtefact(message) from error
@@ -198,8 +258,10 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
         "sample": _sample_out(learner.sample, "sample/", arrays),
         "metrics": {n: _metrics_out(v, f"metrics/{n}/", arrays) for n, v in sorted(learner.metrics.items())},
         "metrics_time": learner.metrics_time,
+        "candidates": dict(sorted(learner.candidates.items())),
         "champion": learner.champion,
         "refresh": learner.refresh,
+        "cold": learner.cold,
         "folded_through": learner.folded_through,
         "discarded": learner.discarded,
         "history": [dict(entry) for entry in learner.history],
@@ -228,17 +290,19 @@ def decode_learner(data: bytes, find: Find) -> Learner:
         algorithm, spec = _spec_in(find, meta)
         return Learner(
             spec=spec,
-            dated=Dated(arrays.at("state").record(algorithm.state), meta["time"]),
+            dated=Dated(arrays.at("state").record(algorithm.state), _time(meta["time"])),
             progress=_progress_in(meta["progress"], arrays.at("progress")),
-            sample=_sample_in(meta["sample"], arrays.at("sample")),
+            sample=_sample_in(spec, meta["sample"], arrays.at("sample")),
             metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},
-            metrics_time=meta["metrics_time"],
+            metrics_time=_time(meta["metrics_time"]),
+            candidates=dict(meta["candidates"]),
             champion=meta["champion"],
-            refresh=meta["refresh"],
-            folded_through=meta["folded_through"],
-            discarded=meta["discarded"],
-            history=tuple(meta["history"]),
-            next=meta["next"],
+            refresh=_whole(meta, "refresh"),
+            cold=_whole(meta, "cold"),
+            folded_through=_time(meta["folded_through"]),
+            discarded=_whole(meta, "discarded"),
+            history=tuple({name: float(value) for name, value in entry.items()} for entry in meta["history"]),
+            next=dict(meta["next"]),
             pending={
                 int(window["end"]): _accumulation_in(
                     algorithm, spec, window["accumulation"], arrays.at(f"pending/{window['end']}")

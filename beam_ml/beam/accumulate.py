@@ -110,7 +110,7 @@ class _Count(DoFn):
 class Accumulate(PTransform):
     """`Slices`, or a PCollection of (window end, Slice) → `Accumulations`.
 
-    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND` (0): every place
+    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND`: every place
     that was read is in exactly one accumulation.
 
     Args:

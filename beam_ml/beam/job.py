@@ -18,8 +18,6 @@ from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["FileSource", "Job", "Retention", "load_job"]
 
-_US = 1_000_000
-
 
 class FileSource(Settings):
     """Files on local disk: a file, a folder or a pattern; read in order of name, each row once."""
@@ -37,9 +35,23 @@ class FileSource(Settings):
     allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
     max_ahead: Annotated[Duration, Field(description="s an event may be dated past now")] = 3600.0
     poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
+    settle: Annotated[
+        Duration | Literal[0],
+        Field(
+            description="s since its last change before a file is taken under --follow; files that settle later are read "
+            "after those behind them in order of name. It goes by the modification time alone: a writer that pauses for "
+            "longer, or sets an old one while it writes, must rename the finished file into place"
+        ),
+    ] = 2.0
     remember: Annotated[
-        Duration, Field(description="s of modification time behind the newest for which consumed names are kept")
-    ] = 30 * 86400.0
+        Duration | None,
+        Field(
+            description="None: the names of consumed files are kept for ever. Else s of modification time behind the "
+            "newest consumed file for which they are kept, which bounds them at a price: a new file with an older "
+            "modification time (cp -p, rsync, tar) is never read, only warned of, and a forgotten one that is touched "
+            "is read again"
+        ),
+    ] = None
 
 
 class Retention(Settings):
@@ -82,6 +94,7 @@ class Job(Settings):
     def _whole(self) -> "Job":
         """Build everything once, so that a bad job is refused before it starts."""
         self.plan()
+        self.windows()
         if self.algorithm_spec().n_features != self.features.n_features:
             message = f"spec.n_features must be that of the features, {self.features.n_features}"
             raise ValueError(message)
@@ -109,11 +122,8 @@ class Job(Settings):
 
     def windows(self) -> Windows:
         """Give the windows in µs."""
-        return Windows(
-            None if self.refresh == "round" else int(self.refresh * _US),
-            int(self.source.allowed_lateness * _US),
-            int(self.source.max_ahead * _US),
-        )
+        size = None if self.refresh == "round" else self.refresh
+        return Windows.of_seconds(size, self.source.allowed_lateness, self.source.max_ahead)
 
 
 def load_job(path: str | Path, **overrides: Any) -> Job:

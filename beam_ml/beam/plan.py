@@ -1,8 +1,12 @@
 """Which pieces of which files the next round reads, and what has been read: each row once."""
 
 import dataclasses
+import datetime
 import functools
+import hashlib
 import json
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +17,7 @@ from beam_ml.beam.job import FileSource
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
-from beam_ml.core.progress import Progress
+from beam_ml.core.spec import canonical_json
 from beam_ml.errors import InputChanged, NoInput
 from beam_ml.formats import csv
 from beam_ml.formats.files import FileId, FileRange
@@ -25,6 +29,10 @@ SOURCE = "files"
 
 _BYTES_PER_ROW = 64
 """Guess that turns rows into bytes where a format's places are bytes: it only sizes rounds."""
+_CLOCKS_APART_NS = 3600 * 10**9
+"""How far ahead of ours the clock of a file server may be; a later modification time was set by hand."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class Taken:
     Attributes:
         done: path → identity of each file read to its end.
         part: path → (identity, place up to which it has been read).
-        horizon_ns: files modified before this are done and their names forgotten.
+        horizon_ns: files modified before this are taken for done, their names are forgotten; 0: none is forgotten.
     """
 
     done: Mapping[str, FileId] = dataclasses.field(default_factory=dict)
@@ -47,6 +55,21 @@ class Taken:
             "done": {path: [one.size, one.mtime_ns] for path, one in sorted(self.done.items())},
             "part": {path: [one.size, one.mtime_ns, at] for path, (one, at) in sorted(self.part.items())},
             "horizon_ns": self.horizon_ns,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Give what a manifest says: how many files are done, up to where others are read, and a digest of the whole.
+
+        Its size does not grow with the files done; equal digests (SHA-256 of the JSON form) mean equal content.
+
+        >>> Taken().summary()["done"]
+        0
+        """
+        return {
+            "done": len(self.done),
+            "part": {path: at for path, (_, at) in sorted(self.part.items())},
+            "horizon_ns": self.horizon_ns,
+            "digest": hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest(),
         }
 
     @classmethod
@@ -88,41 +111,47 @@ def plan_files(
 ) -> FilePlan:
     """Plan the next round: files in order of path, up to `wanted_rows` (at least one range when anything is left).
 
+    Files that have been read to their end may be moved away. With `wait`, a file that may still be written (see
+    `source.settle`) is left for a later look, and files after it in order of path are taken before it.
+
     Args:
         source: where to look.
         taken: what has been read, as `Taken.to_dict` gives it.
         wanted_rows: size of the round.
-        wait: an empty folder is no error: files may come.
+        wait: files may come and grow: an empty folder is no error, and a file is taken once it has settled.
 
     Raises:
-        NoInput: there is no file at all.
-        InputChanged: a file that has been read, whole or in part, is no longer what it was.
+        NoInput: there is no file at all, and nothing has been read before.
+        InputChanged: a file that has been read, whole or in part, is no longer what it was, or one that has been read
+            in part is gone.
         UnreadableInput: a file that cannot be opened.
     """
     before = Taken.from_dict(taken)
-    try:
-        found = formats.list_files(source.path, source.format)
-    except NoInput:
-        if not wait:
-            raise
-        return FilePlan((), before)
+    now_ns = time.time_ns()
+    found = _found(source, before, wait)
     done, part = dict(before.done), dict(before.part)
     ranges: list[FileRange] = []
     rows, files, waiting = 0, 0, []
+    passed: list[FileId] = []
     for file in found:
         if file.path in done:
             _same(done[file.path], file)
             continue
         if file.path not in part and file.mtime_ns < before.horizon_ns:
+            passed.append(file)
+            continue
+        at = None
+        if file.path in part:
+            known, at = part[file.path]
+            _same(known, file)
+        elif wait and not _settled(file, source.settle, now_ns):
+            waiting.append(file.mtime_ns)
             continue
         if rows >= wanted_rows or files == source.round_files:
             waiting.append(file.mtime_ns)
             continue
-        files += 1
-        at = None
-        if file.path in part:
-            known, at = part.pop(file.path)
-            _same(known, file)
+        part.pop(file.path, None)
+        planned = len(ranges)
         for one in _ranges(file, source.format, wanted_rows, source.csv.to_json() if source.csv else None):
             if at is not None and one.stop <= at:
                 continue
@@ -133,9 +162,54 @@ def plan_files(
             piece = one if at is None or one.start >= at else dataclasses.replace(one, start=at)
             ranges.append(piece)
             rows += piece.n_rows or (piece.stop - piece.start) // _BYTES_PER_ROW
+        # A file without rows counts for nothing: a round of such files alone would never be run, nor they be done.
+        files += len(ranges) > planned
         if file.path not in part:
             done[file.path] = file
-    return FilePlan(tuple(ranges), _pruned(Taken(done, part, before.horizon_ns), source.remember, waiting))
+    if passed and (ranges or not wait):
+        # Not at the looks that find nothing to do: there may be one every second.
+        _warn_of_passed(passed, before.horizon_ns)
+    after = Taken(done, part, before.horizon_ns)
+    return FilePlan(tuple(ranges), after if source.remember is None else _pruned(after, source.remember, waiting))
+
+
+def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:
+    """List the files; what has been read in part must be among them."""
+    try:
+        found = formats.list_files(source.path, source.format)
+    except NoInput:
+        if not (wait or before.done or before.part):
+            raise
+        found = []
+    gone = sorted(set(before.part) - {file.path for file in found})
+    if gone:
+        known, at = before.part[gone[0]]
+        message = (
+            f"{gone[0]} must stay until it has been read to its end: its {known.size} bytes were read up to place {at} "
+            f"(a row, in CSV a byte); {source.path} has no such file any more."
+        )
+        raise InputChanged(message)
+    return found
+
+
+def _settled(file: FileId, settle_s: float, now_ns: int) -> bool:
+    """Tell whether nobody has written to a file for `settle_s`, as far as its modification time tells.
+
+    One a little ahead of this clock is a file server's, and waited for; one far ahead was set by hand and tells nothing.
+    """
+    age = now_ns - file.mtime_ns
+    return settle_s == 0 or age >= settle_s * 1e9 or age < -_CLOCKS_APART_NS
+
+
+def _warn_of_passed(passed: list[FileId], horizon_ns: int) -> None:
+    horizon = datetime.datetime.fromtimestamp(horizon_ns / 1e9, datetime.UTC).isoformat(timespec="seconds")
+    _log.warning(
+        "%d file(s) modified before %s were passed over, the first of them %s: either read before and their names "
+        "forgotten, or new ones with an old modification time, which are never read (source.remember).",
+        len(passed),
+        horizon,
+        passed[0].path,
+    )
 
 
 def _same(known: FileId, now: FileId) -> None:
@@ -173,12 +247,9 @@ def forget(learner: Learner, taken: Taken) -> Learner:
     """Drop the places of forgotten files from the learner's progress, so that it stays bounded."""
     known = set(taken.done) | set(taken.part)
 
-    def keeps(origin: Origin) -> bool:
-        return origin.source != SOURCE or origin.partition in known
+    def gone(origin: Origin) -> bool:
+        return origin.source == SOURCE and origin.partition not in known
 
-    progress: Progress = learner.progress
-    if all(map(keeps, progress.covered)):
+    if not any(map(gone, learner.progress.covered)):
         return learner
-    covered = {origin: places for origin, places in progress.covered.items() if keeps(origin)}
-    newest = {origin: time for origin, time in progress.latest.items() if keeps(origin)}
-    return learner.replace(progress=dataclasses.replace(progress, covered=covered, latest=newest))
+    return learner.replace(progress=learner.progress.without(gone))

@@ -77,16 +77,14 @@ def _uncarried(block: Block, batch: Batch, refused: tuple[Reject, ...]) -> Progr
     counts: dict[str, int] = {}
     for reject in refused:
         counts[reject.reason] = counts.get(reject.reason, 0) + len(reject)
-    covered = {}
-    if block.origin is not None and block.position is not None:
+    left = intervals.EMPTY
+    if block.origin is not None and block.position is not None and block.start < block.stop:
         span = np.array([[block.start, block.stop]], dtype=np.int64)
         carried = intervals.EMPTY
         if batch.position is not None:
             carried = intervals.from_positions(batch.position, batch.position_end)
-        left = intervals.difference(span, carried) if block.start < block.stop else intervals.EMPTY
-        if len(left):
-            covered = {block.origin: left}
-    return Progress(rejected=counts, covered=covered) if counts or covered else None
+        left = intervals.difference(span, carried)
+    return Progress.of_ranges(block.origin, left, counts) if counts or len(left) else None
 
 
 class ToBatches(PTransform):

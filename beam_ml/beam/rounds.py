@@ -14,7 +14,7 @@ from typing import Any, Literal
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_accumulation, decode_learner
 from beam_ml.beam.job import Job
-from beam_ml.beam.plan import SOURCE, FilePlan, forget, plan_files
+from beam_ml.beam.plan import SOURCE, FilePlan, Taken, forget, plan_files
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
@@ -23,7 +23,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
-from beam_ml.core.spec import canonical_json
+from beam_ml.core.spec import canonical_json, to_us
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND, watermark
 from beam_ml.errors import InvalidValue, RoundAbandoned
@@ -31,7 +31,6 @@ from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round,
 
 __all__ = ["Mode", "Round", "train"]
 
-_US = 1_000_000
 _TIDY_EVERY = 10
 """Publishes between two looks for payloads to remove: a look lists every object of the name."""
 
@@ -232,6 +231,9 @@ def _check(plan: FilePlan, total: Progress) -> None:
     if {origin: ranges.tolist() for origin, ranges in total.covered.items()} != wanted:
         message = f"The round must cover exactly its plan, {_some(wanted)}; it covered {_some(total.covered)}."
         raise RoundAbandoned(message)
+    if total.repeated:
+        message = f"The round must read nothing twice; it read {total.repeated:,} places more than once."
+        raise RoundAbandoned(message)
     rows = plan.rows()
     if rows is not None and total.scanned != rows:
         message = f"The round must scan exactly the {rows:,} rows of its plan; it scanned {total.scanned:,}."
@@ -257,7 +259,7 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
     limit: float = float("inf")
     if not close and job.refresh != "round":
         newest = learners.scanned(learner).time_max
-        mark = watermark([] if newest is None else [newest], int(job.source.out_of_orderness * _US))
+        mark = watermark([] if newest is None else [newest], to_us(job.source.out_of_orderness))
         limit = float("-inf") if mark is None else mark
     models, refreshes, folded = run.models, [], learner
     begun = time.monotonic()
@@ -276,6 +278,8 @@ def _publish(
     facts = model_facts(learner, None, job.features.to_dict())
     accepted, reasons = _verdict(run, refreshes, models)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
+    # The learner keeps every name; a manifest, which is never deleted, only counts them.
+    read = {**learner.next, SOURCE: Taken.from_dict(learner.next.get(SOURCE)).summary()}
     told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     return run.registry.publish(
         job.name,
@@ -289,7 +293,7 @@ def _publish(
         epoch=run.epoch,
         serve=accepted,
         reasons=reasons,
-        facts=told | {"next": dict(learner.next), "features": job.features.to_dict(), "rejects": rejects},
+        facts=told | {"next": read, "features": job.features.to_dict(), "rejects": rejects},
     )
 
 

@@ -35,7 +35,6 @@ from beam_ml.registry import Manifest, Registry, new_round_id
 
 __all__ = ["Fold", "Publish", "Train", "Trained"]
 
-_US = 1_000_000
 _ONE = b"job"
 
 
@@ -180,11 +179,7 @@ class Train(PTransform):
         if size is not None and not (isinstance(size, (int, float)) and size > 0):
             message = f"Train.refresh must be a duration > 0, such as '1d', or 'round'; got {refresh!r}."
             raise InvalidValue(message)
-        self._windows = Windows(
-            None if size is None else round(size * _US),
-            round(allowed_lateness * _US),
-            None if max_ahead is None else round(max_ahead * _US),
-        )
+        self._windows = Windows.of_seconds(size, allowed_lateness, max_ahead)
         self._spec, self._features, self._start, self._fanout = spec, features, start, fanout
         self._fold = Fold(spec, models, gate, size is not None, start, features)
 
@@ -235,7 +230,7 @@ def _publish(registry: Registry, name: str, folded: Folded, parent: int | None, 
         run_id=run_id,
         serve=verdict.accepted,
         reasons=verdict.reasons,
-        facts=facts_of(learner, (one.to_dict() for one in folded.refreshes)) | {"next": dict(learner.next)},
+        facts=facts_of(learner, (one.to_dict() for one in folded.refreshes)),
     )
 
 

@@ -100,8 +100,9 @@ def add(algorithm: Algorithm, spec: Spec, a: Accumulation, batch: Batch) -> Accu
 
 
 def size_bytes(a: Accumulation) -> int:
-    """Give the bytes of the arrays held."""
-    return sum(nbytes(part.dated.summary) for part in a.parts.values()) + a.sample.nbytes
+    """Give the bytes of the arrays held, places scanned included."""
+    parts = sum(nbytes(part.dated.summary) + part.progress.nbytes for part in a.parts.values())
+    return parts + a.rest.nbytes + a.sample.nbytes
 
 
 class Accumulator:
@@ -137,7 +138,7 @@ class Accumulator:
         good, rejected = admit(self._spec, batch)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
         for reason, rows in bad.items():
-            self._rest.append(Progress.of_rejected(rows, reason))
+            self.add_progress(Progress.of_rejected(rows, reason))
         self.add_admitted(good, min(late, len(good)))
         return bad
 
@@ -176,8 +177,9 @@ class Accumulator:
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes of the arrays held."""
-        return nbytes(self._dated.summary) + self._sample.nbytes + sum(one.nbytes for one in self._fresh)
+        """Give the bytes of the arrays held, places scanned included."""
+        places = sum(one.nbytes for one in (*self._progress, *self._rest))
+        return nbytes(self._dated.summary) + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
 
     def _named(self, batch: Batch) -> Batch:
         """Give rows without positions a lineage of their own, so that no two workers' rows are taken for the same."""

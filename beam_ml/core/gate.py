@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["OPEN", "Gate", "Verdict"]
+__all__ = ["HISTORY", "OPEN", "Gate", "Verdict"]
+
+HISTORY = 64
+"""Refreshes whose metrics a learner remembers: no rule can look further back."""
 
 _NAME = r"(?P<metric>[a-z_][a-z0-9_]*)"
 _NUMBER = r"[-+]?[0-9][0-9_]*(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?"
@@ -57,6 +60,10 @@ class Gate:
                     "gate must be rules like 'auc >= 0.8' or 'log_loss not worse than 5 % over the last 10 refreshes'; "
                     f"got {rule!r}."
                 )
+                raise InvalidValue(message)
+            drift = _DRIFT.match(rule.strip())
+            if drift is not None and not 1 <= int(drift["span"]) <= HISTORY:
+                message = f"gate must look back over 1 to {HISTORY} refreshes; got {rule!r}."
                 raise InvalidValue(message)
 
     def judge(self, now: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> Verdict:

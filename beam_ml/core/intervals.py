@@ -19,11 +19,13 @@ def _joined(ranges: np.ndarray) -> np.ndarray:
 
 
 def from_positions(start: np.ndarray, stop: np.ndarray | None = None) -> np.ndarray:
-    """Give the set of the ranges [start_i, stop_i); without `stop` each position is one wide.
+    """Give the set of the ranges [start_i, stop_i), empty ones aside; without `stop` each position is one wide.
 
     >>> from_positions(np.array([4, 1, 2, 9])).tolist()
     [[1, 3], [4, 5], [9, 10]]
     """
+    if stop is not None and np.any(stop <= start):
+        start, stop = start[stop > start], stop[stop > start]
     if start.size == 0:
         return EMPTY
     if stop is None and int(start[-1]) - int(start[0]) == start.size - 1 and bool(np.all(start[1:] > start[:-1])):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_ml.core import decay, metrics
-from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.accumulation import COLD, Accumulation
 from beam_ml.core.accumulation import merge as merge_accumulations
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.decay import Dated
@@ -29,8 +29,10 @@ class Learner:
         sample: decayed sample of the folded rows, for thresholds, calibration and model selection.
         metrics: candidate name → progressive (test-then-train) metrics, decayed.
         metrics_time: event time the metrics are relative to, µs.
+        candidates: candidate name → canonical JSON of the model spec that its metrics are of.
         champion: candidate with the best progressive loss, once there is one.
         refresh: number of folds so far.
+        cold: where anchors may grow too old: the last refresh after which the state gave no anchor; 0: it always has.
         folded_through: end of the last window folded, µs; None before the first.
         discarded: folds discarded in a row because they turned the state non-finite.
         history: the champion's metrics of the last refreshes, oldest first.
@@ -44,8 +46,10 @@ class Learner:
     sample: Sample
     metrics: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
     metrics_time: int | None = None
+    candidates: Mapping[str, str] = dataclasses.field(default_factory=dict)
     champion: str | None = None
     refresh: int = 0
+    cold: int = 0
     folded_through: int | None = None
     discarded: int = 0
     history: tuple[Mapping[str, float], ...] = ()
@@ -93,7 +97,8 @@ def merge(algorithm: Algorithm, a: Learner, b: Learner, *, allow_overlap: bool =
     """Add two learners of one spec: two regions, two days.
 
     Raises:
-        MergeRefused: other specs, the law forbids it, or both have scanned the same rows of a source.
+        MergeRefused: other specs, the law forbids it, both have scanned the same rows of a source, or an open window
+            holds partials of an anchor that the other learner does not have.
     """
     if a.spec.fingerprint != b.spec.fingerprint:
         mine, other = a.spec.to_dict(), b.spec.to_dict()
@@ -104,6 +109,13 @@ def merge(algorithm: Algorithm, a: Learner, b: Learner, *, allow_overlap: bool =
     law = algorithm.law(a.spec)
     if law.kind is LawKind.GATHERED:
         message = f"{algorithm.name} trains on gathered rows: its parameters do not add, so learners cannot merge."
+        raise MergeRefused(message)
+    anchored = sorted({at for one in (a, b) for value in one.pending.values() for at in value.parts} - {COLD})
+    if anchored and not law.across_anchors:
+        message = (
+            f"Learners of {algorithm.name} merge when no open window holds rows learned from an anchor, since an anchor's "
+            f"number means another one in each learner; got rows of anchor {anchored[0]} (fold the open windows first)."
+        )
         raise MergeRefused(message)
     shared = scanned(a).overlap(scanned(b))
     if shared and not allow_overlap:
@@ -123,9 +135,14 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
     left, right = (decay.advance(algorithm, spec, one.dated, time) for one in (a, b))
     join = algorithm.merge_states or algorithm.merge
     measured_at = decay.latest(a.metrics_time, b.metrics_time)
-    measured = dict(metrics_at(a, measured_at))
+    # A name that stands for two model specs has metrics of neither.
+    torn = {name for name, text in a.candidates.items() if b.candidates.get(name, text) != text}
+    candidates = {name: text for name, text in {**a.candidates, **b.candidates}.items() if name not in torn}
+    measured = {name: value for name, value in metrics_at(a, measured_at).items() if name not in torn}
     for name, value in metrics_at(b, measured_at).items():
-        measured[name] = metrics.merge(measured[name], value) if name in measured else value
+        if name not in torn:
+            measured[name] = metrics.merge(measured[name], value) if name in measured else value
+    champion = a.champion if a.progress.rows >= b.progress.rows else b.champion
     merged = Learner(
         spec=spec,
         dated=Dated(join(spec, left.summary, right.summary), time),
@@ -133,15 +150,31 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         sample=a.sample.merge(b.sample, spec),
         metrics=dict(sorted(measured.items())),
         metrics_time=measured_at,
-        champion=a.champion if a.progress.rows >= b.progress.rows else b.champion,
+        candidates=dict(sorted(candidates.items())),
+        champion=None if champion in torn else champion,
         refresh=max(a.refresh, b.refresh),
+        cold=max(a.cold, b.cold),
         folded_through=decay.latest(a.folded_through, b.folded_through),
-        next={**a.next, **b.next},
+        next=_joined(a.next, b.next),
         pending=dict(a.pending),
     )
     for end, accumulation in b.pending.items():
         merged = add_pending(algorithm, merged, end, accumulation)
     return merged
+
+
+def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Unite where two learners read on: what either has read is read; of two numbers the larger."""
+    both = dict(a)
+    for key, theirs in b.items():
+        mine = both.get(key)
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            both[key] = _joined(mine, theirs)
+        elif isinstance(mine, int | float) and isinstance(theirs, int | float):
+            both[key] = max(mine, theirs)
+        else:
+            both[key] = theirs
+    return both
 
 
 def metrics_at(learner: Learner, time: int | None) -> Mapping[str, Metrics]:

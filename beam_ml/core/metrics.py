@@ -23,6 +23,7 @@ __all__ = [
     "binary",
     "compute",
     "distortion",
+    "finite",
     "merge",
     "regression",
     "scale",
@@ -119,6 +120,11 @@ def merge(a: Metrics, b: Metrics) -> Metrics:
 def scale(a: Metrics, factor: float) -> Metrics:
     """Weigh all rows by a factor: forgetting."""
     return type(a)(**{name: np.asarray(value * factor) for name, value in to_arrays(a).items()})
+
+
+def finite(a: Metrics) -> bool:
+    """Tell whether every sum is finite: one that is not would never fade."""
+    return all(bool(np.isfinite(value).all()) for value in to_arrays(a).values())
 
 
 def compute(a: Metrics, at_k: float | None = None) -> dict[str, float]:

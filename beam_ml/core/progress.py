@@ -5,7 +5,7 @@ too, so that a file that held only rejects still moves its source on.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Progress:
         rejected: reason → rows scanned but not learned from.
         covered: origin → interval set of the positions scanned, rejected ones included.
         latest: origin → largest event time seen, µs.
+        places: how many positions were scanned, one that was scanned twice counted twice.
     """
 
     rows: int = 0
@@ -41,6 +42,7 @@ class Progress:
     rejected: Mapping[str, int] = dataclasses.field(default_factory=dict)
     covered: Mapping[Origin, np.ndarray] = dataclasses.field(default_factory=dict)
     latest: Mapping[Origin, int] = dataclasses.field(default_factory=dict)
+    places: int = 0
 
     @staticmethod
     def of(batch: Batch, late: int = 0) -> "Progress":
@@ -61,6 +63,7 @@ class Progress:
             late=late,
             covered=_covered(batch),
             latest={} if batch.origin is None or high is None else {batch.origin: high},
+            places=_places(batch),
         )
 
     @staticmethod
@@ -68,18 +71,36 @@ class Progress:
         """Count a batch's rows as rejected; their event times move nothing."""
         if len(batch) == 0:
             return Progress()
-        return Progress(rejected={reason: len(batch)}, covered=_covered(batch))
+        return Progress(rejected={reason: len(batch)}, covered=_covered(batch), places=_places(batch))
 
     @staticmethod
     def of_range(origin: Origin, start: int, stop: int, rejected: Mapping[str, int] | None = None) -> "Progress":
         """Count a range of positions as scanned, with rows rejected in it."""
-        covered = {origin: np.array([[start, stop]], dtype=np.int64)} if start < stop else {}
-        return Progress(rejected=dict(rejected or {}), covered=covered)
+        ranges = np.array([[start, stop]], dtype=np.int64) if start < stop else intervals.EMPTY
+        return Progress.of_ranges(origin, ranges, rejected)
+
+    @staticmethod
+    def of_ranges(origin: Origin | None, ranges: np.ndarray, rejected: Mapping[str, int] | None = None) -> "Progress":
+        """Count an interval set of positions as scanned, with rows rejected in it; without an origin, only the rows."""
+        covered = {origin: ranges} if origin is not None and len(ranges) else {}
+        return Progress(
+            rejected=dict(rejected or {}), covered=covered, places=sum(map(intervals.size, covered.values()))
+        )
 
     @property
     def scanned(self) -> int:
         """Rows learned from and rejected."""
         return self.rows + sum(self.rejected.values())
+
+    @property
+    def repeated(self) -> int:
+        """Positions scanned more than once, each counted as often as that was once too many."""
+        return self.places - sum(map(intervals.size, self.covered.values()))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the interval sets: rows in no order can make them large."""
+        return sum(ranges.nbytes for ranges in self.covered.values())
 
     def merge(self, other: "Progress") -> "Progress":
         """Add two counts."""
@@ -103,6 +124,7 @@ class Progress:
             rejected=rejected,
             covered=covered,
             latest=newest,
+            places=self.places + other.places,
         )
 
     def as_rejected(self, reason: str) -> "Progress":
@@ -112,6 +134,16 @@ class Progress:
             rejected[reason] = rejected.get(reason, 0) + self.rows
         return dataclasses.replace(
             self, rows=0, weight=0.0, bytes=0, time_min=None, time_max=None, late=0, rejected=rejected
+        )
+
+    def without(self, gone: Callable[[Origin], bool]) -> "Progress":
+        """Forget the positions of some origins; the counts of their rows stay."""
+        dropped = [origin for origin in self.covered if gone(origin)]
+        return dataclasses.replace(
+            self,
+            covered={origin: ranges for origin, ranges in self.covered.items() if not gone(origin)},
+            latest={origin: time for origin, time in self.latest.items() if not gone(origin)},
+            places=self.places - sum(intervals.size(self.covered[origin]) for origin in dropped),
         )
 
     def overlap(self, other: "Progress") -> Mapping[Origin, np.ndarray]:
@@ -131,3 +163,9 @@ def _covered(batch: Batch) -> Mapping[Origin, np.ndarray]:
     if batch.origin is None or batch.position is None:
         return {}
     return {batch.origin: intervals.from_positions(batch.position, batch.position_end)}
+
+
+def _places(batch: Batch) -> int:
+    if batch.origin is None or batch.position is None:
+        return 0
+    return len(batch) if batch.position_end is None else int(np.maximum(batch.position_end - batch.position, 0).sum())

@@ -12,21 +12,20 @@ from typing import Any
 import numpy as np
 
 from beam_ml.core import decay, metrics
-from beam_ml.core.accumulation import Accumulation, Part
+from beam_ml.core.accumulation import COLD, Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import Dated
-from beam_ml.core.gate import OPEN, Gate, Verdict
+from beam_ml.core.gate import HISTORY, OPEN, Gate, Verdict
 from beam_ml.core.learner import Learner, metrics_at
 from beam_ml.core.progress import Progress
-from beam_ml.core.spec import ModelSpec
+from beam_ml.core.spec import ModelSpec, canonical_json
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import DeriveRefused, TrainingFailed
 
 __all__ = ["Plan", "Refresh", "derive_all", "fold_open", "measure_all", "model_kind", "refresh"]
 
-HISTORY = 64
 _MOST_DISCARDED = 3
 _LOSSES = ("log_loss", "mse", "msd")
 
@@ -143,7 +142,9 @@ def refresh(
         TrainingFailed: the third fold in a row would leave a non-finite state.
     """
     spec = learner.spec
+    learner = _of_plan(learner, plan)
     models = derive_all(algorithm, learner, plan.models) if previous is None else previous
+    models = {name: model for name, model in models.items() if name in plan.models}
     sampled = accumulation.sample.estimate(spec)
     measured = measure_all(algorithm, models, plan.models, sampled)
 
@@ -157,10 +158,7 @@ def refresh(
         rows = rows.as_rejected("fold discarded")
     seen = rows.merge(dropped).merge(accumulation.rest)
 
-    time = decay.latest(learner.metrics_time, window_end if window_end is not None else accumulation.progress.time_max)
-    progressive = dict(metrics_at(learner, time))
-    for name, value in measured.items():
-        progressive[name] = metrics.merge(progressive[name], value) if name in progressive else value
+    progressive, time = _progressive(learner, window_end, accumulation, measured)
     values = {name: metrics.compute(value) for name, value in sorted(progressive.items())}
     champion = _champion(values, learner.champion)
 
@@ -175,6 +173,8 @@ def refresh(
         folded_through=decay.latest(learner.folded_through, window_end),
         discarded=learner.discarded + 1 if failure is not None else 0,
     )
+    if spec.anchor_staleness is not None and algorithm.anchor(spec, folded.state) is None:
+        folded = folded.replace(cold=folded.refresh)
     now = dict(values.get(champion or "", {})) | {"rows": float(folded.progress.rows)}
     verdict = plan.gate.judge(now, learner.history)
     if failure is not None:
@@ -222,13 +222,47 @@ def fold_open(
         yield learner, one
 
 
+def _of_plan(learner: Learner, plan: Plan) -> Learner:
+    """Leave out the metrics of models that are no longer derived, lest one be judged that nobody serves."""
+    wanted = {name: canonical_json(spec.to_dict()) for name, spec in sorted(plan.models.items())}
+    kept = {name for name in learner.metrics if name in wanted and learner.candidates.get(name) == wanted[name]}
+    return learner.replace(
+        metrics={name: value for name, value in learner.metrics.items() if name in kept},
+        candidates=wanted,
+        champion=learner.champion if learner.champion in kept else None,
+    )
+
+
+def _progressive(
+    learner: Learner, window_end: int | None, accumulation: Accumulation, measured: Mapping[str, metrics.Metrics]
+) -> tuple[dict[str, metrics.Metrics], int | None]:
+    """Add a window's metrics to those so far, both aged to the newest time known; give that time too."""
+    rows_time = accumulation.sample.time
+    newest = window_end if window_end is not None else accumulation.progress.time_max
+    time = decay.latest(decay.latest(learner.metrics_time, newest), rows_time)
+    age = 0 if time is None or rows_time is None else time - rows_time
+    factor = decay.factor(learner.spec.half_life, age)
+    total = {name: value for name, value in metrics_at(learner, time).items() if metrics.finite(value)}
+    for name, value in measured.items():
+        # One row of 1e200 makes a sum infinite, which no forgetting heals: such a window is not counted.
+        if metrics.finite(value):
+            aged = value if factor == 1.0 else metrics.scale(value, factor)
+            total[name] = metrics.merge(total[name], aged) if name in total else aged
+    return total, time
+
+
 def _fresh_parts(algorithm: Algorithm, learner: Learner, accumulation: Accumulation) -> tuple[list[Part], Progress]:
-    """Split the parts into those to fold, by ascending anchor, and the progress of those whose anchor is too old."""
+    """Split the parts into those to fold, by ascending anchor, and the progress of those whose anchor is too old.
+
+    Cold parts count as grown from the last state that gave no anchor: until there is one they are never too old, and
+    afterwards they are as many refreshes behind as there have been anchors.
+    """
     limit = learner.spec.anchor_staleness
     kept: list[Part] = []
     dropped = Progress()
     for number, part in sorted(accumulation.parts.items()):
-        if limit is not None and algorithm.anchor_type is not None and number < learner.refresh - limit:
+        grown = learner.cold if number == COLD else number
+        if limit is not None and algorithm.anchor_type is not None and grown < learner.refresh - limit:
             dropped = dropped.merge(part.progress.as_rejected("stale anchor"))
         else:
             kept.append(part)

@@ -81,6 +81,10 @@ class Sample:
         tau = np.full(c, np.inf) if below is None else below
         identity = _identities(spec.seed, batch)
         keep = _candidates(spec, batch, identity, float(tau.max()), time)
+        wide = _too_wide(batch)
+        too_wide = 0 if wide is None else int(np.count_nonzero(wide))
+        if wide is not None:
+            keep = keep[~wide[keep]]
         identity = identity[keep]
         rate = _log_rate(spec, batch, keep)
         u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
@@ -90,12 +94,8 @@ class Sample:
         chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
         keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
         if keep.size == 0:
-            return Sample(None, order, identity, kept_kind, tau, mass, time)
+            return Sample(None, order, identity, kept_kind, tau, mass, time, too_wide)
         rows = batch.take(keep).replace(origin=None, position=None, position_end=None)
-        wide = _row_bytes(rows) > MAX_BYTES // 64
-        too_wide = int(wide.sum())
-        if too_wide:
-            rows, order, identity, kept_kind = rows.take(~wide), order[~wide], identity[~wide], kept_kind[~wide]
         return _cut(rows, order, identity, kept_kind, tau, mass, time, too_wide)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
@@ -228,6 +228,15 @@ def _row_bytes(rows: Batch) -> np.ndarray:
     assert rows.indptr is not None  # noqa: S101
     assert rows.values is not None  # noqa: S101
     return np.diff(rows.indptr) * (rows.values.itemsize + 4) + 48
+
+
+def _too_wide(rows: Batch) -> np.ndarray | None:
+    """Mark the rows over 1/64 of the byte cap; None when there are none. Dense rows all have one width."""
+    some = rows if rows.X is None else rows.take(slice(0, 1))
+    wide = _row_bytes(some) > MAX_BYTES // 64
+    if not wide.any():
+        return None
+    return wide if rows.X is None else np.ones(len(rows), dtype=bool)
 
 
 def _shortlist(order: np.ndarray, kind: np.ndarray, c: int) -> np.ndarray:

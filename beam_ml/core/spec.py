@@ -13,7 +13,7 @@ from pydantic import Field
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["Duration", "ModelSpec", "Settings", "Spec", "canonical_json", "parse_duration_s"]
+__all__ = ["Duration", "ModelSpec", "Settings", "Spec", "canonical_json", "parse_duration_s", "to_us"]
 
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
@@ -34,6 +34,15 @@ def parse_duration_s(value: object) -> object:
 
 Duration = Annotated[float, pydantic.BeforeValidator(parse_duration_s), Field(gt=0)]
 """Seconds, or a string such as ``"14d"``; greater than 0."""
+
+
+def to_us(seconds: float) -> int:
+    """Give a duration in whole µs, the nearest: 0.7 s are not 699,999 µs.
+
+    >>> to_us(16.1)
+    16100000
+    """
+    return round(seconds * 1e6)
 
 
 def canonical_json(value: object) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from beam_ml.core.batch import Batch
-from beam_ml.errors import InvalidBatch
+from beam_ml.core.spec import to_us
+from beam_ml.errors import InvalidBatch, InvalidValue
 
 __all__ = ["ROUND", "Slices", "Windows", "cut", "watermark"]
 
-ROUND = 0
-"""Window end that stands for "all of this round" when windows are rounds."""
+ROUND = -(2**63)
+"""Window end that stands for "all of this round" when windows are rounds: no event time lies before it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +28,27 @@ class Windows:
     size_us: int | None
     allowed_lateness_us: int = 0
     max_ahead_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size_us is not None and self.size_us < 1:
+            message = f"Windows.size_us must be at least 1; got {self.size_us}."
+            raise InvalidValue(message)
+
+    @staticmethod
+    def of_seconds(size: float | None, allowed_lateness: float = 0.0, max_ahead: float | None = None) -> "Windows":
+        """Build from seconds, each to the nearest µs.
+
+        Raises:
+            InvalidValue: a size that is less than 1 µs.
+
+        >>> Windows.of_seconds(0.1).size_us
+        100000
+        """
+        size_us = None if size is None else to_us(size)
+        if size_us is not None and size_us < 1:
+            message = f"refresh must be 'round' or at least 1 µs; got {size} s."
+            raise InvalidValue(message)
+        return Windows(size_us, to_us(allowed_lateness), None if max_ahead is None else to_us(max_ahead))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +100,9 @@ def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int)
             rejected["late"] = batch.take(too_late)
         joins = batch.take(late & ~too_late)
         if len(joins):
-            parts[folded_through + windows.size_us] = [(joins, len(joins))]
+            # Aligned, though an earlier job may have folded through a bound of windows of another size.
+            earliest = (folded_through // windows.size_us + 1) * windows.size_us
+            parts[earliest] = [(joins, len(joins))]
         batch = batch.take(~late)
     for end, rows in _by_window(batch, windows.size_us):
         parts.setdefault(end, []).append((rows, 0))

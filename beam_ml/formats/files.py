@@ -174,7 +174,17 @@ def list_files(source: str, format: str | None = None) -> list[FileId]:
     if format is None:
         for path in found:
             format_of(path)
-    return [stat(path) for path in found]
+    return [one for one in map(_stat_if_there, found) if one is not None]
+
+
+def _stat_if_there(path: str) -> FileId | None:
+    """Look at a file that was listed; None when it has been moved away since."""
+    try:
+        return stat(path)
+    except UnreadableInput:
+        if os.path.lexists(path):
+            raise
+        return None
 
 
 @contextlib.contextmanager

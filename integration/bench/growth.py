@@ -8,7 +8,7 @@ K-means (k_max = 100), `linear.Newton` and PCA, each in a fresh process at N and
 Peak memory is the process's, interpreter and libraries included; beside it what it rose by while learning. Before that
 each process learns from few rows, so that libraries and compiled kernels are loaded. K-means' state breathes: its
 centres are halved when there are 20 k_max, so up to 512,000 bytes here. The saved learner also names the files it has
-read, some hundred bytes for each until `source.remember` drops them; the state within it knows nothing of them.
+read, some hundred bytes for each unless `source.remember` drops them; the state within it knows nothing of them.
 
 Seconds are the smallest of the repeats, memory the largest. A busy machine stretches the wall time of some runs more
 than of others; processor time is steadier, and the last line's ratio is of processor time.

@@ -72,6 +72,7 @@ def progress(start: int, stop: int) -> Progress:
         rejected={"label outside {0, 1}": 2},
         covered={ORIGIN: np.array([[start, stop], [stop + 1, stop + 4]])},
         latest={ORIGIN: 7},
+        places=stop - start + 3,
     )
 
 
@@ -90,8 +91,10 @@ def learner(name: str) -> tuple[Algorithm, Learner]:
         sample=sample(spec),
         metrics={"a": fill(Binary), "b": fill(Regression), "c": fill(Distortion)},
         metrics_time=11,
+        candidates={"a": '{"kind":"a"}', "b": '{"kind":"b"}', "c": '{"kind":"c"}'},
         champion="a",
         refresh=4,
+        cold=1,
         folded_through=86_400_000_000,
         discarded=1,
         history=({"log_loss": 0.5, "rows": 10.0},),

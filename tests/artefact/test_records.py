@@ -11,6 +11,7 @@ from beam_ml.artefact.envelope import decode, encode
 from beam_ml.core.arrays import identical
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.metrics import Regression
+from beam_ml.core.windows import ROUND
 from beam_ml.errors import ArtefactError, CorruptArtefact, UnsupportedVersion, WrongKind
 
 LEARNER = records.encode_learner(*literals.learner("pca"))
@@ -99,6 +100,14 @@ def test_an_algorithm_version_that_is_not_known() -> None:
         {"pending": [{"end": 5}]},
         {"pending": [{"end": "x", "accumulation": {}}]},
         {"history": 7},
+        {"history": [1]},
+        {"history": [{"rows": "many"}]},
+        {"time": "x"},
+        {"refresh": "a"},
+        {"cold": None},
+        {"candidates": 5},
+        {"next": 5},
+        {"spec": {"algorithm": "pca", "n_features": 9}},
     ],
 )
 def test_headers_that_do_not_fit(meta: dict[str, Any]) -> None:
@@ -137,3 +146,67 @@ def test_the_header_is_json_anyone_can_read() -> None:
     facts = json.loads(header["__metadata__"]["beam_ml"])
     assert facts["kind"] == "learner"
     assert facts["meta"]["spec"]["algorithm"] == "pca"
+
+
+def test_the_window_of_a_round_comes_back() -> None:
+    algorithm, before = literals.learner("pca")
+    before = before.replace(
+        pending={ROUND: literals.accumulation(algorithm, before.spec), 0: before.pending[172_800_000_000]}
+    )
+    after = records.decode_learner(records.encode_learner(algorithm, before), find)
+    assert list(after.pending) == [ROUND, 0]
+    assert after.pending[ROUND].progress.summary() == before.pending[ROUND].progress.summary()
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("progress/covered/0", np.arange(3)),
+        ("progress/covered/0", np.ones((1, 2))),
+        ("progress/covered/0", np.array([[0, 5, 9]])),
+        ("progress/covered/0", np.array([[5, 5]])),
+        ("progress/covered/0", np.array([[0, 5], [3, 9]])),
+        ("progress/covered/0", np.array([[7, 9], [0, 3]])),
+        ("sample/order", np.zeros(1)),
+        ("sample/order", np.zeros(2, np.float32)),
+        ("sample/identity", np.zeros(2, np.int32)),
+        ("sample/kind", np.zeros(2)),
+        ("sample/kind", np.array([0, 1], np.int32)),
+        ("sample/kind", np.array([-1, 0], np.int32)),
+        ("sample/tau", np.zeros(7)),
+        ("sample/tau", np.zeros((1, 1))),
+        ("sample/mass", np.zeros(0)),
+        ("sample/rows/X", np.zeros((2, 3))),
+        ("sample/rows/X", np.zeros((3, 2))),
+        ("sample/rows/X", np.zeros(2)),
+        ("pending/172800000000/sample/order", np.zeros(1)),
+        ("pending/172800000000/parts/9/progress/covered/0", np.zeros(1, np.int64)),
+        ("pending/172800000000/rest/covered/0", np.zeros((1, 2))),
+    ],
+)
+def test_samples_and_places_that_do_not_fit(name: str, array: np.ndarray) -> None:
+    whole = decode(LEARNER)
+    assert name in whole.arrays
+    with pytest.raises(CorruptArtefact):
+        records.decode_learner(encode("learner", whole.meta, {**whole.arrays, name: array}), find)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rows", "7"),
+        ("rows", -1),
+        ("rows", True),
+        ("time_max", "noon"),
+        ("weight", "heavy"),
+        ("places", None),
+        ("rejected", {"late": "many"}),
+        ("latest", [["files", "a", "x"]]),
+        ("covered", [["files", 5]]),
+        ("covered", [["files"]]),
+    ],
+)
+def test_counts_that_are_none(field: str, value: Any) -> None:
+    meta = decode(LEARNER).meta
+    with pytest.raises(CorruptArtefact):
+        records.decode_learner(changed(progress={**meta["progress"], field: value}), find)

@@ -294,6 +294,23 @@ def test_a_round_that_does_not_add_up_to_its_plan_is_abandoned(tmp_path: Path, m
     assert Registry(one.registry).versions("test") == []
 
 
+def test_a_round_that_reads_a_range_twice_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from beam_ml import formats
+
+    (tmp_path / "data").mkdir()
+    formats.write(str(tmp_path / "data" / "0.csv"), table(0).to_batches())
+    real = rounds.run_round_pipeline
+
+    def twice(job_: Any, registry: Any, round_id: str, ranges: Any, *rest: Any) -> None:
+        real(job_, registry, round_id, [*ranges, *ranges], *rest)
+
+    monkeypatch.setattr(rounds, "run_round_pipeline", twice)
+    one = job(tmp_path, source={"format": "csv"})
+    with pytest.raises(RoundAbandoned, match=r"must read nothing twice; it read [0-9,]+ places more than once"):
+        run(one)
+    assert Registry(one.registry).versions("test") == []
+
+
 def test_another_spec_under_the_same_name(tmp_path: Path) -> None:
     write(tmp_path / "data", 0)
     run(job(tmp_path))

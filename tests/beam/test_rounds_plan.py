@@ -1,4 +1,7 @@
+import json
+import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from beam_ml.beam.plan import SOURCE, FilePlan, Taken, forget, plan_files
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import new
 from beam_ml.core.progress import Progress
-from beam_ml.errors import InputChanged, NoInput, UnreadableInput
+from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
+from beam_ml.formats.files import FileId
 
 
 def write(path: Path, rows: int, group: int = 100, mtime: int | None = None) -> str:
@@ -23,7 +27,7 @@ def write(path: Path, rows: int, group: int = 100, mtime: int | None = None) -> 
 
 
 def drain(source: FileSource, wanted: int, taken: dict | None = None) -> list[FilePlan]:
-    plans = []
+    plans: list[FilePlan] = []
     while True:
         plan = plan_files(source, taken, wanted)
         if not plan.ranges:
@@ -123,6 +127,49 @@ def test_old_names_are_forgotten_but_not_read_again(tmp_path: Path) -> None:
     assert list(forget(learner, after).progress.covered) == here[1:]
 
 
+def test_no_name_is_forgotten_unless_it_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = FileSource(path=str(tmp_path))
+    now, day = 1_700_000_000, 86_400
+    consumed = [write(tmp_path / f"{day}.parquet", 10, mtime=now + day) for day in (0, 400 * day)]
+    after = drain(source, 1000)[-1].after
+    assert sorted(after.done) == sorted(consumed)
+    assert after.horizon_ns == 0
+    write(tmp_path / "restored.parquet", 7, mtime=now - 4000 * day)
+    plans = drain(source, 1000, after.to_dict())
+    assert places(plans) == {"restored.parquet": [[0, 7]]}
+    os.utime(consumed[0], (now + 800 * day, now + 800 * day))
+    with pytest.raises(InputChanged, match="must not change after it was read"):
+        plan_files(source, plans[-1].after.to_dict(), 1000)
+    assert caplog.records == []
+
+
+def test_files_older_than_the_horizon_are_warned_of_once_a_plan(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = FileSource(path=str(tmp_path), remember="1d")
+    old, day = 1_700_000_000, 86_400
+    write(tmp_path / "a.parquet", 10, mtime=old)
+    write(tmp_path / "b.parquet", 10, mtime=old + 3 * day)
+    taken = drain(source, 1000)[-1].after.to_dict()
+    first = write(tmp_path / "0.parquet", 10, mtime=old - day)
+    caplog.clear()
+    plan = plan_files(source, taken, 1000)
+    assert plan.ranges == ()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    said = caplog.records[0].getMessage()
+    assert said.startswith(
+        f"2 file(s) modified before 2023-11-16T22:13:20+00:00 were passed over, the first of them {first}:"
+    )
+    assert "new ones with an old modification time, which are never read (source.remember)" in said
+    # A look that finds nothing says nothing, there is one every second; the next plan that reads does.
+    caplog.clear()
+    assert plan_files(source, taken, 1000, wait=True).ranges == ()
+    assert caplog.records == []
+    write(tmp_path / "c.parquet", 10, mtime=old + 4 * day)
+    assert places([plan_files(source, taken, 1000, wait=True)]) == {"c.parquet": [[0, 10]]}
+    assert len(caplog.records) == 1
+
+
 def test_an_unread_older_file_keeps_the_names_that_are_newer(tmp_path: Path) -> None:
     source = FileSource(path=str(tmp_path), remember="1d", round_files=1)
     old, day = 1_700_000_000, 86_400
@@ -134,3 +181,122 @@ def test_an_unread_older_file_keeps_the_names_that_are_newer(tmp_path: Path) -> 
 
 def test_what_was_taken_survives_json() -> None:
     assert Taken.from_dict(Taken().to_dict()) == Taken() == Taken.from_dict(None)
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+@pytest.mark.parametrize("empty", [(0,), (1,), (0, 1, 3), (4,)])
+def test_files_without_rows_do_not_count_for_a_round(tmp_path: Path, format: str, empty: tuple[int, ...]) -> None:
+    for number in range(5):
+        rows = 0 if number in empty else 3
+        if format == "csv":
+            (tmp_path / f"{number}.csv").write_text("x\n" + "1\n" * rows)
+        else:
+            write(tmp_path / f"{number}.parquet", rows)
+    plans = drain(FileSource(path=str(tmp_path), round_files=1), 1000)
+    assert [list(places([plan])) for plan in plans] == [[f"{n}.{format}"] for n in range(5) if n not in empty]
+    # Those before the last file with rows are done with it; any behind it wait for a round to be done in.
+    assert {os.path.basename(path) for path in plans[-1].after.done} >= {f"{n}.{format}" for n in range(4)}
+    assert plan_files(FileSource(path=str(tmp_path)), plans[-1].after.to_dict(), 1000).ranges == ()
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_file_that_is_gone_before_it_was_read_to_its_end(tmp_path: Path, others: bool, wait: bool) -> None:
+    path = Path(write(tmp_path / "a.parquet", 500))
+    if others:
+        write(tmp_path / "b.parquet", 10)
+    source = FileSource(path=str(tmp_path))
+    taken = plan_files(source, None, 200).after.to_dict()
+    path.unlink()
+    sentence = rf"a\.parquet must stay until it has been read to its end: its \d+ bytes were read up to place 200 .* {tmp_path}"
+    with pytest.raises(InputChanged, match=sentence):
+        plan_files(source, taken, 200, wait=wait)
+
+
+def test_a_file_may_be_moved_away_once_it_was_read_to_its_end(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.parquet", 10))
+    source = FileSource(path=str(tmp_path))
+    after = plan_files(source, None, 1000).after
+    path.unlink()
+    assert plan_files(source, after.to_dict(), 1000) == FilePlan((), after)
+    with pytest.raises(NoInput, match="must name input files"):
+        plan_files(source, Taken().to_dict(), 1000)
+
+
+def aged(path: Path, rows: int, seconds: float) -> None:
+    write(path, rows)
+    ns = time.time_ns() - int(seconds * 1e9)
+    os.utime(path, ns=(ns, ns))
+
+
+@pytest.mark.parametrize(
+    ("settle", "age", "is_taken"),
+    [
+        ("1h", 1800, False),
+        ("1h", 3700, True),
+        (0, -30, True),  # whatever the clock says
+        ("1h", -1800, False),  # a file server's clock ahead of ours
+        ("1h", -7200, True),  # set by hand: waiting would not end
+    ],
+)
+def test_a_file_is_followed_once_it_has_settled(tmp_path: Path, settle: object, age: float, is_taken: bool) -> None:
+    aged(tmp_path / "a.parquet", 10, age)
+    aged(tmp_path / "b.parquet", 20, 86_400)
+    source = FileSource.parse({"path": str(tmp_path), "settle": settle})
+    plan = plan_files(source, None, 1000, wait=True)
+    assert places([plan]) == ({"a.parquet": [[0, 10]]} if is_taken else {}) | {"b.parquet": [[0, 20]]}
+    assert len(plan.after.done) == 1 + is_taken
+    assert list(places([plan_files(source, None, 1000)])) == ["a.parquet", "b.parquet"]
+
+
+def test_a_file_that_is_being_written_is_left_until_it_is_whole(tmp_path: Path) -> None:
+    source = FileSource(path=str(tmp_path), settle="1h")
+    whole = Path(write(tmp_path / "a.parquet", 500)).read_bytes()
+    path = tmp_path / "a.parquet"
+    path.write_bytes(whole[:-100])
+    first = plan_files(source, None, 1000, wait=True)
+    assert first == FilePlan((), Taken())
+    path.write_bytes(whole)
+    os.utime(path, (time.time() - 7200,) * 2)
+    second = plan_files(source, first.after.to_dict(), 200, wait=True)
+    third = plan_files(source, second.after.to_dict(), 1000, wait=True)
+    assert places([second, third]) == {"a.parquet": [[0, 200], [200, 500]]}
+
+
+def test_a_file_that_was_begun_is_gone_on_with_however_new_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 500)
+    source = FileSource(path=str(tmp_path), settle="1h")
+    taken = plan_files(source, None, 200).after.to_dict()
+    assert places([plan_files(source, taken, 1000, wait=True)]) == {"a.parquet": [[200, 500]]}
+
+
+def test_a_file_that_has_not_settled_is_never_older_than_the_horizon(tmp_path: Path) -> None:
+    source = FileSource(path=str(tmp_path), remember="1m", settle="1h")
+    aged(tmp_path / "a.parquet", 10, 1800)
+    aged(tmp_path / "b.parquet", 10, 86_400)
+    aged(tmp_path / "c.parquet", 10, -7200)
+    plan = plan_files(source, None, 1000, wait=True)
+    assert sorted(places([plan])) == ["b.parquet", "c.parquet"]
+    assert places(drain(source, 1000, plan.after.to_dict())) == {"a.parquet": [[0, 10]]}
+
+
+def test_the_default_settling_time_is_short_and_none_is_allowed() -> None:
+    assert FileSource().settle == 2.0
+    assert FileSource(settle="500ms").settle == 0.5
+    with pytest.raises(InvalidValue, match=r"source\.settle"):
+        FileSource(settle=-1)
+
+
+def test_a_summary_stays_small_and_tells_contents_apart(tmp_path: Path) -> None:
+    for number in range(30):
+        write(tmp_path / f"{number:02}.parquet", 10)
+    source = FileSource(path=str(tmp_path))
+    last = drain(source, 1000)[-1].after
+    part = plan_files(source, None, 4).after
+    assert {**last.summary(), "digest": ""} == {"done": 30, "part": {}, "horizon_ns": 0, "digest": ""}
+    assert part.summary()["part"] == {str(tmp_path / "00.parquet"): 4}
+    assert len(json.dumps(last.summary())) < 200
+    again = Taken.from_dict(json.loads(json.dumps(last.to_dict())))
+    assert again.summary() == last.summary()
+    moved = Taken({**last.done, "x": FileId("x", 1, 1)})
+    assert len({one.summary()["digest"] for one in (Taken(), part, last, moved)}) == 4

@@ -1,6 +1,6 @@
 import pytest
 
-from beam_ml.core.gate import OPEN, Gate
+from beam_ml.core.gate import HISTORY, OPEN, Gate
 from beam_ml.errors import InvalidValue
 
 
@@ -44,3 +44,11 @@ def test_the_open_gate() -> None:
 def test_no_rule(rule: object) -> None:
     with pytest.raises(InvalidValue, match="gate must be rules like"):
         Gate((rule,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("span", [0, HISTORY + 1, 1000])
+def test_rules_look_back_over_what_is_remembered(span: int) -> None:
+    with pytest.raises(InvalidValue, match=r"^gate must look back over 1 to 64 refreshes; got 'auc not .*'\.$"):
+        Gate((f"auc not worse than 5 % over the last {span} refreshes",))
+    rule = f"log_loss not worse than 5 % over the last {HISTORY} refreshes"
+    assert not Gate((rule,)).judge({"log_loss": 2.0}, [{"log_loss": 1.0}]).accepted

@@ -42,6 +42,12 @@ def test_wide_positions_join_where_one_ends_at_the_next() -> None:
     assert found.tolist() == [[0, 25], [30, 31]]
 
 
+def test_positions_of_no_width_are_none() -> None:
+    found = intervals.from_positions(np.array([10, 4, 30]), np.array([10, 6, 31]))
+    assert found.tolist() == [[4, 6], [30, 31]]
+    assert len(intervals.from_positions(np.array([10]), np.array([10]))) == 0
+
+
 def test_first_hole() -> None:
     covered = np.array([[0, 5], [7, 9]])
     assert intervals.first_hole(covered, 0) == 5

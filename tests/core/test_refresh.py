@@ -187,3 +187,11 @@ def test_a_model_spec_of_another_algorithm() -> None:
     learner = learn(accumulate(rows(0, 10)))[0][0]
     with pytest.raises(DeriveRefused, match="pca derives components; got Foreign"):
         derive_all(ALGORITHM, learner, {"x": Foreign()})
+
+
+def test_a_merged_learner_reads_on_where_both_stopped() -> None:
+    a, b = (learn(accumulate(rows(start, 300, file)))[0][0] for start, file in ((0, "a"), (300, "b")))
+    a = a.replace(next={"files": {"done": {"a": [1, 2]}, "horizon_ns": 5}})
+    b = b.replace(next={"files": {"done": {"b": [3, 4]}, "horizon_ns": 3}, "topic": {"0": 17}})
+    both = learners.merge(ALGORITHM, a, b)
+    assert both.next == {"files": {"done": {"a": [1, 2], "b": [3, 4]}, "horizon_ns": 5}, "topic": {"0": 17}}

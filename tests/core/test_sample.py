@@ -155,3 +155,30 @@ def test_sparse_rows() -> None:
     assert len(whole.rows) == 64
     assert np.array_equal(whole.identity, halves.identity)
     assert np.array_equal(whole.rows.indices, halves.rows.indices)
+
+
+@pytest.mark.parametrize("size", [1, 37, 250])
+def test_rows_too_wide_are_left_out_whatever_the_batches(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_module, "MAX_BYTES", 64 * (48 + 12 * 5))
+    rng = np.random.default_rng(3)
+    counts = np.where(rng.random(1000) < 0.3, 6, 1)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    indices = np.concatenate([np.arange(k) for k in counts])
+    weight = rng.integers(0, 3, 1000).astype(float)
+    batch = Batch.csr(
+        indptr, indices, np.ones(indices.size), 8, weight=weight, origin=Origin("s", "p"), position=np.arange(1000)
+    )
+    spec = Spec(algorithm="plain", n_features=8)
+    whole = Sample.of(spec, batch)
+    total = Sample.empty(spec)
+    for start in range(0, 1000, size):
+        fresh = Sample.of(spec, batch.take(slice(start, start + size)), total.tau)
+        total = total.merge(fresh, spec)
+    assert whole.too_wide == total.too_wide == np.count_nonzero(counts == 6)
+    assert np.array_equal(whole.identity, total.identity)
+    assert np.array_equal(whole.tau, total.tau)
+    assert whole.rows is not None
+    assert len(whole.rows) == 64
+    narrow = Sample.of(spec, batch.take(counts == 1))
+    assert np.array_equal(whole.identity, narrow.identity)
+    assert whole.mass.tolist() == [weight.sum()]

@@ -1,20 +1,22 @@
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_ml.core.batch import Batch
+from beam_ml.core.spec import to_us
 from beam_ml.core.windows import ROUND, Windows, cut, watermark
-from beam_ml.errors import InvalidBatch
+from beam_ml.errors import InvalidBatch, InvalidValue
 
 
 def batch(times: list[int]) -> Batch:
     return Batch.dense(np.arange(len(times), dtype=float).reshape(-1, 1), time=times)
 
 
-@given(st.lists(st.integers(-50, 50), max_size=30), st.none() | st.integers(-5, 5), st.integers(0, 40))
-def test_every_row_lands_in_exactly_one_place(times: list[int], folded: int | None, lateness: int) -> None:
-    through = None if folded is None else folded * 10
+@given(st.lists(st.integers(-50, 50), max_size=30), st.none() | st.integers(-50, 50), st.integers(0, 40))
+def test_every_row_lands_in_exactly_one_place(times: list[int], through: int | None, lateness: int) -> None:
     slices = cut(batch(times), Windows(10, lateness, max_ahead_us=30), through, now_us=0)
     seen = []
     for end, parts in slices.windows.items():
@@ -25,8 +27,8 @@ def test_every_row_lands_in_exactly_one_place(times: list[int], folded: int | No
             if late:
                 assert late == len(rows)
                 assert through is not None
-                assert end == through + 10
-                assert (own <= through).all()
+                assert end - 10 <= through < end  # the earliest window not folded, aligned as all are
+                assert (rows.time < through).all()
                 assert (rows.time >= through - lateness).all()
             else:
                 assert (own == end).all()
@@ -47,6 +49,29 @@ def test_every_row_lands_in_exactly_one_place(times: list[int], folded: int | No
 def test_round_windows_take_rows_without_time() -> None:
     slices = cut(Batch.dense([[1.0]]), Windows(None), None, 0)
     assert list(slices.windows) == [ROUND]
+
+
+def test_a_window_that_ends_at_the_epoch_is_one_like_others() -> None:
+    assert list(cut(batch([-3, 4]), Windows(10), None, 0).windows) == [0, 10]
+    assert ROUND < np.iinfo(np.int64).min + 1
+    assert struct.unpack(">q", struct.pack(">q", ROUND)) == (ROUND,)
+
+
+@pytest.mark.parametrize(("seconds", "us"), [(4.1, 4_100_000), (0.001, 1000), (64.6, 64_600_000), (1e-6, 1)])
+def test_seconds_become_the_nearest_us(seconds: float, us: int) -> None:
+    assert to_us(seconds) == us
+    assert Windows.of_seconds(seconds, seconds, seconds) == Windows(us, us, us)
+
+
+def test_windows_of_rounds_have_no_size() -> None:
+    assert Windows.of_seconds(None) == Windows(None, 0, None)
+
+
+def test_windows_of_no_length_are_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"^refresh must be 'round' or at least 1 µs; got 1e-07 s\.$"):
+        Windows.of_seconds(1e-7)
+    with pytest.raises(InvalidValue, match=r"^Windows.size_us must be at least 1; got 0\.$"):
+        Windows(0)
 
 
 def test_event_time_windows_need_times() -> None:

@@ -24,6 +24,7 @@ from beam_ml.core import metrics
 from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind, Predictions, check_batch
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
+from beam_ml.core.rows import smaller_row, smallest_row
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 from beam_ml.errors import DeriveRefused, InvalidBatch
@@ -34,7 +35,6 @@ _BLOCK_BYTES = (
     1 << 20
 )  # a float64 block of rows that stays in the second-level cache while it is centred and multiplied
 _MIN_BLOCK_ROWS = 1024  # adding a (d, d) block sum costs d² whatever its rows: share it among enough of them
-_COLUMNS = 16  # columns compared at a time when rows are ordered: one or two cache lines a row
 _NEAR = 1.0 - 1e-6  # entries this close to the largest count as equal to it, so that rounding cannot flip a sign
 
 
@@ -100,30 +100,6 @@ def _empty(spec: BaseSpec) -> Partial:
     return Partial(origin=np.zeros(d), weight=np.zeros(()), mean=np.zeros(d), scatter=np.zeros((d, d)))
 
 
-def _smallest_row(rows: np.ndarray) -> np.ndarray:
-    """Give the lexicographically smallest of at least one row, (d,) float64."""
-    d = rows.shape[1]
-    left = rows
-    chosen = np.arange(rows.shape[0])
-    for start in range(0, d, _COLUMNS):
-        block = np.ascontiguousarray(left[:, start : start + _COLUMNS])
-        for j in range(block.shape[1]):
-            column = block[:, j]
-            keep = column == column.min()
-            if not keep.all():
-                block, chosen = block[keep], chosen[keep]
-                if chosen.size == 1:
-                    return rows[chosen[0]].astype(np.float64) + 0.0  # −0 and 0 are one origin
-        if start + _COLUMNS < d and chosen.size < left.shape[0]:
-            left = rows[chosen]
-    return rows[chosen[0]].astype(np.float64) + 0.0
-
-
-def _smaller(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    differs = np.flatnonzero(a != b)
-    return a if differs.size == 0 or a[differs[0]] < b[differs[0]] else b
-
-
 def _moved(partial: Partial, origin: np.ndarray) -> np.ndarray:
     """Give the mean relative to another origin."""
     moved: np.ndarray = partial.mean + (partial.origin - origin)
@@ -154,9 +130,9 @@ def _accumulate(spec: BaseSpec, partial: Partial, batch: Batch, anchor: Any = No
     n, d = rows.shape
     if n == 0:
         return partial
-    origin = _smallest_row(rows)
+    origin = smallest_row(rows)
     if float(partial.weight) > 0:
-        origin = _smaller(partial.origin, origin)
+        origin = smaller_row(partial.origin, origin)
     step = max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * d))
     with np.errstate(
         over="ignore", invalid="ignore"
@@ -174,7 +150,7 @@ def _merge(spec: BaseSpec, a: Partial, b: Partial) -> Partial:
     if w_a == 0.0:
         return b
     total = w_a + w_b
-    origin = _smaller(a.origin, b.origin)
+    origin = smaller_row(a.origin, b.origin)
     m_a, m_b = _moved(a, origin), _moved(b, origin)
     share_a, share_b = w_a / total, w_b / total
     with np.errstate(over="ignore", invalid="ignore"):

@@ -34,12 +34,12 @@ from beam_ml.algorithms.linear.sums import (
     merge_sums,
     moments,
     row_keys,
-    smallest_row,
     with_groups,
 )
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
+from beam_ml.core.rows import smallest_row
 
 __all__ = ["Anchor", "accumulate", "anchor", "fold", "identity", "law", "merge", "scale", "weight"]
 

@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import Float64, UInt64
 
 from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.rows import smaller_row
 
-__all__ = ["Partial", "Point", "Sums", "block_sums", "empty", "groups", "join", "merge_sums", "smaller", "smallest_row"]
+__all__ = ["Partial", "Point", "Sums", "block_sums", "empty", "groups", "join", "merge_sums"]
 
 BLOCK_BYTES = 1 << 19  # a float64 block of rows that stays in the second-level cache while it is centred and multiplied
 MIN_BLOCK_ROWS = 1024  # adding a (d, d) block sum costs d² whatever its rows: share it among enough of them
 VARIANCE_FLOOR = 1e-12  # per unit of row weight: W is 0 only when there are no rows
-_COLUMNS = 16
 
 
 @array_dataclass
@@ -127,7 +127,7 @@ def merge_sums(a: Sums, b: Sums) -> Sums:
         return a
     if a.information == 0.0:
         return b
-    origin = smaller(a.origin, b.origin)
+    origin = smaller_row(a.origin, b.origin)
     total = a.information + b.information
     share_a, share_b = a.information / total, b.information / total
     m_a, m_b = a.mean + (a.origin - origin), b.mean + (b.origin - origin)
@@ -214,7 +214,7 @@ def join(a: Partial, b: Partial) -> Partial:
         return a
     if n_a == 0.0:
         return b
-    origin = smaller(a.origin, b.origin)
+    origin = smaller_row(a.origin, b.origin)
     sums = [merge_sums(x, y) for x, y in zip(groups(a), groups(b), strict=True)]
     share_a, share_b = n_a / (n_a + n_b), n_b / (n_a + n_b)
     m_a, m_b = a.feature_mean + (a.origin - origin), b.feature_mean + (b.origin - origin)
@@ -267,24 +267,3 @@ def row_keys(x: np.ndarray, label: np.ndarray) -> np.ndarray:
     keys(np.ascontiguousarray(label).view(np.uint64)[:, None], key)
     keys(np.ascontiguousarray(x).view(np.uint64), key)
     return key
-
-
-def smallest_row(rows: np.ndarray) -> np.ndarray:
-    """Give the lexicographically smallest of at least one row, (d,) float64."""
-    chosen = np.arange(rows.shape[0])
-    for start in range(0, rows.shape[1], _COLUMNS):
-        block = rows[chosen, start : start + _COLUMNS] if start else rows[:, :_COLUMNS]
-        for j in range(block.shape[1]):
-            column = block[:, j]
-            keep = column == column.min()
-            if not keep.all():
-                block, chosen = block[keep], chosen[keep]
-            if chosen.size == 1:
-                return rows[chosen[0]].astype(np.float64) + 0.0
-    return rows[chosen[0]].astype(np.float64) + 0.0
-
-
-def smaller(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the lexicographically smaller of two rows."""
-    differs = np.flatnonzero(a != b)
-    return a if differs.size == 0 or a[differs[0]] < b[differs[0]] else b

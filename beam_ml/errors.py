@@ -17,10 +17,12 @@
     │   ├── HeadMoved         somebody else published the next version first
     │   └── PublishFailed     the store refused a write; what was served is still served
     ├── SourceError
-    │   ├── NoInput           the source names no file
+    │   ├── NoInput           the source names no file, or no topic that there is
     │   ├── UnreadableInput   a file that cannot be opened or decoded
     │   ├── InputChanged      a file is no longer what the plan saw
-    │   └── MissingColumn     a column the features name is absent or has the wrong type
+    │   ├── MissingColumn     a column the features name is absent or has the wrong type
+    │   ├── SourceUnavailable brokers that do not answer, or do not let this user in
+    │   └── RowsLost          messages that were to be read are gone
     ├── RoundAbandoned        a round whose progress is not exactly its plan; nothing of it has had an effect
     └── EngineRefused         this runner cannot do what the pipeline needs
 """
@@ -41,7 +43,9 @@ __all__ = [
     "PublishFailed",
     "RegistryError",
     "RoundAbandoned",
+    "RowsLost",
     "SourceError",
+    "SourceUnavailable",
     "TrainingFailed",
     "UnreadableInput",
     "UnsupportedVersion",
@@ -111,7 +115,7 @@ class SourceError(BeamMLError):
 
 
 class NoInput(SourceError):
-    """A source that names no file."""
+    """A source that names no file, or a topic that is not there."""
 
 
 class UnreadableInput(SourceError):
@@ -124,6 +128,14 @@ class InputChanged(SourceError):
 
 class MissingColumn(SourceError):
     """A column that the features name is absent or has the wrong type."""
+
+
+class SourceUnavailable(SourceError):
+    """Brokers that do not answer in time, or refuse this user."""
+
+
+class RowsLost(SourceError):
+    """Messages that were to be read are gone: retention ran over the reader, or the topic was made anew."""
 
 
 class RoundAbandoned(BeamMLError):

@@ -33,7 +33,7 @@ ONLY_IN = {
     "apache_beam": ("beam_ml/beam/", "pipelines/"),
     "numba": ("beam_ml/kernels/",),
     "jax": ("beam_ml/kernels/",),
-    "kafka": ("beam_ml/beam/kafka.py", "beam_ml/beam/rounds.py"),
+    "kafka": ("beam_ml/beam/kafka/",),
     "obstore": ("beam_ml/registry/",),
     "safetensors": ("beam_ml/artefact/",),
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
+from beam_ml.beam.sources import FileSource, KafkaSource, Source
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.gate import Gate
 from beam_ml.core.refresh import Plan
@@ -14,44 +15,8 @@ from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.features import Features
-from beam_ml.formats.csv import Options as CsvOptions
 
-__all__ = ["FileSource", "Job", "Retention", "load_job"]
-
-
-class FileSource(Settings):
-    """Files on local disk: a file, a folder or a pattern; read in order of name, each row once."""
-
-    called: ClassVar[str] = "source"
-
-    path: str = ""
-    format: Literal["parquet", "csv", "avro"] | None = None
-    csv: Annotated[CsvOptions | None, Field(description="how CSV text is to be understood")] = None
-    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
-        500_000
-    )
-    round_files: Annotated[int | None, Field(ge=1, description="files that one round takes at most")] = None
-    out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
-    allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
-    max_ahead: Annotated[Duration, Field(description="s an event may be dated past now")] = 3600.0
-    poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
-    settle: Annotated[
-        Duration | Literal[0],
-        Field(
-            description="s since its last change before a file is taken under --follow; files that settle later are read "
-            "after those behind them in order of name. It goes by the modification time alone: a writer that pauses for "
-            "longer, or sets an old one while it writes, must rename the finished file into place"
-        ),
-    ] = 2.0
-    remember: Annotated[
-        Duration | None,
-        Field(
-            description="None: the names of consumed files are kept for ever. Else s of modification time behind the "
-            "newest consumed file for which they are kept, which bounds them at a price: a new file with an older "
-            "modification time (cp -p, rsync, tar) is never read, only warned of, and a forgotten one that is touched "
-            "is read again"
-        ),
-    ] = None
+__all__ = ["Job", "Retention", "load_job"]
 
 
 class Retention(Settings):
@@ -71,7 +36,7 @@ class Job(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     registry: str
     refresh: Annotated[Duration | Literal["round"], Field(description="length of a window, or 'round'")] = "round"
-    source: FileSource = FileSource()
+    source: Source = FileSource()
     features: Features
     spec: dict[str, Any]
     models: dict[str, dict[str, Any]]
@@ -83,8 +48,10 @@ class Job(Settings):
     def _nested(cls, value: Any) -> Any:
         """Build the parts first, so that their messages name their own fields."""
         if isinstance(value, dict):
+            given = value.get("source")
+            kafka = isinstance(given, dict) and given.get("kind") == "kafka"
             kinds: tuple[tuple[str, type[Settings]], ...] = (
-                ("source", FileSource), ("features", Features), ("retention", Retention),
+                ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
             return {**value, **parts}

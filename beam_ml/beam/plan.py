@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from beam_ml import formats
-from beam_ml.beam.job import FileSource
+from beam_ml.beam.sources import FileSource
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner

@@ -69,7 +69,7 @@ def _origin_out(origin: Origin | None) -> list[str] | None:
 def encode_block(block: Block) -> bytes:
     """Give the block as bytes."""
     arrays: Arrays = {"columns": _table(block.batch)}
-    given = {"position": block.position, "position_end": block.position_end}
+    given = {"position": block.position, "position_end": block.position_end, "recorded": block.recorded}
     for i, reject in enumerate(block.rejected):
         given |= {f"reject/{i}/position": reject.position, f"reject/{i}/position_end": reject.position_end}
     arrays |= {name: value for name, value in given.items() if value is not None}
@@ -92,7 +92,7 @@ def decode_block(data: bytes) -> Block:
     origin = None if meta["origin"] is None else Origin(*meta["origin"])
     start, stop = meta["span"]
     position, end = arrays.get("position"), arrays.get("position_end")
-    return Block(_untable(arrays["columns"]), origin, position, end, start, stop, rejected)
+    return Block(_untable(arrays["columns"]), origin, position, end, start, stop, rejected, arrays.get("recorded"))
 
 
 def _bytes_as_array(data: bytes) -> np.ndarray:

@@ -45,6 +45,7 @@ class Block:
         position_end: (n,) int64 where each place ends, or None: + 1.
         start, stop: the span of places that this block accounts for, its rejects (and blank lines) included.
         rejected: rows that could not be decoded, by reason.
+        recorded: (n,) int64 when each row was recorded, µs since the epoch (a message's timestamp), or None.
 
     >>> len(Block(pa.record_batch({"x": [1.0, 2.0]})))
     2
@@ -57,6 +58,7 @@ class Block:
     start: int = 0
     stop: int = 0
     rejected: tuple[Reject, ...] = ()
+    recorded: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)

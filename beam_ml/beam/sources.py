@@ -1,0 +1,93 @@
+"""What a job reads: files or a Kafka topic, as data."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from beam_ml.core.spec import Duration, Settings
+from beam_ml.formats.csv import Options as CsvOptions
+
+__all__ = ["FileSource", "KafkaSource", "Source"]
+
+
+class FileSource(Settings):
+    """Files on local disk: a file, a folder or a pattern; read in order of name, each row once."""
+
+    called: ClassVar[str] = "source"
+
+    kind: Literal["files"] = "files"
+    path: str = ""
+    format: Literal["parquet", "csv", "avro"] | None = None
+    csv: Annotated[CsvOptions | None, Field(description="how CSV text is to be understood")] = None
+    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
+        500_000
+    )
+    round_files: Annotated[int | None, Field(ge=1, description="files that one round takes at most")] = None
+    out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
+    allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
+    max_ahead: Annotated[Duration, Field(description="s an event may be dated past now")] = 3600.0
+    poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
+    settle: Annotated[
+        Duration | Literal[0],
+        Field(
+            description="s since its last change before a file is taken under --follow; files that settle later are read "
+            "after those behind them in order of name. It goes by the modification time alone: a writer that pauses for "
+            "longer, or sets an old one while it writes, must rename the finished file into place"
+        ),
+    ] = 2.0
+    remember: Annotated[
+        Duration | None,
+        Field(
+            description="None: the names of consumed files are kept for ever. Else s of modification time behind the "
+            "newest consumed file for which they are kept, which bounds them at a price: a new file with an older "
+            "modification time (cp -p, rsync, tar) is never read, only warned of, and a forgotten one that is touched "
+            "is read again"
+        ),
+    ] = None
+
+
+class KafkaSource(Settings):
+    """A Kafka topic, all its partitions, from where the newest version stands."""
+
+    called: ClassVar[str] = "source"
+
+    kind: Literal["kafka"]
+    brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
+    topic: Annotated[str, Field(min_length=1)]
+    format: Annotated[str, Field(description="json, avro, csv, or 'module:attribute' of one's own")] = "json"
+    options: Annotated[Mapping[str, Any], Field(description="the format's own")] = {}
+    client: Annotated[
+        Mapping[str, str | int | float | bool],
+        Field(description="options of kafka-python, TLS and SASL too; '$NAME' is read from the worker's environment"),
+    ] = {}
+    cluster: Annotated[
+        str | None, Field(description="names the cluster in rows' positions; None: the id that the brokers give")
+    ] = None
+    isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    start: Annotated[Literal["earliest", "latest"], Field(description="where a partition never read begins")] = (
+        "earliest"
+    )
+    on_gap: Annotated[
+        Literal["fail", "skip"],
+        Field(description="when retention has removed messages that were not read yet; skip counts them as lost"),
+    ] = "fail"
+    group: Annotated[str | None, Field(description="consumer group that shows the lag; never where to read on")] = None
+    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next message")] = (
+        2_000_000
+    )
+    every: Annotated[
+        Duration | None,
+        Field(description="s between rounds under --follow; None: as windows close, and at least every `refresh`"),
+    ] = None
+    max_wait_rows: Annotated[int, Field(ge=1, description="rows that wait start the next round at once")] = 500_000
+    out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
+    allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
+    max_ahead: Annotated[Duration, Field(description="s an event may be dated past its record time")] = 3600.0
+    idle_timeout: Annotated[
+        Duration, Field(description="s after which a partition without new messages holds back no window")
+    ] = 30.0
+    timeout: Annotated[Duration, Field(description="s to wait for brokers before a read fails")] = 60.0
+
+
+Source = FileSource | KafkaSource

@@ -4,10 +4,12 @@ A service that this machine cannot have skips the tests that need it and says wh
 fails them instead.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -17,35 +19,99 @@ for folder in (ROOT, ROOT / "integration", ROOT / "tests" / "registry", ROOT / "
         sys.path.insert(0, str(folder))
 pytest.register_assert_rewrite("registry_conformance")
 
-from services.minio import Minio, Unavailable, minio  # noqa: E402  (the path is set above)
+from services.flink import Flink, flink  # noqa: E402  (the path is set above)
+from services.kafka import Cluster, kafka  # noqa: E402
+from services.minio import Minio, minio  # noqa: E402
+from services.prism import Prism, prism, prism_binary  # noqa: E402
+from services.support import Unavailable  # noqa: E402
 
 BUILD_SECONDS = 1800
-"""A service built from source on a fresh machine takes longer than a test may."""
+"""A service built or fetched on a fresh machine takes longer than a test may."""
+
+SERVICES = frozenset({"s3", "kafka_cluster", "kafka_secured", "kafka_three", "prism_location", "prism_server"}) | {
+    "flink_server"
+}
+"""The fixtures that may build or fetch a service."""
+
+Service = TypeVar("Service")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let kafka-python leave the socket of a refused connection to the garbage collector: brokers are killed here."""
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests that start a service the time to build it."""
     for item in items:
-        if "s3" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+        if SERVICES.intersection(getattr(item, "fixturenames", ())) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
 
 
-def unavailable(why: str) -> None:
+def unavailable(why: str) -> NoReturn:
     """Skip, or on CI fail: there a service that is missing is a mistake."""
     if os.environ.get("CI"):
         pytest.fail(f"A service is missing on CI: {why}", pytrace=False)
     pytest.skip(why)
 
 
+@contextlib.contextmanager
+def had(service: contextlib.AbstractContextManager[Service]) -> Iterator[Service]:
+    """Run a service, or skip or fail if this machine cannot have it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(service)
+        except Unavailable as why:
+            unavailable(str(why))
+        yield running
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
     """Give a running S3-compatible server."""
-    server = minio(tmp_path_factory.mktemp("minio"))
+    with had(minio(tmp_path_factory.mktemp("minio"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give a running Kafka of one broker; whoever kills the broker starts it again."""
+    with had(kafka(tmp_path_factory.mktemp("kafka"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka_secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give a running Kafka of one broker whose second listener asks for TLS and a password."""
+    with had(kafka(tmp_path_factory.mktemp("kafka-secured"), sasl=True, tls=True)) as running:
+        yield running
+
+
+@pytest.fixture
+def kafka_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give a running Kafka of three brokers, for one test: a test may leave nodes down."""
+    with had(kafka(tmp_path_factory.mktemp("kafka-three"), nodes=3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prism_location() -> Path:
+    """Give Prism's program, for `--runner=PrismRunner --prism_location`."""
     try:
-        running = server.__enter__()
+        return prism_binary()
     except Unavailable as why:
         unavailable(str(why))
-    try:
+
+
+@pytest.fixture(scope="session")
+def prism_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
+    """Give a running Prism."""
+    with had(prism(tmp_path_factory.mktemp("prism"))) as running:
         yield running
-    finally:
-        server.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def flink_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flink]:
+    """Give a running Flink job server; a test that kills or restores one starts its own with `flink(folder)`."""
+    with had(flink(tmp_path_factory.mktemp("flink"))) as running:
+        yield running

@@ -83,7 +83,7 @@ class RoundTable:
     def end(self, seconds: float) -> None:
         """Print the totals."""
         if not self._any:
-            self._print(f"Nothing new to read in {self._job.source.path}.")
+            self._print(f"Nothing new to read in {self._job.source.where}.")
             return
         table = Table(show_header=False, box=None)
         table.add_row("rows read", f"{self._rows:,}")

@@ -47,6 +47,7 @@ def _refuse_unknown(options: tuple[str, ...]) -> None:
     help="With --once: fold the windows still open at the end, too; what comes for them later is late.",
 )
 @click.option("--source", help="File, folder or pattern to read; replaces the job's source.path.")
+@click.option("--brokers", help="Kafka brokers, host:port by commas; replaces the job's source.brokers.")
 @click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
 @click.option("--name", help="Name to publish under; replaces the job's.")
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
@@ -55,6 +56,7 @@ def main(
     mode: str,
     close: bool,
     source: str | None,
+    brokers: str | None,
     registry_url: str | None,
     name: str | None,
     beam_options: tuple[str, ...],
@@ -72,7 +74,8 @@ def main(
     signal.signal(signal.SIGINT, stop)
     try:
         _refuse_unknown(beam_options)
-        job = load_job(_find(job_file), **{"source.path": source, "registry": registry_url, "name": name})
+        given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
+        job = load_job(_find(job_file), **given)
         registry = Registry(job.registry)
         table = RoundTable(console, job)
         begun = time.monotonic()

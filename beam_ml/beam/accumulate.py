@@ -8,14 +8,23 @@ from typing import Any, NamedTuple
 from apache_beam import CombineFn, CombinePerKey, DoFn, Flatten, ParDo, PTransform
 from apache_beam.coders import Coder
 from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import with_input_types, with_output_types
+from apache_beam.utils.timestamp import MAX_TIMESTAMP
 
 from beam_ml.beam import coders
 from beam_ml.beam.elements import Rejected, Slice, of_batch
 from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.expanding import globally, many_in_or_out
 from beam_ml.beam.prepare import Slices
-from beam_ml.beam.references import AnchorRef, anchor_of, check_size, spec_of
+from beam_ml.beam.references import (
+    AnchorRef,
+    LiveAnchor,
+    anchor_of,
+    check_size,
+    newest_anchor,
+    spec_of,
+)
 from beam_ml.beam.telemetry import count_progress, measure, timed
 from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
 from beam_ml.core.progress import Progress
@@ -24,7 +33,7 @@ from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue
 
-__all__ = ["Accumulate", "Accumulations", "Merge", "MergeFn"]
+__all__ = ["Accumulate", "Accumulations", "Merge", "MergeFn", "shard_of"]
 
 MAX_BUNDLE_BYTES = 64 << 20
 
@@ -46,19 +55,27 @@ class Accumulations(NamedTuple):
 class _Accumulate(DoFn):
     """Keeps one accumulator a window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
 
-    def __init__(self, spec: str, anchor: AnchorRef | None, max_bytes: int) -> None:
+    def __init__(
+        self, spec: str, anchor: AnchorRef | LiveAnchor | None, max_bytes: int, refuse_bytes: int | None
+    ) -> None:
         self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
+        self._refuse_bytes = refuse_bytes
 
     def setup(self) -> None:
         self._algorithm, self._spec = spec_of(self._spec_json)
-        self._number, self._anchor = anchor_of(self._anchor_ref, self._spec_json)
+        if not isinstance(self._anchor_ref, LiveAnchor):
+            self._number, self._anchor = anchor_of(self._anchor_ref, self._spec_json)
 
     def start_bundle(self) -> None:
         self._open: dict[int, Accumulator] = {}
         self._bytes: dict[int, int] = {}
+        self._oldest = MAX_TIMESTAMP
+        if isinstance(self._anchor_ref, LiveAnchor):
+            self._number, self._anchor = newest_anchor(self._anchor_ref, self._spec_json)
 
-    def process(self, element: tuple[int, Slice]) -> Iterator[Any]:
+    def process(self, element: tuple[int, Slice], timestamp: Any = DoFn.TimestampParam) -> Iterator[Any]:
         end, piece = element
+        self._oldest = min(self._oldest, timestamp)
         accumulator = self._open.get(end)
         if accumulator is None:
             accumulator = Accumulator(self._algorithm, self._spec, self._number, self._anchor)
@@ -70,17 +87,17 @@ class _Accumulate(DoFn):
         self._bytes[end] = accumulator.nbytes
         while sum(self._bytes.values()) > self._max_bytes:
             largest = max(self._bytes, key=self._bytes.__getitem__)
-            yield self._close(largest)
+            yield TimestampedValue(self._close(largest), self._oldest)
 
     def finish_bundle(self) -> Iterator[Any]:
         for end in sorted(self._open):
-            yield globally(self._close(end))
+            yield globally(self._close(end), self._oldest)
 
     def _close(self, end: int) -> tuple[int, Accumulation]:
         del self._bytes[end]
         result = self._open.pop(end).result()
         size = size_bytes(result)
-        check_size(self._spec, size)
+        check_size(self._spec, size, self._refuse_bytes)
         measure("accumulation_bytes", size)
         count_progress(result.progress)
         return end, result
@@ -96,15 +113,17 @@ class _Count(DoFn):
 
     def start_bundle(self) -> None:
         self._sum: Progress | None = None
+        self._oldest = MAX_TIMESTAMP
 
-    def process(self, element: Progress) -> None:
+    def process(self, element: Progress, timestamp: Any = DoFn.TimestampParam) -> None:
+        self._oldest = min(self._oldest, timestamp)
         self._sum = element if self._sum is None else self._sum.merge(element)
 
     def finish_bundle(self) -> Iterator[Any]:
         if self._sum is not None:
             count_progress(self._sum)
             nothing = empty(spec_of(self._spec_json)[1])
-            yield globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)))
+            yield globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)), self._oldest)
 
 
 class Accumulate(PTransform):
@@ -115,22 +134,28 @@ class Accumulate(PTransform):
 
     Args:
         spec: what to learn; shipped as JSON.
-        anchor: the stored learner whose parameters the workers start from; None: cold.
+        anchor: the stored learner whose parameters the workers start from, or always the newest; None: cold.
         max_bundle_bytes: what a bundle's accumulators may hold before the largest is sent on.
+        refuse_bytes: an accumulation larger than this fails; None: 256 MiB.
     """
 
-    def __init__(self, spec: Spec, anchor: AnchorRef | None = None, max_bundle_bytes: int = MAX_BUNDLE_BYTES) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        anchor: AnchorRef | LiveAnchor | None = None,
+        max_bundle_bytes: int = MAX_BUNDLE_BYTES,
+        refuse_bytes: int | None = None,
+    ) -> None:
         super().__init__()
-        self._spec, self._anchor, self._max_bytes = spec.to_json(), anchor, max_bundle_bytes
+        self._spec = spec.to_json()
+        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:
         """Build the step."""
         slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
         coders.install(slices.pipeline)
-        out = slices | "Rows" >> ParDo(_Accumulate(self._spec, self._anchor, self._max_bytes)).with_outputs(
-            "rejected", main="accumulations"
-        )
+        out = slices | "Rows" >> ParDo(self._fn).with_outputs("rejected", main="accumulations")
         accumulations, rejected = out.accumulations, out.rejected
         if isinstance(pcoll, Slices):
             counted = pcoll.progress | "Count" >> ParDo(_Count(self._spec))
@@ -180,22 +205,26 @@ class MergeFn(CombineFn):
 _KEY = struct.Struct(">qI")
 
 
+def shard_of(accumulation: Accumulation, n_shards: int) -> int:
+    """Give the shard of an accumulation: it follows from the rows' places, so a rerun shares out alike."""
+    if n_shards == 1:
+        return 0
+    covered = accumulation.progress.covered
+    first = [f"{o.source}\0{o.partition}\0{int(r[0, 0])}" for o, r in sorted(covered.items())[:1]]
+    return zlib.crc32("".join(first).encode()) % n_shards
+
+
 @with_input_types(tuple[int, Accumulation])
 @with_output_types(tuple[bytes, Accumulation])
 class _ToShards(DoFn):
-    """Keys by window end and shard; the shard follows from the rows' places, so a rerun shares out alike."""
+    """Keys by window end and shard."""
 
     def __init__(self, fanout: int) -> None:
         self._fanout = fanout
 
     def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
         end, accumulation = element
-        shard = 0
-        if self._fanout > 1:
-            covered = accumulation.progress.covered
-            first = [f"{o.source}\0{o.partition}\0{int(r[0, 0])}" for o, r in sorted(covered.items())[:1]]
-            shard = zlib.crc32("".join(first).encode()) % self._fanout
-        yield _KEY.pack(end, shard), accumulation
+        yield _KEY.pack(end, shard_of(accumulation, self._fanout)), accumulation
 
 
 @with_input_types(tuple[bytes, Accumulation])

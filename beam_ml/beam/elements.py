@@ -11,6 +11,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Metrics
 from beam_ml.core.refresh import Refresh
 from beam_ml.formats.block import Reject
+from beam_ml.formats.messages import PLACES
 
 __all__ = ["Folded", "Measured", "Rejected", "Slice", "of_batch", "of_reject"]
 
@@ -77,10 +78,15 @@ class Rejected:
         return self.count
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Give one plain JSON record a row: source, partition, position, reason, and the detail where there is one."""
+        """Give one plain JSON record a row: source, partition, position, reason, and the detail where there is one.
+
+        A position in a topic is told as offset and row in the message, too.
+        """
         for i in range(self.count):
             place = int(self.position[i]) if self.position.size else None
             one = {"source": self.source, "partition": self.partition, "position": place, "reason": self.reason}
+            if place is not None and self.source.startswith("kafka://"):
+                one |= dict(zip(("offset", "row"), divmod(place, PLACES), strict=True))
             yield one | {"detail": self.detail[i]} if self.detail else one
 
 

@@ -23,7 +23,16 @@ from beam_ml import errors
 from beam_ml.beam import coders
 from beam_ml.errors import BeamMLError, EngineRefused
 
-__all__ = ["DEFAULT_RUNNER", "Ran", "new_pipeline", "ran_on", "refuse_streaming", "refuse_unbounded", "run"]
+__all__ = [
+    "DEFAULT_RUNNER",
+    "Ran",
+    "known_error",
+    "new_pipeline",
+    "ran_on",
+    "refuse_streaming",
+    "refuse_unbounded",
+    "run",
+]
 
 DEFAULT_RUNNER = "FnApiRunner"
 
@@ -77,7 +86,7 @@ def run(pipeline: Pipeline) -> Ran:
         result = pipeline.run()
         result.wait_until_finish()
     except Exception as error:
-        known = _known(error)
+        known = known_error(error)
         if known is None:
             raise
         raise known from error
@@ -124,7 +133,7 @@ def refuse_streaming(pcoll: PCollection) -> None:
     if not pcoll.is_bounded:
         message = (
             f"Merging and folding need a bounded input; got the unbounded {pcoll.producer.full_label}: train in rounds "
-            "(beam_ml.beam.rounds), which read a source slice by slice."
+            "(beam_ml.beam.rounds), which read a source slice by slice, or as a stream (beam_ml.beam.stream)."
         )
         raise EngineRefused(message)
 
@@ -151,7 +160,7 @@ def _pcollections(pipeline: Pipeline) -> list[PCollection]:
     return found
 
 
-def _known(error: BaseException) -> BeamMLError | None:
+def known_error(error: BaseException) -> BeamMLError | None:
     """Give the beam_ml error within Beam's, without Beam's addition of the step."""
     chain: BaseException | None = error
     while chain is not None:

@@ -7,7 +7,7 @@ from apache_beam import WindowInto
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.typehints.decorators import no_annotations
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 __all__ = ["globally", "many_in_or_out", "to_global"]
@@ -27,6 +27,6 @@ def to_global(pcoll: PCollection, label: str = "Global") -> PCollection:
     return pcoll | label >> WindowInto(GlobalWindows())
 
 
-def globally(value: Any) -> WindowedValue:
-    """Put what a bundle ends with into the global window."""
-    return WindowedValue(value, MIN_TIMESTAMP, (GlobalWindow(),))
+def globally(value: Any, timestamp: Timestamp = MIN_TIMESTAMP) -> WindowedValue:
+    """Put what a bundle ends with into the global window, at the time of the oldest element that is in it."""
+    return WindowedValue(value, timestamp, (GlobalWindow(),))

@@ -90,7 +90,12 @@ class Job(Settings):
     def windows(self) -> Windows:
         """Give the windows in µs."""
         size = None if self.refresh == "round" else self.refresh
-        return Windows.of_seconds(size, self.source.allowed_lateness, self.source.max_ahead)
+        past_now = self.source.max_ahead if isinstance(self.source, FileSource) else None
+        return Windows.of_seconds(size, self.source.allowed_lateness, past_now)
+
+    def max_ahead_of_record(self) -> float | None:
+        """Give how far past its record time an event may be dated, s; None where rows have none."""
+        return self.source.max_ahead if isinstance(self.source, KafkaSource) else None
 
 
 def load_job(path: str | Path, **overrides: Any) -> Job:

@@ -11,12 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from apache_beam import PTransform
+from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml import formats
+from beam_ml.beam.read import FileRanges, ReadRanges
 from beam_ml.beam.sources import FileSource
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import InputChanged, NoInput
 from beam_ml.formats import csv
@@ -86,10 +90,24 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FilePlan:
-    """The ranges that a round reads, and what has been read once it is published."""
+    """The ranges that a round reads, what has been read once it is published, and how CSV text is to be understood."""
 
     ranges: tuple[FileRange, ...]
     after: Taken
+    options: csv.Options | None = None
+
+    @property
+    def lost(self) -> Progress:
+        """Nothing: a file that is gone before it has been read to its end fails the plan."""
+        return Progress()
+
+    def read(self, columns: Sequence[str]) -> PTransform:
+        """Give the root transform that reads the ranges."""
+        return _ReadPlanned(self.ranges, columns, self.options)
+
+    def next(self) -> Mapping[str, Any]:
+        """Give what has been read once the round is published."""
+        return {SOURCE: self.after.to_dict()}
 
     def covered(self) -> dict[Origin, list[list[int]]]:
         """Give the places that the round must cover, by origin."""
@@ -104,6 +122,15 @@ class FilePlan:
         """Give the rows that the round must scan; None where the format does not tell."""
         counts = [one.n_rows for one in self.ranges]
         return None if any(n is None for n in counts) else sum(n for n in counts if n is not None)
+
+
+class _ReadPlanned(PTransform):
+    def __init__(self, ranges: Sequence[FileRange], columns: Sequence[str], options: csv.Options | None) -> None:
+        super().__init__()
+        self._ranges, self._columns, self._options = ranges, columns, options
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        return pbegin | FileRanges(self._ranges) | ReadRanges(self._columns, source=SOURCE, options=self._options)
 
 
 def plan_files(
@@ -170,7 +197,8 @@ def plan_files(
         # Not at the looks that find nothing to do: there may be one every second.
         _warn_of_passed(passed, before.horizon_ns)
     after = Taken(done, part, before.horizon_ns)
-    return FilePlan(tuple(ranges), after if source.remember is None else _pruned(after, source.remember, waiting))
+    kept = after if source.remember is None else _pruned(after, source.remember, waiting)
+    return FilePlan(tuple(ranges), kept, source.csv)
 
 
 def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:

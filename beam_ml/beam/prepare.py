@@ -17,6 +17,7 @@ from beam_ml.beam.references import features_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Batch
 from beam_ml.core.progress import Progress
+from beam_ml.core.spec import to_us
 from beam_ml.core.windows import Windows, cut
 from beam_ml.features import Features
 from beam_ml.formats.block import Block, Reject
@@ -54,11 +55,11 @@ class Slices(NamedTuple):
 
 @with_output_types(Batch, rejected=Rejected, progress=Progress)
 class _ToBatches(DoFn):
-    def __init__(self, features: str, with_label: bool) -> None:
-        self._features, self._with_label = features, with_label
+    def __init__(self, features: str, with_label: bool, max_ahead_us: int | None) -> None:
+        self._features, self._with_label, self._max_ahead_us = features, with_label, max_ahead_us
 
     def process(self, element: Block) -> Iterator[Any]:
-        batch, refused = features_of(self._features).to_batch(element, self._with_label)
+        batch, refused = features_of(self._features).to_batch(element, self._with_label, self._max_ahead_us)
         refused = (*element.rejected, *refused)
         for reject in refused:
             yield TaggedOutput("rejected", of_reject(element.origin, reject))
@@ -95,17 +96,19 @@ class ToBatches(PTransform):
     Args:
         features: which columns become what; shipped as JSON.
         with_label: False leaves the label column alone: for scoring.
+        max_ahead: s that an event may be dated past the time its message was recorded; None: any.
     """
 
-    def __init__(self, features: Features, with_label: bool = True) -> None:
+    def __init__(self, features: Features, with_label: bool = True, max_ahead: float | None = None) -> None:
         super().__init__()
         self._features, self._with_label = features.to_json(), with_label
+        self._max_ahead_us = None if max_ahead is None else to_us(max_ahead)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection) -> Batches:
         """Build the step."""
         coders.install(pcoll.pipeline)
-        out = pcoll | ParDo(_ToBatches(self._features, self._with_label)).with_outputs(
+        out = pcoll | ParDo(_ToBatches(self._features, self._with_label, self._max_ahead_us)).with_outputs(
             "rejected", "progress", main="batches"
         )
         return Batches(out.batches, out.rejected, out.progress)

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import logging
+import threading
+import time
 from typing import Any
 
 from beam_ml.algorithms import find, spec_from
@@ -12,14 +14,28 @@ from beam_ml.core.accumulation import COLD
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
-from beam_ml.errors import InvalidValue, MergeRefused
+from beam_ml.errors import InvalidValue, MergeRefused, RegistryError
 from beam_ml.features import Features
 from beam_ml.registry import Registry
 
-__all__ = ["REFUSE_BYTES", "WARN_BYTES", "AnchorRef", "anchor_of", "check_size", "features_of", "learner_of", "spec_of"]
+__all__ = [
+    "REFUSE_BYTES",
+    "STREAM_REFUSE_BYTES",
+    "WARN_BYTES",
+    "AnchorRef",
+    "LiveAnchor",
+    "anchor_of",
+    "check_size",
+    "features_of",
+    "learner_of",
+    "newest_anchor",
+    "spec_of",
+]
 
 WARN_BYTES = 16 << 20
 REFUSE_BYTES = 256 << 20
+STREAM_REFUSE_BYTES = 64 << 20
+"""In an unbounded pipeline accumulations are state, which engines write again and again."""
 
 _log = logging.getLogger(__name__)
 _SIZES = ("k_max", "components", "n_factors", "pending_bytes", "gather_bytes", "n_features")
@@ -41,6 +57,21 @@ class AnchorRef:
     name: str
     version: int
     digest: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveAnchor:
+    """The newest learner under a name, looked for again and again: what workers of an unbounded pipeline start from.
+
+    Attributes:
+        registry: path or URL; what it needs besides comes from the worker's environment.
+        name: the job's.
+        ttl_s: how long a worker goes on with what it has before it looks again.
+    """
+
+    registry: str
+    name: str
+    ttl_s: float = 10.0
 
 
 @functools.lru_cache(maxsize=64)
@@ -65,13 +96,16 @@ def learner_of(reference: AnchorRef, spec: Spec) -> Learner:
     """
     registry = Registry(reference.registry, create=False)
     learner = decode_learner(registry.read(reference.name, reference.version), find)
+    _check_spec(learner, spec, f"{reference.name} v{reference.version}")
+    return learner
+
+
+def _check_spec(learner: Learner, spec: Spec, where: str) -> None:
     if learner.spec != spec:
         message = (
-            f"A job goes on from a learner of its own spec, {spec.to_json()}; "
-            f"{reference.name} v{reference.version} has {learner.spec.to_json()}."
+            f"A job goes on from a learner of its own spec, {spec.to_json()}; {where} has {learner.spec.to_json()}."
         )
         raise MergeRefused(message)
-    return learner
 
 
 @functools.lru_cache(maxsize=8)
@@ -89,19 +123,73 @@ def anchor_of(reference: AnchorRef | None, spec_json: str) -> tuple[int, Any]:
     return learner.refresh, algorithm.anchor(spec, learner.state)
 
 
-def check_size(spec: Spec, size: int) -> None:
+class _Newest:
+    """The newest anchor that this process has seen of one name."""
+
+    def __init__(self, reference: LiveAnchor, spec_json: str) -> None:
+        self._reference, self._spec_json = reference, spec_json
+        self._registry = Registry(reference.registry)
+        self._lock = threading.Lock()
+        self._looked = float("-inf")
+        self._version = 0
+        self._found: tuple[int, Any] = (COLD, None)
+
+    def get(self, now_s: float) -> tuple[int, Any]:
+        with self._lock:
+            if now_s - self._looked >= self._reference.ttl_s:
+                try:
+                    self._look()
+                except RegistryError as error:
+                    _log.warning("Workers go on from the anchor of version %d: %s", self._version, error)
+                self._looked = now_s
+            return self._found
+
+    def _look(self) -> None:
+        algorithm, spec = spec_of(self._spec_json)
+        name = self._reference.name
+        if self._registry.head_number(name) == self._version:
+            return
+        found = self._registry.latest(name)
+        if found is None:
+            return
+        learner = decode_learner(found.data, find)
+        _check_spec(learner, spec, f"{name} v{found.manifest.number}")
+        self._found = (learner.refresh, algorithm.anchor(spec, learner.state))
+        self._version = found.head
+
+
+@functools.lru_cache(maxsize=8)
+def _newest(reference: LiveAnchor, spec_json: str) -> _Newest:
+    return _Newest(reference, spec_json)
+
+
+def newest_anchor(reference: LiveAnchor, spec_json: str) -> tuple[int, Any]:
+    """Give the refresh number and the anchor of the newest version; looked for once every `ttl_s` in a process.
+
+    A registry that cannot be read leaves a worker the anchor that it has. Before the first version there is none.
+
+    Raises:
+        MergeRefused: the learner there has another spec.
+    """
+    if spec_of(spec_json)[0].anchor_type is None:
+        return COLD, None
+    return _newest(reference, spec_json).get(time.monotonic())
+
+
+def check_size(spec: Spec, size: int, refuse_bytes: int | None = None) -> None:
     """Warn of an accumulation that engines will be slow with; refuse one that they cannot carry.
 
     Raises:
-        InvalidValue: more than 256 MiB.
+        InvalidValue: more than `refuse_bytes`, 256 MiB where none are given.
     """
+    refuse_bytes = REFUSE_BYTES if refuse_bytes is None else refuse_bytes
     if size <= WARN_BYTES:
         return
     fields = {name: getattr(spec, name) for name in _SIZES if name in type(spec).model_fields}
     given = ", ".join(f"{name} {value}" for name, value in fields.items())
-    if size > REFUSE_BYTES:
+    if size > refuse_bytes:
         message = (
-            f"An accumulation of {spec.algorithm} must be at most {REFUSE_BYTES >> 20} MiB; got {size >> 20} MiB with "
+            f"An accumulation of {spec.algorithm} must be at most {refuse_bytes >> 20} MiB; got {size >> 20} MiB with "
             f"{given}: lower {next(iter(fields))}."
         )
         raise InvalidValue(message)

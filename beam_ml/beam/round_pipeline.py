@@ -13,13 +13,11 @@ from beam_ml.beam.accumulate import Accumulate, Merge
 from beam_ml.beam.elements import Rejected
 from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job import Job
-from beam_ml.beam.plan import SOURCE
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
-from beam_ml.beam.read import FileRanges, ReadRanges
 from beam_ml.beam.references import AnchorRef, spec_of
+from beam_ml.beam.round_source import RoundPlan
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.learner import Learner
-from beam_ml.formats import FileRange
 from beam_ml.registry import Manifest, Registry, put_round
 
 __all__ = ["run_round_pipeline"]
@@ -81,18 +79,18 @@ def run_round_pipeline(
     job: Job,
     registry: Registry,
     round_id: str,
-    ranges: Sequence[FileRange],
+    plan: RoundPlan,
     learner: Learner,
     parent: Manifest | None,
     options: Sequence[str],
 ) -> None:
-    """Read the ranges and write the round's files; returns when the pipeline has finished.
+    """Read the round's slice and write the round's files; returns when the pipeline has finished.
 
     Args:
         job: the deployment.
         registry: where the round's files go; its place is shipped to the workers.
         round_id: of this attempt.
-        ranges: what to read.
+        plan: what to read.
         learner: the parent's: late rows are judged against its last folded window.
         parent: its manifest: workers start from its anchor.
         options: Beam options; without a runner, the in-process one is taken.
@@ -109,9 +107,8 @@ def run_round_pipeline(
     pipeline = new_pipeline(options)
     found = (
         pipeline
-        | "Plan" >> FileRanges(ranges)
-        | "Read" >> ReadRanges(columns, source=SOURCE, options=job.source.csv)
-        | "Batches" >> ToBatches(job.features)
+        | "Read" >> plan.read(columns)
+        | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
         | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
         | "Accumulate" >> Accumulate(spec, anchor)
     )

@@ -5,6 +5,7 @@ exactly at its positions.
 """
 
 import dataclasses
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,11 @@ from typing import Any, Literal
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_accumulation, decode_learner
+from beam_ml.beam.file_rounds import FileRounds
 from beam_ml.beam.job import Job
-from beam_ml.beam.plan import SOURCE, FilePlan, Taken, forget, plan_files
 from beam_ml.beam.round_pipeline import run_round_pipeline
+from beam_ml.beam.round_source import RoundPlan, RoundSource
+from beam_ml.beam.sources import FileSource
 from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
@@ -23,14 +26,16 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
-from beam_ml.core.spec import canonical_json, to_us
+from beam_ml.core.spec import canonical_json
 from beam_ml.core.threads import one_thread
-from beam_ml.core.windows import ROUND, watermark
-from beam_ml.errors import InvalidValue, RoundAbandoned
+from beam_ml.core.windows import ROUND
+from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
 from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round, round_files, sweep
 
 __all__ = ["Mode", "Round", "train"]
 
+_log = logging.getLogger(__name__)
+_RETRY_S = 5.0
 _TIDY_EVERY = 10
 """Publishes between two looks for payloads to remove: a look lists every object of the name."""
 
@@ -68,6 +73,7 @@ class _Run:
     """One trainer between two publishes."""
 
     job: Job
+    source: RoundSource
     registry: Registry
     algorithm: Algorithm
     run_id: str
@@ -97,39 +103,65 @@ def train(
 
     Raises:
         HeadMoved: another trainer publishes under this name.
-        SourceError, PublishFailed, TrainingFailed, RoundAbandoned: nothing of the round has had an effect.
+        SourceError, PublishFailed, TrainingFailed, RoundAbandoned: nothing of the round has had an effect. Brokers that
+            go away while one follows them are waited for.
         InvalidValue: the job's spec is not the one that the registry's learner was trained with.
     """
-    if not job.source.path:
-        message = "source.path must be given, in the job or as --source."
-        raise InvalidValue(message)
     if registry.objects.where.startswith("memory:"):
         message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
         raise InvalidValue(message)
     if mode.kind == "follow" and mode.close:
         message = "close folds the windows still open at the end, and follow has none: give one of them."
         raise InvalidValue(message)
-    run = _start(job, registry, options)
+    source = _open(job, mode.kind == "follow")
+    try:
+        yield from _rounds(_start(job, registry, source, options), mode, stopping)
+    finally:
+        source.close()
+
+
+def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Round]:
+    follow, source = mode.kind == "follow", run.source
     while not stopping():
-        taken = run.learner.next.get(SOURCE)
-        plan = plan_files(job.source, taken, _rows_wanted(run), wait=mode.kind == "follow")
-        if plan.ranges:
-            yield _round(run, plan)
-        elif mode.kind == "follow":
-            _wait(job.source.poll, stopping)
-        else:
-            break
+        try:
+            one = _next(run)
+            if one is not None:
+                yield one
+            elif not follow:
+                break
+            if follow:
+                source.wait(run.learner, stopping)
+        except SourceError as error:
+            # What was planned or half read has had no effect.
+            if not source.passes(error):
+                raise
+            _log.warning("%s Trying again in %g s.", error, _RETRY_S)
+            _pause(_RETRY_S, stopping)
     if mode.close and run.learner.pending and not stopping():
         yield _close(run)
 
 
-def _wait(seconds: float, stopping: Callable[[], bool]) -> None:
+def _open(job: Job, follow: bool) -> RoundSource:
+    if isinstance(job.source, FileSource):
+        return FileRounds(job.source, follow)
+    from beam_ml.beam.kafka.rounds import KafkaRounds  # loads the client library, which jobs over files need not have
+
+    return KafkaRounds(job.source, None if job.refresh == "round" else job.refresh, follow)
+
+
+def _next(run: _Run) -> Round | None:
+    """Run the next round; None: there is nothing to read."""
+    plan = run.source.plan(run.learner, _rows_wanted(run))
+    return None if plan is None else _round(run, plan)
+
+
+def _pause(seconds: float, stopping: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while not stopping() and time.monotonic() < until:
-        time.sleep(min(0.1, seconds))
+        time.sleep(0.1)
 
 
-def _start(job: Job, registry: Registry, options: Sequence[str]) -> _Run:
+def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[str]) -> _Run:
     spec, algorithm = job.algorithm_spec(), job.algorithm()
     found = registry.latest(job.name)
     head = None if found is None else found.manifest
@@ -154,7 +186,7 @@ def _start(job: Job, registry: Registry, options: Sequence[str]) -> _Run:
         models = derive_all(algorithm, learner, job.plan().models)
     epoch = 1 if head is None else head.epoch + 1
     number = 0 if found is None else found.head
-    return _Run(job, registry, algorithm, uuid.uuid4().hex, epoch, options, head, number, learner, models)
+    return _Run(job, source, registry, algorithm, uuid.uuid4().hex, epoch, options, head, number, learner, models)
 
 
 def _rows_wanted(run: _Run) -> int:
@@ -166,27 +198,27 @@ def _rows_wanted(run: _Run) -> int:
     return min(wanted, 65_536 << min(versions, 40))
 
 
-def _round(run: _Run, plan: FilePlan) -> Round:
+def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
     round_id = new_round_id(run.head_number)
-    run_round_pipeline(run.job, run.registry, round_id, plan.ranges, run.learner, run.head, run.options)
+    run_round_pipeline(run.job, run.registry, round_id, plan, run.learner, run.head, run.options)
     piped = time.monotonic()
     found = _collect(run, round_id)
     total = reduce(Progress.merge, (value.progress for value in found.values()), Progress())
     _check(plan, total)
     _refuse_repeat(run.learner, total)
-    learner = run.learner
+    learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
     for end, value in sorted(found.items()):
         if end == ROUND and run.job.refresh != "round":
             # Rows that reached no window: counted, nothing to fold.
             learner = learner.replace(progress=learner.progress.merge(value.progress))
         else:
             learner = learners.add_pending(run.algorithm, learner, end, value)
-    learner = learner.replace(next={**learner.next, SOURCE: plan.after.to_dict()})
+    learner = learner.replace(next={**learner.next, **plan.next()})
     folded, refreshes, models = _fold(run, learner, close=False)
-    folded = forget(folded, plan.after)
+    folded = run.source.trim(folded)
     manifest = _publish(run, round_id, folded, refreshes, models)
-    return _done(run, manifest, folded, refreshes, models, total, begun, piped - begun)
+    return _done(run, manifest, folded, refreshes, models, total.merge(plan.lost), begun, piped - begun)
 
 
 def _close(run: _Run) -> Round:
@@ -208,6 +240,7 @@ def _done(
 ) -> Round:
     run.head, run.head_number, run.learner, run.models = manifest, manifest.number, learner, models
     job = run.job
+    run.source.published(learner)
     if manifest.number % _TIDY_EVERY == 0:
         keep(run.registry, job.name, job.retention.keep, job.retention.grace)
         sweep(run.registry, job.name, job.retention.grace)
@@ -225,7 +258,7 @@ def _collect(run: _Run, round_id: str) -> dict[int, Any]:
     return found
 
 
-def _check(plan: FilePlan, total: Progress) -> None:
+def _check(plan: RoundPlan, total: Progress) -> None:
     """Abandon the round unless its Progress adds up to exactly the plan: a row lost or read twice stops here."""
     wanted = plan.covered()
     if {origin: ranges.tolist() for origin, ranges in total.covered.items()} != wanted:
@@ -258,9 +291,7 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
     job, plan = run.job, run.job.plan()
     limit: float = float("inf")
     if not close and job.refresh != "round":
-        newest = learners.scanned(learner).time_max
-        mark = watermark([] if newest is None else [newest], to_us(job.source.out_of_orderness))
-        limit = float("-inf") if mark is None else mark
+        limit = run.source.watermark(learner)
     models, refreshes, folded = run.models, [], learner
     begun = time.monotonic()
     with one_thread():
@@ -278,8 +309,7 @@ def _publish(
     facts = model_facts(learner, None, job.features.to_dict())
     accepted, reasons = _verdict(run, refreshes, models)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
-    # The learner keeps every name; a manifest, which is never deleted, only counts them.
-    read = {**learner.next, SOURCE: Taken.from_dict(learner.next.get(SOURCE)).summary()}
+    read = {**learner.next, **run.source.summary(learner)}
     told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     return run.registry.publish(
         job.name,

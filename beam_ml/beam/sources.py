@@ -46,6 +46,11 @@ class FileSource(Settings):
         ),
     ] = None
 
+    @property
+    def where(self) -> str:
+        """Say where it reads."""
+        return self.path
+
 
 class KafkaSource(Settings):
     """A Kafka topic, all its partitions, from where the newest version stands."""
@@ -88,6 +93,11 @@ class KafkaSource(Settings):
         Duration, Field(description="s after which a partition without new messages holds back no window")
     ] = 30.0
     timeout: Annotated[Duration, Field(description="s to wait for brokers before a read fails")] = 60.0
+
+    @property
+    def where(self) -> str:
+        """Say where it reads."""
+        return f"topic {self.topic} at {self.brokers}"
 
 
 Source = FileSource | KafkaSource

@@ -1,15 +1,17 @@
 """What one published version holds, whoever publishes it: the rounds driver or a user's pipeline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from beam_ml.algorithms import algorithm_of
 from beam_ml.artefact.records import encode_learner, encode_model
+from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
+from beam_ml.core.spec import ModelSpec
 
-__all__ = ["facts_of", "model_facts", "payloads_of"]
+__all__ = ["facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
 
 
 def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, bytes]:
@@ -40,3 +42,18 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
         "trained_through": learner.progress.time_max,
     }
     return facts if features is None else facts | {"features": dict(features)}
+
+
+def models_of(
+    learner: Learner, specs: Mapping[str, ModelSpec], models: Mapping[str, Any], features: Mapping[str, Any] | None
+) -> dict[str, Model]:
+    """Give what was derived from a learner as models to store."""
+    facts = model_facts(learner, None, features)
+    return {name: Model(learner.spec, specs[name], arrays, facts) for name, arrays in models.items()}
+
+
+def verdict_of(refreshes: Sequence[Refresh], models: Mapping[str, Any], before: Verdict) -> Verdict:
+    """Give the verdict of a version: its last refresh's; without one, that of the version before."""
+    if not models:
+        return Verdict(False, ("no rows to derive a model from yet",) if refreshes else ("no window has closed yet",))
+    return refreshes[-1].verdict if refreshes else before

@@ -68,7 +68,9 @@ class Features(Settings):
             dict.fromkeys([term.column for term in self.numeric] + [name for name in extra if name is not None])
         )
 
-    def to_batch(self, block: Block, with_label: bool = True) -> tuple[Batch, tuple[Reject, ...]]:
+    def to_batch(
+        self, block: Block, with_label: bool = True, max_ahead_us: int | None = None
+    ) -> tuple[Batch, tuple[Reject, ...]]:
         """Compute the features of a block's rows.
 
         A row with a feature that is null, NaN or infinite, or without an event time or weight where a column of them is
@@ -77,6 +79,7 @@ class Features(Settings):
         Args:
             block: n rows.
             with_label: False leaves the label column alone: for scoring.
+            max_ahead_us: how far past the time it was recorded a row may be dated, where the block tells that time.
 
         Returns:
             The good rows as a dense batch (float32 if all features are float32 columns taken as they are, else
@@ -93,6 +96,10 @@ class Features(Settings):
             time, missing = times_us(batch, self.time, "Features.time")
             if missing is not None:
                 rules.append(("missing event time", missing))
+            if max_ahead_us is not None and block.recorded is not None:
+                ahead = time > block.recorded + max_ahead_us
+                if ahead.any():
+                    rules.append(("event time too far ahead", ahead))
         if self.weight is not None:
             weight = numbers(batch, self.weight, "Features.weight").astype(np.float64, copy=False)
             missing = np.isnan(weight)

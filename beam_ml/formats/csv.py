@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from beam_ml.core.batch import Origin
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
-from beam_ml.formats import files, lines
+from beam_ml.formats import arrow_types, files, lines
 from beam_ml.formats.block import Block, Reject
 from beam_ml.formats.files import FileId, FileRange
 
@@ -30,17 +30,6 @@ _MALFORMED = "malformed line"
 _UNPARSEABLE = "unparseable value"
 
 Types = dict[str, pa.DataType]
-
-
-def _type(name: str) -> pa.DataType:
-    base, comma, zone = name.partition(", tz=")
-    try:
-        if comma and base.startswith("timestamp["):
-            return pa.timestamp(base.removeprefix("timestamp["), tz=zone.removesuffix("]"))
-        return pa.type_for_alias(name)
-    except ValueError as error:
-        message = f"must name Arrow types, such as 'float64' or 'timestamp[us, tz=UTC]', not {name!r}"
-        raise ValueError(message) from error
 
 
 class Options(Settings):
@@ -60,7 +49,7 @@ class Options(Settings):
     @classmethod
     def _known(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name in value.values():
-            _type(name)
+            arrow_types.named(name)
         return value
 
 
@@ -133,7 +122,7 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
         if name not in names:
             message = f"{where} must have a column {name!r}; got {names}."
             raise MissingColumn(message)
-    given = {name: _type(kind) for name, kind in options.types.items() if name in wanted}
+    given = {name: arrow_types.named(kind) for name, kind in options.types.items() if name in wanted}
     bare = _Layout(names, wanted, options.delimiter, [given])
     if len(given) == len(wanted):
         return bare

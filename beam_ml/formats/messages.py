@@ -19,14 +19,21 @@ from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block, Reject
 
 __all__ = [
+    "EMPTY",
+    "MALFORMED",
     "MESSAGE_COLUMNS",
     "MESSAGE_FORMATS",
     "PLACES",
+    "UNPARSEABLE",
     "Decoded",
     "Decoder",
+    "Encoder",
     "Refused",
     "decoder",
+    "detail",
+    "encoder",
     "place",
+    "rows_batch",
     "seen_before",
     "to_blocks",
     "with_seen",
@@ -40,7 +47,13 @@ MESSAGE_FORMATS = ("json", "avro", "csv")
 MESSAGE_COLUMNS = ("kafka.timestamp", "kafka.key", "kafka.offset")
 """Columns that a message itself gives to each of its rows."""
 
+EMPTY = "empty message"
+MALFORMED = "malformed message"
+UNPARSEABLE = "unparseable value"
+"""Reasons that the formats share."""
+
 _SEEN = b"beam_ml.seen"
+_DETAIL_CHARS = 200
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -90,17 +103,23 @@ class Decoder(Protocol):
         ...
 
 
-def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
-    """Give the decoder of a format: `json`, `avro`, `csv`, or one's own as ``module:attribute``.
+class Encoder(Protocol):
+    """One format's way from rows to messages."""
 
-    The module's `message_decoder(options)` (for one's own: the attribute) builds it.
+    def __call__(self, rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
+        """Encode rows, in order.
 
-    Raises:
-        InvalidValue: no such format, or options it does not know.
-    """
+        Args:
+            rows: n rows.
+            rows_per_message: at least 1; the last message may hold fewer.
+        """
+        ...
+
+
+def _build(format: str, options: Mapping[str, Any] | None, name: str) -> Any:
     module, _, attribute = format.partition(":")
     if format in MESSAGE_FORMATS:
-        module, attribute = f"beam_ml.formats.{format}", "message_decoder"
+        module, attribute = f"beam_ml.formats.{format}", name
     elif not attribute:
         message = f"source.format must be one of {list(MESSAGE_FORMATS)}, or 'module:attribute'; got {format!r}."
         raise InvalidValue(message)
@@ -110,6 +129,53 @@ def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
         message = f"source.format must name an importable 'module:attribute'; got {format!r} ({error})."
         raise InvalidValue(message) from error
     return build(dict(options or {}))
+
+
+def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
+    """Give the decoder of a format: `json`, `avro`, `csv`, or one's own as ``module:attribute``.
+
+    The module's `message_decoder(options)` (for one's own: the attribute) builds it.
+
+    Raises:
+        InvalidValue: no such format, or options it does not know.
+
+    >>> decoder("json")(pa.array([b'{"x": 1}', b"{"])).batch.to_pydict()
+    {'x': [1]}
+    """
+    return _build(format, options, "message_decoder")
+
+
+def encoder(format: str, options: Mapping[str, Any] | None = None) -> Encoder:
+    """Give the encoder of a format, which takes the options of its decoder; ``module:attribute`` builds one's own.
+
+    Raises:
+        InvalidValue: no such format, or options it does not know.
+
+    >>> encoder("json")(pa.record_batch({"x": [1, 2, 3]}), rows_per_message=2)
+    [b'{"x":1}\\n{"x":2}', b'{"x":3}']
+    """
+    return _build(format, options, "message_encoder")
+
+
+def detail(value: bytes, words: str = "") -> str:
+    """Say what was refused: the parser's words, if any, and the message's beginning.
+
+    >>> detail(b"x" * 1000, "no number")[:18]
+    "no number: 'xxxxxx"
+    """
+    text = repr(value[: 4 * _DETAIL_CHARS].decode(errors="replace")[:_DETAIL_CHARS])
+    return f"{words}: {text}" if words else text
+
+
+def rows_batch(columns: Mapping[str, pa.Array], n: int) -> pa.RecordBatch:
+    """Give a batch of n rows, even of no columns.
+
+    >>> rows_batch({}, 3).num_rows
+    3
+    """
+    if not columns:
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * n, pa.struct([])))
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
 def place(offset: Any, row: Any = 0) -> Any:
@@ -124,6 +190,8 @@ def place(offset: Any, row: Any = 0) -> Any:
 def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None) -> Iterator[Block]:
     """Decode a block of messages into blocks of rows that tile its span, less what has been seen before.
 
+    The rows and refused rows of a message tile its places; a message without any is refused as empty.
+
     Args:
         raw: m messages as columns `value`, `key` (binary) and `timestamp`; `position` holds each message's place.
         decode: the format's.
@@ -134,28 +202,35 @@ def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None)
     """
     assert raw.position is not None  # noqa: S101 a source of messages gives it
     values = raw.batch.column("value")
-    rejects: list[Reject] = []
     kept = np.arange(len(values))
+    tombstones: tuple[Refused, ...] = ()
     if values.null_count:
         null = values.is_null().to_numpy(zero_copy_only=False)
-        rejects.append(Reject("tombstone", raw.position[null], raw.position[null] + PLACES))
+        tombstones = (Refused("tombstone", np.flatnonzero(null)),)
         kept = np.flatnonzero(~null)
         values = values.drop_null()
     wanted = None if columns is None else [name for name in columns if name not in MESSAGE_COLUMNS]
     decoded = _bounded(decode(values, wanted))
     of = kept[decoded.message]
+    refused = (*tombstones, *(dataclasses.replace(one, message=kept[one.message]) for one in decoded.refused))
     position = raw.position[of] + decoded.row
-    last = np.ones(len(of), dtype=bool)
-    last[:-1] = of[1:] != of[:-1]
-    position_end = np.where(last, raw.position[of] + PLACES, position + 1)
-    for one in decoded.refused:
-        at = raw.position[kept[one.message]]
-        row = np.full(len(at), -1) if one.row is None else one.row
-        start = np.where(row < 0, at, at + row)
-        rejects.append(Reject(one.reason, start, np.where(row < 0, at + PLACES, start + 1), one.detail))
+    bare = np.ones(len(raw.position), dtype=bool)
+    for message in (of, *(one.message for one in refused)):
+        bare[message] = False
+    if bare.any():
+        refused = (*refused, Refused(EMPTY, np.flatnonzero(bare)))
+    starts = [raw.position[one.message] + (0 if one.row is None else np.maximum(one.row, 0)) for one in refused]
+    starts.insert(0, position)
+    ends = _ends(np.concatenate(starts))
+    split = np.split(ends, np.cumsum([len(one) for one in starts])[:-1])
+    rejects = tuple(
+        Reject(one.reason, start, end, one.detail)
+        for one, start, end in zip(refused, starts[1:], split[1:], strict=True)
+        if len(start)
+    )
     stamps = raw.batch.column("timestamp").cast(pa.int64()).to_numpy(zero_copy_only=False)[of] * 1000
     batch = _with_message_columns(raw, decoded.batch, of, columns)
-    block = Block(batch, raw.origin, position, position_end, raw.start, raw.stop, tuple(rejects), stamps)
+    block = Block(batch, raw.origin, position, split[0], raw.start, raw.stop, rejects, stamps)
     seen = seen_before(raw)
     if seen is None:
         yield block
@@ -164,46 +239,61 @@ def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None)
         yield _stretch(block, start, stop)
 
 
+def _ends(start: np.ndarray) -> np.ndarray:
+    """Give where places end: at the next one of their message, or with the message."""
+    order = np.argsort(start, kind="stable")
+    ordered = start[order]
+    message_end = (ordered // PLACES + 1) * PLACES
+    end = np.empty_like(start)
+    end[order] = np.minimum(np.append(ordered[1:], np.iinfo(np.int64).max), message_end)
+    return end
+
+
 def _bounded(decoded: Decoded) -> Decoded:
     """Refuse messages of more rows than have places."""
-    if len(decoded.row) == 0 or int(decoded.row.max()) < PLACES:
+    counted = [(decoded.message, decoded.row), *((o.message, o.row) for o in decoded.refused if o.row is not None)]
+    huge = np.unique(np.concatenate([message[row >= PLACES] for message, row in counted]))
+    if not len(huge):
         return decoded
-    huge = np.unique(decoded.message[decoded.row >= PLACES])
     good = ~np.isin(decoded.message, huge)
-    refused = (*decoded.refused, Refused("too many rows in one message", huge))
-    return Decoded(decoded.batch.filter(pa.array(good)), decoded.message[good], decoded.row[good], refused)
+    refused = [_only(one, ~np.isin(one.message, huge)) for one in decoded.refused]
+    refused.append(Refused("too many rows in one message", huge))
+    return Decoded(decoded.batch.filter(pa.array(good)), decoded.message[good], decoded.row[good], tuple(refused))
+
+
+def _only(refused: Refused, mine: np.ndarray) -> Refused:
+    texts = tuple(text for text, here in zip(refused.detail, mine, strict=True) if here) if refused.detail else ()
+    row = None if refused.row is None else refused.row[mine]
+    return Refused(refused.reason, refused.message[mine], row, texts)
 
 
 def _with_message_columns(
     raw: Block, batch: pa.RecordBatch, of: np.ndarray, columns: Sequence[str] | None
 ) -> pa.RecordBatch:
+    named = dict(zip(batch.schema.names, batch.columns, strict=True))
     for name in MESSAGE_COLUMNS if columns is None else [name for name in columns if name in MESSAGE_COLUMNS]:
         if name == "kafka.offset":
             assert raw.position is not None  # noqa: S101
-            value = pa.array(raw.position[of] // PLACES)
+            named[name] = pa.array(raw.position[of] // PLACES)
         else:
-            value = raw.batch.column(name.removeprefix("kafka.")).take(pa.array(of))
-        batch = batch.append_column(name, value)
-    return batch
+            named[name] = raw.batch.column(name.removeprefix("kafka.")).take(pa.array(of))
+    return rows_batch(named, len(of))
 
 
 def _stretch(block: Block, start: int, stop: int) -> Block:
     """Give the part of a block that lies within a stretch of places."""
-
-    def within(places: np.ndarray) -> np.ndarray:
-        return (places >= start) & (places < stop)
-
     assert block.position is not None  # noqa: S101
     assert block.position_end is not None  # noqa: S101
     assert block.recorded is not None  # noqa: S101
-    rows = within(block.position)
+    rows = (block.position >= start) & (block.position < stop)
     rejected = []
     for one in block.rejected:
-        mine = within(one.position)
+        assert one.position_end is not None  # noqa: S101
+        mine = (one.position >= start) & (one.position < stop)
         if mine.any():
-            end = None if one.position_end is None else one.position_end[mine]
-            detail = tuple(text for text, here in zip(one.detail, mine, strict=True) if here) if one.detail else ()
-            rejected.append(Reject(one.reason, one.position[mine], end, detail))
+            texts = tuple(text for text, here in zip(one.detail, mine, strict=True) if here) if one.detail else ()
+            end = np.minimum(one.position_end[mine], stop)
+            rejected.append(Reject(one.reason, one.position[mine], end, texts))
     return Block(
         block.batch.filter(pa.array(rows)), block.origin, block.position[rows],
         np.minimum(block.position_end[rows], stop), start, stop, tuple(rejected), block.recorded[rows],

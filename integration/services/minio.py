@@ -1,12 +1,8 @@
-"""A real S3-compatible server: MinIO, built by `go install` into a cache folder, on free loopback ports."""
+"""A real S3-compatible server: MinIO, built by `go install` into the cache folder, on free loopback ports."""
 
 import contextlib
 import dataclasses
 import os
-import shutil
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -14,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from services.support import free_ports, go_binary, start, stop, wait_until
+
 PACKAGE = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 USER, PASSWORD = "beam-ml-test", "beam-ml-test-password"
-
-
-class Unavailable(Exception):
-    """The server cannot be had on this machine; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,61 +39,11 @@ class Minio:
         return f"s3://{name}", options
 
 
-def cache_folder() -> Path:
-    """Give where built servers are kept between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "beam_ml"
-
-
-def _go() -> str:
-    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if found is None:
-        message = "MinIO is built with Go, and there is no go command here."
-        raise Unavailable(message)
-    return found
-
-
-def minio_binary() -> Path:
-    """Give the server's program; the first call builds it, which takes minutes.
-
-    Raises:
-        Unavailable: there is no Go, or the build failed.
-    """
-    folder = cache_folder() / "go" / "bin"
-    binary = folder / "minio"
-    if not binary.exists():
-        # built beside its place and renamed, so that an interrupted build leaves nothing that looks whole
-        building = folder.with_name(f"building-{uuid.uuid4().hex[:8]}")
-        environment = {**os.environ, "GOBIN": str(building), "GOFLAGS": "-p=2"}
-        try:
-            built = subprocess.run([_go(), "install", PACKAGE], env=environment, capture_output=True, text=True)
-            if built.returncode != 0:
-                message = f"go install {PACKAGE} failed: {built.stderr.strip()[-500:]}"
-                raise Unavailable(message)
-            folder.mkdir(parents=True, exist_ok=True)
-            (building / "minio").replace(binary)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    return binary
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(OSError, urllib.error.URLError):
-            with urllib.request.urlopen(f"{endpoint}/minio/health/ready", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        time.sleep(0.1)
-    message = f"MinIO did not get ready: {log.read_text(errors='replace')[-500:]}"
-    raise RuntimeError(message)
+def _is_ready(endpoint: str) -> bool:
+    with contextlib.suppress(OSError, urllib.error.URLError):
+        with urllib.request.urlopen(f"{endpoint}/minio/health/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    return False
 
 
 @contextlib.contextmanager
@@ -109,10 +53,10 @@ def minio(folder: Path) -> Iterator[Minio]:
     Raises:
         Unavailable: the program cannot be had here.
     """
-    binary = minio_binary()
+    binary = go_binary("minio", PACKAGE)
     data, log = folder / "data", folder / "minio.log"
     data.mkdir(parents=True)
-    address, console = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+    address, console = (f"127.0.0.1:{port}" for port in free_ports(2))
     command = [str(binary), "server", str(data), "--address", address, "--console-address", console]
     environment = {
         **os.environ,
@@ -121,15 +65,9 @@ def minio(folder: Path) -> Iterator[Minio]:
         "MINIO_UPDATE": "off",
         "GOMAXPROCS": "2",
     }
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    process = start(command, log, environment)
     try:
-        _wait_until_ready(process, f"http://{address}", log)
+        wait_until(lambda: _is_ready(f"http://{address}"), process, "MinIO", log)
         yield Minio(f"http://{address}", data, process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)

@@ -14,7 +14,7 @@ import pytest
 
 from beam_ml.algorithms import find, linear, pca
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner
-from beam_ml.beam import rounds
+from beam_ml.beam import file_rounds, rounds
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Mode, Round, train
 from beam_ml.core.learner import Learner
@@ -285,8 +285,8 @@ def test_a_round_that_does_not_add_up_to_its_plan_is_abandoned(tmp_path: Path, m
     one = job(tmp_path, source={"round_files": 2})
     real = rounds.run_round_pipeline
 
-    def lose_a_file(job_: Any, registry: Any, round_id: str, ranges: Any, *rest: Any) -> None:
-        real(job_, registry, round_id, ranges[:1], *rest)
+    def lose_a_file(job_: Any, registry: Any, round_id: str, plan: Any, *rest: Any) -> None:
+        real(job_, registry, round_id, dataclasses.replace(plan, ranges=plan.ranges[:1]), *rest)
 
     monkeypatch.setattr(rounds, "run_round_pipeline", lose_a_file)
     with pytest.raises(RoundAbandoned, match=r"must cover exactly its plan.*001\.parquet"):
@@ -301,8 +301,8 @@ def test_a_round_that_reads_a_range_twice_is_abandoned(tmp_path: Path, monkeypat
     formats.write(str(tmp_path / "data" / "0.csv"), table(0).to_batches())
     real = rounds.run_round_pipeline
 
-    def twice(job_: Any, registry: Any, round_id: str, ranges: Any, *rest: Any) -> None:
-        real(job_, registry, round_id, [*ranges, *ranges], *rest)
+    def twice(job_: Any, registry: Any, round_id: str, plan: Any, *rest: Any) -> None:
+        real(job_, registry, round_id, dataclasses.replace(plan, ranges=[*plan.ranges, *plan.ranges]), *rest)
 
     monkeypatch.setattr(rounds, "run_round_pipeline", twice)
     one = job(tmp_path, source={"format": "csv"})
@@ -528,13 +528,13 @@ def test_malformed_csv_lines_are_rejected_with_their_place(tmp_path: Path) -> No
 
 def test_cold_rounds_of_an_anchored_learner_are_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = []
-    real = rounds.plan_files
+    real = file_rounds.plan_files
 
     def spy(source: Any, taken: Any, rows: int, **options: Any) -> Any:
         wanted.append(rows)
         return real(source, taken, rows, **options)
 
-    monkeypatch.setattr(rounds, "plan_files", spy)
+    monkeypatch.setattr(file_rounds, "plan_files", spy)
     for day in range(3):
         write(tmp_path / "data", day)
     run(job(tmp_path, source={"round_rows": 200_000}))

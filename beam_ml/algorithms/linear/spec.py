@@ -10,7 +10,7 @@ from beam_ml.algorithms.linear.losses import LOSSES
 from beam_ml.core.spec import ModelSpec, Settings
 from beam_ml.core.spec import Spec as BaseSpec
 
-__all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor", "Threshold"]
+__all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor", "Threshold", "read_threshold"]
 
 MAX_FEATURES = 2000
 _RULE_TEXT = re.compile(r"^\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*$")
@@ -101,8 +101,18 @@ class Threshold(Settings):
     target: Annotated[float, Field(ge=0, le=1, description="recall or precision that must be reached")] = 0.8
 
 
+def read_threshold(value: object) -> object:
+    """Read ``"0.5"``, ``"accuracy"``, ``"f_beta(2)"`` and ``"precision_at_target_recall(0.9)"``; refuse anything else."""
+    value = _threshold(value)
+    if isinstance(value, Threshold):
+        return value
+    if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        message = "must be a number in [0, 1] or a threshold rule"
+        raise ValueError(message)
+    return value
+
+
 def _threshold(value: object) -> object:
-    """Read ``"0.5"``, ``"accuracy"``, ``"f_beta(2)"`` and ``"precision_at_target_recall(0.9)"``."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -144,13 +154,7 @@ class Classifier(ModelSpec):
     @pydantic.field_validator("threshold", mode="before")
     @classmethod
     def _read_threshold(cls, value: object) -> object:
-        value = _threshold(value)
-        if isinstance(value, Threshold):
-            return value
-        if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-            message = "must be a number in [0, 1] or a threshold rule"
-            raise ValueError(message)
-        return value
+        return read_threshold(value)
 
 
 class Regressor(ModelSpec):

@@ -1,0 +1,180 @@
+"""Rows as the AdaGrad kernels eat them, dense or CSR. Letters: ``n`` rows, ``d`` features, ``r`` parameter rows."""
+
+import dataclasses
+
+import numpy as np
+
+from beam_ml.algorithms.linear import adagrad_losses as losses
+from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, dense_table, label_table, sparse_table
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.core.batch import Batch
+from beam_ml.errors import InvalidBatch
+
+__all__ = ["Rows", "canonical", "class_factors", "class_masses", "densified", "present", "table_of"]
+
+MAX_DENSIFIED = 4096
+"""Features up to which CSR rows may be written out in full for a learner of dense rows."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of positive weight.
+
+    Attributes:
+        x: (n, d) dense features, or None.
+        indptr, indices, values: CSR features, columns rising within each row, or None.
+        label: (n,).
+        kind: (n,) class of each row; zeros for regression.
+        weight: (n,) > 0.
+        place: (z,) int32 parameter rows of the stored values, once `placed`.
+        d: features.
+    """
+
+    x: np.ndarray | None
+    indptr: np.ndarray | None
+    indices: np.ndarray | None
+    values: np.ndarray | None
+    label: np.ndarray
+    kind: np.ndarray
+    weight: np.ndarray
+    d: int
+    place: np.ndarray | None = None
+
+    def placed(self, also: np.ndarray) -> tuple[np.ndarray, "Rows"]:
+        """Give the rising parameter rows that these rows touch, those in `also` and the bias, and number by them."""
+        if self.x is not None:
+            return np.arange(self.d + 1), self
+        assert self.indices is not None  # noqa: S101
+        mark = np.zeros(self.d + 1, dtype=bool)
+        mark[also] = True
+        mark[self.indices] = True
+        mark[-1] = True
+        numbers = np.flatnonzero(mark)
+        if numbers.size == self.d + 1:
+            return numbers, dataclasses.replace(self, place=self.indices)
+        slot = np.zeros(self.d + 1, dtype=np.int32)
+        slot[numbers] = np.arange(numbers.size, dtype=np.int32)
+        return numbers, dataclasses.replace(self, place=slot[self.indices])
+
+    def learn(
+        self,
+        spec: AdaGrad,
+        shape: Shape,
+        columns: Columns,
+        weight: np.ndarray,
+        total: float,
+        base: np.ndarray,
+        squares: np.ndarray,
+        u: np.ndarray,
+        theta: np.ndarray,
+    ) -> None:
+        """Run over the rows; `squares`, `u` and `theta` are updated."""
+        from beam_ml.kernels import adagrad as kernels
+
+        # A feature that does not vary yet stays still; so does its dead zone.
+        rest = (
+            self.label - shape.label_centre, weight, losses.code_of(spec), spec.n_outputs, losses.shape_of(spec),
+            shape.label_unit, shape.unit, shape.inverse_unit, columns.rate, columns.l1, columns.l2, total,
+            columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
+        )  # fmt: skip
+        if self.x is not None:
+            kernels.dense_run(self.x, shape.centre, *rest)
+        else:
+            kernels.sparse_run(self.indptr, self.place, self.values, *rest)
+
+
+def present(spec: AdaGrad, batch: Batch) -> Rows:
+    """Give the rows of positive weight, in the form that the spec learns from."""
+    weight = batch.weights
+    if batch.weight is not None and not (weight > 0).all():
+        batch = batch.take(weight > 0)
+        weight = batch.weights
+    label = np.zeros(len(batch)) if batch.label is None else batch.label
+    kind = np.zeros(0, dtype=np.int64) if spec.task == "regression" else label.astype(np.int64)
+    if not spec.sparse:
+        return Rows(densified(batch), None, None, None, label, kind, weight, batch.n_features)
+    indptr, indices, values = canonical(batch)
+    return Rows(None, indptr, indices, values, label, kind, weight, batch.n_features)
+
+
+def densified(batch: Batch) -> np.ndarray:
+    """Give the features as a dense matrix; refuse to write out a wide CSR batch."""
+    if batch.X is not None:
+        return batch.X
+    if batch.n_features > MAX_DENSIFIED:
+        message = f"linear.AdaGrad.sparse must be true to learn from CSR rows of {batch.n_features:,} features."
+        raise InvalidBatch(message)
+    assert batch.indptr is not None  # noqa: S101
+    assert batch.values is not None  # noqa: S101
+    x = np.zeros((len(batch), batch.n_features), dtype=batch.values.dtype)
+    np.add.at(x, (np.repeat(np.arange(len(batch)), np.diff(batch.indptr)), batch.indices), batch.values)
+    return x
+
+
+def canonical(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give CSR arrays whose columns rise within each row, duplicates summed; dense rows lose their zeros."""
+    from beam_ml.kernels.adagrad_moments import is_canonical
+
+    if batch.X is not None:
+        rows, columns = np.nonzero(batch.X)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(batch)))]).astype(np.int64)
+        return indptr, columns.astype(np.int32), batch.X[rows, columns]
+    assert batch.indptr is not None  # noqa: S101
+    assert batch.indices is not None  # noqa: S101
+    assert batch.values is not None  # noqa: S101
+    if is_canonical(batch.indptr, batch.indices):
+        return batch.indptr, batch.indices, batch.values
+    rows = np.repeat(np.arange(len(batch)), np.diff(batch.indptr))
+    order = np.lexsort((batch.indices, rows))
+    rows, columns, values = rows[order], batch.indices[order], batch.values[order]
+    first = np.ones(rows.size, dtype=bool)
+    first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    sums = np.add.reduceat(values.astype(np.float64), np.flatnonzero(first)).astype(values.dtype)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(batch)))]).astype(np.int64)
+    return indptr, columns[first], sums
+
+
+def class_masses(spec: AdaGrad, rows: Rows) -> np.ndarray:
+    """Give the row weight by class (k,); regression: in all."""
+    if spec.task == "regression":
+        return np.array([rows.weight.sum()])
+    return np.bincount(rows.kind, weights=rows.weight, minlength=spec.n_classes)
+
+
+def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
+    """Give the factor on the weight of each class (k,), by class masses where the spec says balanced."""
+    if spec.balance_multiclass_weights:
+        known = mass > 0
+        share = np.divide(mass.sum(), known.sum() * mass, out=np.ones_like(mass), where=known)
+        return share
+    if spec.class_weights:
+        return np.array(spec.class_weights)
+    if spec.positive_weight == "balanced":
+        factor = mass[0] / mass[1] if mass.min() > 0 else 1.0
+        return np.array([1.0, factor])
+    factors = np.ones(spec.n_label_classes)
+    if spec.task == "binary":
+        factors[1] = float(spec.positive_weight)
+    return factors
+
+
+def table_of(spec: AdaGrad, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Give the moments of what is scaled: features, and a real label as row d."""
+    numbers, table = np.zeros(0, dtype=np.int64), np.zeros((0, COLUMNS))
+    if spec.normalize and rows.x is not None:
+        numbers, table = np.arange(rows.d), dense_table(rows.x, rows.weight)
+    elif spec.normalize:
+        assert rows.indices is not None  # noqa: S101
+        assert rows.indptr is not None  # noqa: S101
+        assert rows.values is not None  # noqa: S101
+        numbers, placed = rows.placed(numbers)
+        assert placed.place is not None  # noqa: S101
+        table = sparse_table(rows.indptr, placed.place, rows.values, rows.weight, numbers.size)
+        numbers, table = numbers[:-1], table[:-1]  # the bias has no moments
+    if spec.task == "regression" and spec.normalize_label:
+        numbers = np.append(numbers, rows.d)
+        table = np.concatenate([table, label_table(rows.label, rows.weight)])
+    return numbers, table
+
+

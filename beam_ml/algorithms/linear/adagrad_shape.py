@@ -1,0 +1,137 @@
+"""Units of parameters, the packed columns that still learn, and the proximal map. Letters: ``r`` parameter rows, ``m`` columns.
+
+A parameter before the proximal map is u; with Σ gradient² G, total row weight W, learning rate a and a row's unit b::
+
+    κ = a·λ₁·W/√G      ρ = a·λ₂·W/(b·√G)      θ = soft(u, κ) / (1 + ρ)
+
+A θ of 0 may come from any u in [−κ, κ]: slack = u/κ says which. With θ and slack, u is known under any G and W.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from beam_ml.algorithms.linear.adagrad_moments import centre_of, scale_of
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+
+__all__ = ["Columns", "Shape", "lift", "shape_of_tables", "slack_of"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Columns:
+    """The packed columns that learn: each live variant's outputs, side by side.
+
+    Attributes:
+        live: (l,) numbers of the live variants.
+        shape: (v, o) of all.
+        rate, l1, l2: (m,) m = l·o, of each column.
+        penalised: whether any penalty is not 0.
+    """
+
+    live: np.ndarray
+    shape: tuple[int, int]
+    rate: np.ndarray
+    l1: np.ndarray
+    l2: np.ndarray
+    penalised: bool
+
+    @staticmethod
+    def of(spec: AdaGrad, status: np.ndarray) -> "Columns":
+        """Give the columns of the variants whose status is 0."""
+        live = np.flatnonzero(status == 0)
+        settings = np.repeat(np.array(spec.variants)[live], spec.n_outputs, axis=0)
+        rate, l1, l2 = (np.ascontiguousarray(column) for column in settings.reshape(-1, 3).T)
+        shape = (spec.n_variants, spec.n_outputs)
+        return Columns(live, shape, rate, l1, l2, bool(l1.any() or l2.any()))
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """Give an own (r, m) copy of the live columns of values (r, v, o)."""
+        chosen = values if self.live.size == self.shape[0] else values[:, self.live]
+        return np.array(chosen.reshape(values.shape[0], -1), order="C")
+
+    def put(self, values: np.ndarray) -> np.ndarray:
+        """Give (r, v, o) values, those of variants that do not learn 0."""
+        r = values.shape[0]
+        if self.live.size == self.shape[0]:
+            return values.reshape(r, *self.shape)
+        out = np.zeros((r, *self.shape))
+        out[:, self.live] = values.reshape(r, self.live.size, self.shape[1])
+        return out
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """Units of the parameter rows, the bias last.
+
+    Attributes:
+        unit: (r,) step of each row at rate 1; 0 holds it still.
+        inverse_unit: (r,) what its penalties are relative to; 0 for the bias and for features that do not vary.
+        centre: (r − 1,) what is taken off the features.
+        label_centre: what is taken off labels.
+        label_unit: 1 / the unit of labels.
+    """
+
+    unit: np.ndarray
+    inverse_unit: np.ndarray
+    centre: np.ndarray
+    label_centre: float
+    label_unit: float
+
+    def parameters(
+        self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray
+    ) -> np.ndarray:
+        """Give θ (r, m) of u (r, m); `total` is one weight or one a column."""
+        theta = u.copy()
+        at = _reach(squares, columns, total)
+        theta[:-1] = np.sign(u[:-1]) * np.maximum(np.abs(u[:-1]) - at * columns.l1, 0.0)
+        theta[:-1] /= 1.0 + at * columns.l2 * self.inverse_unit[:-1, None]
+        return theta
+
+
+def _reach(squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
+    """Give a·W/√G of all rows but the bias; 0 where no gradient has come yet."""
+    root = np.sqrt(squares[:-1])
+    return np.divide(columns.rate * total, root, out=np.zeros_like(root), where=root > 0)
+
+
+def lift(
+    theta: np.ndarray, slack: np.ndarray | None, squares: np.ndarray, columns: Columns, shape: Shape, total: float
+) -> np.ndarray:
+    """Give u (r, m) of θ (r, m) and slack."""
+    u = theta.copy()
+    if not columns.penalised:
+        return u
+    at = _reach(squares, columns, total)
+    some = theta[:-1]
+    side = np.sign(some) if slack is None else np.where(some != 0, np.sign(some), slack[:-1])
+    u[:-1] = some * (1.0 + at * columns.l2 * shape.inverse_unit[:-1, None]) + at * columns.l1 * side
+    return u
+
+
+def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, total: np.ndarray) -> np.ndarray:
+    """Give u/κ within [−1, 1] (r, m); 0 where there is no dead zone, and for the bias."""
+    slack = np.zeros_like(u)
+    kappa = _reach(squares, columns, total) * columns.l1
+    np.divide(u[:-1], kappa, out=slack[:-1], where=kappa > 0)
+    return np.clip(slack, -1.0, 1.0)
+
+
+def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray) -> Shape:
+    """Give the units by moments (r, 5) of the parameter rows `numbers`, the last of which is the bias or label."""
+    label_centre, label_scale = 0.0, 1.0
+    if spec.task == "regression" and spec.normalize_label:
+        label_centre = float(table[-1, 1])
+        deviation = float(np.sqrt(table[-1, 2] / table[-1, 0])) if table[-1, 0] > 0 else 0.0
+        label_scale = deviation if np.isfinite(deviation) and deviation > 1e-15 * abs(label_centre) else 1.0
+    r = numbers.size
+    scale = np.ones(r - 1)
+    centre = np.zeros(r - 1)
+    if spec.normalize:
+        scale = scale_of(table[:-1])
+        if not spec.sparse:
+            centre = centre_of(table[:-1])
+    unit, inverse = np.zeros(r), np.zeros(r)
+    np.divide(label_scale, scale, out=unit[:-1], where=scale > 0)
+    inverse[:-1] = scale / label_scale
+    unit[-1] = label_scale * spec.bias_rate if spec.use_bias else 0.0
+    return Shape(unit, inverse, centre, label_centre, 1.0 / label_scale)

@@ -1,0 +1,167 @@
+"""One poll of one partition → one block of raw messages."""
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.structs import TopicPartition
+
+from beam_ml.beam.kafka.batches import HEADERS, Messages, Run, use
+from beam_ml.beam.kafka.connection import refused, translate
+from beam_ml.core.batch import Origin
+from beam_ml.errors import RowsLost
+from beam_ml.formats.block import Block
+from beam_ml.formats.messages import place
+
+__all__ = ["messages_block", "poll_partition", "standing"]
+
+_BATCHES = 64
+"""Batches unpacked at once; each has about the size of the producer's batches, compressed or not."""
+_FIRST_S, _SLICE_S = 0.002, 0.05
+"""Shortest and longest wait before a poll is looked after: one that only meets markers and aborted messages moves on
+without a word, and the library sleeps where an answer arrives just before it begins to wait for it."""
+
+_TIMESTAMP = pa.timestamp("ms", tz="UTC")
+
+
+def poll_partition(
+    consumer: KafkaConsumer,
+    tp: TopicPartition,
+    start: int,
+    stop: int | None = None,
+    max_bytes: int = 8 << 20,
+    timeout_s: float = 1.0,
+) -> tuple[Messages, int]:
+    """Read what comes next in a partition.
+
+    Args:
+        consumer: one that the partition alone is assigned to; its position is set where it differs from `start`. From
+            now on its own polls give batches, not records (`batches.use`).
+        tp: topic and partition.
+        start: first offset wanted.
+        stop: offset behind the last one wanted; None: no end.
+        max_bytes: of keys and values after which no more is added; what one fetch brought is not cut.
+        timeout_s: s to wait for anything; 0: only what has been fetched already.
+
+    Returns:
+        (messages, next): the messages of [start, next). `next` moves past offsets that hold none to be read
+        (compacted away, markers, aborted transactions), so it may move without a message; where it equals `start`
+        nothing came in time.
+
+    Raises:
+        RowsLost: `start` is no longer, or not yet, in the log.
+        SourceUnavailable: the brokers refuse this user.
+        UnreadableInput: a damaged batch, or a compression that is not installed.
+    """
+    use(consumer)
+    if standing(consumer, tp) != start:
+        consumer.seek(tp, start)
+    deadline = time.monotonic() + timeout_s
+    runs: list[Run] = []
+    size, at, slice_s = 0, start, _FIRST_S
+    while size < max_bytes and (stop is None or at < stop):
+        wait_s = 0.0 if runs else max(0.0, min(slice_s, deadline - time.monotonic()))
+        slice_s = min(2 * slice_s, _SLICE_S)
+        found, reached = _polled(consumer, tp, at, wait_s, _BATCHES)
+        runs += found
+        size += sum(run.nbytes for run in found)
+        if reached is not None and reached > at:
+            at = reached
+        elif runs or at > start or time.monotonic() >= deadline:
+            break
+    messages = Messages(runs)
+    if stop is not None and at > stop:
+        return messages.before(stop), stop
+    return messages, at
+
+
+def standing(consumer: KafkaConsumer, tp: TopicPartition) -> int | None:
+    """Give the offset that a consumer is going to read next; None: never set."""
+    try:
+        at = consumer.position(tp, timeout_ms=0)
+    except NoOffsetForPartitionError:
+        return None
+    return None if at is None else int(at)
+
+
+def _polled(
+    consumer: KafkaConsumer, tp: TopicPartition, at: int, wait_s: float, most: int
+) -> tuple[list[Any], int | None]:
+    where = f"Partition {tp.partition} of topic {tp.topic} at {','.join(consumer.config['bootstrap_servers'])}"
+    try:
+        found = consumer.poll(timeout_ms=wait_s * 1000, max_records=most).get(tp, [])
+        return found, standing(consumer, tp)
+    except (OffsetOutOfRangeError, LogTruncationError) as error:
+        raise _lost(consumer, tp, at, where) from error
+    except KafkaError as error:
+        if error.retriable and not refused(error):
+            return [], at
+        raise translate(error, f"{where}, offset {at}") from error
+
+
+def _lost(consumer: KafkaConsumer, tp: TopicPartition, at: int, where: str) -> RowsLost:
+    try:
+        first = int(consumer.beginning_offsets([tp], timeout_ms=5000)[tp])
+    except (KafkaError, KeyError):
+        return RowsLost(f"{where} must hold offset {at}; it does not.")
+    if first > at:
+        return RowsLost(
+            f"{where} must still hold offset {at}; it begins at {first}: retention has removed {first - at:,} "
+            "messages unread."
+        )
+    return RowsLost(f"{where} must reach offset {at}; it ends before: was it made anew, or cut off by a failed broker?")
+
+
+@functools.lru_cache(maxsize=256)
+def _origin(source: str, partition: int) -> Origin:
+    return Origin(source, str(partition))
+
+
+def messages_block(
+    source: str, partition: int, records: Messages | Sequence[Any], start: int, stop: int, headers: bool = False
+) -> Block:
+    """Make a block of raw messages.
+
+    Args:
+        source: names the topic in the block's origin (`client.source_name`).
+        partition: its number.
+        records: of [start, stop), in order: as `poll_partition` gives them, or the library's own records.
+        start: first offset that the block accounts for.
+        stop: offset behind the last one.
+        headers: whether to add the column `headers`.
+
+    Returns:
+        Columns `value` and `key` (binary, null where there is none) and `timestamp` (ms, UTC); each message's place.
+    """
+    if isinstance(records, Messages):
+        offsets, times, arrays = _of_messages(records, headers)
+    else:
+        offsets, times, arrays = _of_records(records, headers)
+    arrays["timestamp"] = pa.array(times).cast(_TIMESTAMP)
+    batch = pa.record_batch(arrays)
+    return Block(
+        batch, _origin(source, partition), place(offsets), place(offsets + 1), int(place(start)), int(place(stop))
+    )
+
+
+Columns = tuple[np.ndarray, np.ndarray, dict[str, pa.Array]]
+
+
+def _of_messages(messages: Messages, headers: bool) -> Columns:
+    arrays = {"value": messages.values(), "key": messages.keys()}
+    return messages.offsets, messages.times, arrays | ({"headers": messages.headers()} if headers else {})
+
+
+def _of_records(records: Sequence[Any], headers: bool) -> Columns:
+    columns = list(zip(*records, strict=True)) if records else [()] * 9
+    _, _, _, offset, timestamp, _, key, value, given = columns[:9]
+    arrays = {"value": pa.array(value, type=pa.binary()), "key": pa.array(key, type=pa.binary())}
+    if headers:
+        named = [[{"key": name, "value": held} for name, held in one] for one in given]
+        arrays["headers"] = pa.array(named, type=HEADERS)
+    return np.array(offset, dtype=np.int64), np.array(timestamp, dtype=np.int64), arrays

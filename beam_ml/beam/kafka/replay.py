@@ -1,0 +1,378 @@
+"""Rows in order of event time → a topic, at N× real time: paced, sent within bounded memory, counted as acknowledged.
+
+Letters: ``n`` rows, ``m`` messages.
+"""
+
+import collections
+import dataclasses
+import time as clocks
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+
+from beam_ml.beam.kafka import client
+from beam_ml.beam.kafka.connection import Connection, Option, translate
+from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn
+from beam_ml.formats import messages
+from beam_ml.formats.messages import Encoder
+
+__all__ = ["Outbox", "Pace", "Replay", "Sent", "replay", "replay_to", "whole_messages"]
+
+Rows = tuple[pa.RecordBatch, np.ndarray]
+"""Rows as named columns, and their (n,) int64 event times, µs since the epoch, never falling."""
+
+_CHUNK_ROWS = 4096
+"""Rows encoded at once: few enough that encoding does not hold up the pace."""
+_WAITING_BYTES = 32 << 20
+_TICK_S = 0.1
+"""Longest sleep, so that a wish to stop is soon heard."""
+_TELL_S = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replay:
+    """How rows become messages.
+
+    Attributes:
+        rows_per_message: rows that share a message, the last message excepted; it goes out when its last row is due.
+        speed: seconds of event time that pass in one second; None: as fast as the brokers take them.
+        key: column whose value, as text, is a message's key; it needs messages of one row.
+        spread: `key`: the key's hash chooses the partition; `round-robin`: partitions take turns.
+        record_time: what messages are dated: `now`, or `event`: the last row's event time, to the next ms.
+    """
+
+    rows_per_message: int = 1
+    speed: float | None = None
+    key: str | None = None
+    spread: Literal["key", "round-robin"] = "round-robin"
+    record_time: Literal["now", "event"] = "now"
+
+    def __post_init__(self) -> None:
+        if self.rows_per_message < 1:
+            message = f"rows_per_message must be >= 1; got {self.rows_per_message}."
+            raise InvalidValue(message)
+        if self.speed is not None and not 0 < self.speed < float("inf"):
+            message = f"speed must be greater than 0, or 'max'; got {self.speed:g}."
+            raise InvalidValue(message)
+        if self.key is not None and self.rows_per_message != 1:
+            message = (
+                f"rows_per_message must be 1 where there is a key: a message has one; got {self.rows_per_message}."
+            )
+            raise InvalidValue(message)
+        if self.key is None and self.spread == "key":
+            message = "partitions by key need a key; got none."
+            raise InvalidValue(message)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sent:
+    """What has been sent so far.
+
+    Attributes:
+        rows, messages, bytes: acknowledged by the brokers.
+        last_us: event time of the newest row handed over, µs since the epoch; None: none yet.
+        seconds: since the first row.
+        behind_s: how much later than due the newest message was handed over.
+        worst_behind_s: the largest of these.
+        whole: whether all rows were sent, and nobody asked to stop.
+    """
+
+    rows: int = 0
+    messages: int = 0
+    bytes: int = 0
+    last_us: int | None = None
+    seconds: float = 0.0
+    behind_s: float = 0.0
+    worst_behind_s: float = 0.0
+    whole: bool = False
+
+
+class Pace:
+    """When each event time is due: the first at once, the others as far behind it as the speed says.
+
+    >>> Pace(2.0, first_us=10_000_000, begun_s=100.0).due_s(np.array([10_000_000, 13_000_000]))
+    array([100. , 101.5])
+    """
+
+    def __init__(self, speed: float | None, first_us: int, begun_s: float) -> None:
+        self._speed, self._first_us, self._begun_s = speed, first_us, begun_s
+
+    def due_s(self, time_us: np.ndarray) -> np.ndarray:
+        """Give the instants, s by the clock that `begun_s` was read from."""
+        if self._speed is None:
+            return np.full(len(time_us), self._begun_s)
+        return self._begun_s + (time_us - self._first_us) / 1e6 / self._speed
+
+
+class Producer(Protocol):
+    """What is used of kafka-python's producer."""
+
+    def send(self, topic: str, **message: Any) -> Any:
+        """Hand over a message; gives a future."""
+        ...
+
+    def flush(self) -> Any:
+        """Send what is waiting."""
+        ...
+
+
+class Outbox:
+    """Hands messages to a producer, holds no more than some bytes of them, and counts the acknowledged.
+
+    Args:
+        producer: of kafka-python; its own memory has no bound.
+        topic: where to.
+        waiting_bytes: sent and not acknowledged yet, at most; one more message waits for the oldest.
+        timeout_s: how long that one may take.
+    """
+
+    def __init__(
+        self, producer: Producer, topic: str, waiting_bytes: int = _WAITING_BYTES, timeout_s: float = 120.0
+    ) -> None:
+        self._producer, self._topic, self._limit, self._timeout_s = producer, topic, waiting_bytes, timeout_s
+        self._waiting: collections.deque[tuple[Any, int, int]] = collections.deque()
+        self._waiting_bytes = 0
+        self.rows = self.messages = self.bytes = 0
+
+    def send(self, value: bytes, rows: int, key: bytes | None, partition: int | None, timestamp_ms: int | None) -> None:
+        """Hand over one message.
+
+        Args:
+            value: its bytes.
+            rows: that it holds.
+            key: or None.
+            partition: or None: by the key's hash.
+            timestamp_ms: or None: now.
+
+        Raises:
+            SourceUnavailable: a message was refused, or not acknowledged in time.
+            InvalidValue: it is larger than the producer sends.
+        """
+        while self._waiting and self._waiting_bytes + len(value) > self._limit:
+            self._settle_oldest()
+        try:
+            future = self._producer.send(
+                self._topic, value=value, key=key, partition=partition, timestamp_ms=timestamp_ms
+            )
+        except MessageSizeTooLargeError as error:
+            message = (
+                f"A message to topic {self._topic} must not be larger than max_request_size; got {len(value):,} bytes of "
+                f"rows (send fewer rows a message, or raise that option of the client and the topic's limit)."
+            )
+            raise InvalidValue(message) from error
+        except (KafkaError, AssertionError, ValueError) as error:
+            raise self._failed(error) from error
+        self._waiting.append((future, rows, len(value)))
+        self._waiting_bytes += len(value)
+
+    def settle(self) -> None:
+        """Count what has been acknowledged by now, without waiting.
+
+        Raises:
+            SourceUnavailable: a message was refused.
+        """
+        while self._waiting and self._waiting[0][0].is_done:
+            self._settle_oldest()
+
+    def flush(self) -> None:
+        """Wait until everything is acknowledged.
+
+        Raises:
+            SourceUnavailable: something was not.
+        """
+        while self._waiting:
+            self._settle_oldest()
+
+    def _settle_oldest(self) -> None:
+        future, rows, size = self._waiting[0]
+        try:
+            future.get(timeout=self._timeout_s)
+        except KafkaError as error:
+            raise self._failed(error) from error
+        self._waiting.popleft()
+        self._waiting_bytes -= size
+        self.rows += rows
+        self.messages += 1
+        self.bytes += size
+
+    def _failed(self, error: Exception) -> BeamMLError:
+        where = (
+            f"Topic {self._topic} (after {self.messages:,} messages of {self.rows:,} rows that it acknowledged; of the "
+            f"{len(self._waiting):,} under way any may be there)"
+        )
+        return translate(error, where)
+
+
+def whole_messages(rows: Iterable[Rows], rows_per_message: int, chunk_rows: int = _CHUNK_ROWS) -> Iterator[Rows]:
+    """Cut rows into chunks of whole messages; only the very last message may hold fewer rows.
+
+    Args:
+        rows: in order.
+        rows_per_message: rows of one.
+        chunk_rows: of one chunk, about.
+
+    >>> times = np.arange(5)
+    >>> rows = [(pa.record_batch({"x": times[:3]}), times[:3]), (pa.record_batch({"x": times[3:]}), times[3:])]
+    >>> [len(time) for _, time in whole_messages(rows, 2, chunk_rows=2)]
+    [2, 2, 1]
+    """
+    step = max(1, chunk_rows // rows_per_message) * rows_per_message
+    held: list[pa.RecordBatch] = []
+    held_times: list[np.ndarray] = []
+    n = 0
+    for batch, times in rows:
+        held.append(batch)
+        held_times.append(times)
+        n += len(times)
+        if n < step:
+            continue
+        joined, joined_times = pa.concat_batches(held), np.concatenate(held_times)
+        stop = n // step * step
+        for start in range(0, stop, step):
+            yield joined.slice(start, step), joined_times[start : start + step]
+        held, held_times, n = [joined.slice(stop)], [joined_times[stop:]], n - stop
+    if n:
+        yield pa.concat_batches(held), np.concatenate(held_times)
+
+
+def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None] | None:
+    if key is None:
+        return None
+    if batch.schema.names.count(key) != 1:
+        message = f"The key must be one column of the rows; got {key!r}, there is {batch.schema.names}."
+        raise MissingColumn(message)
+    found = batch.column(key)
+    return found.cast(pa.string()).cast(pa.binary()).to_pylist()
+
+
+def replay(
+    rows: Iterable[Rows],
+    outbox: Outbox,
+    how: Replay,
+    encode: Encoder,
+    partitions: Sequence[int],
+    tell: Callable[[Sent], None] = lambda sent: None,
+    stopping: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = clocks.monotonic,
+    sleep: Callable[[float], None] = clocks.sleep,
+) -> Sent:
+    """Send rows as their times come; late ones at once, so that the schedule is caught up with as fast as can be.
+
+    Args:
+        rows: in order of event time, as blocks.
+        outbox: where messages go.
+        how: messages, speed, partitions, record times.
+        encode: rows and rows of one message → the messages' bytes.
+        partitions: of the topic.
+        tell: called about twice a second with what has been sent.
+        stopping: asked between messages: True sends no more.
+        clock: gives seconds.
+        sleep: waits for seconds.
+
+    Returns:
+        What was sent, all of it acknowledged.
+
+    Raises:
+        SourceUnavailable, InvalidValue: see `Outbox.send`.
+        MissingColumn: there is no such key.
+    """
+    begun, told = clock(), clock()
+    pace: Pace | None = None
+    sent, number = Sent(), 0
+
+    def so_far(whole: bool = False) -> Sent:
+        counts = {"rows": outbox.rows, "messages": outbox.messages, "bytes": outbox.bytes}
+        return dataclasses.replace(sent, **counts, seconds=clock() - begun, whole=whole)
+
+    for batch, times in whole_messages(rows, how.rows_per_message):
+        if pace is None:
+            # Reading the first rows is none of the schedule's time.
+            begun = told = clock()
+            pace = Pace(how.speed, int(times[0]), begun)
+        values, keys = encode(batch, how.rows_per_message), _keys(batch, how.key)
+        first = np.arange(0, len(times), how.rows_per_message)
+        n_rows = np.diff(np.append(first, len(times)))
+        latest = times[first + n_rows - 1]
+        due = pace.due_s(latest)
+        i = 0
+        while i < len(values):
+            outbox.settle()
+            now = clock()
+            if now - told >= _TELL_S:
+                told = now
+                tell(so_far())
+            if stopping():
+                outbox.flush()
+                return so_far()
+            if due[i] > now:
+                sleep(min(float(due[i]) - now, _TICK_S))
+                continue
+            # A few at a time: a stop and the progress are seen to in between.
+            ready = min(int(np.searchsorted(due, now, side="right")), i + 256)
+            for j in range(i, ready):
+                outbox.send(
+                    values[j],
+                    int(n_rows[j]),
+                    None if keys is None else keys[j],
+                    None if how.spread == "key" else partitions[number % len(partitions)],
+                    None if how.record_time == "now" else -int(-latest[j] // 1000),
+                )
+                number += 1
+            behind = 0.0 if how.speed is None else max(0.0, clock() - float(due[ready - 1]))
+            worst = max(sent.worst_behind_s, behind)
+            sent = dataclasses.replace(sent, last_us=int(latest[ready - 1]), behind_s=behind, worst_behind_s=worst)
+            i = ready
+    outbox.flush()
+    return so_far(whole=True)
+
+
+def replay_to(
+    brokers: str,
+    topic: str,
+    options: Mapping[str, Option],
+    rows: Iterable[Rows],
+    how: Replay,
+    format: str = "json",
+    format_options: Mapping[str, Any] | None = None,
+    tell: Callable[[Sent], None] = lambda sent: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Sent:
+    """Send rows to a topic as their times come.
+
+    Args:
+        brokers: host:port, several by commas.
+        topic: its name.
+        options: of kafka-python; '$NAME' is read from the environment.
+        rows: in order of event time.
+        how: messages, speed, partitions, record times.
+        format: of the messages.
+        format_options: the format's.
+        tell: called about twice a second.
+        stopping: True sends no more.
+
+    Returns:
+        What was sent and acknowledged.
+
+    Raises:
+        NoInput: there is no such topic.
+        SourceUnavailable: brokers do not answer in time, or refuse this user.
+        InvalidValue: options that kafka-python or the format does not take, or a message too large.
+        MissingColumn: there is no such key.
+    """
+    encode = messages.encoder(format, format_options)
+    connection = Connection(brokers, options)
+    asking = client.consumer(connection)
+    try:
+        partitions = sorted(client.topic_state(asking, topic).ends)
+    finally:
+        asking.close()
+    producer = client.producer(connection)
+    try:
+        # What the library gives up on after its own time comes back as an error; this is for what never comes back.
+        outbox = Outbox(producer, topic, timeout_s=2 * connection.timeout_s)
+        return replay(rows, outbox, how, encode, partitions, tell, stopping)
+    finally:
+        producer.close(timeout=5)

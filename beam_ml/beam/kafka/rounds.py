@@ -1,0 +1,315 @@
+"""A Kafka topic as the rounds driver reads it: offset ranges of all partitions, and when the next round is due.
+
+Where to read on stands in the learner, so it is committed with it in one manifest; a consumer group only shows the lag.
+"""
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from apache_beam import PTransform
+from apache_beam.pvalue import PBegin, PCollection
+
+from beam_ml.beam.decode import Decode
+from beam_ml.beam.kafka import client
+from beam_ml.beam.kafka.client import Connection, TopicState
+from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
+from beam_ml.beam.sources import KafkaSource
+from beam_ml.core import intervals
+from beam_ml.core import learner as learners
+from beam_ml.core.batch import Origin
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import to_us
+from beam_ml.core.windows import watermark
+from beam_ml.errors import RowsLost, SourceError, SourceUnavailable
+from beam_ml.formats.messages import PLACES, place
+
+__all__ = ["KafkaPlan", "KafkaRounds", "plan_offsets"]
+
+LOST = "lost to retention"
+_LOOK_S = 0.2
+"""Between two looks at the brokers while the next round is not due."""
+_ROUND_S = 5.0
+"""Between rounds where windows are rounds and the job does not say."""
+_GRACE_S = 1.0
+"""How long a round waits for the last rows of a window whose end has come by this clock: clocks differ."""
+_FIRST_MESSAGES = 10_000
+"""The first round's size: nobody knows yet how many rows a message holds."""
+_PIECES = 4
+"""Pieces that a round's reading is cut into at least, so that workers share it."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KafkaPlan:
+    """The offsets that a round reads of each partition.
+
+    Attributes:
+        source: settings of the source.
+        name: what rows' origins call the source: cluster and topic.
+        ranges: partition → [start, stop) in offsets; those with nothing to read left out.
+        after: partition → where to read on.
+        lost: what retention has removed unread.
+    """
+
+    source: KafkaSource
+    name: str
+    ranges: Mapping[int, tuple[int, int]]
+    after: Mapping[int, int]
+    lost: Progress = dataclasses.field(default_factory=Progress)
+
+    @property
+    def messages(self) -> int:
+        """Offsets in the ranges, those without a message included."""
+        return sum(stop - start for start, stop in self.ranges.values())
+
+    def covered(self) -> dict[Origin, list[list[int]]]:
+        """Give the places that the round must cover, by origin."""
+        return {
+            Origin(self.name, str(partition)): [[place(start), place(stop)]]
+            for partition, (start, stop) in sorted(self.ranges.items(), key=lambda item: str(item[0]))
+        }
+
+    def rows(self) -> int | None:
+        """Nobody knows what messages hold before they are read."""
+        return None
+
+    def read(self, columns: Sequence[str]) -> PTransform:
+        """Give the root transform that reads and decodes the ranges."""
+        return _ReadPlanned(self, columns)
+
+    def next(self) -> Mapping[str, Any]:
+        """Give where to read on once the round is published."""
+        return {self.name: {str(partition): offset for partition, offset in sorted(self.after.items())}}
+
+
+class _ReadPlanned(PTransform):
+    def __init__(self, plan: KafkaPlan, columns: Sequence[str]) -> None:
+        super().__init__()
+        self._plan, self._columns = plan, columns
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        plan, source = self._plan, self._plan.source
+        size = max(1, math.ceil(plan.messages / _PIECES))
+        pieces = [
+            piece
+            for partition, (start, stop) in sorted(plan.ranges.items())
+            for piece in split(OffsetRange(source.topic, partition, start, stop), size)
+        ]
+        read = ReadKafkaBlocks(Connection.of(source), plan.name)
+        return pbegin | OffsetRanges(pieces) | read | Decode(source.format, source.options, self._columns)
+
+
+def plan_offsets(
+    source: KafkaSource, name: str, state: TopicState, taken: Mapping[str, int], wanted_messages: float
+) -> KafkaPlan:
+    """Share a round among the partitions, each in proportion to what waits there: so they stay abreast in time.
+
+    Args:
+        source: settings.
+        name: what rows' origins call the source.
+        state: where the partitions begin and end now.
+        taken: partition → where to read on.
+        wanted_messages: size of the round.
+
+    Raises:
+        RowsLost: what is next is gone, and `on_gap` is "fail"; or a partition ends before what has been read of it.
+    """
+    after: dict[int, int] = {}
+    lost = Progress()
+    for partition, first in sorted(state.starts.items()):
+        end = state.ends[partition]
+        known = taken.get(str(partition))
+        at = (first if source.start == "earliest" else end) if known is None else known
+        where = f"partition {partition} of topic {source.topic} at {source.brokers}"
+        if at > max(end, first):
+            message = f"{where} must reach offset {at}, up to which it was read; it ends at {end}: was it made anew?"
+            raise RowsLost(message)
+        if at < first:
+            gone = first - at
+            if source.on_gap == "fail":
+                message = (
+                    f"{where} must still hold offset {at}, where reading goes on; it begins at {first}: retention has "
+                    f"removed {gone:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
+                )
+                raise RowsLost(message)
+            _log.error("%s: retention has removed %d messages unread, offsets %d to %d.", where, gone, at, first - 1)
+            lost = lost.merge(Progress.of_range(Origin(name, str(partition)), place(at), place(first), {LOST: gone}))
+            at = first
+        after[partition] = at
+    waiting = {partition: max(0, state.ends[partition] - at) for partition, at in after.items()}
+    total = sum(waiting.values())
+    share = min(1.0, wanted_messages / total) if total else 0.0
+    ranges = {}
+    for partition, messages in waiting.items():
+        taking = min(messages, math.ceil(messages * share))
+        if taking:
+            ranges[partition] = (after[partition], after[partition] + taking)
+            after[partition] += taking
+    return KafkaPlan(source, name, ranges, after, lost)
+
+
+class KafkaRounds:
+    """One topic, all its partitions.
+
+    Args:
+        source: settings.
+        refresh_s: length of the job's windows; None: rounds are windows.
+        follow: go on with what comes; False: take what is there when the run starts.
+    """
+
+    def __init__(self, source: KafkaSource, refresh_s: float | None, follow: bool) -> None:
+        self._source, self._follow = source, follow
+        self._refresh_us = None if refresh_s is None else to_us(refresh_s)
+        self._period = source.every or refresh_s or _ROUND_S
+        self._connection = Connection.of(source)
+        self._consumer: Any = None
+        self._name = ""
+        self._ends: Mapping[int, int] | None = None
+        self._begins: dict[int, int] = {}
+        self._moved: dict[int, tuple[int | None, float]] = {}
+        self._started = (0.0, 0.0)
+
+    def plan(self, learner: Learner, wanted_rows: int) -> KafkaPlan | None:
+        """Plan the next round; None: nothing waits.
+
+        Raises:
+            SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
+            RowsLost: see `plan_offsets`.
+            SourceError: the learner has read this topic in another cluster.
+        """
+        state = self._state()
+        self._name = self._named(state, learner)
+        taken = {**{str(p): at for p, at in self._begins.items()}, **learner.next.get(self._name, {})}
+        if not self._follow:
+            self._ends = self._ends or state.ends
+            state = dataclasses.replace(state, ends={p: self._ends.get(p, 0) for p in state.ends})
+        plan = plan_offsets(self._source, self._name, state, taken, self._messages(learner, wanted_rows))
+        for partition, at in plan.after.items():
+            # Where a partition begins is settled once: its end moves on.
+            self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])
+        if not plan.ranges:
+            return None
+        self._started = (time.monotonic(), time.time())
+        return plan
+
+    def _state(self) -> TopicState:
+        if self._consumer is None:
+            self._consumer = client.consumer(self._connection)
+        return client.topic_state(self._consumer, self._source.topic)
+
+    def _named(self, state: TopicState, learner: Learner) -> str:
+        name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
+        others = [one for one in learner.next if one.startswith("kafka://") and one.endswith(f"/{self._source.topic}")]
+        if others and name not in others:
+            message = (
+                f"job.source must be the cluster that the learner has read, {others[0]}; got {name} (source.cluster "
+                "names one that has moved with its offsets; another name in the registry starts afresh)."
+            )
+            raise SourceError(message)
+        return name
+
+    def _messages(self, learner: Learner, wanted_rows: float) -> float:
+        """Turn rows into messages by what those read so far have held: it depends on the learner alone."""
+        rows = self._rows_per_message(learner)
+        return _FIRST_MESSAGES if rows is None else max(1.0, wanted_rows / rows)
+
+    def _rows_per_message(self, learner: Learner) -> float | None:
+        seen = learners.scanned(learner)
+        offsets = sum(intervals.size(at) for origin, at in seen.covered.items() if origin.source == self._name) / PLACES
+        return seen.scanned / offsets if seen.scanned and offsets else None
+
+    def wait(self, learner: Learner, stopping: Callable[[], bool]) -> None:
+        """Wait until the next round is due.
+
+        It is when `max_wait_rows` wait; `every` seconds after the last one began; else as soon as the records pass the
+        end of the earliest open window, and at the latest one window's length after the last round began.
+
+        Raises:
+            SourceUnavailable: the brokers cannot be reached.
+        """
+        while not stopping():
+            waiting = self._waiting_rows(learner)
+            if waiting >= self._source.max_wait_rows or (waiting and self._due(learner)):
+                return
+            time.sleep(_LOOK_S)
+
+    def _waiting_rows(self, learner: Learner) -> float:
+        state = self._state()
+        taken = learner.next.get(self._name, {})
+        messages = 0
+        for partition, end in state.ends.items():
+            first = state.starts[partition]
+            messages += max(0, end - max(first, taken.get(str(partition), self._begins.get(partition, first))))
+        return messages * (self._rows_per_message(learner) or 1.0)
+
+    def _due(self, learner: Learner) -> bool:
+        begun, begun_wall = self._started
+        latest = begun + self._period
+        if self._source.every is None and self._refresh_us is not None and learner.pending:
+            closes_s = (min(learner.pending) + to_us(self._source.out_of_orderness)) / 1e6
+            if begun_wall < closes_s:
+                return self._closed(closes_s) or time.monotonic() >= latest + self._source.out_of_orderness + _GRACE_S
+        return time.monotonic() >= latest
+
+    def _closed(self, closes_s: float) -> bool:
+        """Tell whether a window's last rows are there: its end has come by this clock, and by the producers'."""
+        if time.time() < closes_s:
+            return False
+        if time.time() >= closes_s + _GRACE_S:
+            return True
+        ahead = client.offsets_at(self._consumer, self._source.topic, math.ceil(closes_s * 1000))
+        return all(offset is not None for partition, offset in ahead.items() if not self._aside(partition))
+
+    def _aside(self, partition: int) -> bool:
+        """Tell whether a partition's time has stood still for so long that it holds back no window."""
+        newest, since = self._moved.get(partition, (None, time.monotonic()))
+        if not self._follow:
+            return newest is None
+        return time.monotonic() - since >= self._source.idle_timeout
+
+    def watermark(self, learner: Learner) -> float:
+        """Give the slowest partition's newest event time, less the slack; those that stand still are set aside."""
+        seen = learners.scanned(learner).latest
+        now = time.monotonic()
+        for partition in self._begins:
+            newest = seen.get(Origin(self._name, str(partition)))
+            if partition not in self._moved or self._moved[partition][0] != newest:
+                self._moved[partition] = (newest, now)
+        times = [self._moved[p][0] for p in self._begins if not self._aside(p)]
+        if not times:  # all stand still: what has come is all there is to go by
+            times = [newest for newest, _ in self._moved.values() if newest is not None]
+        known = [one for one in times if one is not None]
+        mark = watermark(known, to_us(self._source.out_of_orderness)) if len(known) == len(times) else None
+        return float("-inf") if mark is None else mark
+
+    def passes(self, error: SourceError) -> bool:
+        """Tell whether to try again: brokers that have answered come back; what retention took is skipped next time."""
+        if isinstance(error, RowsLost):
+            return self._source.on_gap == "skip"
+        return self._follow and bool(self._name) and isinstance(error, SourceUnavailable)
+
+    def trim(self, learner: Learner) -> Learner:
+        """Keep all: what was read of a partition is one interval."""
+        return learner
+
+    def summary(self, learner: Learner) -> Mapping[str, Any]:
+        """Nothing is left out: where to read on is a number for each partition."""
+        return {}
+
+    def published(self, learner: Learner) -> None:
+        """Show the lag to those who watch the consumer group."""
+        if self._source.group is not None:
+            offsets = {int(p): at for p, at in learner.next.get(self._name, {}).items()}
+            client.commit_lag(self._connection, self._source.group, self._source.topic, offsets)
+
+    def close(self) -> None:
+        """Close the consumer that asks the brokers."""
+        if self._consumer is not None:
+            self._consumer.close(autocommit=False)
+            self._consumer = None

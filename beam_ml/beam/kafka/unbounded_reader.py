@@ -1,0 +1,234 @@
+"""The reader of a stream: polls of all partitions of one split, one after the other, as blocks of raw messages."""
+
+import collections
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from apache_beam.io.unbounded_source import UnboundedReader
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
+
+from beam_ml.beam import telemetry
+from beam_ml.beam.kafka import client, unbounded_consumer
+from beam_ml.beam.kafka.client import messages_block
+from beam_ml.beam.kafka.unbounded_clock import PartitionClock, topic_watermark
+from beam_ml.beam.kafka.unbounded_consumer import Polled
+from beam_ml.beam.kafka.unbounded_gap import lost_block
+from beam_ml.beam.kafka.unbounded_mark import StreamMark
+from beam_ml.beam.sources import KafkaSource
+from beam_ml.core import intervals
+from beam_ml.core.spec import to_us
+from beam_ml.errors import RowsLost, SourceUnavailable
+from beam_ml.formats.block import Block
+from beam_ml.formats.messages import with_seen
+
+__all__ = ["Part", "StreamReader"]
+
+_OLD_US = 10_000_000
+"""Records older than this, where they are read, are a backlog."""
+
+_MORE_S = 0.3
+"""How long a poll of a backlog waits before it is taken to be at its end: longer than a broker holds an answer back."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """What one split reads.
+
+    Attributes:
+        source: settings.
+        starts: partition → first offset wanted; those absent begin at `source.start`.
+        seen: partition → places counted before.
+        part, of: it has the partitions whose number leaves the rest `part` when divided by `of`.
+        read_s: s after which it ends its bundle, so that the watermark can move on.
+        drain_s: the same while what comes is old and more of it waits: bundles that last longer leave fewer pauses.
+    """
+
+    source: KafkaSource
+    starts: Mapping[int, int]
+    seen: Mapping[int, np.ndarray]
+    part: int
+    of: int
+    read_s: float
+    drain_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is to be given next: a block, or None where all of it was counted before; and where it leaves its partition."""
+
+    block: Block | None
+    partition: int
+    stop: int
+    oldest: int | None
+    newest: int | None
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+class StreamReader(UnboundedReader):
+    """Reads the partitions of one split, for one bundle or more.
+
+    Args:
+        part: what to read.
+        mark: where an earlier reader stood; None: at the beginning of the stream.
+        now: the wall clock, µs.
+    """
+
+    def __init__(self, part: Part, mark: StreamMark | None, now: Callable[[], int] = _now) -> None:
+        self._part, self._source, self._now, self._resumed = part, part.source, now, mark is not None
+        self._offsets: dict[int, int] = dict(mark.offsets) if mark else {}
+        self._clocks: dict[int, PartitionClock] = dict(mark.clocks) if mark else {}
+        self._watermark: int | None = mark.watermark if mark else None
+        self._silent_since: int | None = mark.silent_since if mark else None
+        self._waiting: collections.deque[_Piece] = collections.deque()
+        self._current: _Piece | None = None
+        self._began: float | None = None
+        self._looked = self._read = self._behind = False
+        self._name = ""
+
+    def start(self) -> bool:
+        """Find the partitions, and the first block.
+
+        Raises:
+            SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
+            RowsLost: messages that were to be read are gone, and `source.on_gap` is "fail".
+        """
+        find = unbounded_consumer.known_topic if self._resumed else unbounded_consumer.look
+        state = find(self._source)
+        self._name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
+        for partition in sorted(state.starts):
+            if partition % self._part.of != self._part.part or partition in self._offsets:
+                continue
+            at = self._part.starts.get(partition)
+            if at is None:
+                # One that came into being while the stream ran is new from its first message on.
+                earliest = self._resumed or self._source.start == "earliest"
+                at = state.starts[partition] if earliest else state.ends[partition]
+            self._offsets[partition] = at
+            self._clocks[partition] = PartitionClock(None, self._now(), False)
+        return self.advance()
+
+    def advance(self) -> bool:
+        """Go on to the next block; False ends the bundle: it has lasted `read_s`, or `drain_s` in a backlog."""
+        if self._began is None:
+            self._began, self._looked, self._read, self._behind = time.monotonic(), False, False, False
+            self._clocks = {p: dataclasses.replace(clock, at_end=False) for p, clock in self._clocks.items()}
+        while True:
+            while self._waiting:
+                piece = self._waiting.popleft()
+                self._offsets[piece.partition] = piece.stop
+                if piece.block is None or len(piece.block):
+                    self._clocks[piece.partition] = self._clocks[piece.partition].read(piece.newest, self._now())
+                if piece.block is not None:
+                    self._current = piece
+                    return True
+            lasted_s = time.monotonic() - self._began
+            left_s = (self._part.drain_s if self._behind else self._part.read_s) - lasted_s
+            if left_s <= 0 or not self._offsets:
+                self._look()
+                return False
+            self._poll(min(left_s, max(_MORE_S, self._part.read_s - lasted_s)))
+
+    def get_current(self) -> Block:
+        """Give the block."""
+        assert self._current is not None  # noqa: S101 Beam asks after a True only
+        assert self._current.block is not None  # noqa: S101
+        return self._current.block
+
+    def get_current_timestamp(self) -> Timestamp:
+        """Give the block's smallest record time; without any, how far time has come."""
+        assert self._current is not None  # noqa: S101
+        oldest = self._current.oldest if self._current.oldest is not None else self._watermark
+        return MIN_TIMESTAMP if oldest is None else Timestamp(micros=oldest)
+
+    def get_watermark(self) -> Timestamp:
+        """Give how far time has come; it never falls."""
+        slack, idle = to_us(self._source.out_of_orderness), to_us(self._source.idle_timeout)
+        reached = topic_watermark(self._clocks, self._now(), slack, idle)
+        if reached is not None and (self._watermark is None or reached > self._watermark):
+            self._watermark = reached
+        return MIN_TIMESTAMP if self._watermark is None else Timestamp(micros=self._watermark)
+
+    def get_checkpoint_mark(self) -> StreamMark:
+        """Give where to go on: behind the last block that was given. It ends the bundle."""
+        self._began = None
+        return StreamMark(dict(self._offsets), dict(self._clocks), self._watermark, self._silent_since, self._source)
+
+    def _poll(self, wait_s: float) -> None:
+        found, gone = unbounded_consumer.poll(self._source, self._offsets, wait_s)
+        for partition, offset in gone.items():
+            self._pass_gap(partition, offset)
+        self._behind = False
+        for one in found:
+            piece = self._piece(one)
+            self._read = True
+            self._behind |= piece.newest is not None and self._now() - piece.newest > _OLD_US
+            self._waiting.append(piece)
+
+    def _piece(self, one: Polled) -> _Piece:
+        times = one.messages.times[one.messages.times >= 0]  # -1: a message without
+        oldest, newest = (int(times.min()) * 1000, int(times.max()) * 1000) if times.size else (None, None)
+        block: Block | None = messages_block(self._name, one.partition, one.messages, one.start, one.stop)
+        seen = self._part.seen.get(one.partition)
+        if block is not None and seen is not None:
+            left = intervals.difference(np.array([[block.start, block.stop]], dtype=np.int64), seen)
+            block = with_seen(block, seen) if len(left) else None
+        telemetry.count("messages", len(one.messages))
+        return _Piece(block, one.partition, one.stop, oldest, newest)
+
+    def _pass_gap(self, partition: int, offset: int) -> None:
+        """Go on behind what retention has removed, if the job wants that."""
+        state = unbounded_consumer.look(self._source)
+        first, end = state.starts[partition], state.ends[partition]
+        where = f"Partition {partition} of {self._source.where}"
+        if offset > max(first, end):
+            message = (
+                f"{where} must reach offset {offset}, up to which it was read; it ends at {end}: was it made anew?"
+            )
+            raise RowsLost(message)
+        if offset >= first:  # the leader was just behind; it is there now
+            return
+        gone = first - offset
+        if self._source.on_gap == "fail":
+            message = (
+                f"{where} must still hold offset {offset}, where reading goes on; it begins at {first}: retention has "
+                f"removed {gone:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
+            )
+            raise RowsLost(message)
+        _log.error("%s: retention has removed %d messages unread, offsets %d to %d.", where, gone, offset, first - 1)
+        telemetry.count("lost", gone)
+        self._waiting.append(_Piece(lost_block(self._name, partition, offset, first), partition, first, None, None))
+
+    def _look(self) -> None:
+        """See, at most once a bundle, which partitions are at their end, where it matters; and whether anybody answers.
+
+        Raises:
+            SourceUnavailable: nobody has for `source.timeout`.
+        """
+        now, idle_us = self._now(), to_us(self._source.idle_timeout)
+        still = any(now - clock.since >= idle_us for clock in self._clocks.values())
+        if self._looked or not self._offsets or (self._read and not still):
+            return
+        self._looked = True
+        ends = unbounded_consumer.topic_ends(self._source, self._offsets)
+        if ends is None:
+            self._silent_since = self._silent_since or now
+            silent_s = (now - self._silent_since) / 1e6
+            if silent_s >= self._source.timeout:
+                message = (
+                    f"The brokers of {self._source.where} must answer within source.timeout = "
+                    f"{self._source.timeout:g} s; they have been silent for {silent_s:.0f} s."
+                )
+                raise SourceUnavailable(message)
+            return
+        self._silent_since = None
+        for partition, offset in self._offsets.items():
+            at_end = offset >= ends.get(partition, offset + 1)
+            self._clocks[partition] = dataclasses.replace(self._clocks[partition], at_end=at_end)

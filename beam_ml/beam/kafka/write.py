@@ -1,0 +1,268 @@
+"""Writes to topics: messages of a pipeline, and word of published versions. Done means acknowledged by the brokers.
+
+A bundle that is run again writes its messages again: readers of predictions see each at least once.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+from apache_beam import DoFn, Map, ParDo, PTransform
+from apache_beam.pvalue import PCollection
+from apache_beam.typehints import with_output_types
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from beam_ml.beam import coders, telemetry
+from beam_ml.beam.kafka import client
+from beam_ml.beam.kafka.client import Connection
+from beam_ml.beam.kafka.connection import refused, translate
+from beam_ml.beam.kafka.pool import Pool
+from beam_ml.core.spec import canonical_json
+from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn, SourceUnavailable
+from beam_ml.formats.block import Block
+from beam_ml.registry.manifest import Manifest, manifest_path, parse_manifest
+
+__all__ = ["Outgoing", "WriteAnnouncements", "WriteKafka", "announce", "announcement"]
+
+Message = tuple[bytes | None, bytes | None]
+Encode = Callable[[pa.RecordBatch], pa.Array]
+
+_WAITING_BYTES = 32 << 20
+"""Sent and not yet acknowledged: the library itself would hold any number of messages in memory."""
+_CLOSE_S = 5.0
+
+
+def _close(one: KafkaProducer) -> None:
+    one.close(timeout=_CLOSE_S)
+
+
+@functools.lru_cache(maxsize=1)
+def producers() -> Pool:
+    """Give this process's producers; each has one user at a time, so that a failure is its user's own."""
+    return Pool(_close)
+
+
+class Outgoing:
+    """Messages on their way to a topic. `finish` returns when all are acknowledged; after an error use a new one.
+
+    Args:
+        connection: how to reach the brokers.
+        topic: where to; it must exist.
+
+    Raises:
+        NoInput: there is no such topic.
+        SourceUnavailable: the brokers do not answer, or refuse this user.
+    """
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self._connection, self._topic = connection, topic
+        self._where = f"Topic {topic} at {connection.brokers}"
+        self._key = (connection.to_json(), topic)
+        self._failed: list[Exception] = []
+        self._waiting = self._sent = 0
+        self._producer: Any = producers().take(self._key, self._make)
+
+    def _make(self) -> KafkaProducer:
+        asking = client.consumer(self._connection)  # a producer would only time out on a topic that is not there
+        try:
+            client.topic_state(asking, self._topic)
+        finally:
+            asking.close(autocommit=False)
+        return client.producer(self._connection)
+
+    def send(self, key: bytes | None, value: bytes | None) -> None:
+        """Send a message; messages of one key stay in order.
+
+        Raises:
+            SourceUnavailable: this message, or one before it, cannot be delivered.
+            InvalidValue: it has neither key nor value.
+        """
+        if key is None and value is None:
+            message = f"{self._where}: a message must have a key or a value; got neither."
+            raise InvalidValue(message)
+        try:
+            self._producer.send(self._topic, value, key).add_errback(self._failed.append)
+        except (KafkaError, TypeError, ValueError) as error:
+            raise self._undelivered(error) from error
+        self._sent += 1
+        self._waiting += len(key or b"") + len(value or b"")
+        if self._waiting >= _WAITING_BYTES:
+            self._flush()
+
+    def finish(self) -> int:
+        """Wait until all is acknowledged; give the number of messages.
+
+        Raises:
+            SourceUnavailable: some of them were not delivered in time.
+        """
+        self._flush()
+        sent, self._sent = self._sent, 0
+        producers().give(self._key, self._producer)
+        self._producer = None
+        return sent
+
+    def abandon(self) -> None:
+        """Close the producer; what was not yet acknowledged may or may not arrive."""
+        if self._producer is not None:
+            producers().drop(self._producer)
+            self._producer = None
+
+    def _flush(self) -> None:
+        try:
+            self._producer.flush(self._connection.timeout_s + 1.0)  # delivery itself times out before
+        except KafkaError as error:
+            raise self._undelivered(error) from error
+        if self._failed:
+            raise self._undelivered(self._failed[0]) from self._failed[0]
+        self._waiting = 0
+
+    def _undelivered(self, error: Exception) -> BeamMLError:
+        self.abandon()
+        if refused(error):
+            return translate(error, self._where)
+        lost = f", {len(self._failed)} messages of a bundle were not delivered" if self._failed else ""
+        return SourceUnavailable(f"{self._where}: brokers must take messages{lost}; got {error!r}.")
+
+
+@with_output_types(int)
+class _Write(DoFn):
+    """Gives the number of messages that each bundle wrote."""
+
+    def __init__(self, connection: str, topic: str, encode: str | None, key: str | None) -> None:
+        self._connection, self._topic, self._encode, self._key = connection, topic, encode, key
+        self._out: Outgoing | None = None
+
+    def start_bundle(self) -> None:
+        self.teardown()
+
+    def process(self, element: Block | Message) -> None:
+        if self._out is None:
+            self._out = Outgoing(Connection.parse(self._connection), self._topic)
+        messages = self._encoded(element) if isinstance(element, Block) else (element,)
+        for key, value in messages:
+            self._out.send(key, value)
+
+    def finish_bundle(self) -> None:
+        if self._out is not None:
+            out, self._out = self._out, None
+            telemetry.count("messages_written", out.finish())
+
+    def teardown(self) -> None:
+        if self._out is not None:  # a bundle that ended before its time
+            self._out.abandon()
+            self._out = None
+
+    def _encoded(self, block: Block) -> Iterator[Message]:
+        if self._encode is None:
+            message = "WriteKafka.encode must name a 'module:attribute' where blocks are written; got None."
+            raise InvalidValue(message)
+        values = _encoder(self._encode)(block.batch)
+        if len(values) != len(block):
+            message = f"WriteKafka.encode must give one value a row, {len(block)}; got {len(values)} of {self._encode}."
+            raise InvalidValue(message)
+        keys = [None] * len(block) if self._key is None else _keys(block.batch, self._key)
+        return zip(keys, values.cast(pa.binary()).to_pylist(), strict=True)
+
+
+def _keys(batch: pa.RecordBatch, name: str) -> list[bytes | None]:
+    if name not in batch.schema.names:
+        message = f"WriteKafka.key must name a column; got {name!r} of {batch.schema.names}."
+        raise MissingColumn(message)
+    column = batch.column(name)
+    kind = column.type
+    text = column if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else column.cast(pa.utf8())
+    return text.cast(pa.binary()).to_pylist()
+
+
+@functools.lru_cache(maxsize=32)
+def _encoder(name: str) -> Encode:
+    module, _, attribute = name.partition(":")
+    try:
+        found: Encode = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = f"WriteKafka.encode must name an importable 'module:attribute'; got {name!r} ({error})."
+        raise InvalidValue(message) from error
+    return found
+
+
+class WriteKafka(PTransform):
+    """Messages (key or None, value or None), or blocks → a topic.
+
+    A bundle ends when the brokers have acknowledged its messages (all in-sync replicas); else it fails.
+
+    Args:
+        connection: how to reach the brokers; values '$NAME' are looked up by the workers.
+        topic: where to; it must exist.
+        encode: for blocks, 'module:attribute' of a function from a record batch to an array of one binary value a row.
+        key: for blocks, the column whose value, as text where it is not binary, is a message's key; None: no key.
+    """
+
+    def __init__(self, connection: Connection, topic: str, encode: str | None = None, key: str | None = None) -> None:
+        super().__init__()
+        if encode is not None:
+            _encoder(encode)
+        self._fn = _Write(connection.to_json(), topic, encode, key)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        coders.install(pcoll.pipeline)
+        return pcoll | "Write" >> ParDo(self._fn)
+
+
+def announcement(manifest: Manifest) -> tuple[bytes, bytes]:
+    """Give the message that tells of a published version: key and value.
+
+    The key is the learner's name, so that a compacted topic keeps the newest version of each. The value is JSON: name,
+    version, created, accepted (whether the gate let it through), reasons, champion, rows, metrics (candidate → its
+    figures on the newest window, before that was learned from) and path (of the manifest, under the registry's root).
+    """
+    newest = manifest.refreshes[-1] if manifest.refreshes else {}
+    value = {
+        "name": manifest.name,
+        "version": manifest.number,
+        "created": manifest.created,
+        "accepted": manifest.verdict.accepted,
+        "reasons": list(manifest.verdict.reasons),
+        "champion": manifest.champion,
+        "rows": manifest.progress.get("rows", 0),
+        "metrics": newest.get("measured", {}),
+        "path": manifest_path(manifest.name, manifest.number),
+    }
+    return manifest.name.encode(), canonical_json(value).encode()
+
+
+def announce(connection: Connection, topic: str, manifest: Manifest) -> None:
+    """Tell a topic of a published version; it is acknowledged when this returns.
+
+    Raises:
+        NoInput: there is no such topic.
+        SourceUnavailable: the brokers do not answer, or refuse this user.
+    """
+    out = Outgoing(connection, topic)
+    out.send(*announcement(manifest))
+    out.finish()
+
+
+def _announcement_of(manifest: bytes) -> Message:
+    return announcement(parse_manifest(manifest, "of an announcement"))
+
+
+class WriteAnnouncements(PTransform):
+    """Manifests, as `registry.manifest.write_manifest` gives them → word of their versions in a topic.
+
+    Args:
+        connection: how to reach the brokers.
+        topic: where to; it must exist.
+    """
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        super().__init__()
+        self._write = WriteKafka(connection, topic)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        told = pcoll | "Tell" >> Map(_announcement_of).with_output_types(tuple[bytes, bytes])
+        return told | "Announce" >> self._write

@@ -1,0 +1,74 @@
+"""What the rounds driver asks of a source, whatever it reads: the next slice, its blocks, and how far time has come."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from apache_beam import PTransform
+
+from beam_ml.core.batch import Origin
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.errors import SourceError
+
+__all__ = ["RoundPlan", "RoundSource"]
+
+
+class RoundPlan(Protocol):
+    """What one round reads, exactly."""
+
+    @property
+    def lost(self) -> Progress:
+        """What can no longer be read and is given up, counted as rejected."""
+        ...
+
+    def covered(self) -> dict[Origin, list[list[int]]]:
+        """Give the places that the round must cover, by origin."""
+        ...
+
+    def rows(self) -> int | None:
+        """Give the rows that the round must scan; None where nobody can tell beforehand."""
+        ...
+
+    def read(self, columns: Sequence[str]) -> PTransform:
+        """Give the root transform that reads the round's blocks."""
+        ...
+
+    def next(self) -> Mapping[str, Any]:
+        """Give where to read on once the round is published: the entries of `Learner.next` that change."""
+        ...
+
+
+class RoundSource(Protocol):
+    """A source as one trainer sees it, from its start to its end."""
+
+    def plan(self, learner: Learner, wanted_rows: int) -> RoundPlan | None:
+        """Plan the next round, of about `wanted_rows` rows; None: nothing is there to read."""
+        ...
+
+    def wait(self, learner: Learner, stopping: Callable[[], bool]) -> None:
+        """Wait, under --follow, until the next round is due, or for a while where nothing has come."""
+        ...
+
+    def watermark(self, learner: Learner) -> float:
+        """Give the event time, µs, before which no more rows are expected; -inf: not known yet."""
+        ...
+
+    def passes(self, error: SourceError) -> bool:
+        """Tell whether an error may pass, so that the round is worth another try."""
+        ...
+
+    def trim(self, learner: Learner) -> Learner:
+        """Drop from the learner what the source has no more use for."""
+        ...
+
+    def summary(self, learner: Learner) -> Mapping[str, Any]:
+        """Give what a manifest says of where to read on."""
+        ...
+
+    def published(self, learner: Learner) -> None:
+        """Hear that a version is published."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+        ...

@@ -1,0 +1,204 @@
+"""Streaming: one unbounded pipeline that trains for ever, its state in the engine's checkpoints.
+
+What it goes on from without such state is pinned when the pipeline is built: one version of the registry gives the
+offsets to read from, the places counted beyond them, and the learner that the fold begins with.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from apache_beam import Pipeline, PTransform
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.pvalue import PBegin, PCollection
+from apache_beam.runners.runner import PipelineState
+
+from beam_ml.beam.accumulate import Accumulate
+from beam_ml.beam.decode import Decode
+from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded
+from beam_ml.beam.job import Job
+from beam_ml.beam.prepare import SliceByWindow, ToBatches
+from beam_ml.beam.references import STREAM_REFUSE_BYTES, LiveAnchor
+from beam_ml.beam.shards import TICK_US, Shards
+from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.stream_fold import FoldJob, StreamFold
+from beam_ml.beam.stream_rejects import WriteRejects
+from beam_ml.beam.stream_start import Start, begin, pin
+from beam_ml.core.spec import to_us
+from beam_ml.errors import EngineRefused, InvalidValue
+from beam_ml.registry import Registry
+
+__all__ = ["Streamed", "build", "kafka_start", "run_stream"]
+
+_LOOK_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Streamed(NamedTuple):
+    """What `build` gives.
+
+    Attributes:
+        published: PCollection of version numbers.
+        rejected: PCollection of Rejected.
+        start: what the pipeline begins with.
+    """
+
+    published: PCollection
+    rejected: PCollection
+    start: Start
+
+
+class _ReadTopic(PTransform):
+    """A job's topic as blocks of rows, from where a version stands."""
+
+    def __init__(self, source: KafkaSource, start: Start, columns: Sequence[str], splits: int) -> None:
+        super().__init__()
+        # Time has come to t where nothing older than t is expected; one tick less, and nothing of t itself is either:
+        # so a window may be closed in its last ms.
+        behind = source.out_of_orderness + TICK_US / 1e6
+        self._source = KafkaSource.parse(source.to_dict() | {"out_of_orderness": behind})
+        self._start, self._columns, self._splits = start, columns, splits
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        from beam_ml.beam.kafka.unbounded import ReadKafkaStream  # loads the client library
+
+        read = ReadKafkaStream(self._source, self._start.offsets, self._start.seen, self._splits)
+        return pbegin | "Read" >> read | Decode(self._source.format, self._source.options, self._columns)
+
+
+def kafka_start(job: Job, registry: Registry) -> Start:
+    """Pin the newest version, and where each partition of the job's topic is read from.
+
+    Raises:
+        SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
+        RowsLost: what is to be read next is gone.
+        InvalidValue: the registry's learner is not of this job.
+    """
+    from beam_ml.beam.kafka import client  # loads the client library
+
+    source = job.source
+    assert isinstance(source, KafkaSource)  # noqa: S101 checked by build
+    consumer = client.consumer(client.Connection.of(source))
+    try:
+        state = client.topic_state(consumer, source.topic)
+    finally:
+        consumer.close()
+    start, learner = begin(job, registry)
+    name = client.source_name(source.cluster or state.cluster, source.topic)
+    partitions = {partition: (first, state.ends[partition]) for partition, first in state.starts.items()}
+    return pin(start, learner, name, partitions, source.start, source.on_gap)
+
+
+def build(
+    pipeline: Pipeline,
+    job: Job,
+    registry: Registry,
+    read: PTransform | None = None,
+    start: Start | None = None,
+    n_shards: int = 1,
+    splits: int = 1,
+    anchor_ttl: float = 10.0,
+) -> Streamed:
+    """Build the pipeline of a job.
+
+    Args:
+        pipeline: to add to.
+        job: the deployment; its `refresh` must be a duration.
+        registry: where versions go; its place is shipped to the workers.
+        read: a root transform that gives blocks of rows; None: the job's topic.
+        start: what to begin with, where `read` is given; None: the newest version, and no places.
+        n_shards: keys that share the work of merging.
+        splits: parts of the topic that are read on their own.
+        anchor_ttl: s that a worker of a gradient learner goes on with an anchor before it looks for a newer one.
+
+    Raises:
+        EngineRefused: this runner would never emit anything.
+        InvalidValue: `refresh = "round"`, files, or a registry that workers cannot reach.
+    """
+    _check(job, registry, read)
+    if start is None:
+        start = begin(job, registry)[0] if read is not None else kafka_start(job, registry)
+    spec, where = job.algorithm_spec(), registry.objects.where
+    columns = job.features.columns()
+    if read is None:
+        assert isinstance(job.source, KafkaSource)  # noqa: S101 checked above
+        read = _ReadTopic(job.source, start, columns, splits)
+    blocks = pipeline | "Source" >> read
+    refuse_unbounded(blocks)
+    windows = job.windows()
+    anchor = LiveAnchor(where, job.name, anchor_ttl) if job.algorithm().anchor_type is not None else None
+    # Late rows are judged by the fold alone: a restored one may not have come as far as the newest version.
+    accumulated = (
+        blocks
+        | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
+        | "Slices" >> SliceByWindow(windows)
+        | "Accumulate" >> Accumulate(spec, anchor, refuse_bytes=STREAM_REFUSE_BYTES)
+    )
+    assert windows.size_us is not None  # noqa: S101 checked above
+    shards = accumulated | "Shards" >> Shards(spec, windows.size_us, n_shards)
+    published = shards | "Fold" >> StreamFold(FoldJob.of(job, where, start))
+    _ = accumulated.rejected | "Rejects" >> WriteRejects(where, job.name, start.run_id)
+    return Streamed(published, accumulated.rejected, start)
+
+
+def _check(job: Job, registry: Registry, read: PTransform | None) -> None:
+    if job.refresh == "round":
+        message = (
+            "job.refresh must be a duration, such as '5s', in a stream: it has no rounds, and the watermark closes its "
+            "windows; got 'round'."
+        )
+        raise InvalidValue(message)
+    if to_us(job.refresh) % TICK_US:
+        message = f"job.refresh must be whole ms in a stream, the grain of engines' timers; got {job.refresh} s."
+        raise InvalidValue(message)
+    if read is None and not isinstance(job.source, KafkaSource):
+        message = f"job.source must be a Kafka topic in a stream (files are read in rounds); got {job.source.where!r}."
+        raise InvalidValue(message)
+    if registry.objects.where.startswith("memory:"):
+        message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
+        raise InvalidValue(message)
+
+
+def run_stream(
+    job: Job,
+    registry: Registry,
+    options: Sequence[str] = (),
+    stopping: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[], Any] | None = None,
+    **settings: Any,
+) -> str:
+    """Train in one unbounded pipeline until it is stopped; gives the name of the runner that ran.
+
+    Args:
+        job: the deployment.
+        registry: where versions go.
+        options: Beam options; they must name a runner that streams.
+        stopping: asked twice a second: True cancels the pipeline.
+        on_stop: called in place of cancelling, where the engine can end the job itself (a savepoint).
+        settings: of `build`.
+
+    Raises:
+        EngineRefused: no runner that streams is named, or the pipeline ended by itself.
+        BeamMLError: as a worker raised it.
+    """
+    parsed = PipelineOptions(list(options)).view_as(StandardOptions)
+    given = [*options] if parsed.streaming else [*options, "--streaming"]
+    pipeline = new_pipeline(given)
+    build(pipeline, job, registry, **settings)
+    try:
+        result = pipeline.run()
+        while not PipelineState.is_terminal(result.state):
+            if stopping():
+                (on_stop or result.cancel)()
+                return ran_on(pipeline.runner, result)
+            time.sleep(_LOOK_S)
+        result.wait_until_finish()
+    except Exception as error:
+        known = known_error(error)
+        if known is None:
+            raise
+        raise known from error
+    message = f"A stream must go on until it is stopped; {ran_on(pipeline.runner, result)} says {result.state}."
+    raise EngineRefused(message)

@@ -1,0 +1,201 @@
+"""Where a stream begins: everything taken from one version, so that an engine that forgets all begins there again.
+
+The offsets to read from, the places beyond them that were counted already, and the learner that the fold begins with
+belong together: a message whose rows span windows may be half counted, and its other half must be read again.
+"""
+
+import dataclasses
+import json
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from beam_ml.algorithms import find
+from beam_ml.artefact.records import decode_learner
+from beam_ml.beam.job import Job
+from beam_ml.beam.lineage import Lineage
+from beam_ml.core import intervals
+from beam_ml.core import learner as learners
+from beam_ml.core.batch import Origin
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import canonical_json
+from beam_ml.errors import CorruptArtefact, InvalidValue, RowsLost
+from beam_ml.formats.messages import PLACES, place
+from beam_ml.registry import Registry
+
+__all__ = ["LOST", "Start", "begin", "initial_learner", "pin"]
+
+LOST = "lost to retention"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Start:
+    """What one submission of a stream begins with; plain values, which travel as JSON.
+
+    Attributes:
+        run_id: of the submission.
+        epoch: of the submission.
+        version: the version to go on from; None: from nothing.
+        digest: SHA-256 of its learner.
+        head: the newest number when it was read.
+        accepted, reasons: its verdict.
+        source: what rows' origins call the source; empty: the source keeps no places.
+        begun: partition → offset at which it was first read.
+        offsets: partition → first offset to read now.
+        seen: partition → places from there on that were counted before, as [start, stop) pairs.
+        lost: partition → (places, messages) that retention has removed unread, to be counted as rejected.
+    """
+
+    run_id: str
+    epoch: int
+    version: int | None = None
+    digest: str = ""
+    head: int = 0
+    accepted: bool = False
+    reasons: tuple[str, ...] = ("no window has closed yet",)
+    source: str = ""
+    begun: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    offsets: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    seen: Mapping[int, Sequence[Sequence[int]]] = dataclasses.field(default_factory=dict)
+    lost: Mapping[int, tuple[Sequence[Sequence[int]], int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def lineage(self) -> Lineage:
+        """Where its learner stands among the versions."""
+        return Lineage(self.run_id, self.epoch, self.version, self.head)
+
+    def to_json(self) -> str:
+        """Give it as JSON."""
+        return canonical_json(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "Start":
+        """Read it back."""
+        given = json.loads(text)
+        for name in ("begun", "offsets", "seen", "lost"):
+            given[name] = {int(partition): value for partition, value in given[name].items()}
+        return Start(**{**given, "reasons": tuple(given["reasons"])})
+
+
+def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
+    """Pin the newest version that reads well; give it without a source, and its learner.
+
+    Raises:
+        InvalidValue: the registry's learner has another spec, or was trained on other features.
+    """
+    spec, run_id = job.algorithm_spec(), uuid.uuid4().hex
+    found = registry.latest(job.name)
+    if found is None:
+        return Start(run_id, 1), learners.new(job.algorithm(), spec)
+    manifest, learner = found.manifest, decode_learner(found.data, find)
+    where = f"{job.name} v{manifest.number} in the registry"
+    if learner.spec.fingerprint != spec.fingerprint:
+        message = (
+            f"job.spec must be that of {where}, {learner.spec.to_json()}; got {spec.to_json()} (another name starts "
+            "afresh)."
+        )
+        raise InvalidValue(message)
+    trained_on = manifest.extra.get("features")
+    if trained_on is not None and trained_on != job.features.to_dict():
+        message = (
+            f"job.features must be those that {where} was trained on, {canonical_json(trained_on)}; got "
+            f"{job.features.to_json()} (another name starts afresh)."
+        )
+        raise InvalidValue(message)
+    newest = manifest if found.head == manifest.number else None
+    epoch = 1 + max(manifest.epoch, 0 if newest is not None else _highest_epoch(registry, job.name, found.head))
+    begun = {int(p): int(at) for p, at in manifest.extra.get("begun", {}).items()}
+    verdict = manifest.verdict
+    start = Start(
+        run_id, epoch, manifest.number, manifest.files["learner"].sha256, found.head, verdict.accepted,
+        verdict.reasons, begun=begun,
+    )  # fmt: skip
+    return start, learner
+
+
+def _highest_epoch(registry: Registry, name: str, head: int) -> int:
+    """Give the epoch of the newest manifest that reads: its learner may be damaged."""
+    for number in range(head, 0, -1):
+        try:
+            return registry.manifest(name, number).epoch
+        except CorruptArtefact as error:
+            _log.warning("Version stepped over: %s", error)
+    return 0
+
+
+def pin(
+    start: Start,
+    learner: Learner,
+    source: str,
+    partitions: Mapping[int, tuple[int, int]],
+    begin_at: str = "earliest",
+    on_gap: str = "fail",
+) -> Start:
+    """Add where to read each partition: from the first place that the learner has not scanned.
+
+    Args:
+        start: the version.
+        learner: of that version.
+        source: what rows' origins call the source.
+        partitions: partition → first offset that is there, offset behind the last.
+        begin_at: "earliest" or "latest": where a partition never read begins.
+        on_gap: "fail" or "skip": when messages that were not read are gone.
+
+    Raises:
+        RowsLost: messages to be read next are gone, and `on_gap` is "fail"; or a partition ends before them.
+
+    >>> pin(Start("r", 1), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
+    {0: 5}
+    """
+    covered = learners.scanned(learner).covered
+    begun: dict[int, int] = {}
+    offsets: dict[int, int] = {}
+    seen: dict[int, list[list[int]]] = {}
+    lost: dict[int, tuple[list[list[int]], int]] = {}
+    for partition, (first, end) in sorted(partitions.items()):
+        mine = covered.get(Origin(source, str(partition)), intervals.EMPTY)
+        fresh = first if begin_at == "earliest" else end
+        # A rounds driver reads a partition through, so what it covers begins where it began.
+        begun[partition] = start.begun.get(partition, int(mine[0, 0]) // PLACES if len(mine) else fresh)
+        at = intervals.first_hole(mine, place(begun[partition])) // PLACES
+        where = f"partition {partition} of {source}"
+        if at > max(end, first):
+            message = f"{where} must reach offset {at}, up to which it was read; it ends at {end}: was it made anew?"
+            raise RowsLost(message)
+        if at < first:
+            gone = intervals.difference(np.array([[place(at), place(first)]], dtype=np.int64), mine)
+            messages = sum(-(-int(b) // PLACES) - int(a) // PLACES for a, b in gone)
+            if on_gap == "fail":
+                message = (
+                    f"{where} must still hold offset {at}, where reading goes on; it begins at {first}: retention has "
+                    f"removed {messages:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
+                )
+                raise RowsLost(message)
+            _log.error("%s: retention has removed %d messages unread, before offset %d.", where, messages, first)
+            lost[partition] = (gone.tolist(), messages)
+            at = first
+        offsets[partition] = at
+        beyond = intervals.intersection(mine, np.array([[place(at), 2**63 - 1]], dtype=np.int64))
+        if len(beyond):
+            seen[partition] = beyond.tolist()
+    return dataclasses.replace(start, source=source, begun=begun, offsets=offsets, seen=seen, lost=lost)
+
+
+def initial_learner(start: Start, learner: Learner) -> Learner:
+    """Give the learner that the fold begins with: the version's, and what is lost counted."""
+    progress = learner.progress
+    for partition, (places, messages) in start.lost.items():
+        gone = np.array(places, dtype=np.int64).reshape(-1, 2)
+        progress = progress.merge(Progress.of_ranges(Origin(start.source, str(partition)), gone, {LOST: messages}))
+    return learner.replace(progress=progress)
+
+
+def _pca() -> tuple[object, object]:
+    from beam_ml.algorithms import pca
+
+    return pca.PCA, pca.Spec(n_features=2)

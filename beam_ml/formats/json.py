@@ -1,0 +1,349 @@
+"""Messages of JSON: an object; several, one after the other; or an array of them. Each object is a row.
+
+Many messages are parsed at once by pyarrow; where that fails they are halved, and the few that remain are read one by
+one with the standard library, which says what is wrong with them and takes more (`json_text`). pyarrow is told every
+column and type, and never sees a text that starts with anything but an object: it would crash on ``null``, or on deep
+nesting in a column that it infers.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+from pydantic import Field, field_validator
+
+from beam_ml.core.spec import Settings
+from beam_ml.formats import arrow_types, json_text
+from beam_ml.formats.json_values import Column, Unfit, convert, converted, inferred, outgrown, plan, wire_type
+from beam_ml.formats.messages import EMPTY, MALFORMED, UNPARSEABLE, Decoded, Decoder, Encoder, Refused, detail, rows_batch
+
+__all__ = ["Options", "message_decoder", "message_encoder"]
+
+_LEAF_BYTES = 8 << 10
+"""Fewer bytes than these are read one message after the other: a call of pyarrow costs as much."""
+_MAX_BYTES = 64 << 20
+_SAMPLED = 32
+_FIRST = "beam_ml.first"
+"""Marks the first object of each message."""
+_ARRAY = "beam_ml.array"
+_NULL_ROW = re.compile(rb"\}\s*n")
+
+_MALFORMED_ROW = "malformed row"
+
+
+class Options(Settings):
+    """How JSON messages are to be understood.
+
+    Columns not named in `types` get their type from each block: numbers int64 where all of them are whole, else
+    float64; texts, or timestamps where all are ISO 8601. A row with a value of another kind is refused.
+    """
+
+    called: ClassVar[str] = "json.Options"
+
+    types: Annotated[
+        Mapping[str, str],
+        Field(description="column → Arrow type; times may be ISO 8601 texts, or whole numbers in the type's unit"),
+    ] = {}
+
+    @field_validator("types")
+    @classmethod
+    def _known(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        of = pa.types
+        tests: tuple[Callable[[pa.DataType], bool], ...] = (
+            of.is_boolean, of.is_integer, of.is_floating, of.is_string, of.is_large_string, of.is_timestamp, of.is_date,
+        )  # fmt: skip
+        for name in value.values():
+            kind = arrow_types.named(name)
+            if not any(test(kind) for test in tests):
+                message = f"must name types of numbers, truth values, texts, timestamps or dates, not {name!r}"
+                raise ValueError(message)
+        return value
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Rows of some messages: their columns, and the message and row number of each."""
+
+    arrays: list[pa.Array]
+    message: np.ndarray
+    row: np.ndarray
+
+
+class _Replan(Exception):
+    """What were taken for whole numbers are not."""
+
+
+def _read(text: bytes, schema: pa.Schema) -> pa.Table:
+    """Parse objects; fields that the schema does not name are skipped unread.
+
+    Raises:
+        Unfit: not all of them are as the schema says.
+    """
+    try:
+        return pa.json.read_json(
+            pa.BufferReader(text),
+            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid as error:
+        if "to int64" in str(error):
+            raise _Replan from error
+        raise Unfit from error
+    except UnicodeError as error:
+        raise Unfit from error
+
+
+def _array(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _objects(values: list[bytes], columns: list[Column]) -> _Part:
+    r"""Parse messages of objects at once.
+
+    Each starts with ``{`` and ends with ``}``, and ``}\n{`` is JSON between two values only: no message can reach into
+    the next, whatever it holds. A mark in the first object of each tells which rows are whose.
+    """
+    mark = b'{"' + _FIRST.encode() + b'":true,'
+    text = mark + (b"\n" + mark).join([value[1:] for value in values])
+    if b"null" in text and _NULL_ROW.search(text):
+        raise Unfit
+    schema = pa.schema([(_FIRST, pa.bool_()), *((column.name, wire_type(column)) for column in columns)])
+    table = _read(text, schema)
+    first = np.flatnonzero(_array(table, _FIRST).is_valid().to_numpy(zero_copy_only=False))
+    if len(first) != len(values):
+        raise Unfit
+    arrays = [convert(_array(table, column.name), column) for column in columns]
+    if len(first) == table.num_rows:
+        return _Part(arrays, np.arange(len(first)), np.zeros(len(first), dtype=np.int64))
+    return _Part(arrays, *_numbered(np.append(first, table.num_rows)))
+
+
+def _numbered(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give message and row number of rows, by the (m + 1,) bounds of messages among them."""
+    message = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return message, np.arange(len(message)) + bounds[0] - bounds[message]
+
+
+def _arrays(values: list[bytes], columns: list[Column]) -> _Part:
+    """Parse messages of one array each at once: each becomes an object's only field."""
+    head = b'{"' + _ARRAY.encode() + b'":'
+    text = head + (b"}\n" + head).join(values) + b"}"
+    row = pa.struct([(_FIRST, pa.null()), *((column.name, wire_type(column)) for column in columns)])
+    table = _read(text, pa.schema([(_ARRAY, pa.list_(row))]))
+    lists = _array(table, _ARRAY)
+    rows = lists.values
+    if len(lists) != len(values) or lists.null_count or rows.null_count or lists.offset or rows.offset:
+        raise Unfit
+    arrays = [convert(rows.field(i + 1), column) for i, column in enumerate(columns)]
+    return _Part(arrays, *_numbered(lists.offsets.to_numpy().astype(np.int64)))
+
+
+class _Run:
+    """One decoding of some messages under one plan of columns."""
+
+    def __init__(self, values: list[bytes], columns: list[Column], replanned: bool) -> None:
+        self._values, self._columns, self._replanned = values, columns, replanned
+        self.parts: list[_Part] = []
+        self.refused: list[tuple[str, int, int, str]] = []
+
+    def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], _Part]) -> None:
+        """Decode messages of one shape at once; halve them where that fails."""
+        values = [self._values[i] for i in numbers]
+        size = sum(map(len, values))
+        if size <= _MAX_BYTES:
+            try:
+                part = parse(values, self._columns)
+            except Unfit:
+                pass
+            except _Replan:
+                if not self._replanned:
+                    raise
+            else:
+                self.parts.append(dataclasses.replace(part, message=numbers[part.message]))
+                return
+        if len(values) == 1 or size < _LEAF_BYTES:
+            self.single(numbers)
+            return
+        half = len(values) // 2
+        self.many(numbers[:half], parse)
+        self.many(numbers[half:], parse)
+
+    def single(self, numbers: np.ndarray) -> None:
+        """Decode messages one by one."""
+        rows: list[Mapping[str, Any]] = []
+        of: list[tuple[int, int]] = []
+        for i in numbers.tolist():
+            value = self._values[i]
+            try:
+                found = json_text.values(value)
+            except ValueError as error:
+                self._lenient(i, str(error))
+                continue
+            if not found and not value.strip():
+                self.refused.append((EMPTY, i, -1, ""))
+            for j, row in enumerate(found):
+                if isinstance(row, dict):
+                    rows.append(row)
+                    of.append((i, j))
+                else:
+                    self.refused.append((_MALFORMED_ROW, i, j, detail(repr(row).encode(errors="replace"), "no object")))
+        if not self._replanned and any(outgrown(c, row.get(c.name)) for c in self._columns for row in rows):
+            raise _Replan
+        arrays, bad = converted(rows, self._columns)
+        for k, name in bad.items():
+            i, j = of[k]
+            text = repr(rows[k][name]).encode(errors="replace")
+            self.refused.append((UNPARSEABLE, i, j, detail(text, f"column {name}")))
+        where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
+        self.parts.append(_Part(arrays, where[:, 0], where[:, 1]))
+
+    def _lenient(self, i: int, words: str) -> None:
+        """Refuse a message, unless pyarrow takes it: fields that nobody wants may hold what is nearly JSON."""
+        value = self._values[i].strip()
+        if value[:1] == b"{" and value[-1:] == b"}" and json_text.nearly(value):
+            try:
+                part = _objects([value], self._columns)
+            except (Unfit, _Replan):
+                pass
+            else:
+                self.parts.append(dataclasses.replace(part, message=np.full(len(part.message), i)))
+                return
+        self.refused.append((MALFORMED, i, -1, detail(self._values[i], words)))
+
+
+def _shapes(values: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tell messages of objects, those of an array, and others."""
+    shape = np.fromiter((_SHAPE.get(value[:1] + value[-1:], 2) for value in values), np.int8, len(values))
+    return np.flatnonzero(shape == 0), np.flatnonzero(shape == 1), np.flatnonzero(shape == 2)
+
+
+_SHAPE = {b"{}": 0, b"[]": 1}
+
+
+def _trimmed(values: pa.Array) -> list[bytes]:
+    """Give the messages without white space around them, and those that are not UTF-8 as they are."""
+    found: list[bytes] = values.to_pylist()
+    return [value.strip(b" \t\r\n") for value in found]
+
+
+def _foreign(values: list[bytes]) -> list[int]:
+    """Give the numbers of messages that are not UTF-8."""
+    if b"".join(values).isascii():
+        return []
+    return [i for i, value in enumerate(values) if not json_text.is_utf8(value)]
+
+
+def _rows(values: list[bytes], numbers: Sequence[int]) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
+    for i in numbers:
+        try:
+            rows += [row for row in json_text.values(values[i]) if isinstance(row, dict)]
+        except ValueError:
+            continue
+    return rows
+
+
+def _sampled(n: int) -> list[int]:
+    return np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(int)).tolist() if n else []
+
+
+def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[str, pa.DataType]) -> Decoded:
+    names = list(dict.fromkeys(wanted)) if wanted is not None else None
+    objects, arrays, others = _shapes(values)
+    foreign = _foreign(values)
+    if foreign:
+        objects, arrays = (np.setdiff1d(one, foreign) for one in (objects, arrays))
+        others = np.union1d(others, foreign)
+    if names is None:
+        rows = _rows(values, range(len(values)))
+        names = [name for name in dict.fromkeys(key for row in rows for key in row) if _flat(rows, name)]
+        names += [name for name in types if name not in names]
+    else:
+        rows = _rows(values, _sampled(len(values)))
+    columns = plan(names, types, rows)
+    replanned = False
+    while True:
+        run = _Run(values, columns, replanned)
+        try:
+            run.many(objects, _objects)
+            run.many(arrays, _arrays)
+            run.single(others)
+            break
+        except _Replan:
+            replanned = True
+            columns = plan(names, types, _rows(values, range(len(values))))
+    return _joined(run, columns)
+
+
+def _flat(rows: list[Mapping[str, Any]], name: str) -> bool:
+    return not any(isinstance(row.get(name), dict | list) for row in rows)
+
+
+def _joined(run: _Run, columns: list[Column]) -> Decoded:
+    """Put the parts together, in the messages' order."""
+    parts = [part for part in run.parts if len(part.message)]
+    message = np.concatenate([np.empty(0, np.int64), *(part.message for part in parts)])
+    row = np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)])
+    order = None if len(parts) < 2 or bool(np.all(message[1:] >= message[:-1])) else np.argsort(message, kind="stable")
+    named = {}
+    for i, column in enumerate(columns):
+        pieces = [part.arrays[i] for part in parts]
+        empty = pa.array([], column.target or wire_type(column))
+        array = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else empty
+        if order is not None:
+            array = array.take(pa.array(order))
+        named[column.name] = inferred(array) if column.target is None else array
+    if order is not None:
+        message, row = message[order], row[order]
+    refused = [
+        Refused(
+            reason,
+            np.array([i for why, i, _, _ in run.refused if why == reason], dtype=np.int64),
+            np.array([j for why, _, j, _ in run.refused if why == reason], dtype=np.int64),
+            tuple(text for why, _, _, text in run.refused if why == reason),
+        )
+        for reason in sorted({why for why, _, _, _ in run.refused})
+    ]
+    return Decoded(rows_batch(named, len(message)), message, row, tuple(refused))
+
+
+def message_decoder(options: dict[str, Any]) -> Decoder:
+    """Give the decoder of JSON messages.
+
+    Naming the columns wanted makes it several times faster: all others are skipped unread.
+
+    Args:
+        options: fields of `Options`.
+
+    Raises:
+        InvalidValue: options it does not know.
+
+    >>> decode = message_decoder({"types": {"at": "timestamp[us, tz=UTC]"}})
+    >>> found = decode(pa.array([b'{"x": 1, "at": "2024-05-01T12:00:00Z"}', b'[{"x": 2.5}, {"x": "?"}]']), ["x", "at"])
+    >>> found.batch.column("x").to_pylist(), found.message.tolist(), found.refused[0].reason
+    ([1.0, 2.5], [0, 1], 'unparseable value')
+    """
+    types = {name: arrow_types.named(kind) for name, kind in Options.parse(options).types.items()}
+
+    def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
+        return _decode(_trimmed(values), columns, types)
+
+    return decode
+
+
+def message_encoder(options: dict[str, Any]) -> Encoder:
+    """Give the encoder of JSON messages: an object a row, several separated by line ends; times as ISO 8601 texts.
+
+    Args:
+        options: fields of `Options`, of which it uses none.
+
+    Raises:
+        InvalidValue: options it does not know, or a column that has no JSON equal.
+    """
+    Options.parse(options)
+    return json_text.encode

@@ -1,0 +1,140 @@
+"""One JSON message at a time, by the standard library; and rows as JSON."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_ml.errors import InvalidValue
+
+__all__ = ["encode", "is_utf8", "nearly", "values"]
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_ODD = re.compile(rb"NaN|Inf|[\[{]{8}|(?:[\[{][^\]}]{0,40}){64}")
+
+
+def _int(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python reads
+        return float(text)
+
+
+_decoder = json.JSONDecoder(parse_int=_int)
+
+
+def is_utf8(value: bytes) -> bool:
+    """Tell whether bytes are UTF-8."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def nearly(value: bytes) -> bool:
+    """Tell whether a text that does not parse may be what other parsers take: odd infinities, or very deep nesting."""
+    return is_utf8(value) and (b"NaN" in value or b"Inf" in value or max(value.count(b"["), value.count(b"{")) > 900)
+
+
+def values(message: bytes) -> list[Any]:
+    r"""Give the values of a message: those of an array, or those that stand one after the other.
+
+    Raises:
+        ValueError: it is not JSON, or neither an array nor objects.
+
+    >>> values(b'{"x": 1}\n{"x": 2}')
+    [{'x': 1}, {'x': 2}]
+    """
+    try:
+        text = message.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = f"not UTF-8 at byte {error.start}"
+        raise ValueError(text) from error
+    found: list[Any] = []
+    at = _end(text, 0)
+    while at < len(text):
+        try:
+            value, at = _decoder.raw_decode(text, at)
+        except RecursionError as error:
+            words = "nested too deeply"
+            raise ValueError(words) from error
+        except json.JSONDecodeError as error:
+            words = f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos}"
+            raise ValueError(words) from error
+        at = _end(text, at)
+        found.append(value)
+    if len(found) == 1 and isinstance(found[0], list):
+        return found[0]
+    if found and not any(isinstance(value, dict) for value in found):
+        words = "neither an object nor an array"
+        raise ValueError(words)
+    return found
+
+
+def _end(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return at if space is None else space.end()
+
+
+def _float(value: float | None) -> str:
+    return "null" if value is None or not math.isfinite(value) else repr(value)
+
+
+def _plain(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _truth(value: bool | None) -> str:
+    return "null" if value is None else "true" if value else "false"
+
+
+def _quoted(value: str | None) -> str:
+    return "null" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _texts(name: str, array: pa.Array) -> list[str]:
+    """Give a column's values as JSON, each with its name before it."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind, types = array.type, pa.types
+    as_text: Callable[[Any], str]
+    if types.is_floating(kind):
+        as_text = _float
+    elif types.is_integer(kind) or types.is_null(kind):
+        as_text = _plain
+    elif types.is_boolean(kind):
+        as_text = _truth
+    elif types.is_string(kind) or types.is_large_string(kind):
+        as_text = _quoted
+    elif types.is_timestamp(kind) or types.is_date(kind):
+        if types.is_timestamp(kind):
+            array = array.cast(pa.timestamp(kind.unit, tz="UTC") if kind.tz else kind)
+        as_text, array = _quoted, array.cast(pa.string())
+    else:
+        message = f"column {name!r} must be of a type that JSON has; got {kind}."
+        raise InvalidValue(message)
+    head = json.dumps(name, ensure_ascii=False) + ":"
+    return [head + as_text(value) for value in array.to_pylist()]
+
+
+def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
+    r"""Give rows as messages: an object a row, several separated by line ends.
+
+    Raises:
+        InvalidValue: a column that has no JSON equal.
+
+    >>> encode(pa.record_batch({"x": [1.5, None], "s": ["a", "b"]}), 2)
+    [b'{"x":1.5,"s":"a"}\n{"x":null,"s":"b"}']
+    """
+    columns = [_texts(name, column) for name, column in zip(rows.schema.names, rows.columns, strict=True)]
+    texts = ["{" + ",".join(row) + "}" for row in zip(*columns, strict=True)] if columns else ["{}"] * rows.num_rows
+    if rows_per_message == 1:
+        return [text.encode() for text in texts]
+    starts = range(0, len(texts), rows_per_message)
+    return ["\n".join(texts[i : i + rows_per_message]).encode() for i in starts]

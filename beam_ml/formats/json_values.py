@@ -1,0 +1,223 @@
+"""JSON values → Arrow columns: what each column's values may be, told from some of them, and how they are converted."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["Column", "Unfit", "convert", "converted", "inferred", "outgrown", "plan", "wire_type"]
+
+Kind = Literal["nothing", "truth", "number", "whole", "text"]
+"""What a column's values are in JSON. `whole` numbers are read as int64: exact beyond 2⁵³."""
+
+_EXACT = 1 << 53
+_WIRE = {"nothing": pa.null(), "truth": pa.bool_(), "number": pa.float64(), "whole": pa.int64(), "text": pa.string()}
+
+
+class Unfit(Exception):
+    """Some value among many does not convert; which, a look at each one tells."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """A column wanted.
+
+    Attributes:
+        name: its name.
+        kind: what its values are in JSON.
+        target: the Arrow type declared for it, or None: as the values have it.
+    """
+
+    name: str
+    kind: Kind
+    target: pa.DataType | None
+
+
+def wire_type(column: Column) -> pa.DataType:
+    """Give the Arrow type that a column's values are parsed as, before they are converted."""
+    return _WIRE[column.kind]
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
+def _kind(target: pa.DataType | None, values: Iterable[Any]) -> Kind:
+    """Tell what a column's values are: by its declared type, and by the values where that leaves it open."""
+    types = pa.types
+    if target is not None and types.is_boolean(target):
+        return "truth"
+    if target is not None and types.is_floating(target):
+        return "number"
+    if target is not None and (types.is_string(target) or types.is_large_string(target)):
+        return "text"
+    found: Kind = "nothing"
+    for value in values:
+        if isinstance(value, bool):
+            mine: Kind = "truth"
+        elif isinstance(value, int):
+            mine = "whole" if -(1 << 63) <= value < 1 << 63 else "number"
+        elif isinstance(value, float):
+            mine = "number"
+        elif isinstance(value, str):
+            mine = "text"
+        else:
+            continue
+        if found == "nothing":
+            found = mine
+        elif found == "whole" and mine == "number":
+            found = "number"
+    if target is not None and (found in ("nothing", "truth") or (found == "text" and not _is_time(target))):
+        return "text" if _is_time(target) else "whole"
+    return found
+
+
+def plan(names: Sequence[str], types: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Tell what the wanted columns hold, from their declared types and some rows; the first value's kind counts."""
+    found = []
+    for name in names:
+        target = types.get(name)
+        found.append(Column(name, _kind(target, (row.get(name) for row in rows)), target))
+    return found
+
+
+def _instants(texts: pa.Array, target: pa.DataType) -> pa.Array:
+    """Read ISO 8601 texts; those without a zone are UTC, and digits finer than the unit are cut off."""
+    if pa.types.is_date(target):
+        return texts.cast(pa.timestamp("ms")).cast(target, safe=False)
+    for unit in dict.fromkeys((target.unit, "ns")):
+        for zone in ("UTC", None):
+            try:
+                found = texts.cast(pa.timestamp(unit, tz=zone))
+            except pa.ArrowInvalid:
+                continue
+            return found.cast(target, safe=False)
+    raise Unfit
+
+
+def convert(array: pa.Array, column: Column) -> pa.Array:
+    """Convert parsed values to a column's declared type.
+
+    Raises:
+        Unfit: one of them is not of it: not finite, not whole, out of range, no time.
+    """
+    target = column.target
+    try:
+        if column.kind == "number":
+            if pc.all(pc.is_finite(array)).as_py() is False:
+                raise Unfit
+            if target is not None and pa.types.is_floating(target) and target != pa.float64():
+                array = array.cast(target, safe=False)
+                if pc.all(pc.is_finite(array)).as_py() is False:
+                    raise Unfit
+                return array
+            if target is not None and target != pa.float64():  # whole numbers written as 1.0 or 1e3
+                if pc.all(pc.less(pc.abs(array), _EXACT)).as_py() is False:
+                    raise Unfit
+                array = array.cast(pa.int64())
+        if target is None or array.type == target:
+            return array
+        if column.kind == "text":
+            return _instants(array, target) if _is_time(target) else array.cast(target)
+        if pa.types.is_date32(target):
+            return array.cast(pa.int32()).cast(target)
+        return array.cast(target)
+    except pa.ArrowInvalid as error:
+        raise Unfit from error
+
+
+def _parsed(value: Any, kind: Kind) -> Any:
+    """Give a JSON value as the parser of many would read it.
+
+    Raises:
+        Unfit: it is of another kind.
+    """
+    if value is None:
+        return None
+    if kind in ("number", "whole") and isinstance(value, int | float) and not isinstance(value, bool):
+        if kind == "number":
+            return float(value)
+        if isinstance(value, int) or (math.isfinite(value) and value.is_integer() and abs(value) < _EXACT):
+            return int(value)
+    elif (kind == "truth" and isinstance(value, bool)) or (kind == "text" and isinstance(value, str)):
+        return value
+    raise Unfit
+
+
+def outgrown(column: Column, value: Any) -> bool:
+    """Tell whether a value makes numbers of what were taken for whole ones; a declared type decides that itself."""
+    if column.kind != "whole" or column.target is not None or isinstance(value, bool):
+        return False
+    return isinstance(value, float) or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 63)
+
+
+def _one(value: Any, column: Column) -> pa.Array:
+    kind = column.kind
+    if column.target is not None and not isinstance(value, bool | None):  # times as texts and as numbers; 5.0 for 5
+        if _is_time(column.target):
+            kind = "text" if isinstance(value, str) else "whole"
+        elif kind == "number" and not pa.types.is_floating(column.target):
+            kind = "whole"
+    try:
+        array = pa.array([_parsed(value, kind)], _WIRE[kind])
+    except (OverflowError, UnicodeError, pa.ArrowException) as error:
+        raise Unfit from error
+    return convert(array, dataclasses.replace(column, kind=kind))
+
+
+def converted(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> tuple[list[pa.Array], dict[int, str]]:
+    """Convert rows one value at a time where they do not all convert at once.
+
+    Returns:
+        The columns of the good rows, and the numbers of the others with the name of the column to blame.
+    """
+    found: list[pa.Array | list[pa.Array]] = []
+    bad: dict[int, str] = {}
+    for column in columns:
+        values = [row.get(column.name) for row in rows]
+        try:
+            parsed = [_parsed(value, column.kind) for value in values]
+            found.append(convert(pa.array(parsed, wire_type(column)), column))
+        except (Unfit, OverflowError, UnicodeError, pa.ArrowException):
+            singles: list[pa.Array] = []
+            for i, value in enumerate(values):
+                try:
+                    singles.append(_one(value, column))
+                except Unfit:
+                    bad.setdefault(i, column.name)
+                    singles.append(pa.nulls(1, column.target or wire_type(column)))
+            found.append(singles)
+    good = [i for i in range(len(rows)) if i not in bad]
+    arrays = []
+    for column, one in zip(columns, found, strict=True):
+        if isinstance(one, list):
+            kept = [one[i] for i in good]
+            arrays.append(pa.concat_arrays(kept) if kept else pa.array([], column.target or wire_type(column)))
+        else:
+            arrays.append(one.take(pa.array(good, pa.int64())) if bad else one)
+    return arrays, bad
+
+
+def _looks_dated(text: str) -> bool:
+    return len(text) >= 10 and text[4] == text[7] == "-" and text[:4].isdigit()
+
+
+def inferred(array: pa.Array) -> pa.Array:
+    """Give a column without a declared type its own: times where all texts are, int64 where all numbers are whole."""
+    if array.null_count == len(array):
+        return pa.nulls(len(array))
+    if pa.types.is_string(array.type) and _looks_dated(array.drop_null()[0].as_py()):
+        try:
+            return _instants(array, pa.timestamp("us", tz="UTC"))
+        except Unfit:
+            return array
+    if pa.types.is_floating(array.type) and array.drop_null()[0].as_py().is_integer():
+        try:
+            exact = pc.all(pc.less(pc.abs(array), _EXACT)).as_py()
+            return array.cast(pa.int64()) if exact else array
+        except pa.ArrowInvalid:  # some are not whole
+            return array
+    return array

@@ -1,0 +1,236 @@
+"""AdaGrad over mini-batches of rows, for many packed variants in one pass; the proximal form of follow-the-leader.
+
+Letters: ``n`` rows, ``d`` features, ``r`` parameter rows (touched features, the bias last), ``m`` packed columns: each
+variant's outputs, side by side. For each entry, with G the sum of squared gradients, W the weight of all rows so far, a
+the column's learning rate, b the row's unit step and λ₁, λ₂ the column's penalties::
+
+    √G' = √(G + g²)     u' = (√G/√G')·u + (1 − √G/√G')·θ − a·b·g/√G'
+    θ = soft(u, a·λ₁·W/√G) / (1 + a·λ₂·W/(b·√G))
+
+which is FTRL-proximal (McMahan 2011) written so that without penalties u is θ and the step is AdaGrad's.
+"""
+
+# mypy: disable-error-code="untyped-decorator"
+
+import math
+
+import numba
+import numpy as np
+from numba import types
+
+from beam_ml.kernels.losses import pull
+
+__all__ = ["dense_run", "soft", "sparse_run"]
+
+
+@numba.njit(inline="always")
+def soft(u: float, squares: float, rate: float, l1: float, l2: float, inverse_unit: float, total: float) -> float:
+    """Give θ of one entry."""
+    if squares <= 0.0:
+        return u
+    at = rate * total / math.sqrt(squares)
+    kappa = at * l1
+    if u > kappa:
+        theta = u - kappa
+    elif u < -kappa:
+        theta = u + kappa
+    else:
+        return 0.0
+    return theta / (1.0 + at * l2 * inverse_unit)
+
+
+@numba.njit(inline="always")
+def _move(
+    row: int,
+    grad: np.ndarray,
+    unit: np.ndarray,
+    rate: np.ndarray,
+    base: np.ndarray,
+    squares: np.ndarray,
+    u: np.ndarray,
+    theta: np.ndarray,
+    penalised: bool,
+) -> None:
+    """Take one step of a parameter row and clear its gradient."""
+    step = unit[row]
+    for c in range(rate.size):
+        g = grad[row, c]
+        if g == 0.0:
+            continue
+        grad[row, c] = 0.0
+        old = base[row, c] + squares[row, c]
+        squares[row, c] += g * g
+        root = math.sqrt(old + g * g)
+        if root > 0.0:  # the square of a tiny gradient may be 0
+            if penalised:
+                kept = math.sqrt(old) / root
+                u[row, c] = kept * u[row, c] + (1.0 - kept) * theta[row, c] - rate[c] * step * g / root
+            else:
+                u[row, c] -= rate[c] * step * g / root
+
+
+_F8 = types.Array(types.float64, 1, "C", readonly=True)
+_I8 = types.Array(types.int64, 1, "C", readonly=True)
+_I4 = types.Array(types.int32, 1, "C", readonly=True)
+_TABLE = types.float64[:, ::1]
+_LOSS = (types.int64, types.int64, types.float64, types.float64)
+_STEP = (_F8, _F8, _F8, _F8, types.float64, types.boolean, types.int64)
+_TABLES = (types.Array(types.float64, 2, "C", readonly=True), _TABLE, _TABLE, _TABLE)
+
+
+@numba.njit(
+    [
+        types.float64(_I8, _I4, types.Array(dtype, 1, "C", readonly=True), _F8, _F8, *_LOSS, _F8, *_STEP, *_TABLES)
+        for dtype in (types.float32, types.float64)
+    ],
+    cache=True,
+    nogil=True,
+)
+def sparse_run(
+    indptr: np.ndarray,
+    place: np.ndarray,
+    values: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    code: int,
+    outputs: int,
+    shape: float,
+    label_unit: float,
+    unit: np.ndarray,
+    inverse_unit: np.ndarray,
+    rate: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    total: float,
+    penalised: bool,
+    batch_rows: int,
+    base: np.ndarray,
+    squares: np.ndarray,
+    u: np.ndarray,
+    theta: np.ndarray,
+) -> float:
+    """Run over n CSR rows, in mini-batches; give the total weight after them.
+
+    Args:
+        indptr, place, values: CSR rows; `place` numbers parameter rows instead of features.
+        y: (n,) labels.
+        weight: (n,) > 0.
+        code, outputs, shape, label_unit: the loss; see `beam_ml.kernels.losses.pull`.
+        unit: (r,) step of a parameter row at rate 1; 0 holds it still.
+        inverse_unit: (r,) what its L2 penalty is relative to; 0: none.
+        rate, l1, l2: (m,) of each column; penalties do not touch the last row.
+        total: weight of all rows before these.
+        penalised: whether any penalty is not 0; if not, `theta` is `u`.
+        batch_rows: rows of a mini-batch.
+        base: (r, m) Σ gradient² before the run.
+        squares: (r, m) Σ gradient² of the run; updated.
+        u: (r, m) parameters before the proximal map; updated.
+        theta: (r, m) parameters; updated where touched.
+    """
+    n, r, m = y.size, u.shape[0], u.shape[1]
+    bias = r - 1
+    grad = np.zeros((r, m))
+    stamp = np.full(r, -1, dtype=np.int64)
+    touched = np.empty(r, dtype=np.int64)
+    score, e = np.empty(m), np.empty(m)
+    for begin in range(0, n, batch_rows):
+        end = min(begin + batch_rows, n)
+        count = 0
+        for z in range(indptr[begin], indptr[end]):
+            j = place[z]
+            if stamp[j] != begin:
+                stamp[j] = begin
+                touched[count] = j
+                count += 1
+                if penalised:
+                    for c in range(m):
+                        theta[j, c] = soft(
+                            u[j, c], base[j, c] + squares[j, c], rate[c], l1[c], l2[c], inverse_unit[j], total
+                        )
+        for i in range(begin, end):
+            for c in range(m):
+                score[c] = theta[bias, c]
+            for z in range(indptr[i], indptr[i + 1]):
+                j, x = place[z], values[z]
+                for c in range(m):
+                    score[c] += x * theta[j, c]
+            pull(code, score, y[i], weight[i], outputs, shape, label_unit, e)
+            for z in range(indptr[i], indptr[i + 1]):
+                j, x = place[z], values[z]
+                for c in range(m):
+                    grad[j, c] += x * e[c]
+            for c in range(m):
+                grad[bias, c] += e[c]
+            total += weight[i]
+        for k in range(count):
+            _move(touched[k], grad, unit, rate, base, squares, u, theta, penalised)
+        _move(bias, grad, unit, rate, base, squares, u, theta, False)
+        if penalised:
+            for c in range(m):
+                theta[bias, c] = u[bias, c]
+    return total
+
+
+@numba.njit(
+    [
+        types.float64(types.Array(dtype, 2, "C", readonly=True), _F8, _F8, _F8, *_LOSS, _F8, *_STEP, *_TABLES)
+        for dtype in (types.float32, types.float64)
+    ],
+    cache=True,
+    nogil=True,
+)
+def dense_run(
+    x: np.ndarray,
+    centre: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    code: int,
+    outputs: int,
+    shape: float,
+    label_unit: float,
+    unit: np.ndarray,
+    inverse_unit: np.ndarray,
+    rate: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    total: float,
+    penalised: bool,
+    batch_rows: int,
+    base: np.ndarray,
+    squares: np.ndarray,
+    u: np.ndarray,
+    theta: np.ndarray,
+) -> float:
+    """Run over n dense rows x (n, d), less `centre` (d,), in mini-batches; see `sparse_run` for the rest."""
+    n, d = x.shape
+    m = u.shape[1]
+    grad = np.zeros((d + 1, m))
+    block, e = np.empty((batch_rows, d)), np.empty((batch_rows, m))
+    for begin in range(0, n, batch_rows):
+        rows = min(batch_rows, n - begin)
+        if penalised:
+            for j in range(d):
+                for c in range(m):
+                    theta[j, c] = soft(
+                        u[j, c], base[j, c] + squares[j, c], rate[c], l1[c], l2[c], inverse_unit[j], total
+                    )
+        for i in range(rows):
+            for j in range(d):
+                block[i, j] = np.float64(x[begin + i, j]) - centre[j]
+        some = block[:rows]
+        score = np.dot(some, theta[:d])
+        for i in range(rows):
+            for c in range(m):
+                score[i, c] += theta[d, c]
+            pull(code, score[i], y[begin + i], weight[begin + i], outputs, shape, label_unit, e[i])
+            for c in range(m):
+                grad[d, c] += e[i, c]
+            total += weight[begin + i]
+        np.dot(some.T, e[:rows], grad[:d])
+        for j in range(d):
+            _move(j, grad, unit, rate, base, squares, u, theta, penalised)
+        _move(d, grad, unit, rate, base, squares, u, theta, False)
+        if penalised:
+            for c in range(m):
+                theta[d, c] = u[d, c]
+    return total

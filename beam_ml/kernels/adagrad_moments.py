@@ -1,0 +1,84 @@
+"""Weighted moments of rows by feature, up to the fourth. Letters: ``n`` rows, ``d`` features."""
+
+# mypy: disable-error-code="untyped-decorator"
+
+import numba
+import numpy as np
+from numba import types
+
+__all__ = ["dense_moments", "is_canonical", "sparse_moments"]
+
+_REORDER = {"reassoc", "contract", "nsz"}
+_F8 = types.Array(types.float64, 1, "C", readonly=True)
+_I8 = types.Array(types.int64, 1, "C", readonly=True)
+_I4 = types.Array(types.int32, 1, "C", readonly=True)
+_KINDS = (types.float32, types.float64)
+
+
+@numba.njit(
+    [types.void(types.Array(kind, 2, "C", readonly=True), _F8, types.float64[:, ::1]) for kind in _KINDS],
+    cache=True,
+    nogil=True,
+    fastmath=_REORDER,
+)
+def dense_moments(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """Write weight, mean and centred power sums 2 to 4 of x (n, d), n ≥ 1, to `out` (d, 5), zero before."""
+    n, d = x.shape
+    first, second, third, fourth = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
+    origin = np.empty(d)
+    total = 0.0
+    for j in range(d):
+        origin[j] = x[0, j]
+    for i in range(n):
+        s = weight[i]
+        total += s
+        for j in range(d):
+            first[j] += s * (np.float64(x[i, j]) - origin[j])
+    for j in range(d):
+        origin[j] += first[j] / total
+        first[j] = 0.0
+    for i in range(n):
+        s = weight[i]
+        for j in range(d):
+            z = np.float64(x[i, j]) - origin[j]
+            z2 = z * z
+            first[j] += s * z
+            second[j] += s * z2
+            third[j] += s * z2 * z
+            fourth[j] += s * z2 * z2
+    for j in range(d):
+        out[j, 0], out[j, 1] = total, origin[j]
+        out[j, 2] = second[j]
+        out[j, 3] = third[j]
+        out[j, 4] = fourth[j]
+
+
+@numba.njit(
+    [types.void(_I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, types.float64[:, ::1]) for kind in _KINDS],
+    cache=True,
+    nogil=True,
+)
+def sparse_moments(
+    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, out: np.ndarray
+) -> None:
+    """Add weight and Σ s·xᵏ, k = 2 and 4, of the stored values other than 0 to `out` (m, 5)."""
+    for i in range(weight.size):
+        s = weight[i]
+        for z in range(indptr[i], indptr[i + 1]):
+            x = np.float64(values[z])
+            if x != 0.0:
+                j = place[z]
+                square = x * x
+                out[j, 0] += s
+                out[j, 2] += s * square
+                out[j, 4] += s * square * square
+
+
+@numba.njit(types.boolean(_I8, _I4), cache=True, nogil=True)
+def is_canonical(indptr: np.ndarray, indices: np.ndarray) -> bool:
+    """Tell whether the columns of every CSR row rise."""
+    for i in range(indptr.size - 1):
+        for z in range(indptr[i] + 1, indptr[i + 1]):
+            if indices[z] <= indices[z - 1]:
+                return False
+    return True

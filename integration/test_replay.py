@@ -1,0 +1,231 @@
+"""Card transactions replayed into a real topic at a set speed-up: exactly once, in order, and trained while they flow."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from kafka import KafkaConsumer
+from kafka.structs import TopicPartition
+from services.kafka import Cluster
+
+from beam_ml.algorithms import find
+from beam_ml.artefact.records import decode_learner
+from beam_ml.beam.job import load_job
+from beam_ml.beam.rounds import Mode, train
+from beam_ml.core.arrays import close
+from beam_ml.core.learner import Learner, scanned
+from beam_ml.formats import parquet
+from beam_ml.registry import Registry
+from pipelines import replay
+from pipelines.simulate import write_days
+
+ROOT = Path(__file__).parents[1]
+FRAUD = ROOT.parent / "shared" / "data" / "fraud" / "transactions.parquet"
+DAY_US = 86_400_000_000
+WEEK = ("2018-04-01", "2018-04-08")
+SPEED = 86_400 / 4
+
+
+def records(cluster: Cluster, topic: str) -> dict[int, list[Any]]:
+    """Give each partition's records, in order."""
+    consumer = KafkaConsumer(bootstrap_servers=cluster.bootstrap, auto_offset_reset="none")
+    partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
+    consumer.assign(partitions)
+    ends = consumer.end_offsets(partitions)
+    consumer.seek_to_beginning()
+    found: dict[int, list[Any]] = {tp.partition: [] for tp in partitions}
+    until = time.monotonic() + 60
+    while any(consumer.position(tp) < ends[tp] for tp in partitions) and time.monotonic() < until:
+        for tp, some in consumer.poll(timeout_ms=500).items():
+            found[tp.partition] += some
+    consumer.close()
+    return found
+
+
+def parsed(found: dict[int, list[Any]]) -> dict[int, list[dict[str, Any]]]:
+    return {p: [json.loads(line) for r in some for line in r.value.splitlines()] for p, some in found.items()}
+
+
+def command(cluster: Cluster, source: Path, topic: str, *more: str) -> str:
+    arguments = [str(source), "--brokers", cluster.bootstrap, "--topic", topic, "--time", "TX_DATETIME", *more]
+    result = CliRunner().invoke(replay.main, arguments, env={"COLUMNS": "300"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
+    """Give a folder of two simulated days, and their rows."""
+    folder = tmp_path_factory.mktemp("days")
+    files = list(write_days(str(folder), 2, 500, 200))
+    return folder, pa.concat_tables([pq.read_table(one) for one in files])
+
+
+def test_every_row_is_there_once_in_order_in_its_keys_partition(
+    kafka_cluster: Cluster, days: tuple[Path, pa.Table]
+) -> None:
+    folder, table = days
+    kafka_cluster.create_topic("replay-key", partitions=3)
+    said = command(kafka_cluster, folder, "replay-key", "--speed", "max", "--key", "CUSTOMER_ID")
+    assert f"{table.num_rows:,} rows in {table.num_rows:,} messages acknowledged" in said
+    found = records(kafka_cluster, "replay-key")
+    rows = parsed(found)
+    ids = [row["TRANSACTION_ID"] for some in rows.values() for row in some]
+    assert sorted(ids) == table["TRANSACTION_ID"].to_pylist()
+    partition_of: dict[int, int] = {}
+    for p, some in rows.items():
+        assert [row["TRANSACTION_ID"] for row in some] == sorted(row["TRANSACTION_ID"] for row in some)
+        for row, record in zip(some, found[p], strict=True):
+            assert record.key == str(row["CUSTOMER_ID"]).encode()
+            assert partition_of.setdefault(row["CUSTOMER_ID"], p) == p
+    assert set(partition_of.values()) == {0, 1, 2}
+
+
+def test_many_rows_a_message_take_turns_and_are_dated_now(kafka_cluster: Cluster, days: tuple[Path, pa.Table]) -> None:
+    folder, table = days
+    kafka_cluster.create_topic("replay-many", partitions=2)
+    before = time.time() * 1000
+    said = command(kafka_cluster, folder, "replay-many", "--speed", "max", "--rows-per-message", "50")
+    messages = -(-table.num_rows // 50)
+    assert f"{table.num_rows:,} rows in {messages:,} messages acknowledged" in said
+    found = records(kafka_cluster, "replay-many")
+    assert [len(found[0]), len(found[1])] == [-(-messages // 2), messages // 2]
+    assert all(before - 1000 <= r.timestamp <= time.time() * 1000 + 1000 for some in found.values() for r in some)
+    sizes = [len(r.value.splitlines()) for r in found[0]]
+    assert sizes[:-1] == [50] * (len(sizes) - 1)
+    ids = sorted(row["TRANSACTION_ID"] for some in parsed(found).values() for row in some)
+    assert ids == table["TRANSACTION_ID"].to_pylist()
+
+
+def test_event_record_times_need_a_topic_without_retention_by_time(
+    kafka_cluster: Cluster, days: tuple[Path, pa.Table]
+) -> None:
+    folder, table = days
+    kafka_cluster.create_topic("replay-event", retention_ms=-1)
+    command(kafka_cluster, folder, "replay-event", "--speed", "max", "--record-time", "event")
+    stamps = [record.timestamp for record in records(kafka_cluster, "replay-event")[0]]
+    times = table["TX_DATETIME"].cast(pa.int64()).to_numpy()
+    assert stamps == (-(-times // 1000)).tolist()
+
+
+def test_an_unordered_file_is_sorted_on_the_way(
+    kafka_cluster: Cluster, days: tuple[Path, pa.Table], tmp_path: Path
+) -> None:
+    _, table = days
+    shuffled = table.take(pa.array(np.random.default_rng(3).permutation(table.num_rows)))
+    parquet.write(str(tmp_path / "shuffled.parquet"), shuffled.to_batches())
+    kafka_cluster.create_topic("replay-sorted")
+    said = command(kafka_cluster, tmp_path / "shuffled.parquet", "replay-sorted", "--speed", "max")
+    assert "brought into order within 1,000,000 rows" in said
+    # Payments of one second have no order of their own.
+    times = table["TX_DATETIME"].cast(pa.int64()).to_numpy()
+    of = dict(zip(table["TRANSACTION_ID"].to_pylist(), times.tolist(), strict=True))
+    sent = [of[row["TRANSACTION_ID"]] for row in parsed(records(kafka_cluster, "replay-sorted"))[0]]
+    assert sent == sorted(times.tolist())
+
+
+def test_a_topic_that_is_not_there_is_refused(kafka_cluster: Cluster, days: tuple[Path, pa.Table]) -> None:
+    arguments = [str(days[0]), "--brokers", kafka_cluster.bootstrap, "--topic", "nowhere", "--time", "TX_DATETIME"]
+    result = CliRunner().invoke(replay.main, arguments, env={"COLUMNS": "300"})
+    assert result.exit_code == 1
+    assert "NoInput" in result.output
+    assert "nowhere" in result.output
+
+
+def test_a_stop_counts_exactly_what_is_there(kafka_cluster: Cluster, days: tuple[Path, pa.Table]) -> None:
+    folder, table = days
+    kafka_cluster.create_topic("replay-stopped")
+    # Two days in a hundred seconds: there is time to stop it.
+    arguments = [sys.executable, "-m", "pipelines.replay", str(folder), "--brokers", kafka_cluster.bootstrap]
+    arguments += ["--topic", "replay-stopped", "--time", "TX_DATETIME", "--speed", str(2 * 86_400 / 100)]
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until = time.monotonic() + 60
+        while not records(kafka_cluster, "replay-stopped")[0] and time.monotonic() < until:
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+    finally:
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    counted = re.search(r"stopped: ([\d,]+) rows in ([\d,]+) messages acknowledged", said)
+    assert counted is not None, said
+    sent = [row["TRANSACTION_ID"] for row in parsed(records(kafka_cluster, "replay-stopped"))[0]]
+    assert int(counted[1].replace(",", "")) == len(sent) > 0
+    assert sent == table["TRANSACTION_ID"].to_pylist()[: len(sent)]
+
+
+def learner_of(registry: Path, name: str) -> Learner:
+    found = Registry(registry).latest(name)
+    assert found is not None
+    return decode_learner(found.data, find)
+
+
+def from_kafka(cluster: Cluster, job_file: Path, topic: str, registry: Path) -> tuple[Learner, int]:
+    """Replay a week while `--follow` trains on it, then close; give the learner, and the versions published meanwhile."""
+    job = [str(job_file), "--brokers", cluster.bootstrap, "--registry", str(registry)]
+    log = registry.parent / "trainer.log"
+    with log.open("w") as out:
+        following = [sys.executable, "-m", "pipelines.train", *job, "--name", topic, "--follow"]
+        training = subprocess.Popen(following, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            arguments = ["--from", WEEK[0], "--until", WEEK[1], "--speed", str(SPEED)]
+            said = command(cluster, FRAUD, topic, *arguments)
+            counted = re.search(r"([\d,]+) rows in [\d,]+ messages acknowledged", said)
+            assert counted is not None, said
+            flowing = Registry(registry).head_number(topic)
+            until = time.monotonic() + 60
+            while (
+                scanned(learner_of(registry, topic)).scanned < int(counted[1].replace(",", ""))
+                and time.monotonic() < until
+            ):
+                assert training.poll() is None, log.read_text()
+                time.sleep(0.5)
+        finally:
+            training.send_signal(signal.SIGTERM)
+            training.wait(timeout=60)
+    assert training.returncode == 0, log.read_text()
+    closing = [sys.executable, "-m", "pipelines.train", *job, "--name", topic, "--once", "--close"]
+    subprocess.run(closing, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return learner_of(registry, topic), flowing
+
+
+@pytest.mark.timeout(400)
+def test_a_week_of_fraud_trained_while_it_flows_equals_the_files(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    if not FRAUD.exists():
+        pytest.skip(f"there is no {FRAUD}")
+    topic = "fraud-week"
+    kafka_cluster.create_topic(topic)
+    job_file = (ROOT / "pipelines" / "jobs" / "fraud_kafka.toml").read_text()
+    changed = tmp_path / "fraud_kafka.toml"
+    changed.write_text(job_file.replace('topic = "transactions"', f'topic = "{topic}"'))
+    streamed, flowing = from_kafka(kafka_cluster, changed, topic, tmp_path / "kafka")
+    assert flowing >= 3, "versions came while rows flowed"
+
+    begin, end = (np.datetime64(day, "us").astype(np.int64) for day in WEEK)
+    table = pq.read_table(FRAUD)
+    times = table["TX_DATETIME"].cast(pa.int64()).to_numpy()
+    week = table.filter(pa.array((times >= begin) & (times < end)))
+    parquet.write(str(tmp_path / "week.parquet"), week.to_batches())
+    job = load_job(
+        ROOT / "pipelines" / "jobs" / "fraud_replay.toml",
+        **{"source.path": str(tmp_path / "week.parquet"), "registry": str(tmp_path / "files"), "name": topic},
+    )
+    list(train(job, Registry(job.registry), Mode("once", close=True)))
+    filed = learner_of(tmp_path / "files", topic)
+
+    assert streamed.progress.rows == filed.progress.rows == week.num_rows
+    assert dict(streamed.progress.rejected) == dict(filed.progress.rejected) == {}
+    assert streamed.refresh == filed.refresh == 7
+    assert streamed.progress.time_max == filed.progress.time_max
+    assert streamed.spec == filed.spec
+    assert close(streamed.state, filed.state, rtol=1e-6)

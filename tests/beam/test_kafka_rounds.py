@@ -1,0 +1,242 @@
+"""Planning offsets, watermarks and cadence of rounds: pure logic; the broker is real in integration/."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_ml import pca
+from beam_ml.algorithms import find
+from beam_ml.beam.kafka import client
+from beam_ml.beam.kafka import rounds as kafka_rounds
+from beam_ml.beam.kafka.client import TopicState
+from beam_ml.beam.kafka.rounds import LOST, KafkaRounds, plan_offsets
+from beam_ml.beam.sources import KafkaSource
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import empty
+from beam_ml.core.batch import Origin
+from beam_ml.core.intervals import size
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.errors import RowsLost, SourceError
+from beam_ml.formats.messages import PLACES
+
+NAME = "kafka://c/t"
+SECOND = 1_000_000
+
+
+def source(**changes: object) -> KafkaSource:
+    return KafkaSource.parse({"kind": "kafka", "brokers": "b:1", "topic": "t", **changes})
+
+
+def state(ends: list[int], starts: list[int] | None = None, cluster: str = "c") -> TopicState:
+    return TopicState(cluster, dict(enumerate(starts or [0] * len(ends))), dict(enumerate(ends)))
+
+
+def learner_with(**changes: object) -> Learner:
+    spec = pca.Spec(n_features=2)
+    return learners.new(find("pca"), spec).replace(**changes)
+
+
+offsets = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=6)
+
+
+@given(offsets, st.floats(1, 2000))
+def test_a_plan_is_next_to_what_was_read_and_about_as_large_as_wanted(
+    given_: list[tuple[int, int, int]], wanted: float
+) -> None:
+    starts = [low for low, _, _ in given_]
+    taken = {str(p): low + more for p, (low, more, _) in enumerate(given_)}
+    ends = [low + more + new for low, more, new in given_]
+    plan = plan_offsets(source(), NAME, state(ends, starts), taken, wanted)
+    total = sum(new for _, _, new in given_)
+    for partition, (start, stop) in plan.ranges.items():
+        assert start == taken[str(partition)]
+        assert start < stop <= ends[partition]
+        assert plan.after[partition] == stop
+    # A partition that waits is never left out, else its rows would come late.
+    assert set(plan.ranges) == {p for p, (_, _, new) in enumerate(given_) if new}
+    assert plan.messages >= min(wanted, total)
+    assert plan.messages <= min(wanted, total) + len(given_)
+    assert plan.lost.scanned == 0
+
+
+def test_partitions_stay_abreast() -> None:
+    plan = plan_offsets(source(), NAME, state([1000, 100, 0]), {}, 110)
+    assert plan.ranges == {0: (0, 100), 1: (0, 10)}
+    assert plan.after == {0: 100, 1: 10, 2: 0}
+    assert plan.covered() == {Origin(NAME, "0"): [[0, 100 * PLACES]], Origin(NAME, "1"): [[0, 10 * PLACES]]}
+    assert plan.next() == {NAME: {"0": 100, "1": 10, "2": 0}}
+
+
+def test_latest_begins_at_the_end() -> None:
+    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [5, 0]), {"1": 6}, 100)
+    assert plan.ranges == {1: (6, 8)}
+    assert plan.after == {0: 70, 1: 8}
+
+
+def test_a_gap_fails_or_is_counted() -> None:
+    with pytest.raises(RowsLost, match=r"must still hold offset 3.*removed 7 messages unread"):
+        plan_offsets(source(), NAME, state([20], [10]), {"0": 3}, 100)
+    plan = plan_offsets(source(on_gap="skip"), NAME, state([20], [10]), {"0": 3}, 100)
+    assert plan.ranges == {0: (10, 20)}
+    assert plan.lost.rejected == {LOST: 7}
+    assert {o: r.tolist() for o, r in plan.lost.covered.items()} == {Origin(NAME, "0"): [[3 * PLACES, 10 * PLACES]]}
+
+
+def test_a_topic_made_anew_is_noticed() -> None:
+    with pytest.raises(RowsLost, match=r"must reach offset 30.*it ends at 20"):
+        plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 30}, 100)
+
+
+class Broker:
+    """Answers for a topic whose ends the test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ends: list[int]) -> None:
+        self.ends, self.ahead, self.now = ends, dict[int, int | None](), 1000.0
+        monkeypatch.setattr(client, "consumer", lambda connection: self)
+        monkeypatch.setattr(client, "topic_state", lambda consumer, topic: state(self.ends))
+        monkeypatch.setattr(client, "offsets_at", self.offsets_at)
+        monkeypatch.setattr(kafka_rounds.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(kafka_rounds.time, "time", lambda: self.now)
+
+    def offsets_at(self, consumer: object, topic: str, time_ms: int) -> Mapping[int, int | None]:
+        self.asked = time_ms
+        return self.ahead
+
+    @staticmethod
+    def learned(learner: Learner, source: KafkaRounds, newest: dict[int, int], rows: int = 10) -> Learner:
+        """Give the learner after a round."""
+        plan = source.plan(learner, 1_000_000)
+        assert plan is not None
+        latest = {Origin(NAME, str(p)): at for p, at in newest.items()}
+        covered = {origin: np.array(places) for origin, places in plan.covered().items()}
+        progress = learner.progress.merge(Progress(rows=rows, latest=latest, covered=covered))
+        return learner.replace(progress=progress, next=plan.next())
+
+
+def test_once_takes_what_is_there_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [100])
+    monkeypatch.setattr(kafka_rounds, "_FIRST_MESSAGES", 60)
+    rounds = KafkaRounds(source(), 5.0, follow=False)
+    learner = learner_with()
+    first = rounds.plan(learner, 60)
+    assert first is not None
+    assert first.ranges == {0: (0, 60)}
+    broker.ends = [500]
+    second = rounds.plan(learner.replace(next=first.next()), 60)
+    assert second is not None
+    assert second.ranges == {0: (60, 100)}
+    assert rounds.plan(learner.replace(next=second.next()), 60) is None
+
+
+def test_another_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    Broker(monkeypatch, [100])
+    learner = learner_with(next={"kafka://other/t": {"0": 5}})
+    with pytest.raises(SourceError, match="must be the cluster that the learner has read, kafka://other/t"):
+        KafkaRounds(source(), 5.0, follow=True).plan(learner, 10)
+    plan = KafkaRounds(source(cluster="other"), 5.0, follow=True).plan(learner, 10)
+    assert plan is not None
+    assert plan.ranges == {0: (5, 100)}
+
+
+def test_rounds_learn_how_many_rows_a_message_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [10_000])
+    broker.ends = [100_000]
+    rounds = KafkaRounds(source(), 5.0, follow=True)
+    first = rounds.plan(learner_with(), 5_000_000)
+    assert first is not None
+    assert first.messages == 10_000
+    broker.ends = [10_000]
+    learner = Broker.learned(learner_with(), rounds, {0: SECOND}, rows=1_000_000)  # 100 rows a message
+    broker.ends = [100_000]
+    again = KafkaRounds(source(), 5.0, follow=True)  # after a restart, too
+    for one in (rounds, again):
+        plan = one.plan(learner, 5_000)
+        assert plan is not None
+        assert plan.messages == 50
+
+
+def test_the_slowest_partition_holds_the_watermark_until_it_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [10, 10, 0])
+    rounds = KafkaRounds(source(out_of_orderness=2, idle_timeout=30), 5.0, follow=True)
+    learner = Broker.learned(learner_with(), rounds, {0: 50 * SECOND, 1: 30 * SECOND})
+    assert rounds.watermark(learner) == -math.inf  # partition 2 has shown nothing yet, and may be about to
+    broker.now += 20
+    broker.ends = [20, 20, 0]
+    learner = Broker.learned(learner, rounds, {0: 60 * SECOND, 1: 40 * SECOND})
+    assert rounds.watermark(learner) == -math.inf
+    broker.now += 29
+    assert rounds.watermark(learner) == 38 * SECOND  # partition 2 is aside
+    broker.ends = [30, 20, 0]
+    learner = Broker.learned(learner, rounds, {0: 70 * SECOND})
+    assert rounds.watermark(learner) == 38 * SECOND
+    broker.now += 2
+    assert rounds.watermark(learner) == 68 * SECOND  # and now 1
+    broker.now += 100
+    assert rounds.watermark(learner) == 38 * SECOND  # all stand still: none of them is known to be ahead for good
+
+
+def test_once_sets_aside_only_partitions_that_never_held_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    Broker(monkeypatch, [10, 10, 0])
+    rounds = KafkaRounds(source(), 5.0, follow=False)
+    learner = Broker.learned(learner_with(), rounds, {0: 50 * SECOND, 1: 30 * SECOND})
+    assert rounds.watermark(learner) == 30 * SECOND
+
+
+def due(rounds: KafkaRounds, learner: Learner) -> bool:
+    """Tell whether `wait` comes back at once."""
+    looks = 0
+
+    def stopping() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 2
+
+    rounds.wait(learner, stopping)
+    return looks == 1
+
+
+def test_rounds_start_as_windows_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [10])
+    monkeypatch.setattr(kafka_rounds.time, "sleep", lambda seconds: None)
+    rounds = KafkaRounds(source(out_of_orderness=1, max_wait_rows=1000), 5.0, follow=True)
+    learner = Broker.learned(learner_with(), rounds, {0: 999 * SECOND})
+    end = 1005 * SECOND
+    learner = learner.replace(pending={end: empty(learner.spec)})
+    broker.now, broker.ends = 1005.9, [20]
+    assert not due(rounds, learner)
+    broker.now, broker.ahead = 1006.0, {0: None}  # the producers are not there yet
+    assert not due(rounds, learner)
+    assert broker.asked == 1_006_000
+    broker.ahead = {0: 15}
+    assert due(rounds, learner)
+    broker.ahead, broker.now = {0: None}, 1007.0  # waited long enough for them
+    assert due(rounds, learner)
+    broker.ends = [10]
+    assert not due(rounds, learner)  # nothing to read
+    broker.now, broker.ends = 1001.0, [20]
+    assert not due(rounds, learner)
+    broker.ends = [2000]
+    assert due(rounds, learner)  # a backlog
+
+
+def test_rounds_keep_the_pace_that_the_job_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [10])
+    monkeypatch.setattr(kafka_rounds.time, "sleep", lambda seconds: None)
+    rounds = KafkaRounds(source(every="2s"), 86_400.0, follow=True)
+    learner = Broker.learned(learner_with(), rounds, {0: 999 * SECOND})
+    broker.ends = [20]
+    assert not due(rounds, learner)
+    broker.now = 1002.0
+    assert due(rounds, learner)
+
+
+def test_lost_places_are_covered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_offsets(source(on_gap="skip"), NAME, state([20, 4], [10, 0]), {"0": 3}, 100)
+    both = {o: [*plan.covered().get(o, []), *r.tolist()] for o, r in plan.lost.covered.items()}
+    assert both == {Origin(NAME, "0"): [[10 * PLACES, 20 * PLACES], [3 * PLACES, 10 * PLACES]]}
+    assert sum(map(size, plan.lost.covered.values())) == 7 * PLACES

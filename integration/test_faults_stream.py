@@ -86,18 +86,27 @@ def check_sums(learner: Learner, rows: int, ids: int, hashes: int) -> None:
         assert mean * rows == pytest.approx(wanted, rel=1e-12)
 
 
+def trained(path: Path, producer: "subprocess.Popen[str]") -> tuple[dict[str, int], Learner]:
+    """Train while the producer produces; give what it has produced and the learner that has seen all of it."""
+    trainer = follow(path)
+    try:
+        facts = produced(producer)
+    finally:
+        output = ended(trainer)
+    assert trainer.returncode == 0, output
+    return facts, finish(path)
+
+
 def test_late_skewed_future_and_doubled_rows_add_up(kafka_cluster: Cluster, tmp_path: Path) -> None:
     topic = "untidy"
     kafka_cluster.create_topic(topic, partitions=3)
-    source = "out_of_orderness = '500ms'\nallowed_lateness = '6s'\nmax_ahead = '1h'\nround_rows = 9000"
+    source = "out_of_orderness = '500ms'\nallowed_lateness = '6s'\nmax_ahead = '1h'"
     path, _ = job_file(tmp_path, kafka_cluster, topic, source=source)
-    facts = produced(
-        load(
-            kafka_cluster, topic, 12, disorder_seconds=0.4, late_share=0.02, late_seconds=5, future_share=0.01,
-            duplicate_share=0.03, skew_seconds=-2, seed=7,
-        )
-    )  # fmt: skip
-    learner = finish(path)
+    untidy = {
+        "disorder_seconds": 0.4, "late_share": 0.02, "late_seconds": 5, "future_share": 0.01, "duplicate_share": 0.03,
+        "skew_seconds": -2, "seed": 7,
+    }  # fmt: skip
+    facts, learner = trained(path, load(kafka_cluster, topic, 15, **untidy))
     good = facts["sent_rows"] - facts["future_rows"]
     assert facts["duplicate_rows"] > 100
     assert learner.progress.scanned == facts["sent_rows"]
@@ -115,9 +124,8 @@ def test_late_skewed_future_and_doubled_rows_add_up(kafka_cluster: Cluster, tmp_
 def test_rows_beyond_the_bound_are_counted_rejects(kafka_cluster: Cluster, tmp_path: Path) -> None:
     topic = "too-late"
     kafka_cluster.create_topic(topic, partitions=1)
-    path, _ = job_file(tmp_path, kafka_cluster, topic, source="round_rows = 3000")
-    facts = produced(load(kafka_cluster, topic, 10, late_share=0.05, late_seconds=6, seed=3))
-    learner = finish(path)
+    path, _ = job_file(tmp_path, kafka_cluster, topic)
+    facts, learner = trained(path, load(kafka_cluster, topic, 14, late_share=0.05, late_seconds=6, seed=3))
     late = learner.progress.rejected["late"]
     assert 0 < late <= facts["late_rows"]
     assert learner.progress.rows == facts["sent_rows"] - late

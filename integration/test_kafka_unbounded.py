@@ -18,7 +18,6 @@ from services.prism import Prism
 from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_for, watch
 
 from beam_ml.beam.kafka import client, unbounded_consumer
-from beam_ml.beam.kafka.client import Connection
 from beam_ml.beam.kafka.unbounded import ReadKafkaStream
 from beam_ml.beam.kafka.unbounded_gap import LOST
 from beam_ml.beam.kafka.unbounded_mark import MarkCoder, StreamMark
@@ -249,6 +248,15 @@ def test_the_lag_is_shown_in_the_group(kafka_cluster: Cluster, topic: str):
     nowhere.finalize_checkpoint()  # only warns
 
 
+def read_on(given: KafkaSource, mark: StreamMark, bundles: int) -> tuple[list[Any], StreamMark]:
+    """Read bundles until something comes."""
+    found: list[Any] = []
+    while not found and bundles:
+        found, mark = bundle(reader(given, mark))
+        bundles -= 1
+    return found, mark
+
+
 def test_a_broker_that_comes_back_is_read_on_and_one_that_stays_away_is_an_error(tmp_path: Path):
     with kafka(tmp_path / "kafka") as cluster:
         topic = cluster.create_topic("t")
@@ -261,14 +269,9 @@ def test_a_broker_that_comes_back_is_read_on_and_one_that_stays_away_is_an_error
         assert mark.silent_since is not None
         cluster.nodes[0].start()
         send(cluster.bootstrap, topic, [b"b"])
-        for _ in range(20):
-            found, mark = bundle(reader(given, mark))
-            blocks += found
-            if found:
-                break
+        found, mark = read_on(given, mark, 20)
+        blocks += found
         assert values(blocks) == [b"a", b"b"]
         cluster.nodes[0].kill()
-        with pytest.raises(SourceUnavailable, match=r"must answer within source.timeout = 6 s|brokers must answer"):
-            for _ in range(20):
-                _, mark = bundle(reader(given, mark))
-        assert Connection.of(given).timeout_s == 6.0
+        with pytest.raises(SourceUnavailable, match=r"topic t at .* must answer within source.timeout = 6 s"):
+            read_on(given, mark, 20)

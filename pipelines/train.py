@@ -3,38 +3,19 @@
 import signal
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 import click
-from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from beam_ml.beam.job import load_job
 from beam_ml.beam.rounds import Mode, train
-from beam_ml.errors import BeamMLError, InvalidValue
+from beam_ml.errors import BeamMLError
 from beam_ml.registry import Registry
+from pipelines.command import find_job, refuse_unknown
 from pipelines.report import RoundTable
 
 __all__ = ["main"]
-
-
-def _find(path: str) -> Path:
-    """Give the job file: as named, or among the jobs shipped with this package."""
-    named = Path(path)
-    shipped = Path(__file__).parent / path
-    return shipped if not named.exists() and shipped.exists() else named
-
-
-def _refuse_unknown(options: tuple[str, ...]) -> None:
-    """Refuse what Beam does not know: a mistyped option would be dropped without a word."""
-    given = PipelineOptions(list(options))
-    known = given.get_all_options()
-    unknown = [name for name in given.get_all_options(retain_unknown_options=True) if name not in known]
-    if unknown or any(not one.startswith("-") for one in options[:1]):
-        what = f"--{unknown[0]}" if unknown else options[0]
-        message = f"options must be this command's (see --help) or Beam's; got {what}."
-        raise InvalidValue(message)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -73,9 +54,9 @@ def main(
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        _refuse_unknown(beam_options)
+        refuse_unknown(beam_options)
         given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
-        job = load_job(_find(job_file), **given)
+        job = load_job(find_job(job_file), **given)
         registry = Registry(job.registry)
         table = RoundTable(console, job)
         begun = time.monotonic()

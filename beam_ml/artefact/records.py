@@ -13,7 +13,7 @@ from beam_ml.core.arrays import from_arrays, to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch, Origin
 from beam_ml.core.decay import Dated
 from beam_ml.core.learner import Learner
-from beam_ml.core.metrics import Binary, Distortion, Metrics, Regression
+from beam_ml.core.metrics import Binary, Distortion, Metrics, Multiclass, Regression
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample, classes
@@ -37,7 +37,12 @@ __all__ = [
 
 Find = Callable[[str], Algorithm]
 Arrays = dict[str, np.ndarray]
-_METRICS: Mapping[str, type] = {"binary": Binary, "regression": Regression, "distortion": Distortion}
+_METRICS: Mapping[str, type] = {
+    "binary": Binary,
+    "multiclass": Multiclass,
+    "regression": Regression,
+    "distortion": Distortion,
+}
 _SAMPLE: Mapping[str, tuple[np.dtype[Any], bool]] = {
     "order": (np.dtype(np.float64), False),
     "identity": (np.dtype(np.uint64), False),

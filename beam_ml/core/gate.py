@@ -24,7 +24,22 @@ _BOUND = re.compile(rf"^{_NAME}\s*(?P<op>>=|<=|>|<)\s*(?P<value>{_NUMBER})$")
 _DRIFT = re.compile(
     rf"^{_NAME}\s+not\s+worse\s+than\s+(?P<percent>{_NUMBER})\s*%\s+over\s+the\s+last\s+(?P<span>[0-9]+)\s+refreshes$"
 )
-_RISING = frozenset({"auc", "average_precision", "accuracy", "precision", "recall", "precision_at_k", "recall_at_k"})
+_RISING = frozenset(
+    {
+        "auc",
+        "average_precision",
+        "accuracy",
+        "precision",
+        "recall",
+        "precision_at_k",
+        "recall_at_k",
+        "top_k_accuracy",
+        "balanced_accuracy",
+        "macro_precision",
+        "macro_recall",
+        "macro_f",
+    }
+)
 """Metrics that are better when larger; all others are losses."""
 
 

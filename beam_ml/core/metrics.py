@@ -1,6 +1,7 @@
 """Mergeable metrics: what test-then-train, `Evaluate` and the gate add up.
 
-Each record holds sums over rows, so records merge by addition and forget by scaling. Letters: ``b`` score bins.
+Each record holds sums over rows, so records merge by addition and forget by scaling. Letters: ``b`` score bins,
+``k`` classes.
 
 Ranking metrics (AUC, average precision, precision and recall at k) come from two histograms of the score, binned evenly in
 log-odds from −16 to 16: rows that share a bin count as tied, so AUC is within half the tied mass of the exact one.
@@ -19,12 +20,14 @@ __all__ = [
     "Binary",
     "Distortion",
     "Metrics",
+    "Multiclass",
     "Regression",
     "binary",
     "compute",
     "distortion",
     "finite",
     "merge",
+    "multiclass",
     "regression",
     "scale",
 ]
@@ -56,6 +59,17 @@ class Regression:
 
 
 @array_dataclass
+class Multiclass:
+    """Sums over rows with one class of many, by class: memory grows with the classes, not with their pairs."""
+
+    actual: Float64[np.ndarray, "k"]  # weight of rows of the class
+    predicted: Float64[np.ndarray, "k"]  # weight of rows predicted to be of it
+    hits: Float64[np.ndarray, "k"]  # weight of rows of the class predicted to be of it
+    log_loss: Float64[np.ndarray, ""]  # Σ weight · −log p(label), nats
+    in_top: Float64[np.ndarray, ""]  # Σ weight where the label is among the best scores
+
+
+@array_dataclass
 class Distortion:
     """Sum of squared distances between rows and what stands for them (a centre, a reconstruction)."""
 
@@ -63,7 +77,7 @@ class Distortion:
     squared: Float64[np.ndarray, ""]  # Σ weight · distance²
 
 
-Metrics = Binary | Regression | Distortion
+Metrics = Binary | Multiclass | Regression | Distortion
 
 
 def _scalar(value: Any) -> np.ndarray:
@@ -90,6 +104,35 @@ def binary(score: np.ndarray, label: np.ndarray, weight: np.ndarray, threshold: 
         correct=_scalar(np.sum(weight * (predicted == is_one))),
         true_positives=_scalar(np.sum(weight * (predicted & is_one))),
         predicted=_scalar(np.sum(weight * predicted)),
+    )
+
+
+def multiclass(score: np.ndarray, label: np.ndarray, weight: np.ndarray, top_k: int = 3) -> Multiclass:
+    """Measure probabilities (n, k) against labels (n,) in 0 … k − 1 with weights (n,).
+
+    Args:
+        score: of each class; the first of equal ones is predicted.
+        label: class.
+        weight: of the rows.
+        top_k: how many of the best scores the label may be among; ties count for the label.
+
+    >>> m = compute(multiclass(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]), np.array([0, 1]), np.ones(2), top_k=2))
+    >>> m["accuracy"], m["top_k_accuracy"], m["balanced_accuracy"]
+    (0.5, 1.0, 0.5)
+    """
+    k = score.shape[1]
+    mine = label.astype(np.intp)
+    guess = np.argmax(score, axis=1) if len(score) else mine
+    p = np.take_along_axis(score, mine[:, None], axis=1)[:, 0]
+    above = np.count_nonzero(score > p[:, None], axis=1)
+    counted = (np.bincount(of, weights=w, minlength=k) for of, w in ((mine, weight), (guess, weight)))
+    actual, predicted = (np.asarray(c, dtype=np.float64) for c in counted)
+    return Multiclass(
+        actual=actual,
+        predicted=predicted,
+        hits=np.bincount(mine, weights=weight * (guess == mine), minlength=k).astype(np.float64),
+        log_loss=_scalar(-np.sum(weight * np.log(np.clip(p, _EPSILON, 1.0)))),
+        in_top=_scalar(np.sum(weight * (above < top_k))),
     )
 
 
@@ -148,7 +191,33 @@ def _compute(a: Metrics, at_k: float | None) -> dict[str, float]:
             return {}
         mse = float(a.squared) / total
         return {"rows_weight": total, "mse": mse, "rmse": float(np.sqrt(mse)), "mae": float(a.absolute) / total}
+    if isinstance(a, Multiclass):
+        return _compute_multiclass(a)
     return _compute_binary(a, at_k)
+
+
+def _compute_multiclass(a: Multiclass) -> dict[str, float]:
+    """Average by class over the classes that have rows; a class that is never predicted has the precision 0."""
+    total = float(a.actual.sum())
+    if total <= 0:
+        return {}
+    known = a.actual > 0
+    recall = a.hits[known] / a.actual[known]
+    guessed = a.predicted[known]
+    precision = np.divide(a.hits[known], guessed, out=np.zeros_like(guessed), where=guessed > 0)
+    below = precision + recall
+    f1 = np.divide(2.0 * precision * recall, below, out=np.zeros_like(below), where=below > 0)
+    return {
+        "rows_weight": total,
+        "log_loss": float(a.log_loss) / total,
+        "prior_log_loss": float(entr(a.actual / total).sum()),
+        "accuracy": float(a.hits.sum()) / total,
+        "top_k_accuracy": float(a.in_top) / total,
+        "balanced_accuracy": float(recall.mean()),
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_f": float(f1.mean()),
+    }
 
 
 def _compute_binary(a: Binary, at_k: float | None) -> dict[str, float]:

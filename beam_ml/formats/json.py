@@ -1,9 +1,9 @@
 """Messages of JSON: an object; several, one after the other; or an array of them. Each object is a row.
 
-Many messages are parsed at once by pyarrow; where that fails they are halved, and the few that remain are read one by
-one with the standard library, which says what is wrong with them and takes more (`json_text`). pyarrow is told every
-column and type, and never sees a text that starts with anything but an object: it would crash on ``null``, or on deep
-nesting in a column that it infers.
+Many messages are parsed at once by pyarrow; the few that it stumbles over are read one by one with the standard
+library, which says what is wrong with them, and takes more (`json_text`). pyarrow is told every column and type, and
+never sees a text that starts with anything but an object: it would crash on ``null``, or on deep nesting in a column
+that it infers.
 """
 
 import dataclasses
@@ -18,8 +18,18 @@ from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
 from beam_ml.formats import arrow_types, json_text
-from beam_ml.formats.json_values import Column, Unfit, convert, converted, inferred, outgrown, plan, wire_type
-from beam_ml.formats.messages import EMPTY, MALFORMED, UNPARSEABLE, Decoded, Decoder, Encoder, Refused, detail, rows_batch
+from beam_ml.formats.json_values import Column, Unfit, convert, converted, inferred, outgrown, plan, settled, wire_type
+from beam_ml.formats.messages import (
+    EMPTY,
+    MALFORMED,
+    UNPARSEABLE,
+    Decoded,
+    Decoder,
+    Encoder,
+    Refused,
+    detail,
+    rows_batch,
+)
 
 __all__ = ["Options", "message_decoder", "message_encoder"]
 
@@ -27,9 +37,12 @@ _LEAF_BYTES = 8 << 10
 """Fewer bytes than these are read one message after the other: a call of pyarrow costs as much."""
 _MAX_BYTES = 64 << 20
 _SAMPLED = 32
+_LOOKS = 4
 _FIRST = "beam_ml.first"
 """Marks the first object of each message."""
 _ARRAY = "beam_ml.array"
+_LEAST, _MOST_LEFT = 32, 64
+_ROW = re.compile(r"in row (\d+)$")
 _NULL_ROW = re.compile(rb"\}\s*n")
 
 _MALFORMED_ROW = "malformed row"
@@ -74,7 +87,7 @@ class _Part:
 
 
 class _Replan(Exception):
-    """What were taken for whole numbers are not."""
+    """The plan was made from too few rows: what were taken for whole numbers are not, or for nothing is something."""
 
 
 def _read(text: bytes, schema: pa.Schema) -> pa.Table:
@@ -90,7 +103,7 @@ def _read(text: bytes, schema: pa.Schema) -> pa.Table:
             parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
     except pa.ArrowInvalid as error:
-        if "to int64" in str(error):
+        if "to int64" in str(error) or "changed from null" in str(error):
             raise _Replan from error
         raise Unfit from error
     except UnicodeError as error:
@@ -143,6 +156,12 @@ def _arrays(values: list[bytes], columns: list[Column]) -> _Part:
     return _Part(arrays, *_numbered(lists.offsets.to_numpy().astype(np.int64)))
 
 
+def _row(error: Exception) -> int:
+    """Give the number of the row that pyarrow stumbled over, or -1."""
+    found = _ROW.search(str(error.__cause__))
+    return int(found[1]) if found else -1
+
+
 class _Run:
     """One decoding of some messages under one plan of columns."""
 
@@ -150,30 +169,55 @@ class _Run:
         self._values, self._columns, self._replanned = values, columns, replanned
         self.parts: list[_Part] = []
         self.refused: list[tuple[str, int, int, str]] = []
+        self._left: list[np.ndarray] = []
 
     def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], _Part]) -> None:
-        """Decode messages of one shape at once; halve them where that fails."""
-        values = [self._values[i] for i in numbers]
-        size = sum(map(len, values))
-        if size <= _MAX_BYTES:
-            try:
-                part = parse(values, self._columns)
-            except Unfit:
-                pass
-            except _Replan:
-                if not self._replanned:
-                    raise
-            else:
-                self.parts.append(dataclasses.replace(part, message=numbers[part.message]))
-                return
-        if len(values) == 1 or size < _LEAF_BYTES:
-            self.single(numbers)
-            return
-        half = len(values) // 2
-        self.many(numbers[:half], parse)
-        self.many(numbers[half:], parse)
+        """Decode messages of one shape, as many at once as can be; those that cannot be are left for `rest`.
 
-    def single(self, numbers: np.ndarray) -> None:
+        Where pyarrow names the row that it stumbles over, the messages before it are read and it is left aside: it
+        stops there, so that this costs no more than those messages. Otherwise fewer are tried.
+        """
+        sizes = np.cumsum([0, *(len(self._values[i]) for i in numbers)])
+        at, width, window, streak, suspect = 0, len(numbers), len(numbers), 0, -1
+        while at < len(numbers):
+            left = 0
+            if at == suspect:
+                left = 1
+            else:
+                fits = int(np.searchsorted(sizes, sizes[at] + _MAX_BYTES, side="right")) - 1 - at
+                width = max(1, min(width, fits, len(numbers) - at))
+                mine = numbers[at : at + width]
+                try:
+                    part = parse([self._values[i] for i in mine], self._columns)
+                except (Unfit, _Replan) as error:
+                    if isinstance(error, _Replan) and not self._replanned:
+                        raise
+                    row = _row(error)
+                    window = max(_LEAST, min(window, 4 * row if row > 0 else width))
+                    if row == 0:
+                        left = 1
+                    elif 0 < row < width:
+                        width, suspect = row, at + row
+                        continue
+                    elif width == 1 or sizes[at + width] - sizes[at] < _LEAF_BYTES:
+                        left = width
+                    else:
+                        width //= 2
+                        continue
+                else:
+                    self.parts.append(dataclasses.replace(part, message=mine[part.message]))
+                    at, streak, window = at + width, 0, 2 * window
+                    width = window
+                    continue
+            left = max(left, min(1 << streak, _MOST_LEFT))
+            self._left.append(numbers[at : at + left])
+            at, width, streak = at + left, window, streak + 1
+
+    def rest(self, others: np.ndarray) -> None:
+        """Decode one by one what was left, and others."""
+        self._single(np.sort(np.concatenate([others, *self._left])))
+
+    def _single(self, numbers: np.ndarray) -> None:
         """Decode messages one by one."""
         rows: list[Mapping[str, Any]] = []
         of: list[tuple[int, int]] = []
@@ -248,8 +292,32 @@ def _rows(values: list[bytes], numbers: Sequence[int]) -> list[Mapping[str, Any]
     return rows
 
 
-def _sampled(n: int) -> list[int]:
-    return np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(int)).tolist() if n else []
+def _first_rows(values: list[bytes], numbers: Sequence[int]) -> list[Mapping[str, Any]]:
+    return [row for i in numbers if isinstance(row := json_text.first(values[i]), dict)]
+
+
+def _planned(values: list[bytes], names: Sequence[str], types: Mapping[str, pa.DataType]) -> list[Column]:
+    """Plan by some messages, and by the first few that name what those leave open."""
+    if not values:
+        return plan(names, types, [])
+    if settled(names, types):
+        return plan(names, types, [])
+    sample = set(np.linspace(0, len(values) - 1, min(len(values), _SAMPLED)).astype(int).tolist())
+    columns = plan(names, types, _first_rows(values, sorted(sample)))
+    named: set[int] = set()
+    missing = [column.name for column in columns if column.kind == "nothing"]
+    if not missing:
+        return columns
+    text = b"\n".join(values)
+    ends = np.cumsum([len(value) + 1 for value in values])
+    for name in missing:
+        at, key = -1, json_text.quoted(name).encode(errors="replace")
+        for _ in range(_LOOKS):
+            at = text.find(key, at + 1)
+            if at < 0:
+                break
+            named.add(int(np.searchsorted(ends, at, side="right")))
+    return plan(names, types, _first_rows(values, sorted(sample)) + _rows(values, sorted(named)))
 
 
 def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[str, pa.DataType]) -> Decoded:
@@ -263,16 +331,13 @@ def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[st
         rows = _rows(values, range(len(values)))
         names = [name for name in dict.fromkeys(key for row in rows for key in row) if _flat(rows, name)]
         names += [name for name in types if name not in names]
-    else:
-        rows = _rows(values, _sampled(len(values)))
-    columns = plan(names, types, rows)
-    replanned = False
+    columns, replanned = _planned(values, names, types), False
     while True:
         run = _Run(values, columns, replanned)
         try:
             run.many(objects, _objects)
             run.many(arrays, _arrays)
-            run.single(others)
+            run.rest(others)
             break
         except _Replan:
             replanned = True

@@ -6,16 +6,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["encode", "is_utf8", "nearly", "values"]
+__all__ = ["encode", "first", "is_utf8", "nearly", "quoted", "values"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_ODD = re.compile(rb"NaN|Inf|[\[{]{8}|(?:[\[{][^\]}]{0,40}){64}")
 
 
 def _int(text: str) -> int | float:
@@ -77,6 +74,19 @@ def values(message: bytes) -> list[Any]:
     return found
 
 
+def first(message: bytes) -> Any:
+    """Give the first row of a message, or None where it does not begin with one.
+
+    >>> first(b'[{"x": 1}, {"x"')
+    {'x': 1}
+    """
+    try:
+        text = message.decode("utf-8-sig", errors="ignore")
+        return _decoder.raw_decode(text, _SPACE.match(text, text[:1] == "[").end())[0]  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        return None
+
+
 def _end(text: str, at: int) -> int:
     space = _SPACE.match(text, at)
     return at if space is None else space.end()
@@ -94,7 +104,8 @@ def _truth(value: bool | None) -> str:
     return "null" if value is None else "true" if value else "false"
 
 
-def _quoted(value: str | None) -> str:
+def quoted(value: str | None) -> str:
+    """Give a text as JSON."""
     return "null" if value is None else json.dumps(value, ensure_ascii=False)
 
 
@@ -111,11 +122,11 @@ def _texts(name: str, array: pa.Array) -> list[str]:
     elif types.is_boolean(kind):
         as_text = _truth
     elif types.is_string(kind) or types.is_large_string(kind):
-        as_text = _quoted
+        as_text = quoted
     elif types.is_timestamp(kind) or types.is_date(kind):
         if types.is_timestamp(kind):
             array = array.cast(pa.timestamp(kind.unit, tz="UTC") if kind.tz else kind)
-        as_text, array = _quoted, array.cast(pa.string())
+        as_text, array = quoted, array.cast(pa.string())
     else:
         message = f"column {name!r} must be of a type that JSON has; got {kind}."
         raise InvalidValue(message)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Column", "Unfit", "convert", "converted", "inferred", "outgrown", "plan", "wire_type"]
+__all__ = ["Column", "Unfit", "convert", "converted", "inferred", "outgrown", "plan", "settled", "wire_type"]
 
 Kind = Literal["nothing", "truth", "number", "whole", "text"]
 """What a column's values are in JSON. `whole` numbers are read as int64: exact beyond 2⁵³."""
@@ -73,6 +73,11 @@ def _kind(target: pa.DataType | None, values: Iterable[Any]) -> Kind:
     if target is not None and (found in ("nothing", "truth") or (found == "text" and not _is_time(target))):
         return "text" if _is_time(target) else "whole"
     return found
+
+
+def settled(names: Sequence[str], types: Mapping[str, pa.DataType]) -> bool:
+    """Tell whether the declared types alone tell what the columns hold, whatever the values."""
+    return all(name in types and not pa.types.is_integer(types[name]) and not _is_time(types[name]) for name in names)
 
 
 def plan(names: Sequence[str], types: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -148,10 +153,12 @@ def _parsed(value: Any, kind: Kind) -> Any:
 
 
 def outgrown(column: Column, value: Any) -> bool:
-    """Tell whether a value makes numbers of what were taken for whole ones; a declared type decides that itself."""
-    if column.kind != "whole" or column.target is not None or isinstance(value, bool):
+    """Tell whether a value shows that a column without a declared type is of another kind than was told from some."""
+    if column.target is not None or isinstance(value, dict | list | None):
         return False
-    return isinstance(value, float) or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 63)
+    if column.kind == "whole" and not isinstance(value, bool | str):
+        return isinstance(value, float) or not -(1 << 63) <= value < 1 << 63
+    return column.kind == "nothing"
 
 
 def _one(value: Any, column: Column) -> pa.Array:

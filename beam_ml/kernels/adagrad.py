@@ -20,7 +20,7 @@ from numba import types
 
 from beam_ml.kernels.losses import pull
 
-__all__ = ["dense_run", "soft", "sparse_run"]
+__all__ = ["dense_run", "soft", "sparse_run", "sparse_scores"]
 
 
 @numba.njit(inline="always")
@@ -112,13 +112,20 @@ def sparse_run(
     """Run over n CSR rows, in mini-batches; give the total weight after them.
 
     Args:
-        indptr, place, values: CSR rows; `place` numbers parameter rows instead of features.
+        indptr: (n + 1,) bounds of the rows.
+        place: (z,) parameter row of each stored value.
+        values: (z,).
         y: (n,) labels.
         weight: (n,) > 0.
-        code, outputs, shape, label_unit: the loss; see `beam_ml.kernels.losses.pull`.
+        code: of the loss, as all that follows up to label_unit; see `beam_ml.kernels.losses.pull`.
+        outputs: o.
+        shape: margin, quantile, ε or δ.
+        label_unit: 1 / the label's unit.
         unit: (r,) step of a parameter row at rate 1; 0 holds it still.
         inverse_unit: (r,) what its L2 penalty is relative to; 0: none.
-        rate, l1, l2: (m,) of each column; penalties do not touch the last row.
+        rate: (m,) learning rate of each column.
+        l1: (m,) penalties, which do not touch the last row.
+        l2: (m,) as l1.
         total: weight of all rows before these.
         penalised: whether any penalty is not 0; if not, `theta` is `u`.
         batch_rows: rows of a mini-batch.
@@ -234,3 +241,31 @@ def dense_run(
             for c in range(m):
                 theta[d, c] = u[d, c]
     return total
+
+
+@numba.njit(
+    [
+        types.void(
+            _I8,
+            _I4,
+            types.Array(dtype, 1, "C", readonly=True),
+            types.Array(types.float64, 2, "C", readonly=True),
+            _TABLE,
+        )
+        for dtype in (types.float32, types.float64)
+    ],
+    cache=True,
+    nogil=True,
+)
+def sparse_scores(
+    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, theta: np.ndarray, out: np.ndarray
+) -> None:
+    """Write the linear scores (n, m) of CSR rows with parameters θ (r, m), the bias last."""
+    bias, m = theta.shape[0] - 1, theta.shape[1]
+    for i in range(indptr.size - 1):
+        for c in range(m):
+            out[i, c] = theta[bias, c]
+        for z in range(indptr[i], indptr[i + 1]):
+            j, x = place[z], values[z]
+            for c in range(m):
+                out[i, c] += x * theta[j, c]

@@ -17,6 +17,7 @@ Run: ``python integration/bench/refresh_lag.py [--seconds 120] [--rows-per-secon
 import argparse
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,6 +88,7 @@ class Look:
         rss_bytes: memory.
         cpu_s: processor seconds since it began.
         threads, files: how many it has, open.
+        load: the machine's load average of a minute: whether it was ours alone.
     """
 
     at_s: float
@@ -94,6 +96,7 @@ class Look:
     cpu_s: float
     threads: int
     files: int
+    load: float
 
 
 @dataclasses.dataclass
@@ -137,7 +140,7 @@ def look(process: psutil.Process) -> Look | None:
             times, memory = process.cpu_times(), process.memory_info()
             return Look(
                 time.time(), memory.rss, times.user + times.system + times.children_user + times.children_system,
-                process.num_threads(), process.num_fds(),
+                process.num_threads(), process.num_fds(), os.getloadavg()[0],
             )  # fmt: skip
     except psutil.NoSuchProcess:
         return None
@@ -306,6 +309,7 @@ def report(folder: Path, watched: Watched) -> dict[str, Any]:
         "versions": max(watched.found),
         **thirds(watched),
         "producer": {key: watched.produced[key] for key in ("rows_per_second", "worst_behind_s", "ended_behind_s")},
+        "load_average": float(np.mean([one.load for one in watched.looks])),
         "exact": exact,
     }  # fmt: skip
     print(
@@ -317,7 +321,11 @@ def report(folder: Path, watched: Watched) -> dict[str, Any]:
         f"(×{found['rss_ratio']:.3f}); {found['cores_middle']:.2f} cores, then {found['cores_last']:.2f} "
         f"(×{found['cores_ratio']:.2f})"
     )
-    print(f"exact: {exact['rows']:,} rows, distinct values and all, at {found['producer']}", flush=True)
+    print(
+        f"exact: {exact['rows']:,} rows, distinct values and all, at {found['producer']}; "
+        f"load average {found['load_average']:.1f}",
+        flush=True,
+    )
     return found
 
 

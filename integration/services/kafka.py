@@ -9,12 +9,14 @@ import base64
 import contextlib
 import dataclasses
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 from services.support import (
     free_ports,
     java,
@@ -166,6 +168,23 @@ class Cluster:
             client.create_topics({name: options}, wait_for_metadata=True)
         return name
 
+    def wait_in_sync(self, name: str, seconds: float = 90.0) -> None:
+        """Wait until each partition of a topic has all its copies in sync: then any node may die and nothing waits.
+
+        Raises:
+            RuntimeError: they were not in time.
+        """
+        deadline = time.monotonic() + seconds
+        found: Any = "no answer"
+        while time.monotonic() < deadline:
+            with contextlib.suppress(KafkaError), self.admin() as client:
+                (found,) = client.describe_topics([name])
+                if all(len(one["isr_nodes"]) == len(one["replica_nodes"]) for one in found["partitions"]):
+                    return
+            time.sleep(0.2)
+        message = f"Kafka topic {name} did not get in sync: {found}"
+        raise RuntimeError(message)
+
     def delete_topic(self, name: str) -> None:
         """Remove a topic."""
         with self.admin() as client:
@@ -272,7 +291,7 @@ def kafka(
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(3 * nodes)
     open_ports, controllers, secured_ports = ports[:nodes], ports[nodes : 2 * nodes], ports[2 * nodes :]
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")  # "-…" is an option
     common = _settings(nodes)
     common["controller.quorum.voters"] = ",".join(f"{i + 1}@{HOST}:{port}" for i, port in enumerate(controllers))
     protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}

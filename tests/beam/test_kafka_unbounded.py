@@ -206,7 +206,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, clock: Clock):
     ) -> StreamReader:
         for name in ("look", "poll", "topic_ends"):
             monkeypatch.setattr(unbounded_consumer, name, getattr(log, name))
-        monkeypatch.setattr(unbounded_consumer, "known_topic", log.look)
+        monkeypatch.setattr(unbounded_consumer, "known_topic", lambda source, afresh: log.look(source))
         ranges = {p: np.array(one, dtype=np.int64) for p, one in (seen or {}).items()}
         return StreamReader(Part(settings(**changes), starts or {}, ranges, part, of, 0.05, 0.1), mark, clock)
 

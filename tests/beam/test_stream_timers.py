@@ -2,7 +2,19 @@
 
 import pytest
 from apache_beam.utils.timestamp import Timestamp
-from stream_support import SECOND, Script, backlog, block, check_ids, ends, job, newest, rejected_records, stream, versions
+from stream_support import (
+    SECOND,
+    Script,
+    backlog,
+    block,
+    check_ids,
+    ends,
+    job,
+    newest,
+    rejected_records,
+    stream,
+    versions,
+)
 
 from beam_ml.beam import shards, stream_fold
 from beam_ml.core.batch import Origin
@@ -21,7 +33,9 @@ def steady(n_windows=4, per_window=5):
     """A poll a window, which holds rows of the next one too; time comes on with the polls."""
     script, rows = Script(), [[(i, i)] for i in range(n_windows * per_window)]
     for at in range(0, len(rows), per_window):
-        script.reach(at).send(at, block(rows[at + (2 if at else 0) : at + per_window + 2], offset=at + (2 if at else 0)))
+        script.reach(at).send(
+            at, block(rows[at + (2 if at else 0) : at + per_window + 2], offset=at + (2 if at else 0))
+        )
     return script.end()
 
 

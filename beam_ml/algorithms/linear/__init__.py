@@ -1,4 +1,4 @@
-"""Linear models: `Newton` shapes the state; `Classifier` and `Regressor` are derived from it, with any penalty.
+"""Linear models: `Newton` or `AdaGrad` shapes the state; `Classifier`, `Regressor` and `Variant` are derived from it.
 
 >>> from beam_ml.core.batch import Batch
 >>> spec = Newton(n_features=1, loss="squared")
@@ -9,6 +9,9 @@
 [21.0]
 """
 
+from beam_ml.algorithms.linear import adagrad, adagrad_derive, adagrad_fold
+from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, variants
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.derive import (
     Model,
     derive,
@@ -22,7 +25,21 @@ from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Thresh
 from beam_ml.algorithms.linear.sums import Partial
 from beam_ml.core.algorithm import Algorithm, ModelKind
 
-__all__ = ["NEWTON", "Anchor", "Classifier", "Model", "Newton", "Partial", "Regressor", "Threshold"]
+__all__ = [
+    "ADAGRAD",
+    "NEWTON",
+    "AdaGrad",
+    "AdaGradModel",
+    "Anchor",
+    "Classifier",
+    "Model",
+    "Newton",
+    "Partial",
+    "Regressor",
+    "Threshold",
+    "Variant",
+    "variants",
+]
 
 NEWTON = Algorithm(
     name="linear.newton",
@@ -46,3 +63,27 @@ NEWTON = Algorithm(
     anchor=anchor,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""
+
+ADAGRAD = Algorithm(
+    name="linear.adagrad",
+    version=1,
+    spec=AdaGrad,
+    state=adagrad.State,
+    partial=adagrad.Partial,
+    law=adagrad.law,
+    init=adagrad.init,
+    empty=adagrad.empty,
+    accumulate=adagrad.accumulate,
+    merge=adagrad.merge,
+    fold=adagrad_fold.fold,
+    scale=adagrad.scale,
+    weight=adagrad.weight,
+    models={
+        name: ModelKind(kind, AdaGradModel, adagrad_derive.derive, adagrad_derive.predict, adagrad_derive.measure)
+        for name, kind in (("variant", Variant), ("classifier", Classifier), ("regressor", Regressor))
+    },
+    anchor_type=adagrad.Anchor,
+    anchor=adagrad.anchor,
+    merge_states=adagrad_fold.merge_states,
+)
+"""Linear models by AdaGrad, many variants packed; ANCHORED."""

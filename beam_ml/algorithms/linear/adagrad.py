@@ -22,7 +22,6 @@ from jaxtyping import Float64, Int64
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves
-from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, present, table_of
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables
@@ -198,9 +197,8 @@ def _run(spec: AdaGrad, partial: Partial, rows: Rows, anchor: Anchor | None) -> 
     fresh = class_masses(spec, rows)
     mass = partial.mass + fresh
     w = rows.weight if spec.task == "regression" else rows.weight * class_factors(spec, start.mass + mass)[rows.kind]
-    seen, table = table_of(spec, rows)
-    moment_rows, moments = add_tables(partial.moment_rows, partial.moments, seen, table)
     numbers, rows = rows.placed(partial.open_rows)  # the parameter rows of the run
+    moment_rows, moments = add_tables(partial.moment_rows, partial.moments, *table_of(spec, rows, numbers))
     known = joined(start.moments[numbers], anchored.at_rows(moment_rows, moments, numbers))
     now = shape_of_tables(spec, known, numbers)
     cold = anchor is None or float(start.mass.sum()) <= 0.0
@@ -217,7 +215,7 @@ def _run(spec: AdaGrad, partial: Partial, rows: Rows, anchor: Anchor | None) -> 
     theta = u
     if live.penalised:
         theta = now.parameters(u, base + squares, live, at)
-    if not (cold and int(partial.runs) == 0):
+    if not (cold and partial.open_rows.size == 0):
         u[-1] += _moved_bias(then, now, theta)
         theta[-1] = u[-1]
     rows.learn(spec, now, live, w, at, base, squares, u, theta)

@@ -13,15 +13,22 @@ import numpy as np
 
 from beam_ml.algorithms.anchored import at_rows, union
 
-__all__ = ["COLUMNS", "add_tables", "centre_of", "dense_table", "label_table", "scale_of", "scaled_table", "sparse_table"]
+__all__ = [
+    "COLUMNS",
+    "add_tables",
+    "centre_of",
+    "dense_table",
+    "label_table",
+    "scale_of",
+    "scaled_table",
+    "sparse_table",
+]
 
 COLUMNS = 5
 _CONSTANT = 4.0 * np.finfo(np.float64).eps
 
 
-def add_tables(
-    rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Add two tables; give the rows of the sum and the sum."""
     if rows_a.size == 0 or rows_b.size == 0:
         return (rows_b, b) if rows_a.size == 0 else (rows_a, a)
@@ -70,9 +77,7 @@ def label_table(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return dense_table(np.ascontiguousarray(label[:, None]), weight)
 
 
-def sparse_table(
-    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, m: int
-) -> np.ndarray:
+def sparse_table(indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, m: int) -> np.ndarray:
     """Give the table (m, 5) of CSR rows whose columns are numbered 0 … m − 1."""
     from beam_ml.kernels.adagrad_moments import sparse_moments
 

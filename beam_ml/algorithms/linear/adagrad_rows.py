@@ -106,6 +106,7 @@ def densified(batch: Batch) -> np.ndarray:
         message = f"linear.AdaGrad.sparse must be true to learn from CSR rows of {batch.n_features:,} features."
         raise InvalidBatch(message)
     assert batch.indptr is not None  # noqa: S101
+    assert batch.indices is not None  # noqa: S101
     assert batch.values is not None  # noqa: S101
     x = np.zeros((len(batch), batch.n_features), dtype=batch.values.dtype)
     np.add.at(x, (np.repeat(np.arange(len(batch)), np.diff(batch.indptr)), batch.indices), batch.values)
@@ -159,22 +160,19 @@ def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
     return factors
 
 
-def table_of(spec: AdaGrad, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Give the moments of what is scaled: features, and a real label as row d."""
-    numbers, table = np.zeros(0, dtype=np.int64), np.zeros((0, COLUMNS))
-    if spec.normalize and rows.x is not None:
-        numbers, table = np.arange(rows.d), dense_table(rows.x, rows.weight)
-    elif spec.normalize:
-        assert rows.indices is not None  # noqa: S101
-        assert rows.indptr is not None  # noqa: S101
-        assert rows.values is not None  # noqa: S101
-        numbers, placed = rows.placed(numbers)
-        assert placed.place is not None  # noqa: S101
-        table = sparse_table(rows.indptr, placed.place, rows.values, rows.weight, numbers.size)
-        numbers, table = numbers[:-1], table[:-1]  # the bias has no moments
+def table_of(spec: AdaGrad, rows: Rows, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the moments, at the parameter rows `numbers` of placed rows, of what is scaled; a real label is row d."""
+    seen, table = np.zeros(0, dtype=np.int64), np.zeros((0, COLUMNS))
+    if spec.normalize:
+        seen = numbers[:-1]
+        if rows.x is not None:
+            table = dense_table(rows.x, rows.weight)
+        else:
+            assert rows.place is not None  # noqa: S101
+            assert rows.indptr is not None  # noqa: S101
+            assert rows.values is not None  # noqa: S101
+            table = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, seen.size)
     if spec.task == "regression" and spec.normalize_label:
-        numbers = np.append(numbers, rows.d)
+        seen = np.append(seen, rows.d)
         table = np.concatenate([table, label_table(rows.label, rows.weight)])
-    return numbers, table
-
-
+    return seen, table

@@ -1,4 +1,6 @@
-"""Units of parameters, the packed columns that still learn, and the proximal map. Letters: ``r`` parameter rows, ``m`` columns.
+"""Units of parameters, the packed columns that still learn, and the proximal map.
+
+Letters: ``r`` parameter rows, ``m`` columns.
 
 A parameter before the proximal map is u; with Σ gradient² G, total row weight W, learning rate a and a row's unit b::
 
@@ -77,9 +79,7 @@ class Shape:
     label_centre: float
     label_unit: float
 
-    def parameters(
-        self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray
-    ) -> np.ndarray:
+    def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
         """Give θ (r, m) of u (r, m); `total` is one weight or one a column."""
         theta = u.copy()
         at = _reach(squares, columns, total)

@@ -47,7 +47,8 @@ class AdaGrad(BaseSpec):
 
     algorithm: Literal["linear.adagrad"] = "linear.adagrad"
     task: Annotated[
-        Literal["binary", "multiclass", "regression"], Field(description="label 0 or 1; class 0 … n_classes − 1; number")
+        Literal["binary", "multiclass", "regression"],
+        Field(description="label 0 or 1; class 0 … n_classes − 1; number"),
     ] = "binary"
     n_classes: Annotated[int, Field(ge=2, le=1_000_000, description="multiclass: 3 or more")] = 2
     loss: Annotated[
@@ -68,7 +69,8 @@ class AdaGrad(BaseSpec):
     margin: Annotated[float, Field(gt=0, description="hinge: distance from the boundary that costs nothing")] = 1.0
     quantile: Annotated[float, Field(gt=0, lt=1, description="quantile: which one")] = 0.5
     loss_insensitivity: Annotated[
-        float, Field(ge=0, description="ε-insensitive: residual that costs nothing, in standard deviations of the label")
+        float,
+        Field(ge=0, description="ε-insensitive: residual that costs nothing, in standard deviations of the label"),
     ] = 0.01
     huber_delta: Annotated[
         float, Field(gt=0, description="huber: residual from which it is linear, in standard deviations of the label")

@@ -139,29 +139,37 @@ def messages_block(
         Columns `value` and `key` (binary, null where there is none) and `timestamp` (ms, UTC); each message's place.
     """
     if isinstance(records, Messages):
-        offsets, times, arrays = _of_messages(records, headers)
+        offsets, times, (value, key, given) = _of_messages(records, headers)
     else:
-        offsets, times, arrays = _of_records(records, headers)
-    arrays["timestamp"] = pa.array(times).cast(_TIMESTAMP)
+        offsets, times, (value, key, given) = _of_records(records, headers)
+    arrays = {"value": value, "key": key, "timestamp": pa.array(times).cast(_TIMESTAMP)}
+    if given is not None:
+        arrays["headers"] = given
     batch = pa.record_batch(arrays)
     return Block(
         batch, _origin(source, partition), place(offsets), place(offsets + 1), int(place(start)), int(place(stop))
     )
 
 
-Columns = tuple[np.ndarray, np.ndarray, dict[str, pa.Array]]
+Columns = tuple[np.ndarray, np.ndarray, tuple[pa.Array, pa.Array, pa.Array | None]]
+"""Offsets, times, and values, keys and, where wanted, headers."""
 
 
 def _of_messages(messages: Messages, headers: bool) -> Columns:
-    arrays = {"value": messages.values(), "key": messages.keys()}
-    return messages.offsets, messages.times, arrays | ({"headers": messages.headers()} if headers else {})
+    given = messages.headers() if headers else None
+    return messages.offsets, messages.times, (messages.values(), messages.keys(), given)
 
 
 def _of_records(records: Sequence[Any], headers: bool) -> Columns:
     columns = list(zip(*records, strict=True)) if records else [()] * 9
     _, _, _, offset, timestamp, _, key, value, given = columns[:9]
-    arrays = {"value": pa.array(value, type=pa.binary()), "key": pa.array(key, type=pa.binary())}
-    if headers:
-        named = [[{"key": name, "value": held} for name, held in one] for one in given]
-        arrays["headers"] = pa.array(named, type=HEADERS)
-    return np.array(offset, dtype=np.int64), np.array(timestamp, dtype=np.int64), arrays
+    named = [[{"key": name, "value": held} for name, held in one] for one in given] if headers else None
+    return (
+        np.array(offset, dtype=np.int64),
+        np.array(timestamp, dtype=np.int64),
+        (
+            pa.array(value, type=pa.binary()),
+            pa.array(key, type=pa.binary()),
+            None if named is None else pa.array(named, type=HEADERS),
+        ),
+    )

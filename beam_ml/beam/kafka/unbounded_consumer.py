@@ -70,12 +70,18 @@ def look(source: KafkaSource) -> TopicState:
         return client.topic_state(lent, source.topic)
 
 
-def known_topic(source: KafkaSource) -> TopicState:
-    """Give the topic as this process first saw it: its partitions, and where they began.
+def known_topic(source: KafkaSource, afresh: bool = False) -> TopicState:
+    """Give the topic as this process first saw it: its partitions, where they began and ended.
+
+    Args:
+        source: settings.
+        afresh: look again, and from now on give that.
 
     Raises:
         SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
     """
+    if afresh:
+        _known_topic.cache_clear()
     return _known_topic(source.to_json())
 
 

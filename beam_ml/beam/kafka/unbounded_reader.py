@@ -100,8 +100,7 @@ class StreamReader(UnboundedReader):
             SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
             RowsLost: messages that were to be read are gone, and `source.on_gap` is "fail".
         """
-        find = unbounded_consumer.known_topic if self._resumed else unbounded_consumer.look
-        state = find(self._source)
+        state = unbounded_consumer.known_topic(self._source, afresh=not self._resumed)
         self._name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
         for partition in sorted(state.starts):
             if partition % self._part.of != self._part.part or partition in self._offsets:

@@ -1,0 +1,195 @@
+"""Models of `linear.adagrad`: which variant, which threshold. Letters: ``n`` rows, ``d`` features, ``o`` outputs."""
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from beam_ml.algorithms.linear import adagrad_losses as losses
+from beam_ml.algorithms.linear import threshold
+from beam_ml.algorithms.linear.adagrad import State, weight
+from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, linear_scores
+from beam_ml.algorithms.linear.adagrad_rows import Rows
+from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
+from beam_ml.algorithms.linear.spec import Classifier, Regressor, Threshold
+from beam_ml.core import metrics
+from beam_ml.core.algorithm import Predictions
+from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.batch import Batch
+from beam_ml.errors import DeriveRefused, InvalidBatch
+
+__all__ = ["AdaGradModel", "best_variant", "derive", "measure", "predict", "variants"]
+
+_TOP_K = 3
+_STATUS = {LEARNS: "learning", 1: "lost", DIVERGED: "diverged"}
+
+
+@array_dataclass
+class AdaGradModel:
+    """One variant: linear scores ``intercept + (x − origin)·coefficients``, one an output."""
+
+    coefficients: Float64[np.ndarray, "d o"]  # per feature unit
+    intercept: Float64[np.ndarray, "o"]  # linear score at the origin
+    origin: Float64[np.ndarray, "q"]  # feature units; no entries: 0
+    threshold: Float64[np.ndarray, ""]  # binary: score from which predicted_label is 1; 0.5 and unused otherwise
+    top_k: Int64[np.ndarray, ""]  # multiclass: best scores among which the label counts as found
+    loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared, 2 hinge, 3 softmax, 4 multiclass hinge, 5 … 9 regression
+    variant: Int64[np.ndarray, ""]  # which one
+
+
+def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str]]:
+    """Report every packed variant: settings, whether it still learns, progressive loss, step length of the last fold."""
+    weight = float(state.loss_weight)
+    return [
+        {
+            "index": i, "learning_rate": rate, "l1": l1, "l2": l2, "status": _STATUS[int(state.status[i])],
+            **({"loss": float(state.loss[i]) / weight} if weight > 0 else {}),
+            "length": float(state.length[i]),
+        }
+        for i, (rate, l1, l2) in enumerate(spec.variants)
+    ]  # fmt: skip
+
+
+def best_variant(spec: AdaGrad, state: State, sample: Batch | None) -> int:
+    """Give the variant still learning whose progressive loss, or before there is one, loss on the sample is smallest."""
+    live = np.flatnonzero(state.status == LEARNS)
+    if live.size == 1:
+        return int(live[0])
+    loss = state.loss[live]
+    if float(state.loss_weight) <= 0.0:
+        if sample is None or len(sample) == 0:
+            return int(live[0])
+        loss = np.array([_sample_loss(spec, state, int(i), sample) for i in live])
+    return int(live[np.argmin(loss)])
+
+
+def _sample_loss(spec: AdaGrad, state: State, variant: int, sample: Batch) -> float:
+    model = _model(spec, state, variant)
+    assert sample.label is not None  # noqa: S101 admission rejects rows without a label
+    score = scores(model, sample)[:, None, :]
+    unit = 1.0 / shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1)).label_unit
+    each = losses.row_losses(losses.code_of(spec), score, sample.label, losses.shape_of(spec), unit)
+    return float(sample.weights @ each[:, 0])
+
+
+def _model(
+    spec: AdaGrad, state: State, variant: int, at: float = threshold.NEUTRAL, top_k: int = _TOP_K
+) -> AdaGradModel:
+    shape = shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1))
+    theta = state.theta[:, variant]
+    return AdaGradModel(
+        coefficients=theta[:-1].copy(),
+        intercept=theta[-1] + shape.label_centre,
+        origin=shape.centre if shape.centre.any() else np.zeros(0),
+        threshold=np.asarray(at),
+        top_k=np.asarray(top_k, dtype=np.int64),
+        loss=np.asarray(losses.code_of(spec), dtype=np.int64),
+        variant=np.asarray(variant, dtype=np.int64),
+    )
+
+
+def derive(
+    spec: AdaGrad, model_spec: Variant | Classifier | Regressor, state: State, sample: Batch | None
+) -> AdaGradModel:
+    """Give a variant as a model.
+
+    ``linear.Classifier`` and ``linear.Regressor`` give the best variant; their penalties must be 0, since AdaGrad's are
+    in the Spec, where every list of them is one pass anyway.
+
+    Args:
+        spec: of the state.
+        model_spec: which variant, and the threshold.
+        state: what was learned.
+        sample: rows weighted to stand for all of them, for threshold rules.
+
+    Raises:
+        DeriveRefused: no rows yet, a model spec of another task, a penalty, a variant that the spec does not have or that
+            diverged, or a threshold rule without a sample.
+    """
+    name = type(model_spec).called
+    if weight(state) <= 0.0:
+        message = f"{name} needs rows of positive weight; the state has none yet."
+        raise DeriveRefused(message)
+    wanted = Regressor if spec.task == "regression" else Classifier
+    if not isinstance(model_spec, Variant | wanted):
+        message = f"linear.AdaGrad with task {spec.task!r} derives {wanted.called} and linear.Variant; got {name}."
+        raise DeriveRefused(message)
+    if isinstance(model_spec, Classifier | Regressor) and (model_spec.l1 or model_spec.l2):
+        which = "l1" if model_spec.l1 else "l2"
+        message = (
+            f"{name}.{which} must be 0 for linear.AdaGrad, whose penalties shape the state (AdaGrad.l1, AdaGrad.l2); "
+            f"got {getattr(model_spec, which)!r}."
+        )
+        raise DeriveRefused(message)
+    chosen = _chosen(spec, model_spec, state, sample)
+    rule = getattr(model_spec, "threshold", threshold.NEUTRAL)
+    top_k = getattr(model_spec, "top_k", _TOP_K)
+    if not isinstance(rule, Threshold) or spec.task != "binary":
+        at = threshold.NEUTRAL if isinstance(rule, Threshold) else float(rule)
+        return _model(spec, state, chosen, at, top_k)
+    if sample is None or len(sample) == 0:
+        message = f"{name}.threshold needs sampled rows for the rule {rule.by!r}; got none."
+        raise DeriveRefused(message)
+    assert sample.label is not None  # noqa: S101 admission rejects rows without a label
+    score = _predicted(_model(spec, state, chosen), sample)
+    return _model(spec, state, chosen, threshold.choose(rule, score, sample.label, sample.weights), top_k)
+
+
+def _chosen(spec: AdaGrad, model_spec: Variant | Classifier | Regressor, state: State, sample: Batch | None) -> int:
+    if not isinstance(model_spec, Variant) or model_spec.index == "best":
+        return best_variant(spec, state, sample)
+    chosen = int(model_spec.index)
+    if chosen >= spec.n_variants:
+        message = f"linear.Variant.index must be < {spec.n_variants}, the spec's variants; got {chosen}."
+        raise DeriveRefused(message)
+    if int(state.status[chosen]) == DIVERGED:
+        message = f"linear.Variant.index must name a variant that learns or has lost; {chosen} diverged."
+        raise DeriveRefused(message)
+    return chosen
+
+
+def scores(model: AdaGradModel, batch: Batch) -> np.ndarray:
+    """Give the linear scores (n, o), of dense or CSR rows."""
+    d = model.coefficients.shape[0]
+    if batch.n_features != d:
+        message = f"A linear model takes {d} features; got a batch of {batch.n_features}."
+        raise InvalidBatch(message)
+    centred = model.origin.size > 0
+    if batch.X is not None:
+        x = np.subtract(batch.X, model.origin, dtype=np.float64) if centred else batch.X
+        return np.asarray(x @ model.coefficients + model.intercept)
+    intercept = model.intercept - (model.origin @ model.coefficients if centred else 0.0)
+    none = np.zeros(0)
+    rows = Rows(None, batch.indptr, batch.indices, batch.values, none, none, none, d, batch.indices)
+    return linear_scores(len(batch), rows, np.concatenate([model.coefficients, intercept[None, :]]), none)
+
+
+def _predicted(model: AdaGradModel, batch: Batch) -> np.ndarray:
+    return losses.prediction(int(model.loss), scores(model, batch))
+
+
+def predict(model: AdaGradModel, batch: Batch) -> Predictions:
+    """Predict rows.
+
+    Returns:
+        ``score``: probability of class 1 (n,), of each class (n, k), or the value (n,); for classifiers also
+        ``predicted_label`` (n,) int64. Scores of hinge losses are margins squashed to (0, 1), not probabilities.
+    """
+    score, code = _predicted(model, batch), int(model.loss)
+    if losses.is_multiclass(code):
+        return {"score": score, "predicted_label": np.argmax(score, axis=1).astype(np.int64)}
+    if losses.is_binary(code):
+        return {"score": score, "predicted_label": (score >= float(model.threshold)).astype(np.int64)}
+    return {"score": score}
+
+
+def measure(model: AdaGradModel, batch: Batch) -> metrics.Binary | metrics.Multiclass | metrics.Regression:
+    """Measure predictions against the batch's labels."""
+    if batch.label is None:
+        message = "Measuring a linear model needs labels; got a batch without."
+        raise InvalidBatch(message)
+    score, code = _predicted(model, batch), int(model.loss)
+    if losses.is_multiclass(code):
+        return metrics.multiclass(score, batch.label, batch.weights, int(model.top_k))
+    if losses.is_binary(code):
+        return metrics.binary(score, batch.label, batch.weights, float(model.threshold))
+    return metrics.regression(score, batch.label, batch.weights)

@@ -1,0 +1,232 @@
+"""Folding a window into the state of `linear.adagrad`. Letters as in `adagrad`; ``n`` sampled rows."""
+
+import dataclasses
+
+import numpy as np
+
+from beam_ml.algorithms import anchored
+from beam_ml.algorithms.anchored import Moves, Rule, Step
+from beam_ml.algorithms.linear import adagrad_losses as losses
+from beam_ml.algorithms.linear.adagrad import Partial, State, moves_of, weight
+from beam_ml.algorithms.linear.adagrad_moments import joined
+from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables, slack_of
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.core.batch import Batch
+
+__all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "linear_scores", "merge_states"]
+
+LEARNS, LOST, DIVERGED = 0, 1, 2
+
+
+def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule = "search") -> State:
+    """Learn a window: each variant takes its step, then the proximal map; sums of gradients and moments add.
+
+    Every variant is first measured on the sample, which it has not learned from: its progressive loss. A variant whose
+    parameters are not finite any more is dropped and keeps those it had; at the refreshes of ``halve_at`` the worse half
+    of the others by progressive loss is dropped too.
+
+    Args:
+        spec: the spec.
+        state: before.
+        partial: the window's.
+        sample: rows of the window, weighted to stand for all of them; None: runs are averaged.
+        rule: how runs are put together; all but ``search`` are there to be measured against it.
+
+    Raises:
+        FloatingPointError: no variant is finite any more.
+    """
+    if int(partial.runs) == 0:
+        return state
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _fold(spec, state, partial, sample, rule)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Window:
+    """What a fold's steps are taken from: the live columns before it, and the sums over runs."""
+
+    spec: AdaGrad
+    columns: Columns
+    shape: Shape
+    moves: Moves
+    runs: int
+    rule: Rule
+    theta: np.ndarray
+    slack: np.ndarray | None
+    squares: np.ndarray
+    total: float
+    gained: float
+
+    def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
+        columns, o = self.columns, self.spec.n_outputs
+        slack = None if self.slack is None else self.slack[rows]
+        base = self.squares[rows]
+        shape = dataclasses.replace(self.shape, unit=self.shape.unit[rows], inverse_unit=self.shape.inverse_unit[rows])
+        start = lift(self.theta[rows], slack, base, columns, shape, self.total)
+        total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule)
+        move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
+        u = start + move
+        squares = base + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
+        counted = self.total + np.repeat(step.share(self.runs), o) * self.gained
+        theta = shape.parameters(u, squares, columns, counted) if columns.penalised else u
+        return u, theta, squares, counted
+
+
+def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
+    p = spec.n_features + 1
+    everything = np.arange(p)
+    columns = Columns.of(spec, state.status)
+    cold = weight(state) <= 0.0
+    gathered = np.zeros_like(state.moments)
+    gathered[partial.moment_rows] = partial.moments
+    after = shape_of_tables(spec, joined(state.moments, gathered), everything)
+    before = shape_of_tables(spec, gathered if cold else state.moments, everything)  # where the moves' bias is at
+    sums = moves_of(partial)
+    moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
+    faded = float(state.faded) if float(state.faded) > 0.0 else 1.0
+    window = _Window(
+        spec, columns, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre), moves,
+        int(partial.runs), rule, columns.take(state.theta),
+        columns.take(state.slack) if state.slack.size else None, columns.take(state.squares / faded),
+        float(state.total) / faded, float(partial.total),
+    )  # fmt: skip
+    tested = None if sample is None else _Tested.of(spec, window, sample, state.mass + partial.mass)
+    loss, loss_weight = state.loss, float(state.loss_weight)
+    if tested is not None and not cold:
+        fresh = np.zeros(spec.n_variants)
+        fresh[columns.live] = tested.losses(columns.take(state.theta)[tested.rows]) * tested.weight.sum()
+        loss, loss_weight = loss + fresh, loss_weight + float(tested.weight.sum())
+
+    def judged(step: Step) -> np.ndarray:
+        assert tested is not None  # noqa: S101
+        return tested.losses(window.stepped(tested.rows, step)[1])
+
+    n = 0 if tested is None else tested.weight.size
+    step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule)
+    touched = everything if columns.penalised else moves.rows
+    u, theta, squares, counted = window.stepped(touched, step)
+    learned = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)
+    finite = learned.reshape(columns.live.size, -1).all(axis=1)
+    if not finite.any():
+        message = "every variant of linear.AdaGrad diverged"
+        raise FloatingPointError(message)
+    grown = state.squares.copy()
+    grown[touched] += columns.put(anchored.at_rows(moves.rows, moves.squares, touched))
+    status = state.status.copy()
+    status[columns.live[~finite]] = DIVERGED
+    good = np.zeros(spec.n_variants, dtype=bool)
+    good[columns.live[finite]] = True
+    new_theta = _replaced(state.theta, touched, columns.put(theta), good)
+    new_theta[-1] += _bias_shift(before, after, new_theta)
+    length = state.length.copy()
+    length[columns.live] = np.where(step.mean, -step.length, step.length)
+    slack = state.slack
+    if slack.size:
+        slack = _replaced(slack, touched, columns.put(slack_of(u, squares, columns, counted)), good)
+        slack[new_theta != 0] = 0.0
+    folds = int(state.folds) + 1
+    if folds in spec.halve_at:
+        status = _halved(status, loss)
+    return State(
+        theta=new_theta, slack=slack, squares=np.where(good[:, None], grown, state.squares),
+        faded=np.ones(()), total=np.asarray(state.total + partial.total), mass=state.mass + partial.mass,
+        moments=joined(state.moments, gathered), loss=np.where(np.isfinite(loss), loss, state.loss),
+        loss_weight=np.asarray(loss_weight), status=status, length=length,
+        folds=np.asarray(folds, dtype=np.int64),
+    )  # fmt: skip
+
+
+def _replaced(values: np.ndarray, rows: np.ndarray, fresh: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Give a copy of values (p, v, o) with `fresh` at some rows of the variants that are good."""
+    out = values.copy()
+    out[rows] = np.where(good[:, None], fresh, out[rows])
+    return out
+
+
+def _bias_shift(before: Shape, after: Shape, theta: np.ndarray) -> np.ndarray:
+    """Give what biases (v, o) gain when means move, so that every score stays as it is."""
+    gained: np.ndarray = np.tensordot(after.centre - before.centre, theta[:-1], axes=1)
+    return gained - (after.label_centre - before.label_centre)
+
+
+def _halved(status: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Drop the worse half of the variants that learn; the earlier one wins ties."""
+    live = np.flatnonzero(status == LEARNS)
+    order = live[np.argsort(loss[live], kind="stable")]
+    out = status.copy()
+    out[order[(live.size + 1) // 2 :]] = LOST
+    return out
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Tested:
+    """Sampled rows, and the parameter rows that their scores need."""
+
+    spec: AdaGrad
+    shape: Shape
+    data: Rows
+    rows: np.ndarray
+    weight: np.ndarray
+
+    @staticmethod
+    def of(spec: AdaGrad, window: _Window, sample: Batch, mass: np.ndarray) -> "_Tested | None":
+        data = present(spec, sample)
+        if data.label.size == 0:
+            return None
+        rows, data = data.placed(np.zeros(0, dtype=np.int64))
+        weight = data.weight
+        if spec.task != "regression":
+            weight = weight * class_factors(spec, mass)[data.kind]
+        return _Tested(spec, window.shape, data, rows, weight)
+
+    def losses(self, theta: np.ndarray) -> np.ndarray:
+        """Give each live variant's mean loss (l,) with parameters θ (r, m) at `rows`."""
+        score = linear_scores(self.weight.size, self.data, theta, self.shape.centre) + self.shape.label_centre
+        score = score.reshape(self.weight.size, -1, self.spec.n_outputs)
+        code, shape = losses.code_of(self.spec), losses.shape_of(self.spec)
+        each = losses.row_losses(code, score, self.data.label, shape, 1.0 / self.shape.label_unit)
+        found: np.ndarray = (self.weight @ each) / self.weight.sum()
+        return found
+
+
+def linear_scores(n: int, data: Rows, theta: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Give the linear scores (n, m) of placed rows with parameters θ (r, m), the bias last."""
+    from beam_ml.kernels import adagrad as kernels
+
+    if data.x is not None:
+        return np.asarray(np.subtract(data.x, centre, dtype=np.float64) @ theta[:-1] + theta[-1])
+    out = np.empty((n, theta.shape[1]))
+    kernels.sparse_scores(data.indptr, data.place, data.values, np.ascontiguousarray(theta), out)
+    return out
+
+
+def merge_states(spec: AdaGrad, a: State, b: State) -> State:
+    """Add two learners' states: parameters by their mean weighted by Σ gradient², which is approximate; sums add.
+
+    A variant learns on if it does in both, or in either where there is none of the kind; its age is the elder's.
+    """
+    if weight(a) <= 0.0 or weight(b) <= 0.0:
+        return b if weight(a) <= 0.0 else a
+    everything = np.arange(spec.n_features + 1)
+    moments = joined(a.moments, b.moments)
+    after = shape_of_tables(spec, moments, everything)
+    thetas = []
+    for one in (a, b):
+        theta = one.theta.copy()
+        theta[-1] += _bias_shift(shape_of_tables(spec, one.moments, everything), after, theta)
+        thetas.append(theta)
+    squares = a.squares + b.squares
+    share = np.divide(a.squares, squares, out=np.full_like(squares, 0.5), where=squares > 0)
+    theta, slack = share * thetas[0] + (1.0 - share) * thetas[1], a.slack
+    if slack.size:
+        slack = np.where(theta == 0, share * a.slack + (1.0 - share) * b.slack, 0.0)
+    both = np.maximum(a.status, b.status)
+    status = both if (both == LEARNS).any() else np.minimum(a.status, b.status)
+    return State(
+        theta=theta, slack=slack, squares=squares,
+        faded=np.ones(()), total=np.asarray(a.total + b.total), mass=a.mass + b.mass, moments=moments,
+        loss=a.loss + b.loss, loss_weight=np.asarray(a.loss_weight + b.loss_weight), status=status,
+        length=np.zeros_like(a.length), folds=np.maximum(a.folds, b.folds),
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""Train without end as one unbounded pipeline: ``python -m pipelines.stream jobs/fraud_stream.toml [Beam options]``.
+
+Beam's options name an engine that streams, such as ``--runner=PrismRunner --prism_location=PROGRAM``, or
+``--runner=PortableRunner --job_endpoint=HOST:PORT --environment_type=LOOPBACK --checkpointing_interval=3000`` (Flink).
+"""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from beam_ml.beam.job import Job, load_job
+from beam_ml.beam.stream import run_stream
+from beam_ml.beam.stream_stop import savepoint
+from beam_ml.errors import BeamMLError, InvalidValue
+from beam_ml.registry import Registry
+from pipelines.command import find_job, refuse_unknown
+
+__all__ = ["main"]
+
+
+class _Watch:
+    """Prints each version once it is there, and hears that the run is to end."""
+
+    def __init__(self, console: Console, job: Job, registry: Registry) -> None:
+        self._console, self._job, self._registry = console, job, registry
+        self._shown = registry.head_number(job.name)
+        self.stopping = False
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+        self._console.print(f"{signal.Signals(number).name}: ending the pipeline.")
+
+    def ask(self) -> bool:
+        for number in range(self._shown + 1, self._registry.head_number(self._job.name) + 1):
+            one = self._registry.manifest(self._job.name, number)
+            ends = [refresh["window_end"] for refresh in one.refreshes]
+            lag = f", {time.time() - ends[-1] / 1e6:.1f} s after its window's end" if ends else ""
+            served = "served" if one.verdict.accepted else "; ".join(one.verdict.reasons)
+            rejected = sum(one.progress["rejected"].values())
+            self._console.print(
+                f"v{number}: {len(ends)} windows, {one.progress['rows']:,} rows, {rejected:,} rejected, {served}{lag}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            self._shown = number
+        return self.stopping
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("job_file")
+@click.option("--brokers", help="Kafka brokers, host:port by commas; replaces the job's source.brokers.")
+@click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
+@click.option("--name", help="Name to publish under; replaces the job's.")
+@click.option("--shards", default=1, show_default=True, help="Keys that share the work of merging.")
+@click.option("--splits", default=1, show_default=True, help="Parts of the topic that are read on their own.")
+@click.option(
+    "--anchor-ttl", default=10.0, show_default=True, help="s between two looks of a worker for a newer anchor."
+)
+@click.option(
+    "--savepoint", "folder", help="URL of a folder: on SIGTERM keep the state there (Flink; needs --flink-rest)."
+)
+@click.option("--flink-rest", "rest", help="URL of Flink's REST interface.")
+@click.option("--drain", is_flag=True, help="On SIGTERM let time come to its end before the savepoint is taken.")
+@click.option(
+    "--close-windows", is_flag=True, help="With --drain: fold the open windows; what comes for them later is late."
+)
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
+def main(
+    job_file: str,
+    brokers: str | None,
+    registry_url: str | None,
+    name: str | None,
+    shards: int,
+    splits: int,
+    anchor_ttl: float,
+    folder: str | None,
+    rest: str | None,
+    drain: bool,
+    close_windows: bool,
+    beam_options: tuple[str, ...],
+) -> None:
+    """Train the job until it is stopped: SIGTERM or SIGINT cancels the pipeline, or takes a savepoint."""
+    console = Console(stderr=False)
+    try:
+        refuse_unknown(beam_options)
+        _check_end(folder, rest, drain, close_windows)
+        job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
+        registry = Registry(job.registry)
+        watch = _Watch(console, job, registry)
+        signal.signal(signal.SIGTERM, watch.stop)
+        signal.signal(signal.SIGINT, watch.stop)
+
+        def keep_state() -> None:
+            console.print(f"The state is kept in {savepoint(rest or '', folder or '', drain)}.", soft_wrap=True)
+
+        on_stop = keep_state if folder else None
+        settings = {"n_shards": shards, "splits": splits, "anchor_ttl": anchor_ttl}
+        runner = run_stream(job, registry, list(beam_options), watch.ask, on_stop, **settings)
+        watch.ask()
+        console.print(f"Ended on {runner}; open windows are read again by the next start.", highlight=False)
+    except BeamMLError as error:
+        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _check_end(folder: str | None, rest: str | None, drain: bool, close_windows: bool) -> None:
+    if (folder is None) != (rest is None):
+        message = "--savepoint and --flink-rest must be given together: Flink is asked for the savepoint."
+        raise InvalidValue(message)
+    if drain and folder is None:
+        message = "--drain must be given with --savepoint: only Flink's savepoint can let time come to its end."
+        raise InvalidValue(message)
+    if drain != close_windows:
+        message = (
+            "--drain and --close-windows must be given together: draining folds the windows that are open, and rows that "
+            "come for them later are late."
+        )
+        raise InvalidValue(message)
+
+
+if __name__ == "__main__":
+    main()

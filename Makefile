@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test integration bench lint format schemas docs clean
+.PHONY: demo test integration kafka flink prism bench lint format schemas docs clean
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,8 +20,19 @@ demo: .venv/run.stamp ## train continuously on simulated card transactions, no s
 test: .venv/dev.stamp ## the whole suite, no service needed
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
-integration: .venv/dev.stamp ## crash and resume, real object store
+integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what Java, Maven or Go is missing for is skipped
 	$(BIN)/python -m pytest integration -n 0 --timeout=1500
+
+# A service for a person: fetched or built once into ~/.cache/beam_ml, run until Ctrl-C; it prints how to use it.
+# make kafka KAFKA="--nodes=3" for three brokers, KAFKA="--sasl --tls" for a listener that asks for a password.
+kafka: .venv/dev.stamp ## a Kafka broker (needs Java and Maven)
+	cd integration && ../$(BIN)/python -m services.kafka $(KAFKA)
+
+flink: .venv/dev.stamp ## Beam's job server with an embedded Flink (needs Java and Maven)
+	cd integration && ../$(BIN)/python -m services.flink
+
+prism: .venv/dev.stamp ## Beam's Prism runner (needs Go)
+	cd integration && ../$(BIN)/python -m services.prism
 
 bench: .venv/dev.stamp ## every claim beside its peer; the last line of each script is one JSON object
 	for script in $(filter-out %/bench_support.py,$(wildcard integration/bench/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -36,11 +36,6 @@ SERVICES = frozenset({"s3", "kafka_cluster", "kafka_secured", "kafka_three", "pr
 Service = TypeVar("Service")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let kafka-python leave the socket of a refused connection to the garbage collector: brokers are killed here."""
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests that start a service the time to build it."""
     for item in items:

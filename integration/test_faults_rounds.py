@@ -19,6 +19,7 @@ from services.kafka import Cluster
 
 from beam_ml.algorithms import find
 from beam_ml.beam.job import load_job
+from beam_ml.beam.kafka import rounds as kafka_rounds
 from beam_ml.beam.rounds import Mode, train
 from beam_ml.core.arrays import close
 from beam_ml.core.intervals import size
@@ -117,6 +118,7 @@ def test_a_registry_that_fails_at_any_operation(
     kafka_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = topic_of(kafka_cluster, "failing", n=2_000, partitions=2)
+    monkeypatch.setattr(kafka_rounds, "_FIRST_MESSAGES", 500)  # three rounds
     real, done, failing = registry_module.open_objects, 0, 0
 
     def hook(_: int, operation: str, path: str) -> None:

@@ -14,6 +14,7 @@ __all__ = ["ALGORITHMS", "algorithm_of", "find", "model_spec_from", "spec_from"]
 ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
         "linear.newton": "beam_ml.algorithms.linear:NEWTON",
+        "linear.adagrad": "beam_ml.algorithms.linear:ADAGRAD",
         "kmeans": "beam_ml.algorithms.kmeans:KMEANS",
         "pca": "beam_ml.algorithms.pca:PCA",
     }

@@ -10,12 +10,12 @@ from apache_beam.coders import Coder
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import with_input_types, with_output_types
-from apache_beam.utils.timestamp import MAX_TIMESTAMP
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from beam_ml.beam import coders
 from beam_ml.beam.elements import Rejected, Slice, of_batch
 from beam_ml.beam.engine import refuse_streaming
-from beam_ml.beam.expanding import globally, many_in_or_out
+from beam_ml.beam.expanding import TICK_US, globally, many_in_or_out
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import (
     AnchorRef,
@@ -87,11 +87,11 @@ class _Accumulate(DoFn):
         self._bytes[end] = accumulator.nbytes
         while sum(self._bytes.values()) > self._max_bytes:
             largest = max(self._bytes, key=self._bytes.__getitem__)
-            yield TimestampedValue(self._close(largest), self._oldest)
+            yield TimestampedValue(self._close(largest), _before_end(largest, self._oldest))
 
     def finish_bundle(self) -> Iterator[Any]:
         for end in sorted(self._open):
-            yield globally(self._close(end), self._oldest)
+            yield globally(self._close(end), _before_end(end, self._oldest))
 
     def _close(self, end: int) -> tuple[int, Accumulation]:
         del self._bytes[end]
@@ -101,6 +101,14 @@ class _Accumulate(DoFn):
         measure("accumulation_bytes", size)
         count_progress(result.progress)
         return end, result
+
+
+def _before_end(end: int, oldest: Timestamp) -> Timestamp:
+    """Give the time that an accumulation bears: its oldest element's, but before the last ms of its window.
+
+    An engine's time cannot pass what is on its way, so the window's timer waits for it.
+    """
+    return oldest if end == ROUND else min(oldest, Timestamp(micros=end - 2 * TICK_US))
 
 
 @with_input_types(Progress)

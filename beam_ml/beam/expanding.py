@@ -10,7 +10,10 @@ from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-__all__ = ["globally", "many_in_or_out", "to_global"]
+__all__ = ["TICK_US", "globally", "many_in_or_out", "to_global"]
+
+TICK_US = 1000
+"""The grain of time of engines: timers, watermarks and elements' times are whole ms."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

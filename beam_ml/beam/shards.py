@@ -18,7 +18,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_ml.beam import coders
 from beam_ml.beam.accumulate import Accumulations, shard_of
-from beam_ml.beam.expanding import many_in_or_out, to_global
+from beam_ml.beam.expanding import TICK_US, many_in_or_out, to_global
 from beam_ml.beam.references import STREAM_REFUSE_BYTES
 from beam_ml.beam.stream_state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import measure, timed
@@ -27,10 +27,7 @@ from beam_ml.core.spec import Spec
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue
 
-__all__ = ["TICK_US", "Shards"]
-
-TICK_US = 1000
-"""The grain of time of engines: timers and watermarks are whole ms."""
+__all__ = ["Shards"]
 
 
 @with_input_types(tuple[int, Accumulation])

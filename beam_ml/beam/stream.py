@@ -17,10 +17,11 @@ from apache_beam.runners.runner import PipelineState
 from beam_ml.beam.accumulate import Accumulate
 from beam_ml.beam.decode import Decode
 from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded
+from beam_ml.beam.expanding import TICK_US
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
 from beam_ml.beam.references import STREAM_REFUSE_BYTES, LiveAnchor
-from beam_ml.beam.shards import TICK_US, Shards
+from beam_ml.beam.shards import Shards
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.beam.stream_fold import FoldJob, StreamFold
 from beam_ml.beam.stream_rejects import WriteRejects

@@ -41,7 +41,8 @@ class Law:
     Attributes:
         kind: one of the four laws.
         rtol: relative tolerance, to each array's largest magnitude, of every equality the law states.
-        bound: SKETCH: largest relative excess of the derived model's loss over a single-shard run's; 0 elsewhere.
+        bound: SKETCH, and ANCHORED of first order: largest relative excess of the derived model's loss over a single-shard
+            run's; 0 elsewhere.
         homomorphic: ANCHORED: batch splits do not matter at a fixed anchor (Newton).
         across_anchors: ANCHORED: parts of different anchors add (Newton).
     """

@@ -5,6 +5,7 @@ hopping from header to header. Times are decoded as the integers they are stored
 """
 
 import dataclasses
+import importlib
 import io
 import itertools
 import os
@@ -18,11 +19,11 @@ import pyarrow as pa
 from beam_ml.core.batch import Origin
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
-from beam_ml.formats.avro_schema import arrow_type, avro_schema, plain
+from beam_ml.formats.avro_schema import arrow_type, avro_schema, plain, stored
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileId, FileRange
 
-__all__ = ["decode", "encode", "ranges", "read", "write"]
+__all__ = ["decode", "encode", "message_decoder", "message_encoder", "ranges", "read", "write"]
 
 _FAULTS = Exception
 """What fastavro, the codecs and the conversion raise on damaged bytes has no narrower common base."""
@@ -216,25 +217,10 @@ def _write(target: BinaryIO, batches: Iterable[pa.RecordBatch]) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         batch: pa.RecordBatch | None = first
         while batch is not None:
-            yield from _stored(batch).to_pylist()
+            yield from stored(batch).to_pylist()
             batch = next(iterator, None)
 
     fastavro.writer(target, avro_schema(first.schema), rows(), codec="deflate")
-
-
-def _stored(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Give times as the integers that are stored, and dictionaries as their values."""
-    columns = []
-    for column in batch.columns:
-        kind = column.type
-        if pa.types.is_dictionary(kind):
-            column, kind = column.dictionary_decode(), kind.value_type
-        if pa.types.is_timestamp(kind):
-            column = column.cast(pa.timestamp("ms" if kind.unit == "s" else kind.unit, tz=kind.tz)).cast(pa.int64())
-        elif pa.types.is_date(kind):
-            column = column.cast(pa.date32()).cast(pa.int32())
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
@@ -266,3 +252,13 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     n = _index(stream, header, len(data), where)[-1][1]
     piece = FileRange(where, len(data), 0, "avro", 0, n, header.size)
     return next(_blocks(where, stream, header, piece, columns, max(n, 1), None))
+
+
+def message_decoder(options: dict[str, Any]) -> Any:
+    """Give the decoder of messages (`avro_messages`)."""
+    return importlib.import_module("beam_ml.formats.avro_messages").message_decoder(options)
+
+
+def message_encoder(options: dict[str, Any]) -> Any:
+    """Give the encoder of messages (`avro_messages`)."""
+    return importlib.import_module("beam_ml.formats.avro_messages").message_encoder(options)

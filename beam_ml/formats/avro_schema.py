@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["arrow_type", "avro_schema", "plain"]
+__all__ = ["arrow_type", "avro_schema", "plain", "stored"]
 
 _PRIMITIVE = {
     "null": pa.null(),
@@ -135,3 +135,18 @@ def avro_schema(schema: pa.Schema) -> dict[str, Any]:
         for kind in [_avro_type(field.name, field.type)]
     ]
     return {"type": "record", "name": "row", "fields": fields}
+
+
+def stored(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give times as the integers that are stored, and dictionaries as their values."""
+    columns = []
+    for column in batch.columns:
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column, kind = column.dictionary_decode(), kind.value_type
+        if pa.types.is_timestamp(kind):
+            column = column.cast(pa.timestamp("ms" if kind.unit == "s" else kind.unit, tz=kind.tz)).cast(pa.int64())
+        elif pa.types.is_date(kind):
+            column = column.cast(pa.date32()).cast(pa.int32())
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

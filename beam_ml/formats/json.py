@@ -193,7 +193,7 @@ class _Run:
                     if isinstance(error, _Replan) and not self._replanned:
                         raise
                     row = _row(error)
-                    window = max(_LEAST, min(window, 4 * row if row > 0 else width))
+                    window = max(_LEAST, min(window // 2, 4 * row) if row >= 0 else min(window, width))
                     if row == 0:
                         left = 1
                     elif 0 < row < width:

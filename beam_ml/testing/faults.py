@@ -27,6 +27,7 @@ __all__ = [
     "empties_halve",
     "endless_anchor",
     "fold_forgets",
+    "folds_by",
     "foreign_classes",
     "forgets_too_little",
     "gives_another_class",
@@ -112,6 +113,18 @@ def fold_forgets(algorithm: Algorithm) -> Any:
         return algorithm.fold(spec, algorithm.scale(spec, state, 0.99), partial, sample)
 
     return fold
+
+
+def folds_by(rule: str) -> Callable[[Algorithm], Any]:
+    """Runs are put together by another rule of `beam_ml.algorithms.anchored`."""
+
+    def make(algorithm: Algorithm) -> Any:
+        def fold(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
+            return algorithm.fold(spec, state, partial, sample, rule)
+
+        return fold
+
+    return make
 
 
 def batch_centred(algorithm: Algorithm) -> Any:

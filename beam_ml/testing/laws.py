@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.testing import algebra, forgetting, hygiene, serving
+from beam_ml.testing import algebra, forgetting, hygiene, quality, serving
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.subject import Subject, additive
 
@@ -31,6 +31,7 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "sketch bound": algebra.sketch_bound,
         "order-free": algebra.order_free,
         "anchors": algebra.anchors,
+        "shards": quality.shards,
         "decay": forgetting.decay,
         "half-life": forgetting.half_life,
         "zero weight": forgetting.zero_weight,
@@ -59,6 +60,7 @@ _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
         "sketch bound": lambda law: law.kind is LawKind.SKETCH,
         "order-free": lambda law: law.kind is LawKind.GATHERED,
         "anchors": lambda law: law.kind is LawKind.ANCHORED,
+        "shards": lambda law: law.kind is LawKind.ANCHORED and law.bound > 0.0,
     }
 )
 

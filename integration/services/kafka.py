@@ -265,10 +265,10 @@ def _tls_settings(folder: Path) -> dict[str, Any]:
     return {"listener.name.secured.ssl.keystore.type": "PEM", "listener.name.secured.ssl.keystore.location": both}
 
 
-def _java(main: str, *arguments: str, heap_mb: int, options: tuple[str, ...] = ()) -> tuple[str, ...]:
-    jars = maven_jars("kafka", POM)
-    flags = (f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true", *options)
-    return (java("Kafka"), *flags, "-cp", f"{jars}/*", main, *arguments)
+def _java(home: Path, main: str, *arguments: str, heap_mb: int) -> tuple[str, ...]:
+    # only the quick compiler: less than half the work until a broker serves, and no more in a test's few minutes
+    flags = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={home}")
+    return (java("Kafka"), f"-Xmx{heap_mb}m", *flags, "-cp", f"{maven_jars('kafka', POM)}/*", main, *arguments)
 
 
 @contextlib.contextmanager
@@ -291,7 +291,9 @@ def kafka(
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(3 * nodes)
     open_ports, controllers, secured_ports = ports[:nodes], ports[nodes : 2 * nodes], ports[2 * nodes :]
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")  # "-…" is an option
+    cluster_id = (
+        base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+    )  # "-…" is an option
     common = _settings(nodes)
     common["controller.quorum.voters"] = ",".join(f"{i + 1}@{HOST}:{port}" for i, port in enumerate(controllers))
     protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
@@ -320,9 +322,8 @@ def kafka(
         settings.write_text("".join(f"{key}={_setting(value)}\n" for key, value in everything.items()))
         users = [f"--add-scram={kind}=[name={USER},password={PASSWORD}]" for kind in MECHANISMS[1:]] if sasl else []
         arguments = ("format", "-t", cluster_id, "-c", str(settings), *users)
-        quick = ("-XX:TieredStopAtLevel=1",)
-        formats.append(_java("kafka.tools.StorageTool", *arguments, heap_mb=128, options=quick))
-        run = _java("kafka.Kafka", str(settings), heap_mb=384 if nodes == 1 else 320)
+        formats.append(_java(home, "kafka.tools.StorageTool", *arguments, heap_mb=128))
+        run = _java(home, "kafka.Kafka", str(settings), heap_mb=384 if nodes == 1 else 320)
         made.append(Node(i + 1, open_ports[i], home, run))
     formatting = [start(command, node.log) for command, node in zip(formats, made, strict=True)]
     for process, node in zip(formatting, made, strict=True):

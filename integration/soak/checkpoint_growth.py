@@ -1,5 +1,6 @@
-"""How fast Flink's checkpoints grow under a stream: each time a source hands back what it has not read, one more state
-name stays registered. Prints one JSON line at the end.
+"""How fast Flink's checkpoints grow under a stream: each bundle of the source leaves one more state name registered.
+
+Prints one JSON line at the end.
 
     python -m soak.checkpoint_growth --minutes 10           (in integration/)
 """

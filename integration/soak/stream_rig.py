@@ -31,6 +31,11 @@ from beam_ml.formats.messages import seen_before
 
 US = 1_000_000
 
+HELD = ReadModifyWriteStateSpec("held", BytesCoder())
+TIMER = TimerSpec("end", TimeDomain.WATERMARK)
+_HELD, _TIMER = beam.DoFn.StateParam(HELD), beam.DoFn.TimerParam(TIMER)
+_EMPTY = b"[{}, -1]"
+
 
 def hashes(ids: np.ndarray) -> np.ndarray:
     """Give one well-mixed number a row, below 2³², so that sums of many stay exact."""
@@ -74,19 +79,16 @@ class ByWindow(beam.DoFn):
 class CloseWindows(beam.DoFn):
     """Sums each window, and writes a line when its end has passed; what comes after that is a line of its own."""
 
-    HELD = ReadModifyWriteStateSpec("held", BytesCoder())
-    TIMER = TimerSpec("end", TimeDomain.WATERMARK)
-
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def process(
         self,
         element: tuple[int, tuple[int, int, int, int]],
-        held: Any = beam.DoFn.StateParam(HELD),
-        timer: Any = beam.DoFn.TimerParam(TIMER),
+        held: Any = _HELD,
+        timer: Any = _TIMER,
     ) -> Iterator[Any]:
-        windows, closed = json.loads(held.read() or b"[{}, -1]")
+        windows, closed = json.loads(held.read() or _EMPTY)
         end, *sums = element[1]
         if end <= closed:
             self._write(element[0], end, sums, late=True)
@@ -101,10 +103,10 @@ class CloseWindows(beam.DoFn):
         self,
         key: int = beam.DoFn.KeyParam,
         at: Any = beam.DoFn.TimestampParam,
-        held: Any = beam.DoFn.StateParam(HELD),
-        timer: Any = beam.DoFn.TimerParam(TIMER),
+        held: Any = _HELD,
+        timer: Any = _TIMER,
     ) -> Iterator[Any]:
-        windows, closed = json.loads(held.read() or b"[{}, -1]")
+        windows, closed = json.loads(held.read() or _EMPTY)
         for end in sorted(map(int, windows)):
             if end <= at.micros:
                 self._write(key, end, windows.pop(str(end)), late=False)

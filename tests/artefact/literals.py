@@ -17,15 +17,25 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
-LENGTHS = {"d": 2, "m": 3, "k": 3, "c": 2, "g": 1, "p": 2, "b": 4}
+LENGTHS = {"d": 2, "m": 3, "k": 3, "c": 2, "g": 1, "p": 2, "b": 4, "v": 2, "o": 1, "q": 2, "r": 2}
 SPECS: dict[str, dict[str, Any]] = {
     "linear.newton": {"algorithm": "linear.newton", "n_features": 2, "half_life": "14d", "seed": 3},
+    "linear.adagrad": {
+        "algorithm": "linear.adagrad",
+        "n_features": 2,
+        "learning_rates": [0.1],
+        "l1": [0.01, 0.0],
+        "l2": [0.0],
+    },
     "kmeans": {"algorithm": "kmeans", "n_features": 2, "k_max": 3},
     "pca": {"algorithm": "pca", "n_features": 2},
 }
 MODELS: dict[str, dict[str, Any]] = {
     "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
     "linear.newton.regressor": {"kind": "regressor"},
+    "linear.adagrad.variant": {"kind": "variant", "index": 1},
+    "linear.adagrad.classifier": {"kind": "classifier"},
+    "linear.adagrad.regressor": {"kind": "regressor"},
     "kmeans.clusters": {"kind": "clusters", "k": 3},
     "pca.components": {"kind": "components", "n_components": 2},
 }

@@ -24,7 +24,10 @@ TOPIC = [
 WINDOW_OF_PLACE = {place(at, row): int(t // 5) for at, m in enumerate(TOPIC) for row, (_, t) in enumerate(m)}
 
 
-def pinned(a_job, partitions={0: (0, len(TOPIC))}, **more):
+WHOLE = {0: (0, len(TOPIC))}
+
+
+def pinned(a_job, partitions=WHOLE, **more):
     registry = Registry(a_job.registry)
     start, learner = begin(a_job, registry)
     return pin(start, learner, SOURCE, partitions, **more)

@@ -16,7 +16,7 @@ from stream_support import (
     versions,
 )
 
-from beam_ml.beam import shards, stream_fold
+from beam_ml.beam import expanding, shards, stream_fold
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import scanned
 from beam_ml.errors import EngineRefused, InvalidValue, MergeRefused
@@ -109,7 +109,7 @@ def test_a_shard_whose_timer_is_the_largest_end_would_close_windows_late(tmp_pat
     def latest(codec, held, windows, timer):
         keep(codec, held, windows, Nowhere())
         if held:
-            timer.set(Timestamp(micros=max(one.due for one in held.values()) - shards.TICK_US))
+            timer.set(Timestamp(micros=max(one.due for one in held.values()) - expanding.TICK_US))
 
     monkeypatch.setattr(shards, "_keep", latest)
     assert late_by_a_second(tmp_path).progress.late == 0
@@ -143,7 +143,7 @@ def test_late_rows_within_the_bound_join_the_earliest_open_window(tmp_path):
         Script().send(1, block([[(0, 1)]])).reach(10).send(10, block([[(1, 2), (2, 11)]], offset=1)).reach(20).end()
     )
     registry = stream(script, job(tmp_path, source={"allowed_lateness": "10s"}))
-    assert [ends(one) for one in versions(registry)][0] == [5]
+    assert ends(versions(registry)[0]) == [5]
     learner = newest(registry)
     check_ids(learner, range(3))
     assert learner.progress.late == 1

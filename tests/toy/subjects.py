@@ -34,6 +34,24 @@ SUBJECTS = (
         "balanced", linear.NEWTON, linear.Newton(n_features=2, positive_weight="balanced"), (linear.Classifier(l2=0.1),)
     ),
     Case("squared", linear.NEWTON, linear.Newton(n_features=3, loss="squared"), (linear.Regressor(),)),
+    Case(
+        "adagrad",
+        linear.ADAGRAD,
+        linear.AdaGrad(n_features=3, learning_rates=(0.1, 0.4), l1=(0.0, 1e-4), l2=0.0),
+        (linear.Variant(index=0), linear.Variant(index=3), linear.Variant()),
+    ),
+    Case(
+        "softmax",
+        linear.ADAGRAD,
+        linear.AdaGrad(n_features=4, task="multiclass", n_classes=3, learning_rates=0.2, l1=0.0, l2=0.0),
+        (linear.Classifier(),),
+    ),
+    Case(
+        "huber",
+        linear.ADAGRAD,
+        linear.AdaGrad(n_features=3, task="regression", loss="huber", learning_rates=0.2, l1=0.0, l2=1e-4),
+        (linear.Regressor(),),
+    ),
     Case("toy_mean", TOY_MEAN, MeanSpec(n_features=2)),
     Case("toy_sgd", TOY_SGD, SgdSpec(n_features=2)),
     Case("toy_sample", TOY_SAMPLE, SampleSpec(n_features=2)),

@@ -9,10 +9,10 @@ leave behind adds as `beam_ml.algorithms.anchored` says. Each coordinate's step 
 by moments of the anchor's rows and the worker's own (`adagrad_moments`), so no pass over the data comes first; dense
 features are centred by their means, which shifts only the bias.
 
-With one shard, learning in windows is the sequential run to the last bit but rounding. With k shards a window the loss
-stays within the law's bound, 5 %, of the sequential run's: `beam_ml.testing` checks 32 shards over five seeds. Cold,
-without an anchor, runs start from 0 and the bias of each is relative to its own rows' means, which differ by sampling
-error: the same bound holds.
+With one shard, learning in windows is the sequential run but for rounding. With many shards a window the held-out loss
+exceeds the sequential run's by less than the law's bound, 10 % (median of five seeds, 16 shards, in the hardest case: a
+pass of six windows that double); with 16 windows a pass and 32 shards by less than 5 %. Cold, without an anchor, runs
+start from 0 and the bias of each is relative to its own rows' means, which differ by sampling error: the same bounds hold.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from beam_ml.core.batch import Batch
 
 __all__ = ["Anchor", "Partial", "State", "accumulate", "anchor", "empty", "init", "law", "merge", "scale", "weight"]
 
-BOUND = 0.05
+BOUND = 0.1
 
 
 @array_dataclass
@@ -87,7 +87,7 @@ class Anchor:
 
 
 def law(spec: AdaGrad) -> Law:
-    """Say what the partial promises: ANCHORED, k shards within 5 % of the sequential run's loss."""
+    """Say what the partial promises: ANCHORED; k shards keep the sequential run's loss within the bound."""
     del spec
     return Law(LawKind.ANCHORED, rtol=1e-9, bound=BOUND)
 

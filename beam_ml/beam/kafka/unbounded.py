@@ -26,7 +26,7 @@ from beam_ml.formats.block import Block
 
 __all__ = ["KafkaStream", "ReadKafkaStream"]
 
-_READ_S = 1.0
+_READ_S = 1.5
 _DRAIN_S = 5.0
 _PAUSE_S = 2
 _MAX_READ_S = 10.0
@@ -91,7 +91,7 @@ def _places(starts: str, seen: str) -> tuple[dict[int, int], dict[int, np.ndarra
 class ReadKafkaStream(PTransform):
     """A topic → raw blocks of messages, for ever: one poll of one partition each.
 
-    A block's Beam timestamp is its smallest record time; the watermark follows record times, see `unbounded_clock`.
+    A block's Beam timestamp is its smallest record time less the slack; the watermark follows record times, see `unbounded_clock`.
     Blocks that hold places counted before have them noted (`formats.messages.with_seen`); those that hold nothing else
     are left out. What retention removed is a block of no rows, see `unbounded_gap`.
 

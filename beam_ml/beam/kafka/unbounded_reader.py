@@ -142,10 +142,14 @@ class StreamReader(UnboundedReader):
         return self._current.block
 
     def get_current_timestamp(self) -> Timestamp:
-        """Give the block's smallest record time; without any, how far time has come."""
+        """Give the block's smallest record time less the slack; without any, how far time has come.
+
+        Its rows may be dated as early as that: an engine's time must not pass them while the block is on its way.
+        """
         assert self._current is not None  # noqa: S101
-        oldest = self._current.oldest if self._current.oldest is not None else self._watermark
-        return MIN_TIMESTAMP if oldest is None else Timestamp(micros=oldest)
+        if self._current.oldest is not None:
+            return Timestamp(micros=self._current.oldest - to_us(self._source.out_of_orderness))
+        return MIN_TIMESTAMP if self._watermark is None else Timestamp(micros=self._watermark)
 
     def get_watermark(self) -> Timestamp:
         """Give how far time has come; it never falls."""

@@ -49,7 +49,7 @@ class Options(Settings):
     framing: Annotated[
         Literal["confluent", "none"], Field(description="none: the bytes of the value alone, all of one schema")
     ] = "confluent"
-    schema_json: Annotated[str | None, Field(description="the schema of all messages, whatever their id")] = None
+    schema_text: Annotated[str | None, Field(description="the schema of all messages, whatever their id")] = None
     schema_file: Annotated[str | None, Field(description="a file that holds it")] = None
     schema_files: Annotated[Mapping[int, str] | None, Field(description="id → file; other ids are refused")] = None
     registry: Annotated[str | None, Field(description="URL of a schema registry")] = None
@@ -64,7 +64,7 @@ class Options(Settings):
 
     @model_validator(mode="after")
     def _one_way(self) -> "Options":
-        ways = ["schema_json", "schema_file", "schema_files", "registry"]
+        ways = ["schema_text", "schema_file", "schema_files", "registry"]
         given = [name for name in ways if getattr(self, name) is not None]
         if len(given) != 1:
             message = f"must be given one of {', '.join(ways)}; got {', '.join(given) or 'none'}"
@@ -120,7 +120,7 @@ def _schema(texts: tuple[str, ...], where: str) -> _Schema:
 
 @functools.lru_cache(maxsize=256)
 def _from_text(text: str) -> _Schema:
-    return _schema((text,), "avro.Options.schema_json")
+    return _schema((text,), "avro.Options.schema_text")
 
 
 @functools.lru_cache(maxsize=256)
@@ -141,8 +141,8 @@ def _from_registry(url: str, id: int, authorization: str | None, timeout_s: floa
 
 def _find(options: Options, id: int | None) -> _Schema | None:
     """Give the schema of an id; None: there is none, and its messages are refused."""
-    if options.schema_json is not None:
-        return _from_text(options.schema_json)
+    if options.schema_text is not None:
+        return _from_text(options.schema_text)
     if options.schema_file is not None:
         return _from_file(options.schema_file)
     assert id is not None  # noqa: S101 such options have a frame
@@ -335,13 +335,13 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
         UnreadableInput: the schema is none, or not of records.
 
     >>> schema = '{"type": "record", "name": "r", "fields": [{"name": "x", "type": "double"}]}'
-    >>> decode = message_decoder({"framing": "none", "schema_json": schema})
+    >>> decode = message_decoder({"framing": "none", "schema_text": schema})
     >>> found = decode(pa.array([struct.pack("<d", 2.5), b"short"]))
     >>> found.batch.to_pydict(), found.refused[0].reason, found.refused[0].message.tolist()
     ({'x': [2.5]}, 'malformed message', [1])
     """
     known = Options.parse(options)
-    if known.schema_json is not None or known.schema_file is not None:
+    if known.schema_text is not None or known.schema_file is not None:
         _find(known, None)
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:

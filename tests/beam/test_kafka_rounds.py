@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from beam_ml import pca
 from beam_ml.algorithms import find
+from beam_ml.beam.gaps import LOST
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka import rounds as kafka_rounds
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.rounds import LOST, KafkaRounds, plan_offsets
+from beam_ml.beam.kafka.rounds import KafkaRounds, plan_offsets
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import empty
@@ -240,3 +241,19 @@ def test_lost_places_are_covered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     both = {o: [*plan.covered().get(o, []), *r.tolist()] for o, r in plan.lost.covered.items()}
     assert both == {Origin(NAME, "0"): [[10 * PLACES, 20 * PLACES], [3 * PLACES, 10 * PLACES]]}
     assert sum(map(size, plan.lost.covered.values())) == 7 * PLACES
+
+
+def test_places_that_a_stream_has_counted_ahead_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream had read half of message 12 into a window that it folded, and message 14 whole."""
+    half = PLACES // 2
+    counted = np.array([[0, 10 * PLACES], [12 * PLACES, 12 * PLACES + half], [14 * PLACES, 15 * PLACES]])
+    plan = plan_offsets(source(), NAME, state([20]), {"0": 10}, 100, {0: counted})
+    assert plan.ranges == {0: (10, 20)}
+    assert plan.covered() == {
+        Origin(NAME, "0"): [
+            [10 * PLACES, 12 * PLACES], [12 * PLACES + half, 14 * PLACES], [15 * PLACES, 20 * PLACES],
+        ]
+    }  # fmt: skip
+    assert plan.seen == {0: [[12 * PLACES, 12 * PLACES + half], [14 * PLACES, 15 * PLACES]]}
+    everything = plan_offsets(source(), NAME, state([12]), {"0": 10}, 100, {0: np.array([[0, 12 * PLACES]])})
+    assert everything.covered() == {}

@@ -4,19 +4,22 @@ Where to read on stands in the learner, so it is committed with it in one manife
 """
 
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from apache_beam import PTransform
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml.beam.decode import Decode
+from beam_ml.beam.gaps import LOST, gap
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
+from beam_ml.beam.kafka.seen import NoteSeen, within
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -30,7 +33,6 @@ from beam_ml.formats.messages import PLACES, place
 
 __all__ = ["KafkaPlan", "KafkaRounds", "plan_offsets"]
 
-LOST = "lost to retention"
 _LOOK_S = 0.2
 """Between two looks at the brokers while the next round is not due."""
 _ROUND_S = 5.0
@@ -41,8 +43,6 @@ _FIRST_MESSAGES = 10_000
 """The first round's size: nobody knows yet how many rows a message holds."""
 _PIECES = 4
 """Pieces that a round's reading is cut into at least, so that workers share it."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class KafkaPlan:
         ranges: partition → [start, stop) in offsets; those with nothing to read left out.
         after: partition → where to read on.
         lost: what retention has removed unread.
+        seen: partition → places in its range that were counted before: a stream reads some windows ahead.
     """
 
     source: KafkaSource
@@ -62,6 +63,7 @@ class KafkaPlan:
     ranges: Mapping[int, tuple[int, int]]
     after: Mapping[int, int]
     lost: Progress = dataclasses.field(default_factory=Progress)
+    seen: Mapping[int, list[list[int]]] = dataclasses.field(default_factory=dict)
 
     @property
     def messages(self) -> int:
@@ -70,10 +72,13 @@ class KafkaPlan:
 
     def covered(self) -> dict[Origin, list[list[int]]]:
         """Give the places that the round must cover, by origin."""
-        return {
-            Origin(self.name, str(partition)): [[place(start), place(stop)]]
-            for partition, (start, stop) in sorted(self.ranges.items(), key=lambda item: str(item[0]))
-        }
+        wanted: dict[Origin, list[list[int]]] = {}
+        for partition, (start, stop) in self.ranges.items():
+            whole = np.array([[place(start), place(stop)]], dtype=np.int64)
+            left = intervals.difference(whole, np.array(self.seen.get(partition, []), dtype=np.int64).reshape(-1, 2))
+            if len(left):
+                wanted[Origin(self.name, str(partition))] = left.tolist()
+        return wanted
 
     def rows(self) -> int | None:
         """Nobody knows what messages hold before they are read."""
@@ -102,11 +107,19 @@ class _ReadPlanned(PTransform):
             for piece in split(OffsetRange(source.topic, partition, start, stop), size)
         ]
         read = ReadKafkaBlocks(Connection.of(source), plan.name)
-        return pbegin | OffsetRanges(pieces) | read | Decode(source.format, source.options, self._columns)
+        raw = pbegin | OffsetRanges(pieces) | read
+        if plan.seen:
+            raw = raw | NoteSeen(plan.seen)
+        return raw | Decode(source.format, source.options, self._columns)
 
 
 def plan_offsets(
-    source: KafkaSource, name: str, state: TopicState, taken: Mapping[str, int], wanted_messages: float
+    source: KafkaSource,
+    name: str,
+    state: TopicState,
+    taken: Mapping[str, int],
+    wanted_messages: float,
+    counted: Mapping[int, np.ndarray] = MappingProxyType({}),
 ) -> KafkaPlan:
     """Share a round among the partitions, each in proportion to what waits there: so they stay abreast in time.
 
@@ -116,6 +129,7 @@ def plan_offsets(
         state: where the partitions begin and end now.
         taken: partition → where to read on.
         wanted_messages: size of the round.
+        counted: partition → places that the learner has scanned already.
 
     Raises:
         RowsLost: what is next is gone, and `on_gap` is "fail"; or a partition ends before what has been read of it.
@@ -127,20 +141,10 @@ def plan_offsets(
         known = taken.get(str(partition))
         at = (first if source.start == "earliest" else end) if known is None else known
         where = f"partition {partition} of topic {source.topic} at {source.brokers}"
-        if at > max(end, first):
-            message = f"{where} must reach offset {at}, up to which it was read; it ends at {end}: was it made anew?"
-            raise RowsLost(message)
-        if at < first:
-            gone = first - at
-            if source.on_gap == "fail":
-                message = (
-                    f"{where} must still hold offset {at}, where reading goes on; it begins at {first}: retention has "
-                    f"removed {gone:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
-                )
-                raise RowsLost(message)
-            _log.error("%s: retention has removed %d messages unread, offsets %d to %d.", where, gone, at, first - 1)
-            lost = lost.merge(Progress.of_range(Origin(name, str(partition)), place(at), place(first), {LOST: gone}))
-            at = first
+        gone, messages = gap(where, at, first, end, counted.get(partition, intervals.EMPTY), source.on_gap)
+        if messages:
+            lost = lost.merge(Progress.of_ranges(Origin(name, str(partition)), gone, {LOST: messages}))
+        at = max(at, first)
         after[partition] = at
     waiting = {partition: max(0, state.ends[partition] - at) for partition, at in after.items()}
     total = sum(waiting.values())
@@ -151,7 +155,12 @@ def plan_offsets(
         if taking:
             ranges[partition] = (after[partition], after[partition] + taking)
             after[partition] += taking
-    return KafkaPlan(source, name, ranges, after, lost)
+    seen = {
+        partition: found
+        for partition, (start, stop) in ranges.items()
+        if partition in counted and (found := within(counted[partition], place(start), place(stop)))
+    }
+    return KafkaPlan(source, name, ranges, after, lost, seen)
 
 
 class KafkaRounds:
@@ -189,7 +198,9 @@ class KafkaRounds:
         if not self._follow:
             self._ends = self._ends or state.ends
             state = dataclasses.replace(state, ends={p: self._ends.get(p, 0) for p in state.ends})
-        plan = plan_offsets(self._source, self._name, state, taken, self._messages(learner, wanted_rows))
+        covered = learners.scanned(learner).covered
+        counted = {int(o.partition): places for o, places in covered.items() if o.source == self._name}
+        plan = plan_offsets(self._source, self._name, state, taken, self._messages(learner, wanted_rows), counted)
         for partition, at in plan.after.items():
             # Where a partition begins is settled once: its end moves on.
             self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])

@@ -1,0 +1,55 @@
+"""What a reader finds gone when it wants to go on in a partition: refused, or counted as lost."""
+
+import logging
+
+import numpy as np
+
+from beam_ml.core import intervals
+from beam_ml.errors import RowsLost
+from beam_ml.formats.messages import PLACES, place
+
+__all__ = ["LOST", "gap"]
+
+LOST = "lost to retention"
+"""The reason that messages are counted under which were gone before they were read."""
+
+_log = logging.getLogger(__name__)
+
+
+def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: str) -> tuple[np.ndarray, int]:
+    """Tell what is gone of a partition between the offset to go on from and the first one still there.
+
+    Args:
+        where: the partition, for messages.
+        at: offset to go on from.
+        first: first offset that the log still holds.
+        end: offset behind the last message.
+        counted: places that were counted before.
+        on_gap: "fail" or "skip".
+
+    Returns:
+        (places, messages): the places gone without having been counted, and how many messages those were at most.
+
+    Raises:
+        RowsLost: something is gone and `on_gap` is "fail"; or the partition ends before `at`.
+
+    >>> places, messages = gap("partition 0 of t", 3, 10, 20, np.zeros((0, 2), dtype=np.int64), "skip")
+    >>> messages
+    7
+    """
+    if at > max(end, first):
+        message = f"{where} must reach offset {at}, up to which it was read; it ends at {end}: was it made anew?"
+        raise RowsLost(message)
+    if at >= first:
+        return intervals.EMPTY, 0
+    gone = intervals.difference(np.array([[place(at), place(first)]], dtype=np.int64), counted)
+    messages = sum(-(-int(stop) // PLACES) - int(start) // PLACES for start, stop in gone)
+    if messages and on_gap == "fail":
+        message = (
+            f"{where} must still hold offset {at}, where reading goes on; it begins at {first}: retention has removed "
+            f"{messages:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
+        )
+        raise RowsLost(message)
+    if messages:
+        _log.error("%s: retention has removed %d messages unread, offsets %d to %d.", where, messages, at, first - 1)
+    return gone, messages

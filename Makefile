@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test integration kafka flink prism bench lint format schemas docs clean
+.PHONY: demo test integration soak kafka flink prism bench lint format schemas docs clean
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,11 @@ test: .venv/dev.stamp ## the whole suite, no service needed
 
 integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what Java, Maven or Go is missing for is skipped
 	$(BIN)/python -m pytest integration -n 0 --timeout=1500
+
+soak: .venv/dev.stamp ## the long versions: 200 kills, and ten minutes each of rounds and of streaming
+	BEAM_ML_KILLS=200 $(BIN)/python -m pytest integration/test_faults_rounds.py -n 0 --timeout=5400
+	$(BIN)/python integration/soak/rounds_soak.py
+	$(BIN)/python integration/soak/checkpoint_growth.py --minutes 10
 
 # A service for a person: fetched or built once into ~/.cache/beam_ml, run until Ctrl-C; it prints how to use it.
 # make kafka KAFKA="--nodes=3" for three brokers, KAFKA="--sasl --tls" for a listener that asks for a password.

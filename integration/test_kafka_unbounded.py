@@ -21,8 +21,8 @@ from services.prism import Prism
 from services.support import kill, start
 from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_for
 
+from beam_ml.beam.gaps import LOST
 from beam_ml.beam.kafka import client, unbounded_consumer
-from beam_ml.beam.kafka.unbounded_gap import LOST
 from beam_ml.beam.kafka.unbounded_mark import MarkCoder, StreamMark
 from beam_ml.beam.kafka.unbounded_reader import Part, StreamReader
 from beam_ml.beam.sources import KafkaSource

@@ -89,14 +89,22 @@ def plan(names: Sequence[str], types: Mapping[str, pa.DataType], rows: Sequence[
     return found
 
 
+def _zoned(texts: pa.Array) -> pa.Array:
+    """Write UTC to the times that name no zone."""
+    named = pc.match_substring_regex(texts, r"(Z|[+-]\d\d(:?\d\d)?)$")
+    dated = pc.equal(pc.utf8_length(texts), 10)
+    ending = pc.if_else(dated, "T00:00:00Z", pc.if_else(named, "", "Z"))
+    return pc.binary_join_element_wise(texts, ending, "")
+
+
 def _instants(texts: pa.Array, target: pa.DataType) -> pa.Array:
     """Read ISO 8601 texts; those without a zone are UTC, and digits finer than the unit are cut off."""
     if pa.types.is_date(target):
         return texts.cast(pa.timestamp("ms")).cast(target, safe=False)
     for unit in dict.fromkeys((target.unit, "ns")):
-        for zone in ("UTC", None):
+        for zone, read in (("UTC", None), (None, None), ("UTC", _zoned)):
             try:
-                found = texts.cast(pa.timestamp(unit, tz=zone))
+                found = (texts if read is None else read(texts)).cast(pa.timestamp(unit, tz=zone))
             except pa.ArrowInvalid:
                 continue
             return found.cast(target, safe=False)

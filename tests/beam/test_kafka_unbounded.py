@@ -13,12 +13,13 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_ml.beam import engine
 from beam_ml.beam.coders import BlockCoder
+from beam_ml.beam.gaps import LOST
 from beam_ml.beam.kafka import unbounded_consumer, unbounded_reader
 from beam_ml.beam.kafka.client import TopicState, messages_block
 from beam_ml.beam.kafka.unbounded import KafkaStream, ReadKafkaStream
 from beam_ml.beam.kafka.unbounded_clock import PartitionClock, partition_watermarks, topic_watermark
 from beam_ml.beam.kafka.unbounded_consumer import Polled
-from beam_ml.beam.kafka.unbounded_gap import LOST, SetLostAside, lost_block, lost_messages
+from beam_ml.beam.kafka.unbounded_gap import SetLostAside, lost_block, lost_messages
 from beam_ml.beam.kafka.unbounded_mark import MarkCoder, StreamMark
 from beam_ml.beam.kafka.unbounded_reader import Part, StreamReader
 from beam_ml.beam.sources import KafkaSource
@@ -126,7 +127,7 @@ def test_finalizing_shows_the_lag_of_a_group_and_only_of_a_group(monkeypatch: py
 
 
 def test_lost_messages_are_counted_by_the_million_without_an_entry_each():
-    gap = lost_block("kafka://c/t", 3, 5, 5_000_005)
+    gap = lost_block("kafka://c/t", 3, place(5), place(5_000_005), 5_000_000)
     raw = messages_block("kafka://c/t", 3, [], 5_000_005, 5_000_005)
     assert (lost_messages(gap), lost_messages(raw), len(gap)) == (5_000_000, 0, 0)
     coder = BlockCoder()

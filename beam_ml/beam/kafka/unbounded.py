@@ -26,9 +26,10 @@ from beam_ml.formats.block import Block
 
 __all__ = ["KafkaStream", "ReadKafkaStream"]
 
+# Each bundle leaves a state name of about 3.7 KB in Flink's checkpoints: these come to less than 100 KB a minute.
 _READ_S = 1.5
-_DRAIN_S = 5.0
 _PAUSE_S = 2
+_DRAIN_S = 5.0
 _MAX_READ_S = 10.0
 
 
@@ -91,9 +92,9 @@ def _places(starts: str, seen: str) -> tuple[dict[int, int], dict[int, np.ndarra
 class ReadKafkaStream(PTransform):
     """A topic → raw blocks of messages, for ever: one poll of one partition each.
 
-    A block's Beam timestamp is its smallest record time less the slack; the watermark follows record times, see `unbounded_clock`.
-    Blocks that hold places counted before have them noted (`formats.messages.with_seen`); those that hold nothing else
-    are left out. What retention removed is a block of no rows, see `unbounded_gap`.
+    A block's Beam timestamp is its smallest record time less the slack; the watermark follows record times, see
+    `unbounded_clock`. Blocks that hold places counted before have them noted (`formats.messages.with_seen`); those that
+    hold nothing else are left out. What retention removed is a block of no rows, see `unbounded_gap`.
 
     Args:
         source: the topic.
@@ -101,7 +102,8 @@ class ReadKafkaStream(PTransform):
         seen: partition → places counted before, as [start, stop) pairs that rise and do not touch.
         splits: parts that are read on their own; never more than partitions.
         read_s: s after which a reader ends its bundle. The engine's watermark moves then, and not before.
-        pause_s: whole s until the next bundle.
+        pause_s: whole s until the next bundle, of which Beam takes one off: with less than 2 Flink starts the next one at
+            once, and its watermark does not move while the topic is busy.
     """
 
     def __init__(

@@ -13,14 +13,12 @@ from apache_beam.typehints import with_output_types
 
 from beam_ml.beam import coders
 from beam_ml.beam.expanding import many_in_or_out
+from beam_ml.beam.gaps import LOST
 from beam_ml.beam.kafka.client import messages_block
 from beam_ml.core.progress import Progress
 from beam_ml.formats.block import Block
 
-__all__ = ["LOST", "Found", "SetLostAside", "lost_block", "lost_messages"]
-
-LOST = "lost to retention"
-"""The reason that they are counted under."""
+__all__ = ["Found", "SetLostAside", "lost_block", "lost_messages"]
 
 _NOTED = b"beam_ml.lost"
 
@@ -37,14 +35,21 @@ class Found(NamedTuple):
     lost: PCollection
 
 
-def lost_block(source: str, partition: int, start: int, stop: int) -> Block:
-    """Give the block that stands for the messages at offsets [start, stop), which are gone.
+def lost_block(source: str, partition: int, start: int, stop: int, messages: int) -> Block:
+    """Give the block that stands for messages which are gone.
 
-    >>> lost_messages(lost_block("kafka://lkc-1/payments", 0, 5, 1_000_005))
+    Args:
+        source: names the topic, as in the origins of other blocks.
+        partition: its number.
+        start, stop: the places that they had.
+        messages: how many they were at most.
+
+    >>> lost_messages(lost_block("kafka://lkc-1/payments", 0, 5 << 20, 1_000_005 << 20, 1_000_000))
     1000000
     """
-    block = messages_block(source, partition, [], start, stop)
-    return block.replace(batch=block.batch.replace_schema_metadata({_NOTED: str(stop - start).encode()}))
+    block = messages_block(source, partition, [], 0, 0)
+    noted = block.batch.replace_schema_metadata({_NOTED: str(messages).encode()})
+    return block.replace(batch=noted, start=start, stop=stop)
 
 
 def lost_messages(block: Block) -> int:

@@ -11,6 +11,7 @@ from apache_beam.io.unbounded_source import UnboundedReader
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_ml.beam import telemetry
+from beam_ml.beam.gaps import gap
 from beam_ml.beam.kafka import client, unbounded_consumer
 from beam_ml.beam.kafka.client import messages_block
 from beam_ml.beam.kafka.unbounded_clock import PartitionClock, topic_watermark
@@ -20,9 +21,9 @@ from beam_ml.beam.kafka.unbounded_mark import StreamMark
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.core import intervals
 from beam_ml.core.spec import to_us
-from beam_ml.errors import RowsLost, SourceUnavailable
+from beam_ml.errors import SourceUnavailable
 from beam_ml.formats.block import Block
-from beam_ml.formats.messages import with_seen
+from beam_ml.formats.messages import PLACES, with_seen
 
 __all__ = ["Part", "StreamReader"]
 
@@ -123,7 +124,7 @@ class StreamReader(UnboundedReader):
             while self._waiting:
                 piece = self._waiting.popleft()
                 self._offsets[piece.partition] = piece.stop
-                if piece.block is None or len(piece.block):
+                if piece.newest is not None:
                     self._clocks[piece.partition] = self._clocks[piece.partition].read(piece.newest, self._now())
                 if piece.block is not None:
                     self._current = piece
@@ -191,23 +192,15 @@ class StreamReader(UnboundedReader):
         state = unbounded_consumer.look(self._source)
         first, end = state.starts[partition], state.ends[partition]
         where = f"Partition {partition} of {self._source.where}"
-        if offset > max(first, end):
-            message = (
-                f"{where} must reach offset {offset}, up to which it was read; it ends at {end}: was it made anew?"
-            )
-            raise RowsLost(message)
-        if offset >= first:  # the leader was just behind; it is there now
-            return
-        gone = first - offset
-        if self._source.on_gap == "fail":
-            message = (
-                f"{where} must still hold offset {offset}, where reading goes on; it begins at {first}: retention has "
-                f"removed {gone:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
-            )
-            raise RowsLost(message)
-        _log.error("%s: retention has removed %d messages unread, offsets %d to %d.", where, gone, offset, first - 1)
-        telemetry.count("lost", gone)
-        self._waiting.append(_Piece(lost_block(self._name, partition, offset, first), partition, first, None, None))
+        seen = self._part.seen.get(partition, intervals.EMPTY)
+        gone, messages = gap(where, offset, first, end, seen, self._source.on_gap)
+        telemetry.count("lost", messages)
+        for start, stop in gone.tolist():
+            count = -(-stop // PLACES) - start // PLACES
+            block = lost_block(self._name, partition, start, stop, count)
+            self._waiting.append(_Piece(block, partition, offset, None, None))
+        if offset < first:
+            self._waiting.append(_Piece(None, partition, first, None, None))
 
     def _look(self) -> None:
         """See, at most once a bundle, which partitions are at their end, where it matters; and whether anybody answers.

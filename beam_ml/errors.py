@@ -21,7 +21,8 @@
     │   ├── UnreadableInput   a file that cannot be opened or decoded
     │   ├── InputChanged      a file is no longer what the plan saw
     │   ├── MissingColumn     a column the features name is absent or has the wrong type
-    │   ├── SourceUnavailable brokers that do not answer, or do not let this user in
+    │   ├── SourceUnavailable brokers that do not answer
+    │   │   └── SourceRefused brokers that do not let this user in
     │   └── RowsLost          messages that were to be read are gone
     ├── RoundAbandoned        a round whose progress is not exactly its plan; nothing of it has had an effect
     └── EngineRefused         this runner cannot do what the pipeline needs
@@ -45,6 +46,7 @@ __all__ = [
     "RoundAbandoned",
     "RowsLost",
     "SourceError",
+    "SourceRefused",
     "SourceUnavailable",
     "TrainingFailed",
     "UnreadableInput",
@@ -131,7 +133,11 @@ class MissingColumn(SourceError):
 
 
 class SourceUnavailable(SourceError):
-    """Brokers that do not answer in time, or refuse this user."""
+    """Brokers that do not answer in time."""
+
+
+class SourceRefused(SourceUnavailable):
+    """Brokers that do not let this user in, or not at this topic: to wait would change nothing."""
 
 
 class RowsLost(SourceError):

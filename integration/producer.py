@@ -45,17 +45,18 @@ def names(n_features: int) -> list[str]:
     return ["id", "hash", *(f"f{j}" for j in range(2, n_features))]
 
 
-def avro_schema(n_features: int) -> dict[str, Any]:
-    """Give the writer schema of the Avro messages."""
+def avro_schema(n_features: int, rows_per_message: int = 1) -> dict[str, Any]:
+    """Give the writer schema of the Avro messages, which have no framing: a record, or an array of records."""
     fields = [{"name": name, "type": "double" if name in ("id", "hash") else "float"} for name in names(n_features)]
     fields += [{"name": "label", "type": "int"}, {"name": "time", "type": "long"}]
-    return {"type": "record", "name": "Row", "fields": fields}
+    row = {"type": "record", "name": "Row", "fields": fields}
+    return row if rows_per_message == 1 else {"type": "array", "items": row}
 
 
 class Rows:
     """The further numbers and labels, drawn once, and their text."""
 
-    def __init__(self, n_features: int, seed: int) -> None:
+    def __init__(self, n_features: int, seed: int, rows_per_message: int) -> None:
         rng = np.random.default_rng(seed)
         self.values = rng.normal(size=(_POOL, max(n_features - 2, 0))).astype(np.float32)
         eta = self.values[:, :5].sum(axis=1)
@@ -66,7 +67,8 @@ class Rows:
             "".join(f'"{name}": {value}, ' for name, value in zip(of, row.tolist(), strict=True)) + f'"label": {label}'
             for row, label in zip(self.values.round(6), self.labels.tolist(), strict=True)
         ]
-        self._schema = fastavro.parse_schema(avro_schema(n_features))
+        self._many = rows_per_message > 1
+        self._schema = fastavro.parse_schema(avro_schema(n_features, rows_per_message))
 
     def encoder(self, format: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], bytes]:
         """Give the function from ids, hashes and event times of a message's rows to its bytes."""
@@ -88,11 +90,13 @@ class Rows:
         return "\n".join(lines).encode()
 
     def _avro(self, ids: np.ndarray, hashes: np.ndarray, times: np.ndarray) -> bytes:
-        out, of = io.BytesIO(), names(self.n_features)[2:]
+        of = names(self.n_features)[2:]
+        rows = []
         for i, h, t in zip(ids.tolist(), hashes.tolist(), times.tolist(), strict=True):
             more = dict(zip(of, self.values[i % _POOL].tolist(), strict=True))
-            row = {"id": float(i), "hash": float(h), **more, "label": int(self.labels[i % _POOL]), "time": t}
-            fastavro.schemaless_writer(out, self._schema, row)
+            rows.append({"id": float(i), "hash": float(h), **more, "label": int(self.labels[i % _POOL]), "time": t})
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, self._schema, rows if self._many else rows[0])
         return out.getvalue()
 
     def _raw(self, ids: np.ndarray, hashes: np.ndarray, times: np.ndarray) -> bytes:
@@ -138,7 +142,7 @@ class Load:
         self._options, self._producer = options, producer
         self._waiting: collections.deque[Any] = collections.deque()
         self._rng = np.random.default_rng((options.seed, 1))
-        self._encode = Rows(options.features, options.seed).encoder(options.format)
+        self._encode = Rows(options.features, options.seed, options.rows_per_message).encoder(options.format)
         self._partitions = sorted(producer.partitions_for(options.topic) or {0})
         self._number, self._next = 0, options.first_id
         self.tally = Tally()

@@ -20,6 +20,7 @@ from beam_ml.core.algorithm import LawKind
 from beam_ml.core.arrays import close
 from beam_ml.core.intervals import size
 from beam_ml.core.learner import Learner, scanned
+from beam_ml.errors import RowsLost
 from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
 
@@ -133,6 +134,38 @@ def test_follow_refreshes_while_rows_come_and_ends_on_sigterm(kafka_cluster: Clu
     versions_rise(registry)
     run(path)
     check_values(newest(registry), np.arange(ids, dtype=np.float64))
+
+
+def test_a_run_of_each_night_from_the_end_on(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    """The first run says where the topic ended; the partition that the topic gets later is read as a whole."""
+    topic, n = "nights", 900
+    kafka_cluster.create_topic(topic, partitions=1)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, source="start = 'latest'")
+    everything = rows(range(n), START_US + np.arange(n) * 5_000)
+    produce(kafka_cluster.bootstrap, topic, everything[:300], 1)
+    assert len(run(path, Mode("once"))) == 1
+    assert scanned(newest(registry)).scanned == 0
+    assert run(path, Mode("once")) == []
+    with kafka_cluster.admin() as admin:
+        admin.create_partitions({topic: 2})
+    produce(kafka_cluster.bootstrap, topic, everything[300:], 2)
+    run(path)
+    check_values(newest(registry), np.arange(300, n, dtype=np.float64))
+    versions_rise(registry)
+
+
+def test_a_topic_made_anew_is_refused_though_it_is_longer(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    topic = "anew"
+    kafka_cluster.create_topic(topic)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, source="on_gap = 'skip'")
+    produce(kafka_cluster.bootstrap, topic, rows(range(50), START_US + np.arange(50) * 5_000), 1)
+    run(path)
+    kafka_cluster.delete_topic(topic)
+    kafka_cluster.create_topic(topic)
+    produce(kafka_cluster.bootstrap, topic, rows(range(100, 200), START_US + np.arange(100) * 5_000), 1)
+    with pytest.raises(RowsLost, match=f"topic {topic} at .* it was deleted and made anew"):
+        run(path)
+    check_values(newest(registry), np.arange(50, dtype=np.float64))
 
 
 def _scanned(registry: str) -> int:

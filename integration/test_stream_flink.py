@@ -43,7 +43,11 @@ def test_all_processes_killed(kafka_cluster: Cluster, tmp_path: Path, checkpoint
             with trainer(path, engine.options(streaming=True), tmp_path) as one:
                 wait(lambda: head(registry) >= 2, "two versions", tmp_path)
                 old = engine.newest_checkpoint()
-                wait(lambda: head(registry) >= 4 and engine.newest_checkpoint() not in (None, old), "a checkpoint", tmp_path)
+                wait(
+                    lambda: head(registry) >= 4 and engine.newest_checkpoint() not in (None, old),
+                    "a checkpoint",
+                    tmp_path,
+                )
                 saved = engine.newest_checkpoint()
                 assert saved is not None
                 kept = tmp_path / "kept"
@@ -74,3 +78,29 @@ def test_all_processes_killed(kafka_cluster: Cluster, tmp_path: Path, checkpoint
         assert after.parent == last
         versions_rise(registry)
     assert learner.pending == {}
+
+
+def test_sigterm_keeps_the_state_in_a_savepoint(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    """What was open goes on, as if nothing had been."""
+    topic = "stream-savepoint"
+    kafka_cluster.create_topic(topic, partitions=2)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, refresh="3s", source=SOURCE)
+    with producing(kafka_cluster.bootstrap, topic) as rows:
+        with flink(tmp_path / "flink") as engine:
+            folder = (tmp_path / "savepoints").as_uri()
+            ending = [f"--savepoint={folder}", f"--flink-rest=http://127.0.0.1:{engine.rest_port}"]
+            with trainer(path, [*engine.options(streaming=True), *ending], tmp_path) as one:
+                wait(lambda: head(registry) >= 3, "three versions", tmp_path)
+                one.send_signal(signal.SIGTERM)
+                assert one.wait(120) == 0
+        (log,) = tmp_path.glob("trainer-*.log")
+        (said,) = [line for line in log.read_text().splitlines() if line.startswith("The state is kept in ")]
+        saved = Path(said.removeprefix("The state is kept in file:").rstrip("."))
+        last = head(registry)
+        with flink(tmp_path / "flink-again", savepoint=saved) as engine:
+            with trainer(path, engine.options(streaming=True), tmp_path):
+                wait(lambda: head(registry) >= last + 2, "versions after the restart", tmp_path)
+                rows.finish()
+                wait(lambda: rows_of(registry) == rows.ids, "all rows", tmp_path)
+    check_all(registry, rows.ids, rows.messages)
+    assert versions_rise(registry)[last].epoch == 2

@@ -42,3 +42,45 @@ def test_killed_with_its_engine_it_goes_on_from_the_registry(kafka_cluster: Clus
     epochs = [one.epoch for one in versions_rise(registry)]
     assert epochs == sorted(epochs)
     assert set(epochs) == {1, 2, 3, 4}
+
+
+def test_of_two_trainers_the_one_begun_later_goes_on(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    topic = "stream-two"
+    kafka_cluster.create_topic(topic, partitions=2)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, refresh="2s", source=SOURCE)
+    with producing(kafka_cluster.bootstrap, topic) as rows, prism(tmp_path / "a") as a, prism(tmp_path / "b") as b:
+        with trainer(path, a.options(streaming=True), tmp_path) as old:
+            wait(lambda: head(registry) >= 2, "two versions", tmp_path)
+            with trainer(path, b.options(streaming=True), tmp_path) as new:
+                wait(lambda: old.poll() is not None, "the older one's end", tmp_path)
+                assert old.returncode == 1
+                at = head(registry)
+                wait(lambda: head(registry) >= at + 2, "the newer one's versions", tmp_path)
+                rows.finish()
+                wait(lambda: rows_of(registry) == rows.ids, "all rows", tmp_path)
+                assert new.poll() is None
+    first = sorted(tmp_path.glob("trainer-*.log"))[0].read_text()
+    assert "HeadMoved: kafka v" in first
+    assert "was published by another trainer, of epoch 2, since this one, of epoch 1, began" in first
+    check_all(registry, rows.ids, rows.messages)
+
+
+def test_sigterm_leaves_windows_open_or_closes_them(
+    kafka_cluster: Cluster, tmp_path: Path, prism_server: Prism
+) -> None:
+    topic = "stream-close"
+    kafka_cluster.create_topic(topic, partitions=2)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, source=SOURCE)
+    with producing(kafka_cluster.bootstrap, topic) as rows:
+        for more in ([], ["--close-windows"]):
+            before = head(registry)
+            with trainer(path, [*prism_server.options(streaming=True), *more], tmp_path) as one:
+                wait(lambda b=before: head(registry) >= b + 1, "a version", tmp_path)
+                if more:
+                    rows.finish()
+                one.send_signal(signal.SIGTERM)
+                assert one.wait(90) == 0
+            if not more:
+                assert rows_of(registry) < rows.ids
+    check_all(registry, rows.ids, rows.messages)
+    versions_rise(registry)

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from beam_ml.beam.job import Job, load_job
-from beam_ml.beam.stream import run_stream
+from beam_ml.beam.stream import close_windows, run_stream
 from beam_ml.beam.stream_stop import savepoint
 from beam_ml.errors import BeamMLError, InvalidValue
 from beam_ml.registry import Registry
@@ -64,9 +64,11 @@ class _Watch:
     "--savepoint", "folder", help="URL of a folder: on SIGTERM keep the state there (Flink; needs --flink-rest)."
 )
 @click.option("--flink-rest", "rest", help="URL of Flink's REST interface.")
-@click.option("--drain", is_flag=True, help="On SIGTERM let time come to its end before the savepoint is taken.")
 @click.option(
-    "--close-windows", is_flag=True, help="With --drain: fold the open windows; what comes for them later is late."
+    "--close-windows",
+    "close",
+    is_flag=True,
+    help="On SIGTERM fold the open windows; what comes for them later is late.",
 )
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -79,15 +81,17 @@ def main(
     anchor_ttl: float,
     folder: str | None,
     rest: str | None,
-    drain: bool,
-    close_windows: bool,
+    close: bool,
     beam_options: tuple[str, ...],
 ) -> None:
-    """Train the job until it is stopped: SIGTERM or SIGINT cancels the pipeline, or takes a savepoint."""
+    """Train the job until it is stopped: SIGTERM or SIGINT cancels the pipeline, or takes a savepoint.
+
+    Windows that are open then stay open, and are not lost: nothing drains them unless --close-windows says so.
+    """
     console = Console(stderr=False)
     try:
         refuse_unknown(beam_options)
-        _check_end(folder, rest, drain, close_windows)
+        _check_end(folder, rest, close)
         job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
         registry = Registry(job.registry)
         watch = _Watch(console, job, registry)
@@ -95,29 +99,28 @@ def main(
         signal.signal(signal.SIGINT, watch.stop)
 
         def keep_state() -> None:
-            console.print(f"The state is kept in {savepoint(rest or '', folder or '', drain)}.", soft_wrap=True)
+            console.print(f"The state is kept in {savepoint(rest or '', folder or '')}.", soft_wrap=True)
 
         on_stop = keep_state if folder else None
         settings = {"n_shards": shards, "splits": splits, "anchor_ttl": anchor_ttl}
         runner = run_stream(job, registry, list(beam_options), watch.ask, on_stop, **settings)
+        if close:
+            close_windows(job, registry)
         watch.ask()
-        console.print(f"Ended on {runner}; open windows are read again by the next start.", highlight=False)
+        left = "its open windows are folded" if close else "open windows are read again by the next start"
+        console.print(f"Ended on {runner}; {left}.", highlight=False)
     except BeamMLError as error:
         console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
-def _check_end(folder: str | None, rest: str | None, drain: bool, close_windows: bool) -> None:
+def _check_end(folder: str | None, rest: str | None, close: bool) -> None:
     if (folder is None) != (rest is None):
         message = "--savepoint and --flink-rest must be given together: Flink is asked for the savepoint."
         raise InvalidValue(message)
-    if drain and folder is None:
-        message = "--drain must be given with --savepoint: only Flink's savepoint can let time come to its end."
-        raise InvalidValue(message)
-    if drain != close_windows:
+    if close and folder is not None:
         message = (
-            "--drain and --close-windows must be given together: draining folds the windows that are open, and rows that "
-            "come for them later are late."
+            "--close-windows must not be given with --savepoint: the windows it folds would be open in the savepoint."
         )
         raise InvalidValue(message)
 

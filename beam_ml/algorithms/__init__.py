@@ -17,6 +17,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "linear.adagrad": "beam_ml.algorithms.linear:ADAGRAD",
         "kmeans": "beam_ml.algorithms.kmeans:KMEANS",
         "pca": "beam_ml.algorithms.pca:PCA",
+        "pca.sketch": "beam_ml.algorithms.pca:PCA_SKETCH",
     }
 )
 """Key → ``module:attribute`` of the record; imported when first asked for."""

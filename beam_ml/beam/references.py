@@ -14,7 +14,7 @@ from beam_ml.core.accumulation import COLD
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
-from beam_ml.errors import InvalidValue, MergeRefused, RegistryError
+from beam_ml.errors import CorruptArtefact, InvalidValue, MergeRefused, RegistryError
 from beam_ml.features import Features
 from beam_ml.registry import Registry
 
@@ -139,7 +139,7 @@ class _Newest:
             if now_s - self._looked >= self._reference.ttl_s:
                 try:
                     self._look()
-                except RegistryError as error:
+                except (RegistryError, CorruptArtefact) as error:
                     _log.warning("Workers go on from the anchor of version %d: %s", self._version, error)
                 self._looked = now_s
             return self._found

@@ -99,7 +99,7 @@ def train(
         registry: where versions go; the newest one there is gone on from.
         mode: once or follow; whether to fold open windows at the end.
         options: Beam options of each round's pipeline; without a runner the in-process one is taken.
-        stopping: asked between rounds: True ends cleanly.
+        stopping: asked between rounds, and while brokers do not answer: True ends cleanly.
 
     Raises:
         HeadMoved: another trainer publishes under this name.
@@ -113,7 +113,7 @@ def train(
     if mode.kind == "follow" and mode.close:
         message = "close folds the windows still open at the end, and follow has none: give one of them."
         raise InvalidValue(message)
-    source = _open(job, mode.kind == "follow")
+    source = _open(job, mode.kind == "follow", stopping)
     try:
         yield from _rounds(_start(job, registry, source, options), mode, stopping)
     finally:
@@ -141,12 +141,12 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Rou
         yield _close(run)
 
 
-def _open(job: Job, follow: bool) -> RoundSource:
+def _open(job: Job, follow: bool, stopping: Callable[[], bool]) -> RoundSource:
     if isinstance(job.source, FileSource):
         return FileRounds(job.source, follow)
     from beam_ml.beam.kafka.rounds import KafkaRounds  # loads the client library, which jobs over files need not have
 
-    return KafkaRounds(job.source, None if job.refresh == "round" else job.refresh, follow)
+    return KafkaRounds(job.source, None if job.refresh == "round" else job.refresh, follow, stopping)
 
 
 def _next(run: _Run) -> Round | None:

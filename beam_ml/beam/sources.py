@@ -70,9 +70,12 @@ class KafkaSource(Settings):
         str | None, Field(description="names the cluster in rows' positions; None: the id that the brokers give")
     ] = None
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
-    start: Annotated[Literal["earliest", "latest"], Field(description="where a partition never read begins")] = (
-        "earliest"
-    )
+    start: Annotated[
+        Literal["earliest", "latest"],
+        Field(
+            description="where a topic never read begins; partitions that it gets later are read from their first message"
+        ),
+    ] = "earliest"
     on_gap: Annotated[
         Literal["fail", "skip"],
         Field(description="when retention has removed messages that were not read yet; skip counts them as lost"),
@@ -90,7 +93,11 @@ class KafkaSource(Settings):
     allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
     max_ahead: Annotated[Duration, Field(description="s an event may be dated past its record time")] = 3600.0
     idle_timeout: Annotated[
-        Duration, Field(description="s after which a partition without new messages holds back no window")
+        Duration,
+        Field(
+            description="s after which a partition without new messages holds back no window; without --follow: s of event "
+            "time that one read to its end may be behind the others"
+        ),
     ] = 30.0
     timeout: Annotated[Duration, Field(description="s to wait for brokers before a read fails")] = 60.0
 

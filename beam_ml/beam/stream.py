@@ -6,7 +6,7 @@ offsets to read from, the places counted beyond them, and the learner that the f
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from apache_beam import Pipeline, PTransform
@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_ml.beam.accumulate import Accumulate
 from beam_ml.beam.decode import Decode
-from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded
+from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded, run
 from beam_ml.beam.expanding import TICK_US
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
@@ -30,7 +30,7 @@ from beam_ml.core.spec import to_us
 from beam_ml.errors import EngineRefused, InvalidValue
 from beam_ml.registry import Registry
 
-__all__ = ["Streamed", "build", "kafka_start", "run_stream"]
+__all__ = ["Streamed", "build", "close_windows", "kafka_start", "run_stream"]
 
 _LOOK_S = 0.5
 
@@ -77,10 +77,15 @@ def kafka_start(job: Job, registry: Registry) -> Start:
         RowsLost: what is to be read next is gone.
         InvalidValue: the registry's learner is not of this job.
     """
+    return _pinned(job, registry)[0]
+
+
+def _pinned(job: Job, registry: Registry) -> tuple[Start, Mapping[int, int]]:
+    """Give the start, and where each partition ends now."""
     from beam_ml.beam.kafka import client  # loads the client library
 
     source = job.source
-    assert isinstance(source, KafkaSource)  # noqa: S101 checked by build
+    assert isinstance(source, KafkaSource)  # noqa: S101 checked by _check
     consumer = client.consumer(client.Connection.of(source))
     try:
         state = client.topic_state(consumer, source.topic)
@@ -89,7 +94,7 @@ def kafka_start(job: Job, registry: Registry) -> Start:
     start, learner = begin(job, registry)
     name = client.source_name(source.cluster or state.cluster, source.topic)
     partitions = {partition: (first, state.ends[partition]) for partition, first in state.starts.items()}
-    return pin(start, learner, name, partitions, source.start, source.on_gap)
+    return pin(start, learner, name, partitions, source.start, source.on_gap), state.ends
 
 
 def build(
@@ -203,3 +208,24 @@ def run_stream(
         raise known from error
     message = f"A stream must go on until it is stopped; {ran_on(pipeline.runner, result)} says {result.state}."
     raise EngineRefused(message)
+
+
+def close_windows(job: Job, registry: Registry) -> int:
+    """Fold the windows that a stream has left open, once it has ended; give the newest version's number.
+
+    Their rows are read again, up to the end of the topic, in this process. What comes for them later is late.
+
+    Raises:
+        SourceError: the topic cannot be read.
+        BeamMLError: as a worker raised it.
+    """
+    from beam_ml.beam.stream_rest import ReadRest  # loads the client library
+
+    _check(job, registry, None)
+    start, ends = _pinned(job, registry)
+    assert isinstance(job.source, KafkaSource)  # noqa: S101 checked above
+    if any(at < ends[partition] for partition, at in start.offsets.items()):
+        pipeline = new_pipeline()
+        build(pipeline, job, registry, ReadRest(job.source, start, ends, job.features.columns()), start)
+        run(pipeline)
+    return registry.head_number(job.name)

@@ -356,10 +356,12 @@ class _StreamFold(DoFn):
         start, covered = self._start, learners.scanned(learner).covered
         if not start.source:
             return {}
+        begun = {str(partition): at for partition, at in start.begun.items()}
+        grown = {origin.partition: 0 for origin in covered if origin.source == start.source}  # since the stream began
         holes = {}
-        for partition, at in start.begun.items():
-            mine = covered.get(Origin(start.source, str(partition)), intervals.EMPTY)
-            holes[str(partition)] = intervals.first_hole(mine, place(at)) // PLACES
+        for partition, at in sorted((grown | begun).items()):
+            mine = covered.get(Origin(start.source, partition), intervals.EMPTY)
+            holes[partition] = intervals.first_hole(mine, place(at)) // PLACES
         return {start.source: holes}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from apache_beam import DoFn, ParDo, PTransform
 from apache_beam.pvalue import PCollection
-from apache_beam.typehints import with_input_types
+from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.beam.elements import Rejected
 from beam_ml.registry import Registry
@@ -21,6 +21,7 @@ _MAX_REJECTS = 65_536
 
 
 @with_input_types(Rejected)
+@with_output_types(bytes)
 class _WriteRejects(DoFn):
     """A file a bundle, named by its content: a bundle that is tried again writes the same file again."""
 

@@ -160,8 +160,7 @@ def pin(
     for partition, (first, end) in sorted(partitions.items()):
         mine = covered.get(Origin(source, str(partition)), intervals.EMPTY)
         fresh = first if begin_at == "earliest" else end
-        # A rounds driver reads a partition through, so what it covers begins where it began.
-        begun[partition] = start.begun.get(partition, int(mine[0, 0]) // PLACES if len(mine) else fresh)
+        begun[partition] = _begun(start, partition, mine, first, fresh)
         at = intervals.first_hole(mine, place(begun[partition])) // PLACES
         where = f"partition {partition} of {source}"
         if at > max(end, first):
@@ -184,6 +183,16 @@ def pin(
         if len(beyond):
             seen[partition] = beyond.tolist()
     return dataclasses.replace(start, source=source, begun=begun, offsets=offsets, seen=seen, lost=lost)
+
+
+def _begun(start: Start, partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
+    """Give the offset at which a partition was first read, or now is."""
+    if partition in start.begun:
+        return start.begun[partition]
+    if start.begun:  # it came into being while a stream ran, which read it from its first message on
+        return min(first, int(mine[0, 0]) // PLACES) if len(mine) else first
+    # A rounds driver reads a partition through, so what it covers begins where it began.
+    return int(mine[0, 0]) // PLACES if len(mine) else fresh
 
 
 def initial_learner(start: Start, learner: Learner) -> Learner:

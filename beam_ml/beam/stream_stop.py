@@ -13,13 +13,14 @@ __all__ = ["savepoint"]
 _LOOK_S = 0.5
 
 
-def savepoint(rest: str, folder: str, drain: bool = False, timeout_s: float = 120.0) -> str:
+def savepoint(rest: str, folder: str, timeout_s: float = 120.0) -> str:
     """Take a savepoint of the job that runs, and end it; give where the savepoint lies.
+
+    Flink's own stop, with or without a drain, is not used: it waits for ever for sources like these to end.
 
     Args:
         rest: URL of Flink's REST interface, whose cluster runs this job alone.
         folder: URL of the folder for the savepoint.
-        drain: let time come to its end first: all open windows are closed, and what comes for them later is late.
         timeout_s: to wait for the savepoint.
 
     Raises:
@@ -30,10 +31,7 @@ def savepoint(rest: str, folder: str, drain: bool = False, timeout_s: float = 12
         message = f"Flink at {rest} must run exactly the one job to be ended; it runs {len(running)}."
         raise EngineRefused(message)
     job = f"/jobs/{running[0]}"
-    if drain:
-        asked = _ask(rest, f"{job}/stop", {"targetDirectory": folder, "drain": True})
-    else:
-        asked = _ask(rest, f"{job}/savepoints", {"target-directory": folder, "cancel-job": True})
+    asked = _ask(rest, f"{job}/savepoints", {"target-directory": folder, "cancel-job": True})
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         answer = _ask(rest, f"{job}/savepoints/{asked['request-id']}")

@@ -148,7 +148,7 @@ class Train(PTransform):
     """Blocks (with `features`), batches, or `Batches` → `Trained`: one Refresh a window of a bounded input.
 
     Each fold measures the previous models on the window's rows before it learns from them. An unbounded input is
-    refused: run it in rounds.
+    refused: run it in rounds, or as a stream (`beam_ml.beam.stream`).
 
     Args:
         spec: what to learn.

@@ -45,6 +45,8 @@ class Law:
             run's; 0 elsewhere.
         homomorphic: ANCHORED: batch splits do not matter at a fixed anchor (Newton).
         across_anchors: ANCHORED: parts of different anchors add (Newton).
+        guarantee: SKETCH: ``(spec, summary, rows) → (error, most)``: how far a summary of these rows is off, and the most that it
+            may be on any rows, in any number of shards; None where only `bound` is stated.
     """
 
     kind: LawKind
@@ -52,6 +54,7 @@ class Law:
     bound: float = 0.0
     homomorphic: bool = False
     across_anchors: bool = False
+    guarantee: Callable[[Any, Any, Batch], tuple[float, float]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ class Features(Settings):
             if missing is not None:
                 rules.append(("missing event time", missing))
             if max_ahead_us is not None and block.recorded is not None:
-                ahead = time > block.recorded + max_ahead_us
+                # Messages of old formats have no time, told as -1: nothing is known of them.
+                ahead = (block.recorded >= 0) & (time > block.recorded + max_ahead_us)
                 if ahead.any():
                     rules.append(("event time too far ahead", ahead))
         if self.weight is not None:

@@ -103,17 +103,17 @@ def _schema(texts: tuple[str, ...], where: str) -> _Schema:
     except _FAULTS as error:
         message = f"{where} must be an Avro schema; got {texts[-1][:80]!r} ({' '.join(str(error).split())})."
         raise UnreadableInput(message) from error
+    raw = json.loads(texts[-1])
     many = isinstance(own, dict) and own.get("type") == "array"
-    of, raw = (own["items"], json.loads(texts[-1])) if many else (own, json.loads(texts[-1]))
-    raw = raw["items"] if many else raw
-    if not isinstance(of, dict) or of.get("type") != "record":
+    of, raw = (own["items"], raw["items"]) if many else (own, raw)
+    if not isinstance(of, dict) or of.get("type") != "record" or "fields" not in of:
         message = f"{where} must be the schema of a record, or of an array of records; got {texts[-1][:80]!r}."
         raise UnreadableInput(message)
     fields = {}
     for field in raw["fields"]:
         try:
             fields[field["name"]] = arrow_type(field["type"])
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
     return _Schema(parsed, fields, many, avro_columns.reader(of, fields, many))
 

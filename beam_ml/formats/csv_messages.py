@@ -5,6 +5,7 @@ closes), they are halved.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -211,6 +212,6 @@ def message_encoder(options: dict[str, Any]) -> Encoder:
         text = csv.encode(rows.select(names), known)
         found = lines.records(text, known.delimiter)
         starts = [*found.start[::rows_per_message].tolist(), len(text)]
-        return [text[a:b].removesuffix(b"\n") for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        return [text[a:b].removesuffix(b"\n") for a, b in itertools.pairwise(starts)]
 
     return encode

@@ -7,18 +7,16 @@ that it infers.
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.json
 from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
-from beam_ml.formats import arrow_types, json_text
-from beam_ml.formats.json_values import Column, Unfit, convert, converted, inferred, outgrown, plan, settled, wire_type
+from beam_ml.formats import arrow_types, json_arrow, json_text
+from beam_ml.formats.json_values import Column, Unfit, converted, inferred, outgrown, plan, settled, wire_type
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -38,12 +36,7 @@ _LEAF_BYTES = 8 << 10
 _MAX_BYTES = 64 << 20
 _SAMPLED = 32
 _LOOKS = 4
-_FIRST = "beam_ml.first"
-"""Marks the first object of each message."""
-_ARRAY = "beam_ml.array"
 _LEAST, _MOST_LEFT = 32, 64
-_ROW = re.compile(r"in row (\d+)$")
-_NULL_ROW = re.compile(rb"\}\s*n")
 
 _MALFORMED_ROW = "malformed row"
 
@@ -77,101 +70,16 @@ class Options(Settings):
         return value
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """Rows of some messages: their columns, and the message and row number of each."""
-
-    arrays: list[pa.Array]
-    message: np.ndarray
-    row: np.ndarray
-
-
-class _Replan(Exception):
-    """The plan was made from too few rows: what were taken for whole numbers are not, or for nothing is something."""
-
-
-def _read(text: bytes, schema: pa.Schema) -> pa.Table:
-    """Parse objects; fields that the schema does not name are skipped unread.
-
-    Raises:
-        Unfit: not all of them are as the schema says.
-    """
-    try:
-        return pa.json.read_json(
-            pa.BufferReader(text),
-            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
-            parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-    except pa.ArrowInvalid as error:
-        if "to int64" in str(error) or "changed from null" in str(error):
-            raise _Replan from error
-        raise Unfit from error
-    except UnicodeError as error:
-        raise Unfit from error
-
-
-def _array(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _objects(values: list[bytes], columns: list[Column]) -> _Part:
-    r"""Parse messages of objects at once.
-
-    Each starts with ``{`` and ends with ``}``, and ``}\n{`` is JSON between two values only: no message can reach into
-    the next, whatever it holds. A mark in the first object of each tells which rows are whose.
-    """
-    mark = b'{"' + _FIRST.encode() + b'":true,'
-    text = mark + (b"\n" + mark).join([value[1:] for value in values])
-    if b"null" in text and _NULL_ROW.search(text):
-        raise Unfit
-    schema = pa.schema([(_FIRST, pa.bool_()), *((column.name, wire_type(column)) for column in columns)])
-    table = _read(text, schema)
-    first = np.flatnonzero(_array(table, _FIRST).is_valid().to_numpy(zero_copy_only=False))
-    if len(first) != len(values):
-        raise Unfit
-    arrays = [convert(_array(table, column.name), column) for column in columns]
-    if len(first) == table.num_rows:
-        return _Part(arrays, np.arange(len(first)), np.zeros(len(first), dtype=np.int64))
-    return _Part(arrays, *_numbered(np.append(first, table.num_rows)))
-
-
-def _numbered(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give message and row number of rows, by the (m + 1,) bounds of messages among them."""
-    message = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    return message, np.arange(len(message)) + bounds[0] - bounds[message]
-
-
-def _arrays(values: list[bytes], columns: list[Column]) -> _Part:
-    """Parse messages of one array each at once: each becomes an object's only field."""
-    head = b'{"' + _ARRAY.encode() + b'":'
-    text = head + (b"}\n" + head).join(values) + b"}"
-    row = pa.struct([(_FIRST, pa.null()), *((column.name, wire_type(column)) for column in columns)])
-    table = _read(text, pa.schema([(_ARRAY, pa.list_(row))]))
-    lists = _array(table, _ARRAY)
-    rows = lists.values
-    if len(lists) != len(values) or lists.null_count or rows.null_count or lists.offset or rows.offset:
-        raise Unfit
-    arrays = [convert(rows.field(i + 1), column) for i, column in enumerate(columns)]
-    return _Part(arrays, *_numbered(lists.offsets.to_numpy().astype(np.int64)))
-
-
-def _row(error: Exception) -> int:
-    """Give the number of the row that pyarrow stumbled over, or -1."""
-    found = _ROW.search(str(error.__cause__))
-    return int(found[1]) if found else -1
-
-
 class _Run:
     """One decoding of some messages under one plan of columns."""
 
     def __init__(self, values: list[bytes], columns: list[Column], replanned: bool) -> None:
         self._values, self._columns, self._replanned = values, columns, replanned
-        self.parts: list[_Part] = []
+        self.parts: list[json_arrow.Part] = []
         self.refused: list[tuple[str, int, int, str]] = []
         self._left: list[np.ndarray] = []
 
-    def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], _Part]) -> None:
+    def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], json_arrow.Part]) -> None:
         """Decode messages of one shape, as many at once as can be; those that cannot be are left for `rest`.
 
         Where pyarrow names the row that it stumbles over, the messages before it are read and it is left aside: it
@@ -189,10 +97,10 @@ class _Run:
                 mine = numbers[at : at + width]
                 try:
                     part = parse([self._values[i] for i in mine], self._columns)
-                except (Unfit, _Replan) as error:
-                    if isinstance(error, _Replan) and not self._replanned:
+                except (Unfit, json_arrow.Replan) as error:
+                    if isinstance(error, json_arrow.Replan) and not self._replanned:
                         raise
-                    row = _row(error)
+                    row = json_arrow.failed_row(error)
                     window = max(_LEAST, min(window // 2, 4 * row) if row >= 0 else min(window, width))
                     if row == 0:
                         left = 1
@@ -237,22 +145,22 @@ class _Run:
                 else:
                     self.refused.append((_MALFORMED_ROW, i, j, detail(repr(row).encode(errors="replace"), "no object")))
         if not self._replanned and any(outgrown(c, row.get(c.name)) for c in self._columns for row in rows):
-            raise _Replan
+            raise json_arrow.Replan
         arrays, bad = converted(rows, self._columns)
         for k, name in bad.items():
             i, j = of[k]
             text = repr(rows[k][name]).encode(errors="replace")
             self.refused.append((UNPARSEABLE, i, j, detail(text, f"column {name}")))
         where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
-        self.parts.append(_Part(arrays, where[:, 0], where[:, 1]))
+        self.parts.append(json_arrow.Part(arrays, where[:, 0], where[:, 1]))
 
     def _lenient(self, i: int, words: str) -> None:
         """Refuse a message, unless pyarrow takes it: fields that nobody wants may hold what is nearly JSON."""
         value = self._values[i].strip()
         if value[:1] == b"{" and value[-1:] == b"}" and json_text.nearly(value):
             try:
-                part = _objects([value], self._columns)
-            except (Unfit, _Replan):
+                part = json_arrow.objects([value], self._columns)
+            except (Unfit, json_arrow.Replan):
                 pass
             else:
                 self.parts.append(dataclasses.replace(part, message=np.full(len(part.message), i)))
@@ -335,11 +243,11 @@ def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[st
     while True:
         run = _Run(values, columns, replanned)
         try:
-            run.many(objects, _objects)
-            run.many(arrays, _arrays)
+            run.many(objects, json_arrow.objects)
+            run.many(arrays, json_arrow.arrays)
             run.rest(others)
             break
-        except _Replan:
+        except json_arrow.Replan:
             replanned = True
             columns = plan(names, types, _rows(values, range(len(values))))
     return _joined(run, columns)

@@ -146,13 +146,13 @@ def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
 
 
 def encoder(format: str, options: Mapping[str, Any] | None = None) -> Encoder:
-    """Give the encoder of a format, which takes the options of its decoder; ``module:attribute`` builds one's own.
+    r"""Give the encoder of a format, which takes the options of its decoder; ``module:attribute`` builds one's own.
 
     Raises:
         InvalidValue: no such format, or options it does not know.
 
     >>> encoder("json")(pa.record_batch({"x": [1, 2, 3]}), rows_per_message=2)
-    [b'{"x":1}\\n{"x":2}', b'{"x":3}']
+    [b'{"x":1}\n{"x":2}', b'{"x":3}']
     """
     return _build(format, options, "message_encoder")
 

@@ -20,23 +20,28 @@ from numba import types
 
 from beam_ml.kernels.losses import pull
 
-__all__ = ["dense_run", "soft", "sparse_run", "sparse_scores"]
+__all__ = ["dense_run", "sparse_run", "sparse_scores"]
 
 
 @numba.njit(inline="always")
-def soft(u: float, squares: float, rate: float, l1: float, l2: float, inverse_unit: float, total: float) -> float:
-    """Give θ of one entry."""
-    if squares <= 0.0:
-        return u
-    at = rate * total / math.sqrt(squares)
-    kappa = at * l1
-    if u > kappa:
-        theta = u - kappa
-    elif u < -kappa:
-        theta = u + kappa
-    else:
-        return 0.0
-    return theta / (1.0 + at * l2 * inverse_unit)
+def _shrink(
+    row: int,
+    u: np.ndarray,
+    roots: np.ndarray,
+    rate: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    inverse_unit: np.ndarray,
+    weight: float,
+    theta: np.ndarray,
+) -> None:
+    """Write θ of a parameter row; `roots` holds √G."""
+    inverse_step = inverse_unit[row]
+    for c in range(rate.size):
+        moved, root = u[row, c], roots[row, c]
+        at = rate[c] * weight / root if root > 0.0 else 0.0
+        size = max(abs(moved) - at * l1[c], 0.0) / (1.0 + at * l2[c] * inverse_step)
+        theta[row, c] = size if moved > 0.0 else -size
 
 
 @numba.njit(inline="always")
@@ -48,25 +53,83 @@ def _move(
     base: np.ndarray,
     squares: np.ndarray,
     u: np.ndarray,
-    theta: np.ndarray,
-    penalised: bool,
 ) -> None:
-    """Take one step of a parameter row and clear its gradient."""
+    """Take one step of a parameter row without penalties; clear its gradient."""
     step = unit[row]
     for c in range(rate.size):
         g = grad[row, c]
-        if g == 0.0:
-            continue
         grad[row, c] = 0.0
-        old = base[row, c] + squares[row, c]
-        squares[row, c] += g * g
-        root = math.sqrt(old + g * g)
-        if root > 0.0:  # the square of a tiny gradient may be 0
-            if penalised:
-                kept = math.sqrt(old) / root
-                u[row, c] = kept * u[row, c] + (1.0 - kept) * theta[row, c] - rate[c] * step * g / root
-            else:
-                u[row, c] -= rate[c] * step * g / root
+        total = squares[row, c] + g * g
+        squares[row, c] = total
+        root = math.sqrt(base[row, c] + total)
+        # The square of a tiny gradient may be 0.
+        u[row, c] -= rate[c] * step * g / root if root > 0.0 else 0.0
+
+
+@numba.njit(inline="always")
+def _move_penalised(
+    row: int,
+    grad: np.ndarray,
+    unit: np.ndarray,
+    rate: np.ndarray,
+    base: np.ndarray,
+    squares: np.ndarray,
+    roots: np.ndarray,
+    u: np.ndarray,
+    theta: np.ndarray,
+) -> None:
+    """Take one step of a parameter row with penalties; clear its gradient and bring its √G up to date."""
+    step = unit[row]
+    for c in range(rate.size):
+        g = grad[row, c]
+        grad[row, c] = 0.0
+        total = squares[row, c] + g * g
+        squares[row, c] = total
+        root = math.sqrt(base[row, c] + total)
+        inverse = 1.0 / root if root > 0.0 else 0.0
+        kept = roots[row, c] * inverse
+        roots[row, c] = root
+        u[row, c] = kept * u[row, c] + (1.0 - kept) * theta[row, c] - rate[c] * step * g * inverse
+
+
+@numba.njit(inline="always")
+def _move_all(grad: np.ndarray, step: np.ndarray, base: np.ndarray, squares: np.ndarray, u: np.ndarray) -> None:
+    """Take one step of all entries, laid out in one row."""
+    for q in range(u.size):
+        g = grad[q]
+        total = squares[q] + g * g
+        squares[q] = total
+        root = math.sqrt(base[q] + total)
+        u[q] -= step[q] * g / root if root > 0.0 else 0.0
+
+
+@numba.njit(inline="always")
+def _move_all_penalised(
+    grad: np.ndarray,
+    step: np.ndarray,
+    reach: np.ndarray,
+    damping: np.ndarray,
+    weight: float,
+    base: np.ndarray,
+    squares: np.ndarray,
+    roots: np.ndarray,
+    u: np.ndarray,
+    theta: np.ndarray,
+) -> None:
+    """Take one step of all entries, laid out in one row, then the proximal map at the total weight."""
+    for q in range(u.size):
+        g = grad[q]
+        total = squares[q] + g * g
+        squares[q] = total
+        root = math.sqrt(base[q] + total)
+        inverse = 1.0 / root if root > 0.0 else 0.0
+        kept = roots[q] * inverse
+        roots[q] = root
+        moved = kept * u[q] + (1.0 - kept) * theta[q] - step[q] * g * inverse
+        u[q] = moved
+        at = weight * inverse
+        size = max(abs(moved) - at * reach[q], 0.0) / (1.0 + at * damping[q])
+        theta[q] = size if moved > 0.0 else -size
 
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
@@ -140,6 +203,7 @@ def sparse_run(
     stamp = np.full(r, -1, dtype=np.int64)
     touched = np.empty(r, dtype=np.int64)
     score, e = np.empty(m), np.empty(m)
+    roots = np.sqrt(base + squares) if penalised else grad
     for begin in range(0, n, batch_rows):
         end = min(begin + batch_rows, n)
         count = 0
@@ -150,10 +214,7 @@ def sparse_run(
                 touched[count] = j
                 count += 1
                 if penalised:
-                    for c in range(m):
-                        theta[j, c] = soft(
-                            u[j, c], base[j, c] + squares[j, c], rate[c], l1[c], l2[c], inverse_unit[j], total
-                        )
+                    _shrink(j, u, roots, rate, l1, l2, inverse_unit, total, theta)
         for i in range(begin, end):
             for c in range(m):
                 score[c] = theta[bias, c]
@@ -170,8 +231,11 @@ def sparse_run(
                 grad[bias, c] += e[c]
             total += weight[i]
         for k in range(count):
-            _move(touched[k], grad, unit, rate, base, squares, u, theta, penalised)
-        _move(bias, grad, unit, rate, base, squares, u, theta, False)
+            if penalised:
+                _move_penalised(touched[k], grad, unit, rate, base, squares, roots, u, theta)
+            else:
+                _move(touched[k], grad, unit, rate, base, squares, u)
+        _move(bias, grad, unit, rate, base, squares, u)
         if penalised:
             for c in range(m):
                 theta[bias, c] = u[bias, c]
@@ -213,19 +277,25 @@ def dense_run(
     m = u.shape[1]
     grad = np.zeros((d + 1, m))
     block, e = np.empty((batch_rows, d)), np.empty((batch_rows, m))
+    step, reach, damping = np.empty((d + 1, m)), np.zeros((d + 1, m)), np.zeros((d + 1, m))
+    for j in range(d + 1):
+        for c in range(m):
+            step[j, c] = rate[c] * unit[j]
+            if j < d:
+                reach[j, c] = rate[c] * l1[c]
+                damping[j, c] = rate[c] * l2[c] * inverse_unit[j]
+    step, reach, damping = step.reshape(-1), reach.reshape(-1), damping.reshape(-1)
+    g, flat_base, flat_squares = grad.reshape(-1), base.reshape(-1), squares.reshape(-1)
+    flat_u, flat_theta = u.reshape(-1), theta.reshape(-1)
+    roots = np.sqrt(flat_base + flat_squares)
     for begin in range(0, n, batch_rows):
         rows = min(batch_rows, n - begin)
-        if penalised:
-            for j in range(d):
-                for c in range(m):
-                    theta[j, c] = soft(
-                        u[j, c], base[j, c] + squares[j, c], rate[c], l1[c], l2[c], inverse_unit[j], total
-                    )
         for i in range(rows):
             for j in range(d):
                 block[i, j] = np.float64(x[begin + i, j]) - centre[j]
         some = block[:rows]
         score = np.dot(some, theta[:d])
+        grad[d] = 0.0
         for i in range(rows):
             for c in range(m):
                 score[i, c] += theta[d, c]
@@ -234,12 +304,10 @@ def dense_run(
                 grad[d, c] += e[i, c]
             total += weight[begin + i]
         np.dot(some.T, e[:rows], grad[:d])
-        for j in range(d):
-            _move(j, grad, unit, rate, base, squares, u, theta, penalised)
-        _move(d, grad, unit, rate, base, squares, u, theta, False)
         if penalised:
-            for c in range(m):
-                theta[d, c] = u[d, c]
+            _move_all_penalised(g, step, reach, damping, total, flat_base, flat_squares, roots, flat_u, flat_theta)
+        else:
+            _move_all(g, step, flat_base, flat_squares, flat_u)
     return total
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.testing import algebra, forgetting, hygiene, quality, serving
+from beam_ml.testing import algebra, forgetting, guarantee, hygiene, quality, serving
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.subject import Subject, additive
 
@@ -29,6 +29,7 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "homomorphism": algebra.homomorphism,
         "state is partial": algebra.state_is_partial,
         "sketch bound": algebra.sketch_bound,
+        "guarantee": guarantee.guarantee,
         "order-free": algebra.order_free,
         "anchors": algebra.anchors,
         "shards": quality.shards,
@@ -58,6 +59,7 @@ _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
         "integer weight": additive,
         "state is partial": lambda law: law.kind in (LawKind.EXACT, LawKind.SKETCH),
         "sketch bound": lambda law: law.kind is LawKind.SKETCH,
+        "guarantee": lambda law: law.kind is LawKind.SKETCH and law.guarantee is not None,
         "order-free": lambda law: law.kind is LawKind.GATHERED,
         "anchors": lambda law: law.kind is LawKind.ANCHORED,
         "shards": lambda law: law.kind is LawKind.ANCHORED and law.bound > 0.0,

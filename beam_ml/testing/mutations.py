@@ -51,6 +51,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("homomorphism", "rows are centred by batch", faults.replaced(accumulate=faults.batch_centred)),
     Mutation("state is partial", "fold forgets", faults.replaced(fold=faults.fold_forgets)),
     Mutation("sketch bound", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
+    Mutation("guarantee", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
+    Mutation("guarantee", "rows are centred by batch", faults.replaced(accumulate=faults.batch_centred)),
     Mutation("order-free", "the last bits show the order", faults.replaced(merge=faults.order_shows)),
     Mutation("anchors", "any anchor is accepted", faults.endless_anchor, lambda law: not law.across_anchors),
     Mutation("anchors", "claims to add across anchors", faults.claims_to_add, lambda law: not law.across_anchors),

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +142,19 @@ def read_ratio(connection: Connection, topic: str, messages: int, rows: int, rep
     }
 
 
-def options_of(format: str) -> dict[str, Any]:
+def options_of(format: str, rows: int) -> dict[str, Any]:
     """Give the options of a format that its decoder needs."""
     if format == "avro":
-        return {"schema": avro_schema(D)}
+        return {"framing": "none", "schema_text": json.dumps(avro_schema(D, rows))}
     return {"types": dict.fromkeys(("label", "time"), "int64") | dict.fromkeys(names(D), "float64")}
 
 
-def through_round(cluster: Cluster, folder: Path, topic: str, format: str, rows: int) -> float:
+def decode(format: str, rows: int) -> Decode:
+    """Give the step that decodes what training reads."""
+    return Decode(format, options_of(format, rows), [*names(D), "time"])
+
+
+def through_round(cluster: Cluster, folder: Path, topic: str, format: str, per_message: int, rows: int) -> float:
     """Train one round on a whole topic; give its seconds, its rows being exactly those produced."""
     job = Job.parse(
         {
@@ -159,7 +163,7 @@ def through_round(cluster: Cluster, folder: Path, topic: str, format: str, rows:
             "refresh": "5s",
             "source": {
                 "kind": "kafka", "brokers": cluster.bootstrap, "topic": topic, "format": format,
-                "options": options_of(format), "round_rows": 10 * rows,
+                "options": options_of(format, per_message), "round_rows": 10 * rows,
             },
             "features": {"numeric": names(D), "time": "time"},
             "spec": {"algorithm": "pca"},
@@ -188,7 +192,7 @@ def measure(cluster: Cluster, folder: Path, options: argparse.Namespace) -> tupl
     ratios: dict[str, Any] = {}
     further: dict[str, Any] = {}
     total = 0
-    for rows, messages in ((1, options.messages), (HUNDRED, options.messages // 4)):
+    for rows, messages in ((1, options.messages), (HUNDRED, options.messages // 2)):
         topic = f"raw-{rows}"
         fill(cluster, topic, "raw", messages, rows)
         bare(connection, topic, messages)
@@ -200,25 +204,25 @@ def measure(cluster: Cluster, folder: Path, options: argparse.Namespace) -> tupl
             messages = options.messages // (4 if rows == 1 else 40 if format == "json" else 100)
             topic = f"{format}-{rows}"
             produced = fill(cluster, topic, format, messages, rows)["sent_rows"]
-            decode: Callable[[], PTransform] = lambda format=format: Decode(format, options_of(format))  # noqa: E731
-            piped(connection, topic, messages, decode())
-            (seconds, _), found = piped(connection, topic, messages, decode())
+            piped(connection, topic, messages, decode(format, rows))
+            (seconds, _), found = piped(connection, topic, messages, decode(format, rows))
             if found != produced:
                 message = f"Decoding {topic} must give the {produced:,} rows produced; it gave {found:,}."
                 raise RuntimeError(message)
             further[f"decode {format} {rows}"] = say(
                 f"read and decode {format}, {rows} rows a message", float(seconds), found
             )
-            seconds = through_round(cluster, folder, topic, format, produced)
+            seconds = through_round(cluster, folder, topic, format, rows, produced)
             further[f"round {format} {rows}"] = say(f"whole round, {format}, {rows} rows a message", seconds, produced)
             total += produced
+    client.consumers().clear()
     return ratios, further, total
 
 
 def main() -> None:
     """Run all and print one JSON line."""
     parser = argparse.ArgumentParser(description=CLAIM)
-    parser.add_argument("--messages", type=int, default=200_000, help="of one row; of 100 rows a quarter as many")
+    parser.add_argument("--messages", type=int, default=200_000, help="of one row; of 100 rows half as many")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     logging.disable(logging.WARNING)

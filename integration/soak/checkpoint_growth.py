@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=50.0, help="messages/s of 100 rows; 0: none")
-    parser.add_argument("--read-s", type=float, default=1.0)
+    parser.add_argument("--read-s", type=float, default=1.5)
     parser.add_argument("--pause-s", type=int, default=2)
     parser.add_argument("--window-s", type=float, default=5.0)
     parser.add_argument("--parallelism", type=int, default=1)

@@ -276,7 +276,7 @@ def test_settings_are_checked_and_name_the_algorithm():
     assert pca.Components(n_components="3").n_components == 3
     with pytest.raises(InvalidValue, match=r"pca\.Components\.n_components must be >= 1; got 0\."):
         pca.Components(n_components=0)
-    with pytest.raises(InvalidValue, match=r"pca\.Spec\.mode must be one of 'exact'; got 'fast'\."):
+    with pytest.raises(InvalidValue, match=r"pca\.Spec\.mode must be one of 'exact' or 'sketch'; got 'fast'\."):
         pca.Spec(n_features=2, mode="fast")
 
 

@@ -29,6 +29,7 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "kmeans": {"algorithm": "kmeans", "n_features": 2, "k_max": 3},
     "pca": {"algorithm": "pca", "n_features": 2},
+    "pca.sketch": {"algorithm": "pca.sketch", "n_features": 2, "sketch_rows": 1},
 }
 MODELS: dict[str, dict[str, Any]] = {
     "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
@@ -38,6 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "linear.adagrad.regressor": {"kind": "regressor"},
     "kmeans.clusters": {"kind": "clusters", "k": 3},
     "pca.components": {"kind": "components", "n_components": 2},
+    "pca.sketch.components": {"kind": "components", "n_components": 1},
 }
 ORIGIN = Origin("files", "2024-01-01.parquet")
 

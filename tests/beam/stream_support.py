@@ -24,7 +24,7 @@ from beam_ml.registry import Registry
 
 SECOND = 1_000_000
 SIZE = 5 * SECOND
-KINDS = {"id": pa.float64(), "x": pa.float64(), "time": pa.int64()}
+KINDS = {"id": pa.float64(), "x": pa.float64(), "time": pa.int64(), "y": pa.int64()}
 SOURCE = "kafka://cluster/topic"
 
 
@@ -41,7 +41,7 @@ def job(tmp_path, name="stream", **more):
     return Job.parse(given | more)
 
 
-def block(messages, partition=0, offset=0, seen=None):
+def block(messages, partition=0, offset=0, seen=None, label=None):
     """A poll: messages of rows (id, event time in s), from an offset on; text stands for itself."""
     values, newest = [], []
     for message in messages:
@@ -49,7 +49,7 @@ def block(messages, partition=0, offset=0, seen=None):
             values.append(message.encode())
             newest.append(0)
         else:
-            values.append("\n".join(json.dumps(row(*one)) for one in message).encode())
+            values.append("\n".join(json.dumps(row(*one, label)) for one in message).encode())
             newest.append(int(max(seconds for _, seconds in message) * 1000))
     n = len(values)
     columns = {
@@ -62,8 +62,10 @@ def block(messages, partition=0, offset=0, seen=None):
     return raw if seen is None else with_seen(raw, np.array(seen, dtype=np.int64).reshape(-1, 2))
 
 
-def row(number, seconds):
-    return {"id": float(number), "x": float(np.sin(number)), "time": int(seconds * SECOND)}
+def row(number, seconds, label=None):
+    x = float(np.sin(number))
+    y = 0 if label is None else int(label.random() < 1 / (1 + np.exp(-2 * x)))
+    return {"id": float(number), "x": x, "y": y, "time": int(seconds * SECOND)}
 
 
 def lines(options):
@@ -101,7 +103,7 @@ class Script(PTransform):
         self._stream = TestStream(coder=coders.BlockCoder())
 
     def expand(self, pbegin):
-        return pbegin | self._stream | Decode("stream_support:lines", {}, ["id", "x", "time"])
+        return pbegin | self._stream | Decode("stream_support:lines", {}, ["id", "x", "y", "time"])
 
     def send(self, seconds, *blocks):
         self._stream.add_elements([TimestampedValue(one, Timestamp(seconds)) for one in blocks])
@@ -139,7 +141,7 @@ class _Given(PTransform):
 
     def expand(self, pbegin):
         raw = pbegin | Impulse() | ParDo(self._emit).with_output_types(Block)
-        return raw | Decode("stream_support:lines", {}, ["id", "x", "time"])
+        return raw | Decode("stream_support:lines", {}, ["id", "x", "y", "time"])
 
 
 def stream(script, a_job, start=None, n_shards=1, registry=None):

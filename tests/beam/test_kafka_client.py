@@ -22,7 +22,7 @@ from beam_ml.beam.kafka.connection import consumer_options, producer_options, re
 from beam_ml.beam.kafka.poll import messages_block
 from beam_ml.beam.kafka.pool import Pool
 from beam_ml.beam.sources import KafkaSource
-from beam_ml.errors import InvalidValue, NoInput, SourceUnavailable, UnreadableInput
+from beam_ml.errors import InvalidValue, NoInput, SourceRefused, SourceUnavailable, UnreadableInput
 from beam_ml.formats.messages import PLACES
 
 TP = TopicPartition("t", 0)
@@ -49,6 +49,10 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     }  # fmt: skip
     with pytest.raises(InvalidValue, match=r"source\.client\.a must name a variable .*; got '\$GONE'"):
         resolve({"a": "$GONE"})
+    for name in ("sasl_plain_password", "ssl_password"):
+        with pytest.raises(InvalidValue, match=rf"source\.client\.{name} must name a variable") as refusal:
+            resolve({name: "$hunter2"})
+        assert "hunter2" not in str(refusal.value)
 
 
 def test_options_that_exactness_hangs_on_are_not_the_users() -> None:
@@ -74,8 +78,8 @@ def test_options_that_exactness_hangs_on_are_not_the_users() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "rule"),
     [
-        (reasons.SaslAuthenticationFailedError("no"), SourceUnavailable, "must accept the user and password"),
-        (reasons.TopicAuthorizationFailedError({"t"}), SourceUnavailable, "must authorise this user for the topic"),
+        (reasons.SaslAuthenticationFailedError("no"), SourceRefused, "must accept the user and password"),
+        (reasons.TopicAuthorizationFailedError({"t"}), SourceRefused, "must authorise this user for the topic"),
         (reasons.UnknownTopicOrPartitionError(), NoInput, "the topic must exist"),
         (reasons.CorruptRecordError("crc"), UnreadableInput, "messages must be whole"),
         (reasons.KafkaConfigurationError("odd"), InvalidValue, "options that kafka-python accepts; got .*odd"),

@@ -1,5 +1,6 @@
 """Planning offsets, watermarks and cadence of rounds: pure logic; the broker is real in integration/."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -22,7 +23,7 @@ from beam_ml.core.batch import Origin
 from beam_ml.core.intervals import size
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
-from beam_ml.errors import RowsLost, SourceError
+from beam_ml.errors import NoInput, RowsLost, SourceError, SourceRefused, SourceUnavailable
 from beam_ml.formats.messages import PLACES
 
 NAME = "kafka://c/t"
@@ -74,9 +75,30 @@ def test_partitions_stay_abreast() -> None:
 
 
 def test_latest_begins_at_the_end() -> None:
-    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [5, 0]), {"1": 6}, 100)
-    assert plan.ranges == {1: (6, 8)}
+    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [5, 0]), {}, 100)
+    assert plan.ranges == {}
     assert plan.after == {0: 70, 1: 8}
+
+
+def test_latest_reads_a_partition_that_came_later_from_its_first_message_on() -> None:
+    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [60, 0]), {"1": 6}, 100)
+    assert plan.ranges == {0: (60, 70), 1: (6, 8)}
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_latest_is_settled_by_a_first_version_without_rows(monkeypatch: pytest.MonkeyPatch, follow: bool) -> None:
+    """Else what comes before the first publish would be passed by: by each run that takes what is there, for ever."""
+    broker = Broker(monkeypatch, [10, 7])
+    first = KafkaRounds(source(start="latest"), 5.0, follow).plan(learner_with(), 100)
+    assert first is not None
+    assert (first.ranges, first.covered()) == ({}, {})
+    learner = learner_with(next=first.next())
+    broker.ends = [15, 7]
+    again = KafkaRounds(source(start="latest"), 5.0, follow)
+    plan = again.plan(learner, 100)
+    assert plan is not None
+    assert plan.ranges == {0: (10, 15)}
+    assert again.plan(learner.replace(next=plan.next()), 100) is None
 
 
 def test_a_gap_fails_or_is_counted() -> None:
@@ -91,6 +113,47 @@ def test_a_gap_fails_or_is_counted() -> None:
 def test_a_topic_made_anew_is_noticed() -> None:
     with pytest.raises(RowsLost, match=r"must reach offset 30.*it ends at 20"):
         plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 30}, 100)
+    with pytest.raises(RowsLost, match=r"topic t at b:1 must still have partitions \[2, 10\], which were read"):
+        plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 10, "10": 3, "2": 3}, 100)
+
+
+def test_a_topic_made_anew_is_noticed_though_it_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [20])
+    broker.id = "first"
+    plan = KafkaRounds(source(), 5.0, follow=False).plan(learner_with(), 100)
+    assert plan is not None
+    learner = learner_with(next={**plan.next(), "kafka://c/other": {"0": 1}})
+    broker.ends, broker.id = [500], "second"
+    with pytest.raises(
+        RowsLost, match="must be the one that was read, of id first; it was deleted and made anew, with id"
+    ):
+        KafkaRounds(source(on_gap="skip"), 5.0, follow=True).plan(learner, 100)
+    for same in ("first", ""):  # brokers before ids
+        broker.id = same
+        plan = KafkaRounds(source(), 5.0, follow=True).plan(learner, 1000)
+        assert plan is not None
+        assert plan.ranges == {0: (20, 500)}
+    broker.id, broker.cluster = "second", "d"  # moved to another cluster, with its offsets
+    moved = KafkaRounds(source(cluster="c"), 5.0, follow=True).plan(learner, 1000)
+    assert moved is not None
+    assert moved.ranges == {0: (20, 500)}
+
+
+def test_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [20])
+    for on_gap, follow in (("skip", True), ("skip", False), ("fail", True)):
+        rounds = KafkaRounds(source(on_gap=on_gap), 5.0, follow)
+        assert not rounds.passes(SourceUnavailable("no broker has answered yet"))
+        rounds.plan(learner_with(), 10)
+        assert rounds.passes(RowsLost("retention ran over the round")) is (on_gap == "skip")
+        assert rounds.passes(SourceUnavailable("gone")) is follow
+        assert not rounds.passes(SourceRefused("the password is no longer good"))
+        assert not rounds.passes(NoInput("the topic was deleted"))
+        ends, broker.ends = broker.ends, [3]
+        with pytest.raises(RowsLost) as anew:
+            rounds.plan(learner_with(next={NAME: {"0": 9}}), 10)
+        assert not rounds.passes(anew.value)  # it will not come back
+        broker.ends = ends
 
 
 class Broker:
@@ -98,11 +161,15 @@ class Broker:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ends: list[int]) -> None:
         self.ends, self.ahead, self.now = ends, dict[int, int | None](), 1000.0
+        self.id, self.cluster = "", "c"
         monkeypatch.setattr(client, "consumer", lambda connection: self)
-        monkeypatch.setattr(client, "topic_state", lambda consumer, topic: state(self.ends))
+        monkeypatch.setattr(client, "topic_state", lambda consumer, topic, timeout_s: self.state())
         monkeypatch.setattr(client, "offsets_at", self.offsets_at)
         monkeypatch.setattr(kafka_rounds.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(kafka_rounds.time, "time", lambda: self.now)
+
+    def state(self) -> TopicState:
+        return dataclasses.replace(state(self.ends, cluster=self.cluster), id=self.id)
 
     def offsets_at(self, consumer: object, topic: str, time_ms: int) -> Mapping[int, int | None]:
         self.asked = time_ms
@@ -161,6 +228,25 @@ def test_rounds_learn_how_many_rows_a_message_holds(monkeypatch: pytest.MonkeyPa
         assert plan.messages == 50
 
 
+def test_rows_of_other_sources_and_lost_messages_do_not_make_messages_look_fuller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = Broker(monkeypatch, [100])
+    rounds = KafkaRounds(source(), 5.0, follow=True)
+    files = Progress(rows=10**9, covered={Origin("files", "a"): np.array([[0, 10**9]])})
+    learner = learner_with(progress=files)
+    learner = Broker.learned(learner, rounds, {0: SECOND}, rows=2_000)  # 20 rows a message
+    rounds.published(learner)
+    broker.ends = [10_000]
+    plan = rounds.plan(learner, 5_000)
+    assert plan is not None
+    assert plan.messages == 250
+    lost = Progress(rows=2_000, rejected={LOST: 900}, covered={Origin(NAME, "0"): np.array([[0, 1000 * PLACES]])})
+    plan = KafkaRounds(source(), 5.0, follow=True).plan(learner_with(progress=lost, next={NAME: {"0": 1000}}), 5_000)
+    assert plan is not None
+    assert plan.messages == 250
+
+
 def test_the_slowest_partition_holds_the_watermark_until_it_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(monkeypatch, [10, 10, 0])
     rounds = KafkaRounds(source(out_of_orderness=2, idle_timeout=30), 5.0, follow=True)
@@ -186,6 +272,21 @@ def test_once_sets_aside_only_partitions_that_never_held_a_row(monkeypatch: pyte
     rounds = KafkaRounds(source(), 5.0, follow=False)
     learner = Broker.learned(learner_with(), rounds, {0: 50 * SECOND, 1: 30 * SECOND})
     assert rounds.watermark(learner) == 30 * SECOND
+
+
+def test_once_sets_aside_a_partition_that_ended_long_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of each night would else wait for ever for a partition that nobody writes to any more."""
+    broker = Broker(monkeypatch, [10, 10])
+    rounds = KafkaRounds(source(idle_timeout=30), 5.0, follow=False)
+    learner = Broker.learned(learner_with(), rounds, {0: 60 * SECOND, 1: 30 * SECOND})
+    assert rounds.watermark(learner) == 60 * SECOND
+    almost = Broker.learned(learner_with(), rounds, {0: 60 * SECOND - 1, 1: 30 * SECOND})
+    assert rounds.watermark(almost) == 30 * SECOND
+    broker.ends = [1000, 1000]
+    partly = KafkaRounds(source(idle_timeout=30), 5.0, follow=False)
+    monkeypatch.setattr(kafka_rounds, "_FIRST_MESSAGES", 20)
+    learner = Broker.learned(learner_with(), partly, {0: 60 * SECOND, 1: 30 * SECOND})
+    assert partly.watermark(learner) == 30 * SECOND  # more of it waits
 
 
 def due(rounds: KafkaRounds, learner: Learner) -> bool:
@@ -217,12 +318,45 @@ def test_rounds_start_as_windows_close(monkeypatch: pytest.MonkeyPatch) -> None:
     assert due(rounds, learner)
     broker.ahead, broker.now = {0: None}, 1007.0  # waited long enough for them
     assert due(rounds, learner)
+    soon = learner.replace(pending={1003 * SECOND: empty(learner.spec)})
+    broker.now = 1004.9
+    assert not due(rounds, soon)
+    broker.now = 1005.0
+    assert due(rounds, soon)
     broker.ends = [10]
     assert not due(rounds, learner)  # nothing to read
     broker.now, broker.ends = 1001.0, [20]
     assert not due(rounds, learner)
     broker.ends = [2000]
     assert due(rounds, learner)  # a backlog
+
+
+def test_brokers_that_do_not_answer_are_asked_until_the_trainer_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [1])
+    asked = list[float]()
+
+    def silent(consumer: object, topic: str, timeout_s: float) -> TopicState:
+        asked.append(timeout_s)
+        broker.now += timeout_s
+        message = "nobody answers"
+        raise SourceUnavailable(message)
+
+    monkeypatch.setattr(client, "topic_state", silent)
+    with pytest.raises(SourceUnavailable):
+        KafkaRounds(source(timeout=12), 5.0, follow=True).plan(learner_with(), 10)
+    assert asked == [5, 5, 2]
+    with pytest.raises(SourceUnavailable):
+        KafkaRounds(source(timeout=12), 5.0, True, lambda: len(asked) > 4).plan(learner_with(), 10)
+    assert asked == [5, 5, 2, 5, 5]
+
+
+def test_the_first_round_does_not_wait_for_a_clock_that_begins_at_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [0])
+    monkeypatch.setattr(kafka_rounds.time, "sleep", lambda seconds: None)
+    rounds = KafkaRounds(source(), 86_400.0, follow=True)
+    assert rounds.plan(learner_with(), 10) is None
+    broker.ends = [1]
+    assert due(rounds, learner_with())
 
 
 def test_rounds_keep_the_pace_that_the_job_sets(monkeypatch: pytest.MonkeyPatch) -> None:

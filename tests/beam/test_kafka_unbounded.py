@@ -373,6 +373,9 @@ def test_what_retention_removed_fails_or_is_counted(reading, caplog: pytest.LogC
     assert spans(blocks, 0) == [(2, 5), (5, 7), (7, 8)]
     assert [lost_messages(block) for block in blocks] == [3, 0, 0]
     assert "removed 3 messages unread, offsets 2 to 4" in caplog.text
+    counted = reading(log, starts={0: 1}, seen={0: [[place(0), place(3)]]}, on_gap="skip")
+    blocks = drained(counted)  # what was counted before is not lost
+    assert (spans(blocks, 0), lost_messages(blocks[0])) == ([(3, 5), (5, 7), (7, 8)], 2)
     with pytest.raises(RowsLost, match=r"must reach offset 9, .* ends at 8: was it made anew"):
         reading(log, starts={0: 9}, on_gap="skip").start()
 
@@ -388,6 +391,18 @@ def test_a_bundle_of_old_records_lasts_longer_than_one_of_new_ones(reading, monk
     live, old = polls(0, 100), polls(60_000, 100)  # bundles of 5 and of 10 ticks
     assert 0 < live < old < 100
     assert polls(60_000, live) == live  # nothing more is there: no longer than a live one
+
+
+@pytest.mark.parametrize(("partitions", "blocks"), [(1, 30), (4, 28), (40, 40)])
+def test_a_bundle_has_few_blocks_and_none_that_the_next_reader_would_fetch_again(
+    reading, monkeypatch: pytest.MonkeyPatch, partitions: int, blocks: int
+):
+    monkeypatch.setattr(unbounded_reader.time, "monotonic", lambda: 0.0)
+    log = Log({p: [(i, TIME_MS - 60_000) for i in range(100)] for p in range(partitions)})
+    log.most = 1
+    reader = reading(log)
+    assert len(drained(reader)) == blocks
+    assert set(reader.get_checkpoint_mark().offsets.values()) == {blocks // partitions}
 
 
 # --- the transform ----------------------------------------------------------------------------------------------------

@@ -165,6 +165,17 @@ def test_a_partition_whose_first_message_is_still_open_is_read_from_there():
     assert start.seen == {0: [[place(1), place(2)]]}
 
 
+def test_a_partition_that_grew_while_the_stream_ran_is_read_from_its_first_message():
+    learner = learner_of({"0": [[0, place(4)]], "1": [[place(1), place(2)]]})
+    start = pin(dataclasses.replace(NEW, begun={0: 0}), learner, SOURCE, {0: (0, 20), 1: (0, 3), 2: (0, 1)}, "latest")
+    assert start.offsets == {0: 4, 1: 0, 2: 0}
+
+
+def test_a_partition_that_rounds_began_at_the_end_is_not_read_before_it():
+    start = pin(NEW, learner_of({"0": [[place(7), place(9)]]}), SOURCE, {0: (0, 20)}, "latest")
+    assert start.offsets == {0: 9}
+
+
 def test_latest_begins_at_the_end_once():
     assert pin(NEW, learner_of({}), SOURCE, {0: (3, 20)}, "latest").offsets == {0: 20}
     again = dataclasses.replace(NEW, begun={0: 20})

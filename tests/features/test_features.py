@@ -96,6 +96,18 @@ def test_a_missing_event_time_is_rejected() -> None:
     assert [(reject.reason, reject.position.tolist()) for reject in rejected] == [("missing event time", [100])]
 
 
+def test_rows_dated_too_far_past_their_record_are_rejected_where_that_is_known() -> None:
+    times = np.array([5, 16, 15, 10**6], dtype=np.int64)
+    recorded = np.array([5, 5, 5, -1000], dtype=np.int64)  # the last one's message tells no time
+    rows = pa.record_batch({"x": [0.0, 1.0, 2.0, 3.0], "t": pa.array(times, pa.timestamp("us", tz="UTC"))})
+    block = Block(rows, Origin("s", "p"), np.arange(4), None, 0, 4, recorded=recorded)
+    features = Features(numeric=("x",), time="t")
+    good, rejects = features.to_batch(block, max_ahead_us=10)
+    assert good.time.tolist() == [5, 15, 10**6]
+    assert [(one.reason, one.position.tolist()) for one in rejects] == [("event time too far ahead", [1])]
+    assert len(features.to_batch(block)[0]) == 4
+
+
 def test_places_that_are_wide_keep_their_ends() -> None:
     block = payments([datetime.datetime(2024, 1, 1)] * 3, amount=[1.0, None, 2.0])
     wide = block.replace(position=np.array([5, 9, 30]), position_end=np.array([9, 30, 31]))

@@ -1,5 +1,6 @@
 """Messages → blocks of rows that tile their places, whatever was refused, split or counted before."""
 
+import itertools
 import json
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_rows_and_rejects_tile_the_span(plan):
     found = entries(blocks)
     assert found[0][0] == raw.start
     assert found[-1][1] == raw.stop
-    assert all(end == start for (_, end), (start, _) in zip(found, found[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(found))
     assert all(start < end for start, end in found)
     assert np.all(np.diff(block.position) > 0)
 
@@ -117,8 +118,7 @@ def test_any_split_between_messages_gives_the_same(plan, data):
     at = sorted(data.draw(st.sets(st.integers(1, max(1, len(values) - 1)), max_size=4)) & set(range(1, len(values))))
     edges = [0, *at, len(values)]
     parts = [
-        cut(raw, a, b, int(raw.position[b]) if b < len(values) else raw.stop)
-        for a, b in zip(edges, edges[1:], strict=False)
+        cut(raw, a, b, int(raw.position[b]) if b < len(values) else raw.stop) for a, b in itertools.pairwise(edges)
     ]
     whole = list(to_blocks(raw, DECODE, ["x"]))
     pieces = [block for part in parts for block in to_blocks(part, DECODE, ["x"])]
@@ -154,7 +154,7 @@ def test_what_was_seen_is_dropped_to_the_row(plan, data):
     whole = list(to_blocks(raw, DECODE, ["x"]))
     assert [start for start, _ in entries(blocks)] == [start for start, _ in entries(whole) if fresh(start)]
     spans = [(block.start, block.stop) for block in blocks]
-    assert all(a < b and b <= c for (a, b), (c, _) in zip(spans, spans[1:], strict=False))
+    assert all(a < b and b <= c for (a, b), (c, _) in itertools.pairwise(spans))
     assert sum(b - a for a, b in spans) == raw.stop - raw.start - sum(
         min(b, raw.stop) - max(a, raw.start) for a, b in seen.tolist() if a < raw.stop
     )
@@ -261,7 +261,9 @@ def test_no_such_format(make):
 @pytest.mark.parametrize("format", messages.MESSAGE_FORMATS)
 @pytest.mark.parametrize("make", [decoder, encoder])
 def test_unknown_options_are_refused_in_one_sentence(make, format):
-    with pytest.raises(InvalidValue, match=rf"{format}\.Options\.colour must not be given: there is no such field") as e:
+    with pytest.raises(
+        InvalidValue, match=rf"{format}\.Options\.colour must not be given: there is no such field"
+    ) as e:
         make(format, {"colour": 1, "column_names": ["x"]} if format == "csv" else {"colour": 1, **SCHEMA[format]})
     assert str(e.value).count(". ") == 0
 

@@ -32,7 +32,9 @@ def told(found):
         (m, r, one.reason)
         for one in found.refused
         for m, r in zip(
-            one.message.tolist(), (one.row if one.row is not None else np.full(len(one.message), -1)).tolist(), strict=True
+            one.message.tolist(),
+            (one.row if one.row is not None else np.full(len(one.message), -1)).tolist(),
+            strict=True,
         )
     )
     return good, refused
@@ -182,7 +184,13 @@ def test_epoch_numbers_are_in_the_types_unit():
 
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
-    [("int8", 127, 128), ("uint8", 255, -1), ("int32", 2**31 - 1, 2**31), ("float32", 1.5, 1e300), ("uint64", 2**62, -1)],
+    [
+        ("int8", 127, 128),
+        ("uint8", 255, -1),
+        ("int32", 2**31 - 1, 2**31),
+        ("float32", 1.5, 1e300),
+        ("uint64", 2**62, -1),
+    ],
 )
 def test_ranges_of_types(name, good, bad):
     found = decode([json.dumps({"v": good}).encode(), json.dumps({"v": bad}).encode()], ["v"], {"v": name})
@@ -253,6 +261,7 @@ KINDS = {
     "nan": lambda i: f'{{"i": {i}, "x": NaN}}',
     "inf": lambda i: f'{{"i": {i}, "other": Inf}}',
     "null": lambda i: "null",
+    "null row": lambda i: f'{{"i": {i}}}\nnull{{}}',
     "many": lambda i: "".join(json.dumps({"i": 1000 * i + j, "x": j}) for j in range(i % 4)),
     "array": lambda i: json.dumps([{"i": 1000 * i + j, "t": j} for j in range(i % 4)]),
     "broken": lambda i: '{"i": ' + str(i) + ', "x" = 1}',
@@ -290,7 +299,9 @@ def test_neighbours_do_not_matter(kinds, base):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_bytes_at_random_never_raise(data):
-    alphabet = st.sampled_from([b"{", b"}", b"[", b"]", b",", b":", b'"x"', b"1", b"null", b"\n", b"NaN", b"\x00", b"\xff", b'"'])
+    alphabet = st.sampled_from(
+        [b"{", b"}", b"[", b"]", b",", b":", b'"x"', b"1", b"null", b"\n", b"NaN", b"\x00", b"\xff", b'"']
+    )
     values = data.draw(st.lists(st.lists(alphabet, max_size=9).map(b"".join), min_size=1, max_size=30))
     values += [b'{"x": 4.5}'] * 3
     for types in (TYPES, {}):
@@ -306,7 +317,9 @@ def test_poison_costs_only_itself(share, per):
     n = 1200 // per
     bad = rng.random(n) < share
     values = [
-        ('{"i": 1, "x" = 2}' if bad[m] else "\n".join(json.dumps({"i": m * per + j, "x": j}) for j in range(per))).encode()
+        (
+            '{"i": 1, "x" = 2}' if bad[m] else "\n".join(json.dumps({"i": m * per + j, "x": j}) for j in range(per))
+        ).encode()
         for m in range(n)
     ]
     found = decode(values, ["i", "x"])

@@ -28,6 +28,12 @@ class Case:
 
 SUBJECTS = (
     Case("pca", pca.PCA, pca.Spec(n_features=3), (pca.Components(n_components=2, whiten=True),)),
+    Case(
+        "pca_sketch",
+        pca.PCA_SKETCH,
+        pca.Spec(n_features=8, mode="sketch", sketch_rows=3),
+        (pca.Components(n_components=2),),
+    ),
     Case("kmeans", kmeans.KMEANS, kmeans.Spec(n_features=3, k_max=6), (kmeans.Clusters(k=4),)),
     Case("logistic", linear.NEWTON, linear.Newton(n_features=3), (linear.Classifier(),)),
     Case(

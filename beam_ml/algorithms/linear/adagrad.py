@@ -199,31 +199,35 @@ def _run(spec: AdaGrad, partial: Partial, rows: Rows, anchor: Anchor | None) -> 
     w = rows.weight if spec.task == "regression" else rows.weight * class_factors(spec, start.mass + mass)[rows.kind]
     numbers, rows = rows.placed(partial.open_rows)  # the parameter rows of the run
     moment_rows, moments = add_tables(partial.moment_rows, partial.moments, *table_of(spec, rows, numbers))
+    own = anchored.at_rows(partial.moment_rows, partial.moments, numbers)
     known = joined(start.moments[numbers], anchored.at_rows(moment_rows, moments, numbers))
     now = shape_of_tables(spec, known, numbers)
-    cold = anchor is None or float(start.mass.sum()) <= 0.0
-    before = anchored.at_rows(partial.moment_rows, partial.moments, numbers) if cold else start.moments[numbers]
-    then = shape_of_tables(spec, before, numbers)  # where the bias of moves is at: the anchor's means, or cold its own
-
+    last = shape_of_tables(spec, joined(start.moments[numbers], own), numbers)  # of the batch before
+    cold = anchor is None
+    # Moves have their bias at the anchor's means, or cold at the run's own.
+    home = last if cold else shape_of_tables(spec, start.moments[numbers], numbers)
     live = Columns.of(spec, start.status)
     total, at = float(start.total), float(start.total) + float(partial.open_total)
     base = live.take(start.squares[numbers])
     slack = live.take(start.slack[numbers]) if start.slack.size else None
-    begin = lift(live.take(start.theta[numbers]), slack, base, live, now, total)
+    begin = lift(live.take(start.theta[numbers]), slack, base, live, home, total)
     u = begin + live.take(anchored.at_rows(partial.open_rows, partial.open_moved, numbers))
     squares = live.take(anchored.at_rows(partial.open_rows, partial.open_squares, numbers))
     theta = u
+    if partial.open_rows.size or not cold:
+        before = last.parameters(u, base + squares, live, at) if live.penalised else u
+        u[-1] += _moved_bias(home, last, before)
     if live.penalised:
         theta = now.parameters(u, base + squares, live, at)
-    if not (cold and partial.open_rows.size == 0):
-        u[-1] += _moved_bias(then, now, theta)
+    if partial.open_rows.size or not cold:
+        u[-1] += _moved_bias(last, now, theta)
         theta[-1] = u[-1]
     rows.learn(spec, now, live, w, at, base, squares, u, theta)
     at += float(w.sum())
     if live.penalised:
         theta = now.parameters(u, base + squares, live, at)
     if not cold:
-        u[-1] -= _moved_bias(then, now, theta)
+        u[-1] -= _moved_bias(home, now, theta)
     moved = u - begin
     mine = anchored.move_of(numbers, live.put(moved), live.put(squares), live.put(base))
     return dataclasses.replace(

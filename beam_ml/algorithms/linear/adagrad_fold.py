@@ -48,6 +48,7 @@ class _Window:
 
     spec: AdaGrad
     columns: Columns
+    before: Shape
     shape: Shape
     moves: Moves
     runs: int
@@ -63,14 +64,13 @@ class _Window:
         columns, o = self.columns, self.spec.n_outputs
         slack = None if self.slack is None else self.slack[rows]
         base = self.squares[rows]
-        shape = dataclasses.replace(self.shape, unit=self.shape.unit[rows], inverse_unit=self.shape.inverse_unit[rows])
-        start = lift(self.theta[rows], slack, base, columns, shape, self.total)
+        start = lift(self.theta[rows], slack, base, columns, self.before.at(rows), self.total)
         total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule)
         move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
         u = start + move
         squares = base + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
         counted = self.total + np.repeat(step.share(self.runs), o) * self.gained
-        theta = shape.parameters(u, squares, columns, counted) if columns.penalised else u
+        theta = self.shape.at(rows).parameters(u, squares, columns, counted) if columns.penalised else u
         return u, theta, squares, counted
 
 
@@ -87,7 +87,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
     faded = float(state.faded) if float(state.faded) > 0.0 else 1.0
     window = _Window(
-        spec, columns, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre), moves,
+        spec, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre), moves,
         int(partial.runs), rule, columns.take(state.theta),
         columns.take(state.slack) if state.slack.size else None, columns.take(state.squares / faded),
         float(state.total) / faded, float(partial.total),
@@ -101,7 +101,11 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
 
     def judged(step: Step) -> np.ndarray:
         assert tested is not None  # noqa: S101
-        return tested.losses(window.stepped(tested.rows, step)[1])
+        theta = window.stepped(tested.rows, step)[1]
+        penalty = (
+            window.shape.at(tested.rows).penalty(theta, columns) if columns.penalised else np.zeros(theta.shape[1])
+        )
+        return tested.losses(theta) + penalty.reshape(columns.live.size, -1).sum(axis=1)
 
     n = 0 if tested is None else tested.weight.size
     step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule)
@@ -175,7 +179,9 @@ class _Tested:
         data = present(spec, sample)
         if data.label.size == 0:
             return None
-        rows, data = data.placed(np.zeros(0, dtype=np.int64))
+        # A penalty is of every parameter; without, those that the sample meets will do.
+        also = np.arange(spec.n_features if window.columns.penalised else 0)
+        rows, data = data.placed(also)
         weight = data.weight
         if spec.task != "regression":
             weight = weight * class_factors(spec, mass)[data.kind]

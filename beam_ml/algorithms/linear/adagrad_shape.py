@@ -79,6 +79,10 @@ class Shape:
     label_centre: float
     label_unit: float
 
+    def at(self, rows: np.ndarray) -> "Shape":
+        """Give the units of some parameter rows."""
+        return dataclasses.replace(self, unit=self.unit[rows], inverse_unit=self.inverse_unit[rows])
+
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
         """Give θ (r, m) of u (r, m); `total` is one weight or one a column."""
         theta = u.copy()
@@ -86,6 +90,12 @@ class Shape:
         theta[:-1] = np.sign(u[:-1]) * np.maximum(np.abs(u[:-1]) - at * columns.l1, 0.0)
         theta[:-1] /= 1.0 + at * columns.l2 * self.inverse_unit[:-1, None]
         return theta
+
+    def penalty(self, theta: np.ndarray, columns: Columns) -> np.ndarray:
+        """Give ``Σ λ₁|θ|/b + ½λ₂(θ/b)²`` (m,) of parameters (r, m), the bias left out."""
+        size = np.abs(theta[:-1]) * self.inverse_unit[:-1, None]
+        found: np.ndarray = columns.l1 * size.sum(axis=0) + 0.5 * columns.l2 * (size * size).sum(axis=0)
+        return found
 
 
 def _reach(squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from beam_ml.beam.kafka.connection import Connection, consumer_options, producer_options, refused, translate
 from beam_ml.beam.kafka.poll import messages_block, poll_partition, standing
 from beam_ml.beam.kafka.pool import Pool
-from beam_ml.errors import BeamMLError, NoInput, SourceUnavailable
+from beam_ml.errors import BeamMLError, NoInput, SourceRefused, SourceUnavailable
 
 __all__ = [
     "Connection",
@@ -54,11 +54,13 @@ class TopicState:
         starts: partition → first offset that the log still holds.
         ends: partition → offset behind the last message that may be read: for `read_committed` behind the last one
             before the oldest open transaction.
+        id: of the topic, another one for each that is made under its name; empty: the brokers do not tell.
     """
 
     cluster: str
     starts: Mapping[int, int]
     ends: Mapping[int, int]
+    id: str = ""
 
 
 def consumer(connection: Connection, **overrides: Any) -> KafkaConsumer:
@@ -70,7 +72,8 @@ def consumer(connection: Connection, **overrides: Any) -> KafkaConsumer:
 
     Raises:
         InvalidValue: options that the library does not take, or a '$NAME' that is not set.
-        SourceUnavailable: no broker answers in `timeout_s`, or they refuse this user.
+        SourceUnavailable: no broker answers in `timeout_s`.
+        SourceRefused: they refuse this user.
     """
     return _made(KafkaConsumer, connection, {**consumer_options(connection), **overrides})
 
@@ -199,10 +202,12 @@ def topic_state(one: KafkaConsumer, topic: str, timeout_s: float | None = None) 
     wanted = [TopicPartition(topic, partition) for partition in sorted(partitions)]
     starts = _asked(functools.partial(one.beginning_offsets, wanted), where, deadline)
     ends = _asked(functools.partial(one.end_offsets, wanted), where, deadline)
+    given = one._cluster.topic_id(topic)
     return TopicState(
         one._cluster.cluster_id or "",
         {tp.partition: int(offset) for tp, offset in starts.items()},
         {tp.partition: int(offset) for tp, offset in ends.items()},
+        str(given) if given is not None and given.int else "",
     )
 
 
@@ -215,7 +220,7 @@ def _partitions(one: KafkaConsumer, topic: str, where: str, deadline: float) -> 
         _refresh(one, topic, where, deadline)
         if topic in cluster.unauthorized_topics:
             message = f"{where}: brokers must authorise this user for the topic; they refused."
-            raise SourceUnavailable(message)
+            raise SourceRefused(message)
         partitions = cluster.partitions_for_topic(topic)
         if partitions:
             return set(partitions)

@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, KafkaProducer
 
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.core.spec import canonical_json
-from beam_ml.errors import BeamMLError, InvalidValue, NoInput, SourceUnavailable, UnreadableInput
+from beam_ml.errors import BeamMLError, InvalidValue, NoInput, SourceRefused, SourceUnavailable, UnreadableInput
 
 __all__ = ["Connection", "consumer_options", "producer_options", "refused", "resolve", "translate"]
 
@@ -97,8 +97,11 @@ def _value(name: str, value: Option) -> Option:
         return value[1:]
     found = os.environ.get(value[1:])
     if found is None:
+        # A password may begin with a dollar sign: what was given is not shown.
+        shown = "one" if "password" in name or "secret" in name else repr(value)
         message = (
-            f"source.client.{name} must name a variable of the process's environment; got {value!r}, which is not set."
+            f"source.client.{name} must name a variable of the process's environment; got {shown} that is not set ('$$' "
+            "begins a text with a dollar sign)."
         )
         raise InvalidValue(message)
     return found
@@ -183,7 +186,7 @@ def translate(error: Exception, where: str) -> BeamMLError:
     """
     for kind, rule in _REFUSALS:
         if isinstance(error, kind):
-            return SourceUnavailable(f"{where}: brokers {rule}; they refused ({_said(error)}).")
+            return SourceRefused(f"{where}: brokers {rule}; they refused ({_said(error)}).")
     if isinstance(error, reasons.UnknownTopicOrPartitionError | reasons.InvalidTopicError):
         return NoInput(f"{where}: the topic must exist, and this user be allowed to see it; it is not there.")
     if isinstance(error, reasons.CorruptRecordError | reasons.UnsupportedCodecError):

@@ -28,13 +28,15 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import to_us
 from beam_ml.core.windows import watermark
-from beam_ml.errors import RowsLost, SourceError, SourceUnavailable
+from beam_ml.errors import RowsLost, SourceError, SourceRefused, SourceUnavailable
 from beam_ml.formats.messages import PLACES, place
 
 __all__ = ["KafkaPlan", "KafkaRounds", "plan_offsets"]
 
 _LOOK_S = 0.2
 """Between two looks at the brokers while the next round is not due."""
+_ASK_S = 5.0
+"""How long brokers are asked before it is looked whether the trainer is to end."""
 _ROUND_S = 5.0
 """Between rounds where windows are rounds and the job does not say."""
 _GRACE_S = 1.0
@@ -56,6 +58,7 @@ class KafkaPlan:
         after: partition → where to read on.
         lost: what retention has removed unread.
         seen: partition → places in its range that were counted before: a stream reads some windows ahead.
+        topic: ids of cluster and topic, kept in the learner: a topic made anew has another one. Empty: not known.
     """
 
     source: KafkaSource
@@ -64,6 +67,7 @@ class KafkaPlan:
     after: Mapping[int, int]
     lost: Progress = dataclasses.field(default_factory=Progress)
     seen: Mapping[int, list[list[int]]] = dataclasses.field(default_factory=dict)
+    topic: str = ""
 
     @property
     def messages(self) -> int:
@@ -90,7 +94,13 @@ class KafkaPlan:
 
     def next(self) -> Mapping[str, Any]:
         """Give where to read on once the round is published."""
-        return {self.name: {str(partition): offset for partition, offset in sorted(self.after.items())}}
+        after = {str(partition): offset for partition, offset in sorted(self.after.items())}
+        return {self.name: after, _id_of(self.name): self.topic} if self.topic else {self.name: after}
+
+
+def _id_of(name: str) -> str:
+    """Give the key in `Learner.next` that a topic's id stands under."""
+    return f"id of {name}"
 
 
 class _ReadPlanned(PTransform):
@@ -132,15 +142,22 @@ def plan_offsets(
         counted: partition → places that the learner has scanned already.
 
     Raises:
-        RowsLost: what is next is gone, and `on_gap` is "fail"; or a partition ends before what has been read of it.
+        RowsLost: what is next is gone, and `on_gap` is "fail"; or a partition that was read is not there, or ends before
+            what has been read of it.
     """
+    topic = f"topic {source.topic} at {source.brokers}"
+    missing = sorted(int(partition) for partition in taken if int(partition) not in state.starts)
+    if missing:
+        message = f"{topic} must still have partitions {missing}, which were read; it does not: was it made anew?"
+        raise RowsLost(message)
+    # A partition that has come since is new from its first message on.
+    latest = source.start == "latest" and not taken
     after: dict[int, int] = {}
     lost = Progress()
     for partition, first in sorted(state.starts.items()):
         end = state.ends[partition]
-        known = taken.get(str(partition))
-        at = (first if source.start == "earliest" else end) if known is None else known
-        where = f"partition {partition} of topic {source.topic} at {source.brokers}"
+        at = taken.get(str(partition), end if latest else first)
+        where = f"partition {partition} of {topic}"
         gone, messages = gap(where, at, first, end, counted.get(partition, intervals.EMPTY), source.on_gap)
         if messages:
             lost = lost.merge(Progress.of_ranges(Origin(name, str(partition)), gone, {LOST: messages}))
@@ -170,10 +187,17 @@ class KafkaRounds:
         source: settings.
         refresh_s: length of the job's windows; None: rounds are windows.
         follow: go on with what comes; False: take what is there when the run starts.
+        stopping: asked while brokers do not answer: True gives up.
     """
 
-    def __init__(self, source: KafkaSource, refresh_s: float | None, follow: bool) -> None:
-        self._source, self._follow = source, follow
+    def __init__(
+        self,
+        source: KafkaSource,
+        refresh_s: float | None,
+        follow: bool,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._source, self._follow, self._stopping = source, follow, stopping
         self._refresh_us = None if refresh_s is None else to_us(refresh_s)
         self._period = source.every or refresh_s or _ROUND_S
         self._connection = Connection.of(source)
@@ -182,37 +206,60 @@ class KafkaRounds:
         self._ends: Mapping[int, int] | None = None
         self._begins: dict[int, int] = {}
         self._moved: dict[int, tuple[int | None, float]] = {}
-        self._started = (0.0, 0.0)
+        self._started = (-math.inf, -math.inf)
+        self._planned = False
+        self._drained: frozenset[int] = frozenset()
+        self._counts: tuple[int, int] | None = None
+        self._measured: float | None = None
 
     def plan(self, learner: Learner, wanted_rows: int) -> KafkaPlan | None:
         """Plan the next round; None: nothing waits.
 
+        A topic to be read from its end on is planned once with nothing to read: so the version that says where that was
+        is there before the first row comes.
+
         Raises:
             SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
             RowsLost: see `plan_offsets`.
-            SourceError: the learner has read this topic in another cluster.
+            SourceError: the learner has read this topic in another cluster, or one of this name that was deleted since.
         """
+        self._planned = False
         state = self._state()
         self._name = self._named(state, learner)
+        self._refuse_made_anew(state, learner)
         taken = {**{str(p): at for p, at in self._begins.items()}, **learner.next.get(self._name, {})}
         if not self._follow:
             self._ends = self._ends or state.ends
-            state = dataclasses.replace(state, ends={p: self._ends.get(p, 0) for p in state.ends})
+            state = dataclasses.replace(
+                state, ends={p: min(end, self._ends.get(p, 0)) for p, end in state.ends.items()}
+            )
         covered = learners.scanned(learner).covered
         counted = {int(o.partition): places for o, places in covered.items() if o.source == self._name}
         plan = plan_offsets(self._source, self._name, state, taken, self._messages(learner, wanted_rows), counted)
+        plan = dataclasses.replace(plan, topic=f"{state.cluster}/{state.id}" if state.id else "")
         for partition, at in plan.after.items():
             # Where a partition begins is settled once: its end moves on.
             self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])
-        if not plan.ranges:
+        self._planned = True
+        settled = self._source.start == "earliest" or self._name in learner.next
+        if not plan.ranges and settled:
             return None
+        self._drained = frozenset(partition for partition, at in plan.after.items() if at >= state.ends[partition])
+        self._counts = self._counted(learners.scanned(learner))
         self._started = (time.monotonic(), time.time())
         return plan
 
     def _state(self) -> TopicState:
         if self._consumer is None:
             self._consumer = client.consumer(self._connection)
-        return client.topic_state(self._consumer, self._source.topic)
+        until = time.monotonic() + self._source.timeout
+        while True:
+            left_s = min(_ASK_S, until - time.monotonic())
+            try:
+                return client.topic_state(self._consumer, self._source.topic, left_s)
+            except SourceUnavailable as error:
+                if isinstance(error, SourceRefused) or self._stopping() or time.monotonic() >= until:
+                    raise
 
     def _named(self, state: TopicState, learner: Learner) -> str:
         name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
@@ -225,15 +272,34 @@ class KafkaRounds:
             raise SourceError(message)
         return name
 
+    def _refuse_made_anew(self, state: TopicState, learner: Learner) -> None:
+        """Refuse a topic of the name of one that was deleted: it may be long enough for its offsets to look right."""
+        cluster, _, known = learner.next.get(_id_of(self._name), "").rpartition("/")
+        if known and state.id and cluster == state.cluster and known != state.id:
+            message = (
+                f"topic {self._source.topic} at {self._source.brokers} must be the one that was read, of id {known}; it "
+                f"was deleted and made anew, with id {state.id} (another name in the registry starts afresh)."
+            )
+            raise RowsLost(message)
+
     def _messages(self, learner: Learner, wanted_rows: float) -> float:
-        """Turn rows into messages by what those read so far have held: it depends on the learner alone."""
+        """Turn rows into messages by what those read so far have held."""
         rows = self._rows_per_message(learner)
         return _FIRST_MESSAGES if rows is None else max(1.0, wanted_rows / rows)
 
     def _rows_per_message(self, learner: Learner) -> float | None:
+        """Go by the learner alone, so that a round tried again is the same; by this run where it knows other sources."""
         seen = learners.scanned(learner)
-        offsets = sum(intervals.size(at) for origin, at in seen.covered.items() if origin.source == self._name) / PLACES
-        return seen.scanned / offsets if seen.scanned and offsets else None
+        if any(origin.source != self._name for origin in seen.covered):
+            return self._measured
+        rows, offsets = self._counted(seen)
+        return rows / offsets if rows and offsets else None
+
+    def _counted(self, seen: Progress) -> tuple[int, int]:
+        """Give rows scanned, of whatever source, and offsets of this topic; those lost to retention left out."""
+        places = sum(intervals.size(at) for origin, at in seen.covered.items() if origin.source == self._name)
+        lost = seen.rejected.get(LOST, 0)
+        return seen.scanned - lost, places // PLACES - lost
 
     def wait(self, learner: Learner, stopping: Callable[[], bool]) -> None:
         """Wait until the next round is due.
@@ -278,10 +344,16 @@ class KafkaRounds:
         return all(offset is not None for partition, offset in ahead.items() if not self._aside(partition))
 
     def _aside(self, partition: int) -> bool:
-        """Tell whether a partition's time has stood still for so long that it holds back no window."""
+        """Tell whether a partition's time has stood still for so long that it holds back no window.
+
+        A run that takes what is there cannot wait and see: it goes by how far the others are ahead of a partition that it
+        has read to its end.
+        """
         newest, since = self._moved.get(partition, (None, time.monotonic()))
         if not self._follow:
-            return newest is None
+            ahead = max((one for one, _ in self._moved.values() if one is not None), default=0)
+            late_us = to_us(self._source.idle_timeout)
+            return newest is None or (partition in self._drained and ahead - newest >= late_us)
         return time.monotonic() - since >= self._source.idle_timeout
 
     def watermark(self, learner: Learner) -> float:
@@ -301,8 +373,10 @@ class KafkaRounds:
 
     def passes(self, error: SourceError) -> bool:
         """Tell whether to try again: brokers that have answered come back; what retention took is skipped next time."""
-        if isinstance(error, RowsLost):
-            return self._source.on_gap == "skip"
+        if isinstance(error, SourceRefused):
+            return False
+        if isinstance(error, RowsLost):  # a plan that has passed by what it may finds the rest gone the next time, too
+            return self._source.on_gap == "skip" and self._planned
         return self._follow and bool(self._name) and isinstance(error, SourceUnavailable)
 
     def trim(self, learner: Learner) -> Learner:
@@ -314,7 +388,10 @@ class KafkaRounds:
         return {}
 
     def published(self, learner: Learner) -> None:
-        """Show the lag to those who watch the consumer group."""
+        """Note what the round's messages have held; show the lag to those who watch the consumer group."""
+        rows, messages = self._counted(learners.scanned(learner))
+        if self._counts is not None and rows > self._counts[0] and messages > self._counts[1]:
+            self._measured = (rows - self._counts[0]) / (messages - self._counts[1])
         if self._source.group is not None:
             offsets = {int(p): at for p, at in learner.next.get(self._name, {}).items()}
             client.commit_lag(self._connection, self._source.group, self._source.topic, offsets)

@@ -23,8 +23,8 @@ from beam_ml.errors import RowsLost
 
 __all__ = ["Polled", "known_topic", "look", "poll", "topic_ends"]
 
-_BATCHES = 1024
-"""Producers' batches of one poll at most; the client's fetch size bounds their bytes."""
+_BATCHES = 1 << 20
+"""Producers' batches of one poll: all that has been fetched; the client's fetch size bounds their bytes."""
 _ASK_MS = 1000
 """How long one look at the ends of the partitions may take."""
 

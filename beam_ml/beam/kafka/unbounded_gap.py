@@ -41,7 +41,8 @@ def lost_block(source: str, partition: int, start: int, stop: int, messages: int
     Args:
         source: names the topic, as in the origins of other blocks.
         partition: its number.
-        start, stop: the places that they had.
+        start: first place that they had.
+        stop: behind the last one.
         messages: how many they were at most.
 
     >>> lost_messages(lost_block("kafka://lkc-1/payments", 0, 5 << 20, 1_000_005 << 20, 1_000_000))

@@ -33,6 +33,11 @@ _OLD_US = 10_000_000
 _MORE_S = 0.3
 """How long a poll of a backlog waits before it is taken to be at its end: longer than a broker holds an answer back."""
 
+_BLOCKS = 30
+"""Blocks of a bundle, where there are no more partitions than that. Beam measures every element's size up to the 30th;
+after more it measures none at first in the bundles that follow, and then a runner that asks how far a bundle is (Prism,
+after each tenth of a second without progress) is answered with NaN, which fails the bundle."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -91,6 +96,7 @@ class StreamReader(UnboundedReader):
         self._waiting: collections.deque[_Piece] = collections.deque()
         self._current: _Piece | None = None
         self._began: float | None = None
+        self._given = 0
         self._looked = self._read = self._behind = False
         self._name = ""
 
@@ -118,7 +124,8 @@ class StreamReader(UnboundedReader):
     def advance(self) -> bool:
         """Go on to the next block; False ends the bundle: it has lasted `read_s`, or `drain_s` in a backlog."""
         if self._began is None:
-            self._began, self._looked, self._read, self._behind = time.monotonic(), False, False, False
+            self._began, self._given = time.monotonic(), 0
+            self._looked = self._read = self._behind = False
             self._clocks = {p: dataclasses.replace(clock, at_end=False) for p, clock in self._clocks.items()}
         while True:
             while self._waiting:
@@ -127,14 +134,24 @@ class StreamReader(UnboundedReader):
                 if piece.newest is not None:
                     self._clocks[piece.partition] = self._clocks[piece.partition].read(piece.newest, self._now())
                 if piece.block is not None:
-                    self._current = piece
+                    self._current, self._given = piece, self._given + 1
                     return True
-            lasted_s = time.monotonic() - self._began
-            left_s = (self._part.drain_s if self._behind else self._part.read_s) - lasted_s
-            if left_s <= 0 or not self._offsets:
+            most = max(_BLOCKS, len(self._offsets))
+            full = self._given > 0 and self._given + len(self._offsets) > most
+            left_s = self._left_s()
+            if not self._behind and self._given:  # gather: what comes in trickles is to be few blocks
+                time.sleep(max(0.0, min(left_s, left_s if full else self._part.read_s * len(self._offsets) / most)))
+            if full or left_s <= 0 or not self._offsets:
                 self._look()
                 return False
-            self._poll(min(left_s, max(_MORE_S, self._part.read_s - lasted_s)))
+            self._poll(max(0.0, min(self._left_s(), max(_MORE_S, self._left_s(self._part.read_s)))))
+
+    def _left_s(self, whole_s: float | None = None) -> float:
+        """Give what is left of the bundle's time, or of `whole_s` since it began."""
+        assert self._began is not None  # noqa: S101 `advance` sets it
+        if whole_s is None:
+            whole_s = self._part.drain_s if self._behind else self._part.read_s
+        return self._began + whole_s - time.monotonic()
 
     def get_current(self) -> Block:
         """Give the block."""

@@ -1,0 +1,103 @@
+"""JSON messages by the many: pyarrow reads all of them as one text, or says that it cannot."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+
+from beam_ml.formats.json_values import Column, Unfit, convert, wire_type
+
+__all__ = ["Part", "Replan", "arrays", "failed_row", "objects"]
+
+_FIRST = "beam_ml.first"
+"""Marks the first object of each message."""
+_ARRAY = "beam_ml.array"
+_NULL_ROW = re.compile(rb"\}\s*n")
+_ROW = re.compile(r"in row (\d+)$")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows of some messages: their columns, and the message and row number of each."""
+
+    arrays: list[pa.Array]
+    message: np.ndarray
+    row: np.ndarray
+
+
+class Replan(Exception):
+    """The plan was made from too few rows: what were taken for whole numbers are not, or for nothing is something."""
+
+
+def _read(text: bytes, schema: pa.Schema) -> pa.Table:
+    """Parse objects; fields that the schema does not name are skipped unread.
+
+    Raises:
+        Unfit: not all of them are as the schema says.
+    """
+    try:
+        return pa.json.read_json(
+            pa.BufferReader(text),
+            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid as error:
+        if "to int64" in str(error) or "changed from null" in str(error):
+            raise Replan from error
+        raise Unfit from error
+    except UnicodeError as error:
+        raise Unfit from error
+
+
+def _array(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def objects(values: list[bytes], columns: list[Column]) -> Part:
+    r"""Parse messages of objects at once.
+
+    Each starts with ``{`` and ends with ``}``, and ``}\n{`` is JSON between two values only: no message can reach into
+    the next, whatever it holds. A mark in the first object of each tells which rows are whose.
+    """
+    mark = b'{"' + _FIRST.encode() + b'":true,'
+    text = mark + (b"\n" + mark).join([value[1:] for value in values])
+    if b"null" in text and _NULL_ROW.search(text):
+        raise Unfit
+    schema = pa.schema([(_FIRST, pa.bool_()), *((column.name, wire_type(column)) for column in columns)])
+    table = _read(text, schema)
+    first = np.flatnonzero(_array(table, _FIRST).is_valid().to_numpy(zero_copy_only=False))
+    if len(first) != len(values):
+        raise Unfit
+    arrays = [convert(_array(table, column.name), column) for column in columns]
+    if len(first) == table.num_rows:
+        return Part(arrays, np.arange(len(first)), np.zeros(len(first), dtype=np.int64))
+    return Part(arrays, *_numbered(np.append(first, table.num_rows)))
+
+
+def _numbered(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give message and row number of rows, by the (m + 1,) bounds of messages among them."""
+    message = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return message, np.arange(len(message)) + bounds[0] - bounds[message]
+
+
+def arrays(values: list[bytes], columns: list[Column]) -> Part:
+    """Parse messages of one array each at once: each becomes an object's only field."""
+    head = b'{"' + _ARRAY.encode() + b'":'
+    text = head + (b"}\n" + head).join(values) + b"}"
+    row = pa.struct([(_FIRST, pa.null()), *((column.name, wire_type(column)) for column in columns)])
+    table = _read(text, pa.schema([(_ARRAY, pa.list_(row))]))
+    lists = _array(table, _ARRAY)
+    rows = lists.values
+    if len(lists) != len(values) or lists.null_count or rows.null_count or lists.offset or rows.offset:
+        raise Unfit
+    arrays = [convert(rows.field(i + 1), column) for i, column in enumerate(columns)]
+    return Part(arrays, *_numbered(lists.offsets.to_numpy().astype(np.int64)))
+
+
+def failed_row(error: Exception) -> int:
+    """Give the number of the row that pyarrow stumbled over, or -1."""
+    found = _ROW.search(str(error.__cause__))
+    return int(found[1]) if found else -1

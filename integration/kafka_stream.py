@@ -20,7 +20,7 @@ from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
 
 ROOT = Path(__file__).parents[1]
-SOURCE = "idle_timeout = '4s'\nout_of_orderness = '2s'"
+SOURCE = "idle_timeout = '10s'\nout_of_orderness = '2s'"
 
 
 class Producer(threading.Thread):
@@ -80,12 +80,14 @@ def trainer(path: Path, options: Sequence[str], folder: Path) -> Iterator[subpro
 
 
 def wait(condition: Callable[[], bool], what: str, folder: Path, seconds: float = 240.0) -> None:
-    """Wait until something is so; else say what the trainers said."""
+    """Wait until something is so; else, or as soon as rows are late, say what the trainers said."""
     until = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > until:
+        late = [one for one in folder.glob("trainer-*.log") if b"rejected as late" in one.read_bytes()]
+        if late or time.monotonic() > until:
             said = [one.read_text(errors="replace")[-3000:] for one in sorted(folder.glob("trainer-*.log"))]
-            raise AssertionError("\n".join([f"not within {seconds:g} s: {what}", *said]))
+            why = "rows came late" if late else f"not within {seconds:g} s"
+            raise AssertionError("\n".join([f"{why}: {what}", *said]))
         time.sleep(0.3)
 
 

@@ -310,7 +310,10 @@ class _StreamFold(DoFn):
         taken = end > through - self._job.lateness_us
         rows = accumulation.progress.rows
         if not taken:
-            _log.warning("%d rows of the window that ended at %d came too late and are rejected.", rows, end)
+            told = (
+                "%d rows of the window that ended at %d came after all up to %d was folded, and are rejected as late."
+            )
+            _log.warning(told, rows, end, through)
         count("late" if taken else "rejected", rows)
         earliest = due_at(through, self._job.size_us)
         return (earliest if taken else ROUND), earliest, as_late(accumulation, taken)

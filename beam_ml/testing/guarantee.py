@@ -29,18 +29,22 @@ def adversaries(spec: Spec, seed: int = 0, n: int = _ROWS) -> Iterator[tuple[str
     noise = rng.normal(size=(n, d))
     rank = np.arange(1, d + 1)
     late = np.linspace(0.0, 1.0, n)[:, None]
-    heavy, light = max(1, d // 3), d // 2
-    drip = np.where(np.arange(n) < n // 4, np.arange(n) % heavy, heavy + np.arange(n) % (d - heavy))
+    sign = np.where(np.arange(n) // d % 2, 1.0, -1.0)[:, None]
+    # As much in one direction as to matter, but little at a time: lost by a sketch that only cuts the smallest off.
+    heavy, many = max(1, d // 2), n // 4
+    drip = np.where(np.arange(n) < many, np.arange(n) % heavy, min(heavy, d - 1))
     forms = {
-        "flat": one * rng.choice([-1.0, 1.0], size=(n, 1)),
+        "flat": one * sign,
         "one direction after another": np.eye(d)[np.arange(n) * d // n]
         * np.where(np.arange(n) % 2, 1.0, -1.0)[:, None],
         "ever larger": one * np.exp(4.0 * late),
         "ever smaller": one * np.exp(-4.0 * late),
-        "heavy first, then a steady drip": np.eye(d)[drip] * np.where(np.arange(n) < n // 4, 4.0, 1.0)[:, None],
+        "heavy first, then a steady drip": np.eye(d)[drip]
+        * sign
+        * np.where(drip < heavy, np.sqrt(heavy), 1.0)[:, None],
         "power law": noise / rank,
         "exponential": noise * 0.5**rank,
-        "a step": noise * np.where(rank <= light, 3.0, 1.0),
+        "a step": noise * np.where(rank <= heavy, 3.0, 1.0),
         "low rank": noise[:, :1] @ noise[:1],
         "drifting mean": noise * 0.1 + 10.0 * late * noise[0],
         "means apart": noise + 50.0 * np.eye(d)[np.arange(n) * _SHARDS // n % d],

@@ -40,6 +40,11 @@ class TestSpec:
         assert (spec.l1, spec.l2, spec.halve_at) == ((0.0,), (0.001, 0.5), (3, 9))
         assert spec.variants == ((0.1, 0.0, 0.001), (0.1, 0.0, 0.5), (0.2, 0.0, 0.001), (0.2, 0.0, 0.5))
 
+    def test_newton_refuses_losses_without_curvature_and_says_who_takes_them(self) -> None:
+        text = r"^linear\.Newton\.loss must be one of logistic, squared: .* linear\.AdaGrad takes the others; got 'huber'\.$"
+        with pytest.raises(InvalidValue, match=text):
+            linear.Newton(n_features=2, loss="huber")
+
     def test_sixteen_variants_by_default_and_json_gives_the_spec_again(self) -> None:
         spec = linear.AdaGrad(n_features=3)
         assert spec.n_variants == 16

@@ -42,7 +42,7 @@ from pipelines_support import create, make_batch
 from beam_ml import fit, formats
 from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job import Job
-from beam_ml.beam.kafka.rounds import KafkaPlan
+from beam_ml.beam.kafka.plan import KafkaPlan
 from beam_ml.beam.plan import plan_files
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.beam.stream import build

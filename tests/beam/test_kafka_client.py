@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import kafka.errors as reasons
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from kafka.consumer.fetcher import Fetcher
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record import MemoryRecords
@@ -189,6 +189,7 @@ def unpacked(kind: type, data: bytes, at: int) -> tuple[list, int]:
     return part.take(10_000), part.next_fetch_offset
 
 
+@settings(deadline=None)
 @given(st.lists(batch, min_size=1, max_size=4), st.data())
 def test_batches_hold_what_the_library_finds_in_them(batches: list, data: st.DataObject) -> None:
     raw, end = fetched(batches)
@@ -224,6 +225,7 @@ def test_old_message_formats(magic: int, codec: int) -> None:
     assert messages.headers().to_pylist() == [[]] * 4
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=8), st.data())
 def test_damage_is_found(noise: bytes, data: st.DataObject) -> None:
     raw, _ = fetched([([(0, i, b"key", b"value %d" % i, []) for i in range(20)], 0, 0)])
@@ -236,7 +238,8 @@ def test_damage_is_found(noise: bytes, data: st.DataObject) -> None:
     try:  # without checksums: anything may come, or an error of this kind, but nothing else
         found = Messages(part.take(10))
         found.values().validate(full=True)
-        assert len(found) == 20
+        assert len(found) <= 20  # those whose offset became too small count as not asked for
+        assert len(found) == 20 or damaged != raw
     except reasons.CorruptRecordError:
         assert damaged != raw
 

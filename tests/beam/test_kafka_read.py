@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.errors import KafkaTimeoutError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
@@ -16,6 +16,7 @@ from beam_ml.beam.kafka.read import OffsetRange, split
 from beam_ml.errors import InvalidValue, RowsLost
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 300))
 def test_pieces_tile_the_range(start: int, size: int, most: int) -> None:
     whole = OffsetRange("t", 1, start, start + size)
@@ -71,6 +72,7 @@ class Log:
         return {TP: runs[:1]}
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(0, 3)), min_size=1, max_size=6),
     st.data(),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_ml import pca
@@ -46,6 +46,7 @@ def learner_with(**changes: object) -> Learner:
 offsets = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(offsets, st.floats(1, 2000))
 def test_a_plan_is_next_to_what_was_read_and_about_as_large_as_wanted(
     given_: list[tuple[int, int, int]], wanted: float
@@ -357,6 +358,30 @@ def test_the_first_round_does_not_wait_for_a_clock_that_begins_at_boot(monkeypat
     assert rounds.plan(learner_with(), 10) is None
     broker.ends = [1]
     assert due(rounds, learner_with())
+
+
+def test_a_clock_behind_the_producers_delays_a_round_by_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(monkeypatch, [10])
+    monkeypatch.setattr(kafka_rounds.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(kafka_rounds.time, "time", lambda: broker.now - 3600)
+    rounds = KafkaRounds(source(out_of_orderness=1), 5.0, follow=True)
+    learner = Broker.learned(learner_with(), rounds, {0: 999 * SECOND})
+    learner = learner.replace(pending={1005 * SECOND: empty(learner.spec)})
+    broker.ends, broker.now = [20], 1006.9
+    assert not due(rounds, learner)
+    broker.now = 1007.0  # a window, the slack and a second after the last round began
+    assert due(rounds, learner)
+
+
+@pytest.mark.parametrize(("refresh_s", "pause_s"), [(1.0, 0.2), (60.0, 1.2), (86_400.0, 2.0)])
+def test_brokers_are_looked_at_as_often_as_the_pace_needs(
+    monkeypatch: pytest.MonkeyPatch, refresh_s: float, pause_s: float
+) -> None:
+    Broker(monkeypatch, [0])
+    pauses = list[float]()
+    monkeypatch.setattr(kafka_rounds.time, "sleep", pauses.append)
+    KafkaRounds(source(), refresh_s, follow=True).wait(learner_with(), lambda: len(pauses) == 3)
+    assert pauses == [pause_s] * 3
 
 
 def test_rounds_keep_the_pace_that_the_job_sets(monkeypatch: pytest.MonkeyPatch) -> None:

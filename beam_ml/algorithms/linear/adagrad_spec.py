@@ -81,8 +81,8 @@ class AdaGrad(BaseSpec):
         0.1,
         0.2,
     )
-    l1: tuple[float, ...] = (0.0, 1e-4)
-    l2: tuple[float, ...] = (0.0, 1e-4)
+    l1: Annotated[tuple[float, ...], Field(description="strengths of Σ s_j|β_j|")] = (0.0, 1e-5)
+    l2: Annotated[tuple[float, ...], Field(description="strengths of ½ Σ s_j²β_j²")] = (0.0, 1e-5)
     halve_at: Annotated[
         tuple[int, ...], Field(description="refreshes at which the worse half of the variants is dropped; (): never")
     ] = (8, 16, 24, 32)

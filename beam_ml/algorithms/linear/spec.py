@@ -14,6 +14,15 @@ __all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor", "Threshold", "re
 
 MAX_FEATURES = 2000
 _RULE_TEXT = re.compile(r"^\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*$")
+_WITHOUT_CURVATURE = (
+    "hinge",
+    "absolute",
+    "huber",
+    "quantile",
+    "eps_insensitive_squared",
+    "eps_insensitive_absolute",
+)
+"""Losses of linear.AdaGrad whose second derivative is 0 for some rows, or all: W would not grow with the rows."""
 
 Penalty = Annotated[float, Field(ge=0)]
 
@@ -41,6 +50,16 @@ class Newton(BaseSpec):
     pending_bytes: Annotated[
         int, Field(ge=1 << 16, le=1 << 34, description="most bytes of rows kept until a block of them can be solved")
     ] = 64 << 20
+
+    @pydantic.field_validator("loss", mode="before")
+    @classmethod
+    def _curved(cls, value: object) -> object:
+        if value in _WITHOUT_CURVATURE:
+            message = (
+                "must be one of logistic, squared: rows add only where the loss curves; linear.AdaGrad takes the others"
+            )
+            raise ValueError(message)
+        return value
 
     @pydantic.field_validator("n_features")
     @classmethod

@@ -1,7 +1,8 @@
 """Principal components: any number of them, chosen after training.
 
-Two modes, one spec. ``exact`` keeps the whole scatter matrix, d² numbers (`exact`); ``sketch`` keeps 2·l rows of d by frequent
-directions, within a stated bound (`sketch`): for wide rows, d = 10,000 and more. Both centre exactly, at any offset.
+Two modes of one Spec. Exact keeps the whole scatter matrix, d² numbers (module `exact`). Sketch keeps 2·l rows of d by
+frequent directions, within a stated bound (module `sketch`): for wide rows, d = 10,000 and more. Both centre exactly, at any
+offset.
 
 References: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979);
 Jolliffe, "Principal Component Analysis" (2002); Liberty, "Simple and deterministic matrix sketching" (2013).

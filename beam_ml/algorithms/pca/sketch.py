@@ -29,14 +29,14 @@ from beam_ml.errors import DeriveRefused
 
 __all__ = ["accumulate", "derive", "empty", "fold", "guarantee", "law", "merge", "scale", "weight"]
 
-_BOUND = 0.05
+_BOUND = 0.02
 _MIN_NEW_ROWS = 128  # a shrink takes tens of µs however few its rows: a narrow sketch takes in this many at a time
 _WORK_BYTES = 1 << 26  # but no more of them than this holds
 _EPS = float(np.finfo(np.float64).eps)
 
 
 def law(spec: Spec) -> Law:
-    """SKETCH: within the published bound on any rows, and within 5 % of one shard's loss on ordinary ones."""
+    """SKETCH: within the published bound on any rows, and within 2 % of one shard's loss on ordinary ones."""
     return Law(LawKind.SKETCH, rtol=1e-9, bound=_BOUND, guarantee=guarantee)
 
 
@@ -220,7 +220,8 @@ def derive(spec: Spec, model_spec: Components, state: Sketch, sample: Batch | No
     """
     c, keep, d = model_spec.n_components, spec.kept_rows, spec.n_features
     if c > keep:
-        message = f"pca.Components.n_components must be <= {keep}, the lesser of the spec's sketch_rows and n_features; got {c}."
+        least = "the lesser of the spec's sketch_rows and n_features"
+        message = f"pca.Components.n_components must be <= {keep}, {least}; got {c}."
         raise DeriveRefused(message)
     check_state(
         float(state.weight), (state.origin, state.weight, state.mean, state.rows, state.variation, state.shrunk)

@@ -194,7 +194,8 @@ def topic_state(one: KafkaConsumer, topic: str, timeout_s: float | None = None) 
 
     Raises:
         NoInput: there is no such topic, or none that this user may see.
-        SourceUnavailable: the brokers do not answer in time, or refuse this user.
+        SourceUnavailable: the brokers do not answer in time.
+        SourceRefused: they refuse this user.
     """
     deadline = time.monotonic() + (one.config["bootstrap_timeout_ms"] / 1000 if timeout_s is None else timeout_s)
     where = f"Topic {topic} at {brokers_of(one)}"
@@ -267,7 +268,7 @@ def _asked(ask: Callable[..., Any], where: str, deadline: float) -> Any:
         except KeyError as error:  # how the library says that a partition has no leader
             last = error
         except KafkaError as error:
-            if not error.retriable or refused(error):
+            if not error.retriable:
                 raise translate(error, where) from error
             last = error
         time.sleep(_PAUSE_S)

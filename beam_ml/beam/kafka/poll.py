@@ -12,7 +12,7 @@ from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionErr
 from kafka.structs import TopicPartition
 
 from beam_ml.beam.kafka.batches import HEADERS, Messages, Run, use
-from beam_ml.beam.kafka.connection import refused, translate
+from beam_ml.beam.kafka.connection import translate
 from beam_ml.core.batch import Origin
 from beam_ml.errors import RowsLost
 from beam_ml.formats.block import Block
@@ -55,7 +55,7 @@ def poll_partition(
 
     Raises:
         RowsLost: `start` is no longer, or not yet, in the log.
-        SourceUnavailable: the brokers refuse this user.
+        SourceRefused: the brokers refuse this user.
         UnreadableInput: a damaged batch, or a compression that is not installed.
     """
     use(consumer)
@@ -99,7 +99,7 @@ def _polled(
     except (OffsetOutOfRangeError, LogTruncationError) as error:
         raise _lost(consumer, tp, at, where) from error
     except KafkaError as error:
-        if error.retriable and not refused(error):
+        if error.retriable:
             return [], at
         raise translate(error, f"{where}, offset {at}") from error
 

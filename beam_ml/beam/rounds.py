@@ -19,11 +19,11 @@ from beam_ml.beam.job import Job
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.beam.round_source import RoundPlan, RoundSource
 from beam_ml.beam.sources import FileSource
-from beam_ml.beam.version import facts_of, model_facts, payloads_of
+from beam_ml.beam.version import NONE_CLOSED, facts_of, models_of, payloads_of, verdict_of
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
-from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.spec import canonical_json
@@ -305,32 +305,21 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
 def _publish(
     run: _Run, round_id: str, learner: Learner, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]
 ) -> Manifest:
-    job, plan = run.job, run.job.plan()
-    facts = model_facts(learner, None, job.features.to_dict())
-    accepted, reasons = _verdict(run, refreshes, models)
+    job, features = run.job, run.job.features.to_dict()
+    before = NONE_CLOSED if run.head is None else Verdict(run.head.verdict.accepted, run.head.verdict.reasons)
+    verdict = verdict_of([one for one, _ in refreshes], models, before)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
     read = {**learner.next, **run.source.summary(learner)}
     told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     return run.registry.publish(
         job.name,
-        payloads_of(
-            learner, {name: Model(learner.spec, plan.models[name], one, facts) for name, one in models.items()}
-        ),
+        payloads_of(learner, models_of(learner, job.plan().models, models, features)),
         parent=None if run.head is None else run.head.number,
         round_id=round_id,
         head=run.head_number,
         run_id=run.run_id,
         epoch=run.epoch,
-        serve=accepted,
-        reasons=reasons,
-        facts=told | {"next": read, "features": job.features.to_dict(), "rejects": rejects},
+        serve=verdict.accepted,
+        reasons=verdict.reasons,
+        facts=told | {"next": read, "features": features, "rejects": rejects},
     )
-
-
-def _verdict(run: _Run, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]) -> tuple[bool, Sequence[str]]:
-    if refreshes:
-        last = refreshes[-1][0].verdict
-        return (last.accepted, last.reasons) if models else (False, ("no rows to derive a model from yet",))
-    if run.head is None or not models:
-        return False, ("no window has closed yet",)
-    return run.head.verdict.accepted, run.head.verdict.reasons

@@ -6,21 +6,22 @@ offsets to read from, the places counted beyond them, and the learner that the f
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from apache_beam import Pipeline, PTransform
+from apache_beam import Flatten, Pipeline, PTransform
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.runners.runner import PipelineState
 
 from beam_ml.beam.accumulate import Accumulate
 from beam_ml.beam.decode import Decode
-from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded, run
-from beam_ml.beam.expanding import TICK_US
+from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded
+from beam_ml.beam.expanding import TICK_US, many_in_or_out, to_global
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
 from beam_ml.beam.references import STREAM_REFUSE_BYTES, LiveAnchor
+from beam_ml.beam.rounds import Mode, train
 from beam_ml.beam.shards import Shards
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.beam.stream_fold import FoldJob, StreamFold
@@ -51,6 +52,13 @@ class Streamed(NamedTuple):
     start: Start
 
 
+class _Read(NamedTuple):
+    """Blocks of rows, and the Progress of what is gone unread."""
+
+    blocks: PCollection
+    lost: PCollection
+
+
 class _ReadTopic(PTransform):
     """A job's topic as blocks of rows, from where a version stands."""
 
@@ -62,11 +70,14 @@ class _ReadTopic(PTransform):
         self._source = KafkaSource.parse(source.to_dict() | {"out_of_orderness": behind})
         self._start, self._columns, self._splits = start, columns, splits
 
-    def expand(self, pbegin: PBegin) -> PCollection:
+    @many_in_or_out
+    def expand(self, pbegin: PBegin) -> _Read:
         from beam_ml.beam.kafka.unbounded import ReadKafkaStream  # loads the client library
+        from beam_ml.beam.kafka.unbounded_gap import SetLostAside
 
         read = ReadKafkaStream(self._source, self._start.offsets, self._start.seen, self._splits)
-        return pbegin | "Read" >> read | Decode(self._source.format, self._source.options, self._columns)
+        found = pbegin | "Read" >> read | "Gaps" >> SetLostAside()
+        return _Read(found.blocks | Decode(self._source.format, self._source.options, self._columns), found.lost)
 
 
 def kafka_start(job: Job, registry: Registry) -> Start:
@@ -77,11 +88,6 @@ def kafka_start(job: Job, registry: Registry) -> Start:
         RowsLost: what is to be read next is gone.
         InvalidValue: the registry's learner is not of this job.
     """
-    return _pinned(job, registry)[0]
-
-
-def _pinned(job: Job, registry: Registry) -> tuple[Start, Mapping[int, int]]:
-    """Give the start, and where each partition ends now."""
     from beam_ml.beam.kafka import client  # loads the client library
 
     source = job.source
@@ -94,7 +100,7 @@ def _pinned(job: Job, registry: Registry) -> tuple[Start, Mapping[int, int]]:
     start, learner = begin(job, registry)
     name = client.source_name(source.cluster or state.cluster, source.topic)
     partitions = {partition: (first, state.ends[partition]) for partition, first in state.starts.items()}
-    return pin(start, learner, name, partitions, source.start, source.on_gap), state.ends
+    return pin(start, learner, name, partitions, source.start, source.on_gap)
 
 
 def build(
@@ -131,14 +137,18 @@ def build(
     if read is None:
         assert isinstance(job.source, KafkaSource)  # noqa: S101 checked above
         read = _ReadTopic(job.source, start, columns, splits)
-    blocks = pipeline | "Source" >> read
+    found = pipeline | "Source" >> read
+    blocks = found.blocks if isinstance(found, _Read) else found
     refuse_unbounded(blocks)
+    batches = blocks | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
+    if isinstance(found, _Read):
+        lost = to_global(found.lost, "GlobalLost")
+        batches = batches._replace(progress=(batches.progress, lost) | "Counted" >> Flatten())
     windows = job.windows()
     anchor = LiveAnchor(where, job.name, anchor_ttl) if job.algorithm().anchor_type is not None else None
     # Late rows are judged by the fold alone: a restored one may not have come as far as the newest version.
     accumulated = (
-        blocks
-        | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
+        batches
         | "Slices" >> SliceByWindow(windows)
         | "Accumulate" >> Accumulate(spec, anchor, refuse_bytes=STREAM_REFUSE_BYTES)
     )
@@ -213,19 +223,12 @@ def run_stream(
 def close_windows(job: Job, registry: Registry) -> int:
     """Fold the windows that a stream has left open, once it has ended; give the newest version's number.
 
-    Their rows are read again, up to the end of the topic, in this process. What comes for them later is late.
+    Their rows are read again, up to the end of the topic, as rounds in this process. What comes for them later is late.
 
     Raises:
         SourceError: the topic cannot be read.
         BeamMLError: as a worker raised it.
     """
-    from beam_ml.beam.stream_rest import ReadRest  # loads the client library
-
-    _check(job, registry, None)
-    start, ends = _pinned(job, registry)
-    assert isinstance(job.source, KafkaSource)  # noqa: S101 checked above
-    if any(at < ends[partition] for partition, at in start.offsets.items()):
-        pipeline = new_pipeline()
-        build(pipeline, job, registry, ReadRest(job.source, start, ends, job.features.columns()), start)
-        run(pipeline)
+    for one in train(job, registry, Mode("once", close=True)):
+        _log.info("%s v%d: %d windows closed.", job.name, one.manifest.number, len(one.refreshes))
     return registry.head_number(job.name)

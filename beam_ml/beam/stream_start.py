@@ -14,6 +14,7 @@ import numpy as np
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
+from beam_ml.beam.gaps import LOST, gap
 from beam_ml.beam.job import Job
 from beam_ml.beam.lineage import Lineage
 from beam_ml.core import intervals
@@ -22,13 +23,11 @@ from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
-from beam_ml.errors import CorruptArtefact, InvalidValue, RowsLost
+from beam_ml.errors import CorruptArtefact, InvalidValue
 from beam_ml.formats.messages import PLACES, place
 from beam_ml.registry import Registry
 
-__all__ = ["LOST", "Start", "begin", "initial_learner", "pin"]
-
-LOST = "lost to retention"
+__all__ = ["Start", "begin", "initial_learner", "pin"]
 
 _log = logging.getLogger(__name__)
 
@@ -163,21 +162,10 @@ def pin(
         begun[partition] = _begun(start, partition, mine, first, fresh)
         at = intervals.first_hole(mine, place(begun[partition])) // PLACES
         where = f"partition {partition} of {source}"
-        if at > max(end, first):
-            message = f"{where} must reach offset {at}, up to which it was read; it ends at {end}: was it made anew?"
-            raise RowsLost(message)
-        if at < first:
-            gone = intervals.difference(np.array([[place(at), place(first)]], dtype=np.int64), mine)
-            messages = sum(-(-int(b) // PLACES) - int(a) // PLACES for a, b in gone)
-            if on_gap == "fail":
-                message = (
-                    f"{where} must still hold offset {at}, where reading goes on; it begins at {first}: retention has "
-                    f"removed {messages:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
-                )
-                raise RowsLost(message)
-            _log.error("%s: retention has removed %d messages unread, before offset %d.", where, messages, first)
+        gone, messages = gap(where, at, first, end, mine, on_gap)
+        if messages:
             lost[partition] = (gone.tolist(), messages)
-            at = first
+        at = max(at, first)
         offsets[partition] = at
         beyond = intervals.intersection(mine, np.array([[place(at), 2**63 - 1]], dtype=np.int64))
         if len(beyond):

@@ -11,7 +11,10 @@ from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
 from beam_ml.core.spec import ModelSpec
 
-__all__ = ["facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
+__all__ = ["NONE_CLOSED", "facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
+
+NONE_CLOSED = Verdict(False, ("no window has closed yet",))
+"""Of a version before the first refresh."""
 
 
 def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, bytes]:
@@ -55,5 +58,5 @@ def models_of(
 def verdict_of(refreshes: Sequence[Refresh], models: Mapping[str, Any], before: Verdict) -> Verdict:
     """Give the verdict of a version: its last refresh's; without one, that of the version before."""
     if not models:
-        return Verdict(False, ("no rows to derive a model from yet",) if refreshes else ("no window has closed yet",))
+        return Verdict(False, ("no rows to derive a model from yet",)) if refreshes else NONE_CLOSED
     return refreshes[-1].verdict if refreshes else before

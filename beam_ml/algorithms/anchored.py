@@ -100,20 +100,26 @@ def add(a: Moves, b: Moves) -> Moves:
 
 
 def directions(
-    moves: Moves, rows: np.ndarray, anchor_squares: np.ndarray, runs: int, rule: Rule = "search"
+    moves: Moves,
+    rows: np.ndarray,
+    anchor_squares: np.ndarray,
+    runs: int,
+    rule: Rule = "search",
+    stale: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give the summed direction and the mean of the moves, (r, …) each, at some rows.
 
     Args:
         moves: the sums over runs.
         rows: (r,) wanted, rising.
-        anchor_squares: (r, …) G_a there.
+        anchor_squares: (r, …) G there before the fold: G_a unless stale.
         runs: P.
         rule: ``sum`` gives the plain sum of moves instead of the one scaled by curvature.
+        stale: the runs' anchor is not where the fold starts: even one run is scaled by the curvature there.
     """
     moved = at_rows(moves.rows, moves.moved, rows)
     mean = moved / max(runs, 1)
-    if runs <= 1 or rule == "sum":
+    if (runs <= 1 and not stale) or rule == "sum":
         return moved, mean
     root = np.sqrt(anchor_squares + 0.5 * at_rows(moves.rows, moves.squares, rows))
     scaled = at_rows(moves.rows, moves.scaled, rows)
@@ -138,13 +144,19 @@ class Step:
 
 
 def choose_step(
-    loss: Callable[[Step], np.ndarray], variants: int, runs: int, sample_rows: int, rule: Rule = "search"
+    loss: Callable[[Step], np.ndarray],
+    variants: int,
+    runs: int,
+    sample_rows: int,
+    rule: Rule = "search",
+    stale: bool = False,
 ) -> Step:
     """Choose each variant's step.
 
-    One run counts in full. Of several, the length of the summed direction is the one of 1, ½ … 1/16 whose loss on the
-    sample is smallest, and the mean's direction is taken where its loss is smaller still; with fewer than 256 sampled
-    rows it is taken untried.
+    One run from where the fold starts counts in full. Of several, the length of the summed direction is the one of 1, ½
+    … 1/16 whose loss on the sample is smallest, and the mean's direction is taken where its loss is smaller still; with
+    fewer than 256 sampled rows it is taken untried. Stale runs, that started from an earlier anchor, may not count at
+    all: what they found, the folds since may have found too.
 
     Args:
         loss: gives each variant's loss (v,) on the sample after a step; not finite: worse than any other.
@@ -152,18 +164,21 @@ def choose_step(
         runs: P.
         sample_rows: rows in the sample.
         rule: ``curvature`` and ``sum`` go the whole length untried, ``mean`` always takes the mean.
+        stale: the runs started from an earlier anchor.
     """
     everyone = np.ones(variants, dtype=bool)
     whole, mean = Step(np.ones(variants), ~everyone), Step(np.ones(variants), everyone)
-    if runs <= 1 or rule in ("curvature", "sum"):
+    if (runs <= 1 and not stale) or rule in ("curvature", "sum"):
         return whole
     if rule == "mean" or sample_rows < MIN_SAMPLE_ROWS:
-        return mean
+        return whole if runs <= 1 else mean
     tried = [Step(np.full(variants, t), ~everyone) for t in LENGTHS] + [mean]
+    if stale:
+        tried.append(Step(np.zeros(variants), ~everyone))
     losses = np.stack([loss(step) for step in tried])
     losses[~np.isfinite(losses)] = np.inf
     best = np.argmin(losses, axis=0)
     nothing = ~np.isfinite(losses.min(axis=0))
-    best[nothing] = len(tried) - 1
+    best[nothing] = len(LENGTHS)
     taken = (best, np.arange(variants))
     return Step(np.stack([s.length for s in tried])[taken], np.stack([s.mean for s in tried])[taken])

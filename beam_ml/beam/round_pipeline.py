@@ -1,29 +1,23 @@
 """The bounded pipeline of one round: ranges → one accumulation a window end, and the rejects, as files of the round."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from apache_beam import DoFn, ParDo
 from apache_beam.typehints import with_input_types
 
 from beam_ml.artefact.records import encode_accumulation
 from beam_ml.beam.accumulate import Accumulate, Merge
-from beam_ml.beam.elements import Rejected
 from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
 from beam_ml.beam.references import AnchorRef, spec_of
+from beam_ml.beam.rejects import WriteRejects
 from beam_ml.beam.round_source import RoundPlan
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.learner import Learner
 from beam_ml.registry import Manifest, Registry, put_round
 
 __all__ = ["run_round_pipeline"]
-
-_MAX_REJECTS = 65_536
-"""Records a reject file holds at most: a bundle of nothing but rejects must not fill a worker's memory."""
 
 
 @with_input_types(tuple[int, Accumulation])
@@ -41,38 +35,6 @@ class _WriteAccumulation(DoFn):
         algorithm, spec = spec_of(accumulation.spec.to_json())
         data = encode_accumulation(algorithm, spec, accumulation)
         put_round(self._registry, self._name, self._round_id, f"{end}.safetensors", data)
-
-
-@with_input_types(Rejected)
-class _WriteRejects(DoFn):
-    """Writes rejected rows as JSON lines, a file a bundle."""
-
-    def __init__(self, registry: str, name: str, round_id: str) -> None:
-        self._where, self._name, self._round_id = registry, name, round_id
-
-    def setup(self) -> None:
-        self._registry = Registry(self._where)
-
-    def start_bundle(self) -> None:
-        self._lines: list[str] = []
-
-    def process(self, element: Rejected) -> None:
-        for record in element.records():
-            self._lines.append(json.dumps(record, sort_keys=True))
-            if len(self._lines) >= _MAX_REJECTS:
-                self._flush()
-
-    def finish_bundle(self) -> Iterator[Any]:
-        if self._lines:
-            self._flush()
-        return iter(())
-
-    def _flush(self) -> None:
-        data = ("\n".join(self._lines) + "\n").encode()
-        # Named by content: a bundle that is tried again writes the same file again.
-        file = f"rejects-{hashlib.sha256(data).hexdigest()[:32]}.jsonl"
-        put_round(self._registry, self._name, self._round_id, file, data)
-        self._lines = []
 
 
 def run_round_pipeline(
@@ -114,5 +76,5 @@ def run_round_pipeline(
     )
     written = (where, job.name, round_id)
     _ = found | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
-    _ = found.rejected | "Rejects" >> ParDo(_WriteRejects(*written))
+    _ = found.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rounds/{round_id}/rejects-")
     run(pipeline)

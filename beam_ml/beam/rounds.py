@@ -13,9 +13,10 @@ from functools import reduce
 from typing import Any, Literal
 
 from beam_ml.algorithms import find
-from beam_ml.artefact.records import decode_accumulation, decode_learner
+from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.file_rounds import FileRounds
 from beam_ml.beam.job import Job
+from beam_ml.beam.resume import resume
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.beam.round_source import RoundPlan, RoundSource
 from beam_ml.beam.sources import FileSource
@@ -26,7 +27,6 @@ from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
-from beam_ml.core.spec import canonical_json
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
@@ -162,31 +162,13 @@ def _pause(seconds: float, stopping: Callable[[], bool]) -> None:
 
 
 def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[str]) -> _Run:
-    spec, algorithm = job.algorithm_spec(), job.algorithm()
-    found = registry.latest(job.name)
-    head = None if found is None else found.manifest
-    if found is None or head is None:
-        learner = learners.new(algorithm, spec)
-    else:
-        learner = decode_learner(found.data, find)
-        if learner.spec.fingerprint != spec.fingerprint:
-            message = (
-                f"job.spec must be that of {job.name} v{head.number} in the registry, {learner.spec.to_json()}; "
-                f"got {spec.to_json()} (another name starts afresh)."
-            )
-            raise InvalidValue(message)
-        trained_on = head.extra.get("features")
-        if trained_on is not None and trained_on != job.features.to_dict():
-            message = (
-                f"job.features must be those that {job.name} v{head.number} was trained on, {canonical_json(trained_on)}; "
-                f"got {job.features.to_json()} (another name starts afresh)."
-            )
-            raise InvalidValue(message)
+    found, algorithm = resume(job, registry), job.algorithm()
     with one_thread():
-        models = derive_all(algorithm, learner, job.plan().models)
-    epoch = 1 if head is None else head.epoch + 1
-    number = 0 if found is None else found.head
-    return _Run(job, source, registry, algorithm, uuid.uuid4().hex, epoch, options, head, number, learner, models)
+        models = derive_all(algorithm, found.learner, job.plan().models)
+    return _Run(
+        job, source, registry, algorithm, uuid.uuid4().hex, found.epoch, options, found.manifest, found.head,
+        found.learner, models,
+    )  # fmt: skip
 
 
 def _rows_wanted(run: _Run) -> int:

@@ -21,11 +21,11 @@ from beam_ml.beam.expanding import TICK_US, many_in_or_out, to_global
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
 from beam_ml.beam.references import STREAM_REFUSE_BYTES, LiveAnchor
+from beam_ml.beam.rejects import WriteRejects
 from beam_ml.beam.rounds import Mode, train
 from beam_ml.beam.shards import Shards
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.beam.stream_fold import FoldJob, StreamFold
-from beam_ml.beam.stream_rejects import WriteRejects
 from beam_ml.beam.stream_start import Start, begin, pin
 from beam_ml.core.spec import to_us
 from beam_ml.errors import EngineRefused, InvalidValue
@@ -155,7 +155,7 @@ def build(
     assert windows.size_us is not None  # noqa: S101 checked above
     shards = accumulated | "Shards" >> Shards(spec, windows.size_us, n_shards)
     published = shards | "Fold" >> StreamFold(FoldJob.of(job, where, start))
-    _ = accumulated.rejected | "Rejects" >> WriteRejects(where, job.name, start.run_id)
+    _ = accumulated.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rejects/{start.run_id}/")
     return Streamed(published, accumulated.rejected, start)
 
 

@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from beam_ml.algorithms import find
-from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.gaps import LOST, gap
 from beam_ml.beam.job import Job
 from beam_ml.beam.lineage import Lineage
+from beam_ml.beam.resume import resume
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
-from beam_ml.errors import CorruptArtefact, InvalidValue
 from beam_ml.formats.messages import PLACES, place
 from beam_ml.registry import Registry
 
@@ -87,44 +85,17 @@ def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
     Raises:
         InvalidValue: the registry's learner has another spec, or was trained on other features.
     """
-    spec, run_id = job.algorithm_spec(), uuid.uuid4().hex
-    found = registry.latest(job.name)
-    if found is None:
-        return Start(run_id, 1), learners.new(job.algorithm(), spec)
-    manifest, learner = found.manifest, decode_learner(found.data, find)
-    where = f"{job.name} v{manifest.number} in the registry"
-    if learner.spec.fingerprint != spec.fingerprint:
-        message = (
-            f"job.spec must be that of {where}, {learner.spec.to_json()}; got {spec.to_json()} (another name starts "
-            "afresh)."
-        )
-        raise InvalidValue(message)
-    trained_on = manifest.extra.get("features")
-    if trained_on is not None and trained_on != job.features.to_dict():
-        message = (
-            f"job.features must be those that {where} was trained on, {canonical_json(trained_on)}; got "
-            f"{job.features.to_json()} (another name starts afresh)."
-        )
-        raise InvalidValue(message)
-    newest = manifest if found.head == manifest.number else None
-    epoch = 1 + max(manifest.epoch, 0 if newest is not None else _highest_epoch(registry, job.name, found.head))
+    found, run_id = resume(job, registry), uuid.uuid4().hex
+    manifest = found.manifest
+    if manifest is None:
+        return Start(run_id, found.epoch), found.learner
     begun = {int(p): int(at) for p, at in manifest.extra.get("begun", {}).items()}
     verdict = manifest.verdict
     start = Start(
-        run_id, epoch, manifest.number, manifest.files["learner"].sha256, found.head, verdict.accepted,
+        run_id, found.epoch, manifest.number, manifest.files["learner"].sha256, found.head, verdict.accepted,
         verdict.reasons, begun=begun,
     )  # fmt: skip
-    return start, learner
-
-
-def _highest_epoch(registry: Registry, name: str, head: int) -> int:
-    """Give the epoch of the newest manifest that reads: its learner may be damaged."""
-    for number in range(head, 0, -1):
-        try:
-            return registry.manifest(name, number).epoch
-        except CorruptArtefact as error:
-            _log.warning("Version stepped over: %s", error)
-    return 0
+    return start, found.learner
 
 
 def pin(

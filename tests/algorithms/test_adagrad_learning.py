@@ -481,3 +481,35 @@ def test_fit_rejects_bad_rows_by_reason() -> None:
 def test_columns_outside_the_features_are_refused(indices: list[int], text: str) -> None:
     with pytest.raises(linear_error(), match=rf"Batch\.indices must lie in \[0, 3\); got {text}\."):
         Batch.csr([0, 1], indices, [1.0], 3, label=[1])
+
+
+class TestStaleAnchors:
+    def test_windows_of_one_round_start_from_one_anchor_and_still_learn(self) -> None:
+        """Ten windows from one anchor, one run each: adding their moves in full would overshoot tenfold."""
+        spec = linear.AdaGrad(n_features=4, **PLAIN)
+        rows, held_out = binary(22_000), binary(10_000, seed=3)
+        start = learned(spec, rows, [0, 1_000, 2_000])
+        anchor = ALGORITHM.anchor(spec, start)
+        state, losses = start, [measured(model_of(spec, start), held_out)["log_loss"]]
+        for begin in range(2_000, 22_000, 2_000):
+            window = rows.take(slice(begin, begin + 2_000))
+            state = ALGORITHM.fold(spec, state, grown(spec, window, anchor), window)
+            losses.append(measured(model_of(spec, state), held_out)["log_loss"])
+        fresh = learned(spec, rows, list(range(2_000, 22_001, 2_000)), state=start)
+        best = measured(model_of(spec, fresh), held_out)["log_loss"]
+        assert max(losses[1:]) < losses[0]
+        assert losses[-1] < 1.01 * best
+
+    def test_a_stale_run_whose_way_leads_up_is_left_out(self) -> None:
+        spec = linear.AdaGrad(n_features=1, learning_rates=1.0, l1=0.0, l2=0.0)
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(4_000, 1))
+        rows = Batch.dense(x, label=rng.random(4_000) < expit(3.0 * x[:, 0]))
+        start = learned(spec, rows, [0, 16])
+        anchor = ALGORITHM.anchor(spec, start)
+        there = learned(spec, rows, [16, 1_000, 2_000, 3_000], state=start)
+        window = rows.take(slice(3_000, 4_000))
+        state = ALGORITHM.fold(spec, there, grown(spec, window, anchor), window)
+        before, after = (measured(model_of(spec, one), window)["log_loss"] for one in (there, state))
+        assert after <= before + 1e-12
+        assert ALGORITHM.weight(state) == 4_000

@@ -13,6 +13,10 @@ With one shard, learning in windows is the sequential run but for rounding. With
 exceeds the sequential run's by less than the law's bound, 10 % (median of five seeds, 16 shards, in the hardest case: a
 pass of six windows that double); with 16 windows a pass and 32 shards by less than 5 %. Cold, without an anchor, runs
 start from 0 and the bias of each is relative to its own rows' means, which differ by sampling error: the same bounds hold.
+
+Parts of a stale anchor (several windows of one round start from one) do not add to those of another: each is folded in
+turn, scaled by the curvature of then and searched for a length, 0 included, so that no fold makes its window's loss rise
+by much; parts more than ``max_staleness`` refreshes behind are rejected.
 """
 
 import dataclasses
@@ -67,6 +71,7 @@ class Partial:
     open_squares: Float64[np.ndarray, "r v o"]  # its Σ gradient²
     open_total: Float64[np.ndarray, ""]  # its Σ row weight with class factors
     runs: Int64[np.ndarray, ""]  # P, the open one included
+    folds: Int64[np.ndarray, ""]  # folds that the anchor had seen; 0: cold
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, all runs
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all)
     moment_rows: Int64[np.ndarray, "m"]  # rows of moments, rising
@@ -84,6 +89,7 @@ class Anchor:
     mass: Float64[np.ndarray, "k"]  # as in the state
     moments: Float64[np.ndarray, "p 5"]  # as in the state
     status: Int64[np.ndarray, "v"]  # as in the state
+    folds: Int64[np.ndarray, ""]  # as in the state
 
 
 def law(spec: AdaGrad) -> Law:
@@ -110,7 +116,8 @@ def empty(spec: AdaGrad) -> Partial:
     return Partial(
         closed_rows=rows, closed_scaled=none, closed_moved=none, closed_squares=none,
         open_rows=rows, open_scaled=none, open_moved=none, open_squares=none, open_total=np.zeros(()),
-        runs=np.zeros((), dtype=np.int64), total=np.zeros(()), mass=np.zeros(spec.n_label_classes),
+        runs=np.zeros((), dtype=np.int64), folds=np.zeros((), dtype=np.int64), total=np.zeros(()),
+        mass=np.zeros(spec.n_label_classes),
         moment_rows=rows, moments=np.zeros((0, COLUMNS)),
     )  # fmt: skip
 
@@ -122,7 +129,7 @@ def anchor(spec: AdaGrad, state: State) -> Anchor | None:
         return None
     return Anchor(
         theta=state.theta, slack=state.slack, squares=state.squares, total=state.total, mass=state.mass,
-        moments=state.moments, status=state.status,
+        moments=state.moments, status=state.status, folds=state.folds,
     )  # fmt: skip
 
 
@@ -177,7 +184,8 @@ def merge(spec: AdaGrad, a: Partial, b: Partial) -> Partial:
         rows, table = add_tables(a.moment_rows, a.moments, b.moment_rows, b.moments)
         return dataclasses.replace(
             empty(spec), closed_rows=moves.rows, closed_scaled=moves.scaled, closed_moved=moves.moved,
-            closed_squares=moves.squares, runs=np.asarray(a.runs + b.runs), total=np.asarray(a.total + b.total),
+            closed_squares=moves.squares, runs=np.asarray(a.runs + b.runs),
+            folds=np.maximum(a.folds, b.folds), total=np.asarray(a.total + b.total),
             mass=a.mass + b.mass, moment_rows=rows, moments=table,
         )  # fmt: skip
 
@@ -233,7 +241,7 @@ def _run(spec: AdaGrad, partial: Partial, rows: Rows, anchor: Anchor | None) -> 
     return dataclasses.replace(
         partial, open_rows=mine.rows, open_scaled=mine.scaled, open_moved=mine.moved, open_squares=mine.squares,
         open_total=np.asarray(at - total), runs=np.asarray(partial.runs + (1 if partial.open_rows.size == 0 else 0)),
-        total=np.asarray(partial.total + w.sum()), mass=mass, moment_rows=moment_rows, moments=moments,
+        folds=start.folds, total=np.asarray(partial.total + w.sum()), mass=mass, moment_rows=moment_rows, moments=moments,
     )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ class _Window:
     moves: Moves
     runs: int
     rule: Rule
+    stale: bool
     theta: np.ndarray
     slack: np.ndarray | None
     squares: np.ndarray
@@ -65,7 +66,7 @@ class _Window:
         slack = None if self.slack is None else self.slack[rows]
         base = self.squares[rows]
         start = lift(self.theta[rows], slack, base, columns, self.before.at(rows), self.total)
-        total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule)
+        total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
         move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
         u = start + move
         squares = base + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
@@ -88,7 +89,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     faded = float(state.faded) if float(state.faded) > 0.0 else 1.0
     window = _Window(
         spec, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre), moves,
-        int(partial.runs), rule, columns.take(state.theta),
+        int(partial.runs), rule, int(partial.folds) != int(state.folds), columns.take(state.theta),
         columns.take(state.slack) if state.slack.size else None, columns.take(state.squares / faded),
         float(state.total) / faded, float(partial.total),
     )  # fmt: skip
@@ -108,7 +109,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         return tested.losses(theta) + penalty.reshape(columns.live.size, -1).sum(axis=1)
 
     n = 0 if tested is None else tested.weight.size
-    step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule)
+    step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule, window.stale)
     touched = everything if columns.penalised else moves.rows
     u, theta, squares, counted = window.stepped(touched, step)
     learned = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)

@@ -43,7 +43,7 @@ class AdaGrad(BaseSpec):
     """
 
     called = "linear.AdaGrad"
-    max_staleness: ClassVar[int | None] = 2
+    max_staleness: ClassVar[int | None] = 256
 
     algorithm: Literal["linear.adagrad"] = "linear.adagrad"
     task: Annotated[

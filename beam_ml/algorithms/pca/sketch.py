@@ -6,7 +6,7 @@ Beside weight W and mean m (as in exact mode) the sketch keeps rows B with, for 
 
 Rows enter centred by their block's mean, times √weight; joining two summaries (a block and the sketch, two shards) adds one
 row more, √(W_a W_b / W)·(m_b − m_a): Chan's correction, so that S is centred exactly. When B is full it *shrinks*: with the
-eigenvalues λ of BBᵀ, each direction loses ``δ = λ_{l+1}`` and at most l are left, at a cost shared by l new rows. Each time
+eigenvalues λ of BBᵀ, each direction loses ``δ = λ_{l+1}`` and at most l are left, at a cost shared by the new rows. Each time
 Δ grows by δ, and the trace falls by (l + 1)·δ or more, from which the bound follows, whatever the order, the batches and the
 merges. Directions that always matter lose δ each time, so deriving gives Δ back to each eigenvalue kept: λ_i(BᵀB) + Δ lies
 between λ_i(S) and λ_i(S) + Δ. Rounding adds 1e-16 times the largest λ.
@@ -31,7 +31,7 @@ __all__ = ["accumulate", "derive", "empty", "fold", "guarantee", "law", "merge",
 
 _BOUND = 0.02
 _MIN_NEW_ROWS = 128  # a shrink takes tens of µs however few its rows: a narrow sketch takes in this many at a time
-_WORK_BYTES = 1 << 26  # but no more of them than this holds
+_WORK_BYTES = 1 << 26  # and any sketch no more than this holds
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -126,7 +126,9 @@ def accumulate(spec: Spec, partial: Sketch, batch: Batch, anchor: Any = None) ->
         return partial
     origin = smallest_row(rows)
     keep, used = spec.kept_rows, int(partial.used)
-    work = np.zeros((max(2 * keep, keep + max(2, min(_MIN_NEW_ROWS, _WORK_BYTES // (8 * d)))), d))
+    # While it works, B is longer than what is kept: 2·l new rows a shrink cost no more than l do, and lose less.
+    new = max(2, min(max(_MIN_NEW_ROWS, 2 * keep), _WORK_BYTES // (8 * d)))
+    work = np.zeros((max(2 * keep, min(keep + new, used + n + 1)), d))
     work[:used] = _in_use(partial)
     centre: Moments = partial
     variation, shrunk = float(partial.variation), float(partial.shrunk)

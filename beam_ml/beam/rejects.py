@@ -1,4 +1,4 @@
-"""Rejected rows of a stream as JSON lines in the registry: ``<name>/rejects/<run id>/<hash>.jsonl``, never swept."""
+"""Rejected rows as JSON lines in the registry."""
 
 import hashlib
 import json
@@ -11,7 +11,6 @@ from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.beam.elements import Rejected
 from beam_ml.registry import Registry
-from beam_ml.registry.naming import check_name
 from beam_ml.registry.publishing import publishing
 
 __all__ = ["WriteRejects"]
@@ -25,8 +24,8 @@ _MAX_REJECTS = 65_536
 class _WriteRejects(DoFn):
     """A file a bundle, named by its content: a bundle that is tried again writes the same file again."""
 
-    def __init__(self, registry: str, folder: str) -> None:
-        self._where, self._folder = registry, folder
+    def __init__(self, registry: str, prefix: str) -> None:
+        self._where, self._prefix = registry, prefix
 
     def setup(self) -> None:
         self._registry = Registry(self._where)
@@ -47,25 +46,24 @@ class _WriteRejects(DoFn):
 
     def _flush(self) -> None:
         data = ("\n".join(self._lines) + "\n").encode()
-        path = f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.jsonl"
+        path = f"{self._prefix}{hashlib.sha256(data).hexdigest()[:32]}.jsonl"
         with publishing(f"Writing {path}", self._registry.objects):
             self._registry.objects.put(path, data)
         self._lines = []
 
 
 class WriteRejects(PTransform):
-    """Rejected → JSON lines in the registry, in files that no sweep removes.
+    """Rejected → JSON lines in the registry.
 
     Args:
         registry: path or URL.
-        name: the learner's.
-        run_id: of the submission.
+        prefix: of the files' paths in it: `<name>/rounds/<round id>/rejects-` goes with the round's version,
+            `<name>/rejects/<run id>/` is never swept.
     """
 
-    def __init__(self, registry: str, name: str, run_id: str) -> None:
+    def __init__(self, registry: str, prefix: str) -> None:
         super().__init__()
-        folder = f"{check_name('name', name)}/rejects/{check_name('run id', run_id)}"
-        self._fn = _WriteRejects(registry, folder)
+        self._fn = _WriteRejects(registry, prefix)
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Build the step."""

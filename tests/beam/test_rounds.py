@@ -387,7 +387,7 @@ def test_other_features_under_the_same_name(tmp_path: Path) -> None:
     write(tmp_path / "data", 0)
     run(job(tmp_path))
     other = job(tmp_path, features={"numeric": ["b", "a"], "label": "y", "time": "t"})
-    with pytest.raises(InvalidValue, match=r"job.features must be those that test v2 was trained on"):
+    with pytest.raises(InvalidValue, match=r"job.features must be those that test v2 in the registry was trained on"):
         run(other)
 
 

@@ -6,10 +6,10 @@ Beside weight W and mean m (as in exact mode) the sketch keeps rows B with, for 
 
 Rows enter centred by their block's mean, times √weight; joining two summaries (a block and the sketch, two shards) adds one
 row more, √(W_a W_b / W)·(m_b − m_a): Chan's correction, so that S is centred exactly. When B is full it *shrinks*: with the
-eigenvalues λ of BBᵀ, each direction loses ``δ = λ_{l+1}`` and at most l are left, at a cost that the new rows share. Each
-time Δ grows by δ, and the trace falls by (l + 1)·δ or more, from which the bound follows, whatever the order, the batches and
-the merges. Directions that always matter lose δ each time, so deriving gives Δ back to each eigenvalue kept: λ_i(BᵀB) + Δ
-lies between λ_i(S) and λ_i(S) + Δ. Rounding adds 1e-16 times the largest λ a shrink.
+eigenvalues λ of BBᵀ, each direction loses ``δ = λ_{l+1}`` and at most l are left, at a cost that the new rows share.
+Each time Δ grows by δ and the trace falls by (l + 1)·δ or more; from this the bound follows, whatever the order, the batches
+and the merges. Directions that always matter lose δ each time, so deriving gives Δ back to each eigenvalue kept:
+λ_i(BᵀB) + Δ lies between λ_i(S) and λ_i(S) + Δ. Rounding adds 1e-16 times the largest λ at each shrink.
 
 References: Liberty, "Simple and deterministic matrix sketching" (2013); Ghashami, Liberty, Phillips and Woodruff, "Frequent
 directions: simple and deterministic matrix sketching" (2016); Desai, Ghashami and Phillips, "Improved practical matrix

@@ -19,7 +19,7 @@ from beam_ml.beam.elements import Folded, Measured, Rejected, Slice
 from beam_ml.core.accumulation import Accumulation, size_bytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
-from beam_ml.core.metrics import Binary, Distortion, Regression
+from beam_ml.core.metrics import Binary, Distortion, Multiclass, Regression
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh
@@ -207,7 +207,7 @@ _CODERS: tuple[tuple[type[_ArtefactCoder], tuple[Any, ...]], ...] = (
     (ModelCoder, (Model,)),
     (RefreshCoder, (Refresh,)),
     (FoldedCoder, (Folded,)),
-    (MetricsCoder, (Binary, Regression, Distortion)),
+    (MetricsCoder, (Binary, Multiclass, Regression, Distortion)),
     (MeasuredCoder, (Measured,)),
 )
 

@@ -45,8 +45,8 @@ class Law:
             run's; 0 elsewhere.
         homomorphic: ANCHORED: batch splits do not matter at a fixed anchor (Newton).
         across_anchors: ANCHORED: parts of different anchors add (Newton).
-        guarantee: SKETCH: ``(spec, summary, rows) → (error, most)``: how far a summary of these rows is off, and the most that it
-            may be on any rows, in any number of shards; None where only `bound` is stated.
+        guarantee: SKETCH: ``(spec, summary, rows) → (error, most)``: how far a summary of these rows is off, and the most
+            that it may be on any rows, in any number of shards; None where only `bound` is stated.
     """
 
     kind: LawKind

@@ -217,3 +217,10 @@ class TestMulticlassMetrics:
         assert metrics.compute(merged) == metrics.compute(whole)
         assert metrics.compute(whole)["balanced_accuracy"] == pytest.approx(0.75)
         assert metrics.compute(metrics.multiclass(score[:0], label[:0], weight[:0])) == {}
+
+    def test_they_are_stored_and_read_back(self) -> None:
+        from beam_ml.artefact.records import decode_metrics, encode_metrics
+        from beam_ml.core.arrays import identical
+
+        record = metrics.multiclass(np.array([[0.9, 0.1, 0.0]]), np.array([1.0]), np.array([2.0]))
+        assert identical(decode_metrics(encode_metrics(record)), record)

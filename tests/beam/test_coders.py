@@ -39,7 +39,7 @@ from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
-from beam_ml.core.metrics import Binary, Distortion, Regression
+from beam_ml.core.metrics import Binary, Distortion, Multiclass, Regression
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh
@@ -98,6 +98,7 @@ ELEMENTS = {
     Refresh: refresh,
     Folded: lambda: Folded(learner(), (refresh(), refresh())),
     Binary: lambda: metrics.binary(np.array([0.2, 0.9]), np.array([0.0, 1.0]), np.ones(2)),
+    Multiclass: lambda: metrics.multiclass(np.array([[0.2, 0.5, 0.3]]), np.array([1.0]), np.ones(1)),
     Regression: lambda: metrics.regression(np.array([0.2]), np.array([0.0]), np.ones(1)),
     Distortion: distortion,
     Measured: lambda: Measured(distortion(), {3: 10, 4: 1}),

@@ -52,9 +52,11 @@ def test_an_algorithm_that_crashes_breaks_the_law_it_crashes_in():
 
 def test_the_laws_follow_from_what_the_algorithm_declares():
     additive = {"homomorphism", "half-life", "integer weight"}
-    special = additive | {"state is partial", "sketch bound", "order-free", "anchors", "shards"}
+    special = additive | {"state is partial", "sketch bound", "guarantee", "order-free", "anchors", "shards"}
     common = set(LAWS) - special
     assert law_names(BY_NAME["pca"]) == common | additive | {"state is partial"}
+    assert law_names(BY_NAME["kmeans"]) == common | {"state is partial", "sketch bound"}
+    assert law_names(BY_NAME["pca_sketch"]) == common | {"state is partial", "sketch bound", "guarantee"}
     assert law_names(BY_NAME["logistic"]) == common | additive | {"anchors"}
     assert law_names(BY_NAME["toy_sgd"]) == common | {"anchors"}
     assert law_names(BY_NAME["adagrad"]) == common | {"anchors", "shards"}

@@ -24,7 +24,7 @@ integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what 
 	$(BIN)/python -m pytest integration -n 0 --timeout=1500
 
 soak: .venv/dev.stamp ## the long versions: 200 kills, and ten minutes each of rounds and of streaming
-	BEAM_ML_KILLS=200 $(BIN)/python -m pytest integration/test_faults_rounds.py -n 0 --timeout=5400
+	BEAM_ML_KILLS=200 $(BIN)/python -m pytest integration/test_crash_resume.py integration/test_faults_rounds.py -n 0 --timeout=7200
 	$(BIN)/python integration/soak/rounds_soak.py
 	$(BIN)/python integration/soak/checkpoint_growth.py --minutes 10
 

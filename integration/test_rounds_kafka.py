@@ -1,5 +1,6 @@
 """Rounds over a real topic: exact rows however they cut it, windows left open between rounds, `--once`, `--follow`."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kafka import KafkaConsumer
 from kafka_rows import START_US, check_values, job_file, newest, produce, rows, versions_rise
 from services.kafka import Cluster
 
@@ -171,3 +173,27 @@ def test_a_topic_made_anew_is_refused_though_it_is_longer(kafka_cluster: Cluster
 def _scanned(registry: str) -> int:
     store = Registry(registry, create=False) if Path(registry).exists() else None
     return 0 if store is None or not store.head_number("kafka") else scanned(newest(registry)).rows
+
+
+def test_each_version_is_announced(kafka_cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kafka_cluster.create_topic("told-rows", partitions=1)
+    kafka_cluster.create_topic("told", partitions=1)
+    produce(kafka_cluster.bootstrap, "told-rows", rows(range(300), START_US + np.arange(300) * 50_000), 1)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, "told-rows")
+    text = path.read_text()
+    path.write_text(f'{text}\n[announce]\nbrokers = "{kafka_cluster.bootstrap}"\ntopic = "told"\n')
+    run(path)
+    reader = KafkaConsumer(
+        "told", bootstrap_servers=kafka_cluster.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=4000
+    )
+    told = [json.loads(one.value) for one in reader]
+    reader.close()
+    manifests = versions_rise(registry)
+    assert [one["version"] for one in told] == [m.number for m in manifests]
+    assert told[-1]["rows"] == 300
+    assert set(told[-1]["metrics"]) == {"one"}
+    path.write_text(f'{text}\n[announce]\nbrokers = "{kafka_cluster.bootstrap}"\ntopic = "nobody-made-it"\n')
+    produce(kafka_cluster.bootstrap, "told-rows", rows(range(300, 400), START_US + np.arange(300, 400) * 50_000), 1)
+    run(path, Mode("once"))
+    assert scanned(newest(registry)).rows == 400
+    assert "could not be announced" in caplog.text

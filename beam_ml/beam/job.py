@@ -1,6 +1,7 @@
 """`Job`: one training deployment as data: source, features, spec, model specs, refresh, gate, registry, retention."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.features import Features
 
-__all__ = ["Job", "Retention", "load_job"]
+__all__ = ["Announce", "Job", "Retention", "load_job"]
 
 
 class Retention(Settings):
@@ -26,6 +27,19 @@ class Retention(Settings):
 
     keep: Annotated[int, Field(ge=1)] = 20
     grace: Annotated[Duration, Field(description="s a version's payloads stay however many follow")] = 3600.0
+
+
+class Announce(Settings):
+    """A Kafka topic that is told of each version: its name, number, metrics and path."""
+
+    called: ClassVar[str] = "announce"
+
+    brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
+    topic: Annotated[str, Field(min_length=1)]
+    client: Annotated[
+        Mapping[str, str | int | float | bool],
+        Field(description="options of kafka-python; '$NAME' is read from the environment"),
+    ] = {}
 
 
 class Job(Settings):
@@ -42,6 +56,7 @@ class Job(Settings):
     models: dict[str, dict[str, Any]]
     gate: tuple[str, ...] = ()
     retention: Retention = Retention()
+    announce: Announce | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +67,7 @@ class Job(Settings):
             kafka = isinstance(given, dict) and given.get("kind") == "kafka"
             kinds: tuple[tuple[str, type[Settings]], ...] = (
                 ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
+                ("announce", Announce),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
             return {**value, **parts}

@@ -252,6 +252,7 @@ def worker_pool(folder: Path, **environment: str) -> Iterator[WorkerPool]:
         "PYTHONPATH": os.pathsep.join(one for one in sys.path if one),  # and imports what this process can
     }
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    command.append(f"--container_executable={Path(sys.executable).parent / 'beam-ml-worker'}")
     process = start(command, log, {**os.environ, **own, **environment}, own_group=True)
     try:
         wait_until(lambda: answers(port), process, "The worker pool", log)

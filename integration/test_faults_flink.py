@@ -70,9 +70,7 @@ def test_the_worker_is_killed(kafka_cluster: Cluster, tmp_path: Path) -> None:
             with producing(kafka_cluster.bootstrap, topic) as rows:
                 for kill in range(3):
                     at = head(registry)
-                    wait(
-                        lambda at=at: head(registry) >= at + 2, f"two versions before kill {kill}", tmp_path, PATIENCE_S
-                    )
+                    wait(lambda at=at: head(registry) >= at + 2, f"two versions before kill {kill}", tmp_path)
                     time.sleep(rng.uniform(0.0, 2.0))
                     victims = pool.workers()
                     assert victims

@@ -208,6 +208,24 @@ def test_markers_and_open_transactions(kafka_cluster: Cluster, topic: str):
     assert mark.clocks[0].at_end
 
 
+def test_an_aborted_transaction_is_passed_while_another_partition_is_busy(kafka_cluster: Cluster, topic: str):
+    producer = KafkaProducer(bootstrap_servers=kafka_cluster.bootstrap, transactional_id=f"{topic}-1")
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(topic, b"aborted", partition=1)
+    producer.flush()
+    producer.abort_transaction()
+    producer.close()
+    send(kafka_cluster.bootstrap, topic, [b"%d" % i + b"x" * 5000 for i in range(400)])
+    given = source(kafka_cluster.bootstrap, topic, client={"max_partition_fetch_bytes": 100_000})
+    at = {0: 0, 1: 0}
+    for _ in range(10):  # partition 0 alone has more polls than that
+        for one in unbounded_consumer.poll(given, at, 5.0)[0]:
+            at[one.partition] = one.stop
+    assert at[0] < 400
+    assert at[1] == 2
+
+
 def test_what_retention_removed_is_an_error_or_a_gap(kafka_cluster: Cluster, topic: str):
     send(kafka_cluster.bootstrap, topic, [b"%d" % i for i in range(10)])
     forget(kafka_cluster, topic, 6)

@@ -15,7 +15,7 @@ from rich.console import Console
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.stream import close_windows, run_stream
 from beam_ml.beam.stream_stop import savepoint
-from beam_ml.errors import BeamMLError, InvalidValue
+from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, UnsupportedVersion
 from beam_ml.registry import Registry
 from pipelines.command import find_job, refuse_unknown
 
@@ -28,6 +28,7 @@ class _Watch:
     def __init__(self, console: Console, job: Job, registry: Registry) -> None:
         self._console, self._job, self._registry = console, job, registry
         self._shown = registry.head_number(job.name)
+        self._trouble = ""
         self.stopping = False
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -35,19 +36,30 @@ class _Watch:
         self._console.print(f"{signal.Signals(number).name}: ending the pipeline.")
 
     def ask(self) -> bool:
-        for number in range(self._shown + 1, self._registry.head_number(self._job.name) + 1):
-            one = self._registry.manifest(self._job.name, number)
-            ends = [refresh["window_end"] for refresh in one.refreshes]
-            lag = f", {time.time() - ends[-1] / 1e6:.1f} s after its window's end" if ends else ""
-            served = "served" if one.verdict.accepted else "; ".join(one.verdict.reasons)
-            rejected = sum(one.progress["rejected"].values())
-            self._console.print(
-                f"v{number}: {len(ends)} windows, {one.progress['rows']:,} rows, {rejected:,} rejected, {served}{lag}",
-                highlight=False,
-                soft_wrap=True,
-            )
-            self._shown = number
+        """Show what is new. What cannot be read is said once, and ends no training."""
+        try:
+            for number in range(self._shown + 1, self._registry.head_number(self._job.name) + 1):
+                self._print(self._line(number))
+                self._shown, self._trouble = number, ""
+        except BeamMLError as error:
+            if str(error) != self._trouble:
+                self._print(f"Versions cannot be shown just now: {error}")
+            self._trouble = str(error)
         return self.stopping
+
+    def _line(self, number: int) -> str:
+        try:
+            one = self._registry.manifest(self._job.name, number)
+        except (CorruptArtefact, UnsupportedVersion) as error:
+            return f"v{number}: {error}"
+        ends = [refresh["window_end"] for refresh in one.refreshes]
+        lag = f", {time.time() - ends[-1] / 1e6:.1f} s after its window's end" if ends else ""
+        served = "served" if one.verdict.accepted else "; ".join(one.verdict.reasons)
+        rejected = sum(one.progress["rejected"].values())
+        return f"v{number}: {len(ends)} windows, {one.progress['rows']:,} rows, {rejected:,} rejected, {served}{lag}"
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

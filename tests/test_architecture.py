@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": {"core", "formats"},
     "predictor": {"core", "registry", "artefact", "features", "formats", "algorithms"},
     "api": {"core", "artefact", "algorithms"},
+    "sagemaker": {"core", "algorithms"},
     "testing": {"core", "algorithms", "artefact", "api", "kernels"},
     "beam": {"core", "algorithms", "kernels", "artefact", "registry", "features", "formats", "predictor"},
     "cli": {"core", "algorithms", "artefact", "registry", "api", "predictor", "formats", "features"},

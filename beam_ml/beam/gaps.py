@@ -1,4 +1,4 @@
-"""What a reader finds gone when it wants to go on in a partition: refused, or counted as lost."""
+"""What a reader finds gone when it wants to go on: refused, or counted as lost."""
 
 import logging
 
@@ -8,12 +8,43 @@ from beam_ml.core import intervals
 from beam_ml.errors import RowsLost
 from beam_ml.formats.messages import PLACES, place
 
-__all__ = ["LOST", "gap"]
+__all__ = ["LOST", "gap", "id_of", "refuse_made_anew"]
 
 LOST = "lost to retention"
 """The reason that messages are counted under which were gone before they were read."""
 
 _log = logging.getLogger(__name__)
+
+
+def id_of(name: str) -> str:
+    """Give the key in `Learner.next` that a topic's id stands under.
+
+    >>> id_of("kafka://lkc-1/payments")
+    'id of kafka://lkc-1/payments'
+    """
+    return f"id of {name}"
+
+
+def refuse_made_anew(where: str, known: str, now: str) -> None:
+    """Refuse a topic of the name of one that was deleted: it may be long enough for its offsets to look right.
+
+    Args:
+        where: the topic, for messages.
+        known: ids of cluster and topic when it was read, `cluster/topic`; empty: not known.
+        now: the same now. A topic that has moved to another cluster has another id there, and goes on.
+
+    Raises:
+        RowsLost: it is another topic of the same cluster.
+
+    >>> refuse_made_anew("topic t", "lkc-1/first", "lkc-1/first")
+    """
+    (cluster, _, was), (here, _, became) = known.rpartition("/"), now.rpartition("/")
+    if known and now and cluster == here and was != became:
+        message = (
+            f"{where} must be the one that was read, of id {was}; it was deleted and made anew, with id {became} (another "
+            "name in the registry starts afresh)."
+        )
+        raise RowsLost(message)
 
 
 def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: str) -> tuple[np.ndarray, int]:

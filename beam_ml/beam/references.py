@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import threading
@@ -14,7 +15,7 @@ from beam_ml.core.accumulation import COLD
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
-from beam_ml.errors import CorruptArtefact, InvalidValue, MergeRefused, RegistryError
+from beam_ml.errors import CorruptArtefact, InvalidValue, MergeRefused, RegistryError, VersionNotFound
 from beam_ml.features import Features
 from beam_ml.registry import Registry
 
@@ -92,11 +93,16 @@ def learner_of(reference: AnchorRef, spec: Spec) -> Learner:
 
     Raises:
         MergeRefused: it has another spec.
+        VersionNotFound: it is another one than was meant, or there is none.
         RegistryError, ArtefactError: it cannot be read.
     """
-    registry = Registry(reference.registry, create=False)
-    learner = decode_learner(registry.read(reference.name, reference.version), find)
-    _check_spec(learner, spec, f"{reference.name} v{reference.version}")
+    registry, where = Registry(reference.registry, create=False), f"{reference.name} v{reference.version}"
+    data = registry.read(reference.name, reference.version)
+    if reference.digest and hashlib.sha256(data).hexdigest() != reference.digest:
+        message = f"{where} must be the learner of digest {reference.digest[:12]}; the registry was made anew since."
+        raise VersionNotFound(message)
+    learner = decode_learner(data, find)
+    _check_spec(learner, spec, where)
     return learner
 
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_accumulation
+from beam_ml.beam.announcing import tell
 from beam_ml.beam.file_rounds import FileRounds
-from beam_ml.beam.job import Announce, Job
+from beam_ml.beam.job import Job
 from beam_ml.beam.resume import resume
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.beam.round_source import RoundPlan, RoundSource
@@ -36,7 +37,6 @@ __all__ = ["Mode", "Round", "train"]
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
-_ANNOUNCE_S = 10.0
 """How long brokers may take to hear of a version before the next round goes on without."""
 _TIDY_EVERY = 10
 """Publishes between two looks for payloads to remove: a look lists every object of the name."""
@@ -225,24 +225,12 @@ def _done(
     run.head, run.head_number, run.learner, run.models = manifest, manifest.number, learner, models
     job = run.job
     run.source.published(learner)
-    if job.announce is not None:
-        _announce(job.announce, manifest)
+    tell(job.announce, manifest)
     if manifest.number % _TIDY_EVERY == 0:
         keep(run.registry, job.name, job.retention.keep, job.retention.grace)
         sweep(run.registry, job.name, job.retention.grace)
     seconds = time.monotonic() - begun
     return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s)
-
-
-def _announce(where: Announce, manifest: Manifest) -> None:
-    """Tell a topic of the version; it is published, whether or not anybody hears of it."""
-    from beam_ml.beam.kafka.client import Connection  # loads the client library
-    from beam_ml.beam.kafka.write import announce
-
-    try:
-        announce(Connection(where.brokers, dict(where.client), timeout_s=_ANNOUNCE_S), where.topic, manifest)
-    except SourceError as error:
-        _log.warning("%s v%d could not be announced: %s", manifest.name, manifest.number, error)
 
 
 def _collect(run: _Run, round_id: str) -> dict[int, Any]:

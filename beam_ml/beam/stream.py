@@ -28,7 +28,7 @@ from beam_ml.beam.sources import KafkaSource
 from beam_ml.beam.stream_fold import FoldJob, StreamFold
 from beam_ml.beam.stream_start import Start, begin, pin
 from beam_ml.core.spec import to_us
-from beam_ml.errors import EngineRefused, InvalidValue
+from beam_ml.errors import EngineRefused, HeadMoved, InvalidValue
 from beam_ml.registry import Registry
 
 __all__ = ["Streamed", "build", "close_windows", "kafka_start", "run_stream"]
@@ -66,8 +66,12 @@ class _ReadTopic(PTransform):
         super().__init__()
         # Time has come to t where nothing older than t is expected; one tick less, and nothing of t itself is either:
         # so a window may be closed in its last ms.
-        behind = source.out_of_orderness + TICK_US / 1e6
-        self._source = KafkaSource.parse(source.to_dict() | {"out_of_orderness": behind})
+        settled: dict[str, Any] = {"out_of_orderness": source.out_of_orderness + TICK_US / 1e6}
+        if (
+            start.offsets
+        ):  # a partition that they do not name came into being since, and is new from its first message on
+            settled["start"] = "earliest"
+        self._source = KafkaSource.parse(source.to_dict() | settled)
         self._start, self._columns, self._splits = start, columns, splits
 
     @many_in_or_out
@@ -75,7 +79,8 @@ class _ReadTopic(PTransform):
         from beam_ml.beam.kafka.unbounded import ReadKafkaStream  # loads the client library
         from beam_ml.beam.kafka.unbounded_gap import SetLostAside
 
-        read = ReadKafkaStream(self._source, self._start.offsets, self._start.seen, self._splits)
+        start = self._start
+        read = ReadKafkaStream(self._source, start.offsets, start.seen, self._splits, topic=start.topic)
         found = pbegin | "Read" >> read | "Gaps" >> SetLostAside()
         return _Read(found.blocks | Decode(self._source.format, self._source.options, self._columns), found.lost)
 
@@ -85,10 +90,12 @@ def kafka_start(job: Job, registry: Registry) -> Start:
 
     Raises:
         SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
-        RowsLost: what is to be read next is gone.
+        RowsLost: what is to be read next is gone, or the topic was made anew.
+        SourceError: the registry's learner has read this topic in another cluster.
         InvalidValue: the registry's learner is not of this job.
     """
     from beam_ml.beam.kafka import client  # loads the client library
+    from beam_ml.beam.kafka.plan import name_of
 
     source = job.source
     assert isinstance(source, KafkaSource)  # noqa: S101 checked by _check
@@ -98,9 +105,9 @@ def kafka_start(job: Job, registry: Registry) -> Start:
     finally:
         consumer.close()
     start, learner = begin(job, registry)
-    name = client.source_name(source.cluster or state.cluster, source.topic)
+    name = name_of(source, state, learner.next)
     partitions = {partition: (first, state.ends[partition]) for partition, first in state.starts.items()}
-    return pin(start, learner, name, partitions, source.start, source.on_gap)
+    return pin(start, learner, name, partitions, source.start, source.on_gap, state.identity)
 
 
 def build(
@@ -226,9 +233,18 @@ def close_windows(job: Job, registry: Registry) -> int:
     Their rows are read again, up to the end of the topic, as rounds in this process. What comes for them later is late.
 
     Raises:
+        HeadMoved: another trainer publishes under this name.
         SourceError: the topic cannot be read.
         BeamMLError: as a worker raised it.
     """
+    try:
+        _close(job, registry)
+    except HeadMoved as error:
+        _log.warning("What the stream published last was still on its way; its windows are closed again: %s", error)
+        _close(job, registry)
+    return registry.head_number(job.name)
+
+
+def _close(job: Job, registry: Registry) -> None:
     for one in train(job, registry, Mode("once", close=True)):
         _log.info("%s v%d: %d windows closed.", job.name, one.manifest.number, len(one.refreshes))
-    return registry.head_number(job.name)

@@ -24,7 +24,9 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_ml.algorithms import find, model_spec_from
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam import coders
-from beam_ml.beam.job import Job
+from beam_ml.beam.announcing import tell
+from beam_ml.beam.gaps import id_of
+from beam_ml.beam.job import Announce, Job
 from beam_ml.beam.lineage import Lineage, publish_next
 from beam_ml.beam.references import STREAM_REFUSE_BYTES, AnchorRef, learner_of, spec_of
 from beam_ml.beam.stream_start import Start, initial_learner
@@ -66,6 +68,7 @@ class FoldJob:
         size_us: length of the windows.
         lateness_us: how far behind the last folded window rows may come.
         keep, grace_s: retention.
+        announce: who is told of versions, as JSON; empty: nobody.
     """
 
     name: str
@@ -78,6 +81,7 @@ class FoldJob:
     lateness_us: int
     keep: int
     grace_s: float
+    announce: str
 
     @staticmethod
     def of(job: Job, where: str, start: Start) -> "FoldJob":
@@ -87,7 +91,7 @@ class FoldJob:
         return FoldJob(
             job.name, where, job.algorithm_spec().to_json(), json.dumps(shipped), job.features.to_json(),
             start.to_json(), windows.size_us or 0, windows.allowed_lateness_us, job.retention.keep,
-            job.retention.grace,
+            job.retention.grace, "" if job.announce is None else job.announce.to_json(),
         )  # fmt: skip
 
 
@@ -180,6 +184,7 @@ class _StreamFold(DoFn):
         models = {name: model_spec_from(self._algorithm, value) for name, value in given["models"].items()}
         self._plan = Plan(models, Gate(tuple(given["gate"])))
         self._start = Start.from_json(job.start)
+        self._announce = Announce.parse(json.loads(job.announce)) if job.announce else None
         self._registry = Registry(job.registry)
         self._windows = OpenWindows(job.spec, STREAM_REFUSE_BYTES)
         self._known: tuple[bytes, Learner, Mapping[str, Any] | None] | None = None
@@ -345,6 +350,7 @@ class _StreamFold(DoFn):
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
         mine = Lineage(start.run_id, start.epoch, known.parent, known.head)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
+        tell(self._announce, made)
         if made.number % _TIDY_EVERY == 0:
             keep(self._registry, job.name, job.keep, job.grace_s)
             sweep(self._registry, job.name, job.grace_s)
@@ -365,7 +371,7 @@ class _StreamFold(DoFn):
         for partition, at in sorted((grown | begun).items()):
             mine = covered.get(Origin(start.source, partition), intervals.EMPTY)
             holes[partition] = intervals.first_hole(mine, place(at)) // PLACES
-        return {start.source: holes}
+        return {start.source: holes} | ({id_of(start.source): start.topic} if start.topic else {})
 
 
 class StreamFold(PTransform):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from beam_ml.beam.gaps import LOST, gap
+from beam_ml.beam.gaps import LOST, gap, id_of, refuse_made_anew
 from beam_ml.beam.job import Job
 from beam_ml.beam.lineage import Lineage
 from beam_ml.beam.resume import resume
@@ -22,6 +22,7 @@ from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
+from beam_ml.errors import RowsLost
 from beam_ml.formats.messages import PLACES, place
 from beam_ml.registry import Registry
 
@@ -42,6 +43,7 @@ class Start:
         head: the newest number when it was read.
         accepted, reasons: its verdict.
         source: what rows' origins call the source; empty: the source keeps no places.
+        topic: ids of cluster and topic; empty: not known.
         begun: partition → offset at which it was first read.
         offsets: partition → first offset to read now.
         seen: partition → places from there on that were counted before, as [start, stop) pairs.
@@ -56,6 +58,7 @@ class Start:
     accepted: bool = False
     reasons: tuple[str, ...] = ("no window has closed yet",)
     source: str = ""
+    topic: str = ""
     begun: Mapping[int, int] = dataclasses.field(default_factory=dict)
     offsets: Mapping[int, int] = dataclasses.field(default_factory=dict)
     seen: Mapping[int, Sequence[Sequence[int]]] = dataclasses.field(default_factory=dict)
@@ -105,6 +108,7 @@ def pin(
     partitions: Mapping[int, tuple[int, int]],
     begin_at: str = "earliest",
     on_gap: str = "fail",
+    topic: str = "",
 ) -> Start:
     """Add where to read each partition: from the first place that the learner has not scanned.
 
@@ -115,14 +119,22 @@ def pin(
         partitions: partition → first offset that is there, offset behind the last.
         begin_at: "earliest" or "latest": where a partition never read begins.
         on_gap: "fail" or "skip": when messages that were not read are gone.
+        topic: ids of cluster and topic now; empty: not known.
 
     Raises:
-        RowsLost: messages to be read next are gone, and `on_gap` is "fail"; or a partition ends before them.
+        RowsLost: messages to be read next are gone, and `on_gap` is "fail"; a partition ends before them, or is not there;
+            or the topic is another one of the same name.
 
     >>> pin(Start("r", 1), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
     {0: 5}
     """
-    covered = learners.scanned(learner).covered
+    covered, taken = learners.scanned(learner).covered, learner.next.get(source, {})
+    refuse_made_anew(source, learner.next.get(id_of(source), ""), topic)
+    read = {*map(int, taken), *(int(origin.partition) for origin in covered if origin.source == source)}
+    missing = sorted(read - partitions.keys())
+    if missing:
+        message = f"{source} must still have partitions {missing}, which were read; it does not: was it made anew?"
+        raise RowsLost(message)
     begun: dict[int, int] = {}
     offsets: dict[int, int] = {}
     seen: dict[int, list[list[int]]] = {}
@@ -130,7 +142,7 @@ def pin(
     for partition, (first, end) in sorted(partitions.items()):
         mine = covered.get(Origin(source, str(partition)), intervals.EMPTY)
         fresh = first if begin_at == "earliest" else end
-        begun[partition] = _begun(start, partition, mine, first, fresh)
+        begun[partition] = _begun(start, taken, partition, mine, first, fresh)
         at = intervals.first_hole(mine, place(begun[partition])) // PLACES
         where = f"partition {partition} of {source}"
         gone, messages = gap(where, at, first, end, mine, on_gap)
@@ -141,17 +153,20 @@ def pin(
         beyond = intervals.intersection(mine, np.array([[place(at), 2**63 - 1]], dtype=np.int64))
         if len(beyond):
             seen[partition] = beyond.tolist()
-    return dataclasses.replace(start, source=source, begun=begun, offsets=offsets, seen=seen, lost=lost)
+    return dataclasses.replace(start, source=source, topic=topic, begun=begun, offsets=offsets, seen=seen, lost=lost)
 
 
-def _begun(start: Start, partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
+def _begun(start: Start, taken: Mapping[str, int], partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
     """Give the offset at which a partition was first read, or now is."""
     if partition in start.begun:
         return start.begun[partition]
-    if start.begun:  # it came into being while a stream ran, which read it from its first message on
-        return min(first, int(mine[0, 0]) // PLACES) if len(mine) else first
-    # A rounds driver reads a partition through, so what it covers begins where it began.
-    return int(mine[0, 0]) // PLACES if len(mine) else fresh
+    # Rounds read a partition through from where they began, and say where they stand even of one that was empty then.
+    known = [int(mine[0, 0]) // PLACES] if len(mine) else []
+    if str(partition) in taken:
+        known.append(taken[str(partition)])
+    elif start.begun or taken:  # it came into being since, and is new from its first message on
+        known.append(first)
+    return min(known, default=fresh)
 
 
 def initial_learner(start: Start, learner: Learner) -> Learner:

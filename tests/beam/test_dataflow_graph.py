@@ -171,8 +171,8 @@ def test_steps_are_of_the_expected_kinds(graphs: dict[str, Graph]) -> None:
     root = {"impulse": 1, "group_by_key": 1}
     assert graphs["files"].steps() == {"Read": root | {"pardo": 3}, **shared, **ends}
     assert graphs["kafka"].steps() == {"Read": root | {"pardo": 4}, **shared, **ends}
-    root = {"impulse": 1, "pardo": 4}
-    held = {"Shards": {"pardo": 2}, "Fold": {"pardo": 2}, "Rejects": {"pardo": 1}}
+    root = {"impulse": 1, "pardo": 5}
+    held = {"Counted": {"flatten": 1}, "Shards": {"pardo": 2}, "Fold": {"pardo": 2}, "Rejects": {"pardo": 1}}
     assert graphs["stream"].steps() == {"Source": root, **shared, **held}
     for name in ("files", "kafka"):
         merges = [one for one in graphs[name].parts.transforms.values() if one.spec.urn == COMBINE]

@@ -1,7 +1,9 @@
 """The stream's source as far as it is pure: time, marks, seen places, gaps, pacing. Brokers are in integration/."""
 
+import contextlib
 import itertools
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from apache_beam.coders import NullableCoder
 from apache_beam.io.unbounded_source import _UnboundedSourceRestriction, _UnboundedSourceRestrictionCoder
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
+from kafka import TopicPartition
 
 from beam_ml.beam import engine
 from beam_ml.beam.coders import BlockCoder
@@ -127,7 +130,7 @@ def test_finalizing_shows_the_lag_of_a_group_and_only_of_a_group(monkeypatch: py
 
 
 def test_lost_messages_are_counted_by_the_million_without_an_entry_each():
-    gap = lost_block("kafka://c/t", 3, place(5), place(5_000_005), 5_000_000)
+    gap = lost_block("kafka://c/t", 3, np.array([[place(5), place(5_000_005)]]), 5_000_000)
     raw = messages_block("kafka://c/t", 3, [], 5_000_005, 5_000_005)
     assert (lost_messages(gap), lost_messages(raw), len(gap)) == (5_000_000, 0, 0)
     coder = BlockCoder()
@@ -145,6 +148,22 @@ def test_lost_messages_are_counted_by_the_million_without_an_entry_each():
     engine.run(pipeline)
 
 
+def test_places_counted_before_within_a_gap_are_not_counted_again():
+    places = np.array([[place(5), place(7)], [place(7, 3), place(9)]])
+    coder = BlockCoder()
+    pipeline = engine.new_pipeline()
+    given = pipeline | Create([coder.encode(lost_block("kafka://c/t", 3, places, 4))]) | Map(coder.decode)
+    lost = (given | SetLostAside()).lost
+    wanted = (places.tolist(), {LOST: 4}, place(4) - 3)
+    assert_that(lost | Map(lambda one: (_only(one.covered), dict(one.rejected), one.places)), equal_to([wanted]))
+    engine.run(pipeline)
+
+
+def _only(covered: dict) -> list:
+    (ranges,) = covered.values()
+    return ranges.tolist()
+
+
 # --- the reader, on a made-up log -------------------------------------------------------------------------------------
 
 
@@ -157,7 +176,7 @@ class Log:
         self.silent, self.most, self.asked = False, 2, 0
 
     def look(self, source: KafkaSource) -> TopicState:
-        return TopicState("c", dict(self.starts), dict(self.ends))
+        return TopicState("c", dict(self.starts), dict(self.ends), "first")
 
     def poll(self, source: KafkaSource, at: dict[int, int], wait_s: float) -> tuple[list[Polled], dict[int, int]]:
         if self.silent:
@@ -200,16 +219,19 @@ def clock() -> Clock:
 
 @pytest.fixture
 def reading(monkeypatch: pytest.MonkeyPatch, clock: Clock):
-    """Give a function that makes a reader of a made-up log; its bundles last as long as the test says."""
+    """Give a function that makes a reader of a made-up log; its bundles last as many looks at the clock as in 0.05 s."""
+    ticks = itertools.count()
+    monkeypatch.setattr(unbounded_reader.time, "monotonic", lambda: next(ticks) * 0.001)
+    monkeypatch.setattr(unbounded_reader.time, "sleep", lambda seconds: None)
 
     def start(
-        log: Log, mark: StreamMark | None = None, seen=None, starts=None, part=0, of=1, **changes
+        log: Log, mark: StreamMark | None = None, seen=None, starts=None, part=0, of=1, made="", **changes
     ) -> StreamReader:
         for name in ("look", "poll", "topic_ends"):
             monkeypatch.setattr(unbounded_consumer, name, getattr(log, name))
         monkeypatch.setattr(unbounded_consumer, "known_topic", lambda source, afresh: log.look(source))
         ranges = {p: np.array(one, dtype=np.int64) for p, one in (seen or {}).items()}
-        return StreamReader(Part(settings(**changes), starts or {}, ranges, part, of, 0.05, 0.1), mark, clock)
+        return StreamReader(Part(settings(**changes), starts or {}, ranges, part, of, 0.05, 0.1, made), mark, clock)
 
     return start
 
@@ -380,6 +402,115 @@ def test_what_retention_removed_fails_or_is_counted(reading, caplog: pytest.LogC
         reading(log, starts={0: 9}, on_gap="skip").start()
 
 
+def test_a_reader_that_is_stopped_behind_a_gap_does_not_count_it_again(reading):
+    """The gap has a place in its midst that was counted before."""
+    log = Log({0: [(i, TIME_MS) for i in range(9, 11)]}, {0: 9})
+    seen = {0: [[place(4), place(5)], [place(6), place(6, 2)]]}
+    reader = reading(log, starts={0: 2}, seen=seen, on_gap="skip")
+    assert reader.start()
+    first = reader.get_current()
+    assert lost_messages(first) == 6
+    assert seen_before(first).tolist() == seen[0]
+    mark = MarkCoder().decode(MarkCoder().encode(reader.get_checkpoint_mark()))
+    assert mark.offsets == {0: 9}
+    rest = drained(reading(log, mark, seen=seen, on_gap="skip"))
+    assert spans([first, *rest], 0) == [(2, 9), (9, 11)]
+    assert [lost_messages(block) for block in rest] == [0]
+
+
+def test_a_split_without_rows_does_not_hold_back_the_others_for_ever(reading, clock: Clock):
+    """A topic by key, whose second partition has nothing new: an engine's time is that of its slowest split."""
+    log = Log({0: [(0, TIME_MS - 9000)], 1: []})
+    reader = reading(log, part=1, of=2, out_of_orderness=2.0)
+    drained(reader)
+    assert reader.get_watermark() == MIN_TIMESTAMP
+    mark = reader.get_checkpoint_mark()
+    clock.at += 10 * S
+    later = reading(log, mark, part=1, of=2, out_of_orderness=2.0)
+    assert not later.start()
+    assert later.get_watermark() == Timestamp(micros=NOW + 8 * S)
+    mark = later.get_checkpoint_mark()
+    log.partitions[1].append((0, TIME_MS + 10_500))
+    log.ends[1] = 1
+    clock.at += 1 * S
+    again = reading(log, mark, part=1, of=2, out_of_orderness=2.0)
+    assert offsets(drained(again)) == {"1": [0]}
+    assert again.get_watermark() == Timestamp(micros=NOW + 8 * S + S // 2)
+
+
+@pytest.mark.parametrize(("of", "read"), [(1, []), (2, []), (1, [(0, TIME_MS)]), (2, [(0, TIME_MS)])])
+def test_a_topic_with_nothing_new_has_no_time_however_it_is_split(reading, clock: Clock, of: int, read: list):
+    """A replay of old records may be about to go on."""
+    log = Log({0: [], 1: read})
+    mark = None
+    for _ in range(3):
+        reader = reading(log, mark, starts={0: 0, 1: len(read)}, part=of - 1, of=of)
+        drained(reader)
+        mark = reader.get_checkpoint_mark()
+        clock.at += 60 * S
+    assert reader.get_watermark() == MIN_TIMESTAMP
+
+
+def test_a_topic_made_anew_is_refused_though_it_is_longer(reading):
+    log = Log({0: [(i, TIME_MS) for i in range(9)]})
+    mark = StreamMark({0: 2}, {0: PartitionClock(TIME_MS * 1000, NOW, False)}, 77)
+    with pytest.raises(RowsLost, match=r"topic t at b:9092 must be the one that was read, of id old; .* id first"):
+        reading(log, mark, made="c/old").start()
+    for same in ("c/first", "", "d/old"):  # d: it has moved to another cluster, with its offsets
+        assert reading(log, mark, made=same).start()
+
+
+def test_a_poll_passes_markers_of_one_partition_while_another_has_messages(monkeypatch):
+    """An aborted transaction is the last of partition 1: not read past, it would never be at its end."""
+
+    class Consumer:
+        at: ClassVar = {0: 0, 1: 2}
+
+        def position(self, one, timeout_ms):
+            return self.at[one.partition]
+
+        def poll(self, timeout_ms, max_records):
+            self.at.update({0: 5, 1: 4})
+            return {TopicPartition("t", 0): ["run of five"]}
+
+    monkeypatch.setattr(unbounded_consumer, "_consumer", lambda source, at: contextlib.nullcontext(Consumer()))
+    found, gone = unbounded_consumer.poll(settings(), {0: 0, 1: 2}, 0.0)
+    assert [(one.partition, one.start, one.stop, bool(one.messages)) for one in found] == [
+        (0, 0, 5, True),
+        (1, 2, 4, False),
+    ]
+    assert gone == {}
+
+
+def test_partitions_that_come_are_found_while_the_stream_runs(monkeypatch, caplog):
+    now, log = [0.0], Log({0: []})
+    unbounded_consumer._known_topic.cache_clear()
+
+    def look(source, timeout_s=None):
+        if log.silent:
+            message = "The brokers are silent."
+            raise SourceUnavailable(message)
+        log.asked += 1
+        return log.look(source)
+
+    monkeypatch.setattr(unbounded_consumer, "look", look)
+    monkeypatch.setattr(unbounded_consumer.time, "monotonic", lambda: now[0])
+    given = settings()
+    assert sorted(unbounded_consumer.known_topic(given, afresh=True).starts) == [0]
+    log.starts[1] = log.ends[1] = 0
+    now[0] = 29.0
+    assert sorted(unbounded_consumer.known_topic(given).starts) == [0]
+    log.silent, now[0] = True, 30.0
+    assert sorted(unbounded_consumer.known_topic(given).starts) == [0]
+    assert "a look for partitions that have come failed: The brokers are silent." in caplog.text
+    log.silent, now[0] = False, 59.0
+    assert sorted(unbounded_consumer.known_topic(given).starts) == [0]
+    now[0] = 60.0
+    assert sorted(unbounded_consumer.known_topic(given).starts) == [0, 1]
+    assert log.asked == 2
+    unbounded_consumer._known_topic.cache_clear()
+
+
 def test_a_bundle_of_old_records_lasts_longer_than_one_of_new_ones(reading, monkeypatch: pytest.MonkeyPatch):
     def polls(age_ms: int, messages: int) -> int:
         ticks = itertools.count()
@@ -427,9 +558,11 @@ def test_bad_pace_is_refused(bad: dict):
 
 def test_a_stream_splits_into_at_most_one_part_a_partition(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(unbounded_consumer, "look", Log({0: [], 1: []}).look)
-    whole = ReadKafkaStream(settings(), splits=1)._stream
+    whole = ReadKafkaStream(settings(), splits=1, topic="c/first")._stream
+    assert whole.create_reader(None, None)._part.topic == "c/first"
     assert list(whole.split(20)) == [whole]
-    parts = list(ReadKafkaStream(settings(), splits=4)._stream.split(20))
+    parts = list(ReadKafkaStream(settings(), splits=4, topic="c/first")._stream.split(20))
+    assert [part.create_reader(None, None)._part.topic for part in parts] == ["c/first"] * 2
     assert [(part._part, part._of) for part in parts] == [(0, 2), (1, 2)]
     assert [list(part.split(20)) for part in parts] == [[part] for part in parts]
     assert isinstance(parts[0].default_output_coder(), BlockCoder)

@@ -12,17 +12,19 @@ from test_coders import pickled
 
 from beam_ml.algorithms import pca
 from beam_ml.beam import accumulate, stream_state
+from beam_ml.beam import stream as stream_module
 from beam_ml.beam.accumulate import shard_of
 from beam_ml.beam.elements import Slice
-from beam_ml.beam.stream import build, run_stream
-from beam_ml.beam.stream_fold import FoldJob, Ledger
+from beam_ml.beam.kafka import write
+from beam_ml.beam.stream import build, close_windows, run_stream
+from beam_ml.beam.stream_fold import FoldJob, Ledger, as_late
 from beam_ml.beam.stream_start import Start
 from beam_ml.beam.stream_state import Held, OpenWindows
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.gate import Verdict
 from beam_ml.core.windows import ROUND
-from beam_ml.errors import CorruptArtefact, EngineRefused, InvalidValue
+from beam_ml.errors import CorruptArtefact, EngineRefused, HeadMoved, InvalidValue, SourceUnavailable
 from beam_ml.registry import Registry
 
 SPEC = pca.Spec(n_features=2)
@@ -128,6 +130,13 @@ def test_a_state_too_large_for_an_engine_is_refused(monkeypatch):
         codec.add(b"k", held, 5, 5, some(0, 400))
 
 
+def test_rows_that_come_too_late_are_counted_and_move_nothing():
+    late, taken = as_late(some(3, 4), False), as_late(some(3, 4), True)
+    assert (late.parts, late.sample.rows, late.rest.rejected, late.rest.latest) == ({}, None, {"late": 4}, {})
+    assert late.rest.covered[Origin(SOURCE, "0")].tolist() == [[3, 7]]
+    assert (taken.progress.rows, taken.progress.late, taken.progress.rejected) == (4, 4, {})
+
+
 def test_due_at_is_the_end_of_the_window():
     assert stream_state.due_at(-1, SIZE) == 0
     assert stream_state.due_at(0, SIZE) == SIZE
@@ -154,6 +163,43 @@ def test_the_gate_is_asked_and_the_features_are_stored(tmp_path):
     assert set(found[1].files) == {"learner", "models/one"}
     assert json.dumps(found[1].refreshes[0]["seconds"])
     assert newest(registry).champion == found[1].champion
+
+
+def test_each_version_is_announced_and_nobody_need_hear_of_it(tmp_path, monkeypatch, caplog):
+    told = []
+
+    def announce(connection, topic, manifest):
+        told.append((connection.brokers, dict(connection.client), topic, manifest.number))
+        if manifest.number == 2:
+            message = "Nobody is there."
+            raise SourceUnavailable(message)
+
+    monkeypatch.setattr(write, "announce", announce)
+    given = {"brokers": "b:1", "topic": "told", "client": {"sasl_plain_password": "$PASSWORD"}}
+    script = Script().send(0, block([[(0, 1)], [(1, 6), (2, 11)]])).reach(20).end()
+    stream(script, job(tmp_path, announce=given))
+    assert told == [("b:1", given["client"], "told", number) for number in (1, 2, 3)]
+    assert "stream v2 could not be announced: Nobody is there." in caplog.text
+
+
+def test_windows_are_closed_though_the_stream_was_still_publishing(tmp_path, monkeypatch):
+    """The engine was told to end, and a last version came while the rounds that close its windows had begun."""
+    a_job, begun = job(tmp_path), []
+
+    def moved(*given):
+        begun.append(given)
+        if len(begun) <= late:
+            message = "Somebody else published."
+            raise HeadMoved(message)
+        return iter(())
+
+    monkeypatch.setattr(stream_module, "train", moved)
+    late = 1
+    assert close_windows(a_job, Registry(a_job.registry)) == 0
+    assert len(begun) == 2
+    late = 4
+    with pytest.raises(HeadMoved):
+        close_windows(a_job, Registry(a_job.registry))
 
 
 def test_runners_that_never_emit_are_refused(tmp_path):

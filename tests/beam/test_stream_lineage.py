@@ -1,5 +1,7 @@
 """Who may publish, whatever was restored or started again: each branch, and what the registry holds afterwards."""
 
+import shutil
+
 import pytest
 
 from beam_ml.beam import lineage
@@ -78,6 +80,16 @@ def test_a_worker_that_the_engine_has_given_up_ends(registry):
     with pytest.raises(HeadMoved, match="by another worker of this run since this one published v1"):
         push(registry, alone, "mine")
     assert registry.head_number("n") == 2
+    made, _ = push(registry, alone, "brought back here")  # what it had refused is not held against its engine
+    assert (made.number, made.parent) == (3, 1)
+
+
+def test_a_registry_that_has_lost_versions_is_refused(registry):
+    _, mine = push(registry, Lineage("a", 1, None, 0))
+    _, mine = push(registry, mine, "2")
+    shutil.rmtree(registry.objects.root / "n" / "v2")
+    with pytest.raises(HeadMoved, match="n must still have version 2, from which this run goes on; its newest is 1"):
+        push(Registry(registry.objects.root), died(registry, mine), "3")
 
 
 def vars_of(memory):

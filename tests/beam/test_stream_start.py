@@ -5,15 +5,23 @@ import shutil
 
 import numpy as np
 import pytest
-from stream_support import SOURCE, Script, block, check_ids, ends, job, newest, stream, versions
+from stream_support import SOURCE, Script, block, check_ids, ends, job, lines, newest, stream, versions
 
+from beam_ml.artefact.records import encode_learner
 from beam_ml.beam import lineage, stream_start
+from beam_ml.beam.engine import new_pipeline
+from beam_ml.beam.gaps import LOST, id_of
+from beam_ml.beam.kafka import client, unbounded
+from beam_ml.beam.kafka.client import TopicState
+from beam_ml.beam.stream import build, kafka_start
 from beam_ml.beam.stream_start import Start, begin, initial_learner, pin
 from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Origin
 from beam_ml.core.progress import Progress
-from beam_ml.errors import InvalidValue, RowsLost
-from beam_ml.formats.messages import PLACES, place
+from beam_ml.core.windows import ROUND, cut
+from beam_ml.errors import InvalidValue, MergeRefused, RowsLost, SourceError, VersionNotFound
+from beam_ml.formats.messages import PLACES, place, to_blocks
 from beam_ml.registry import Registry
 
 # Nine messages of one partition; the third and the sixth hold rows of two windows, and time is not in order of offsets.
@@ -104,8 +112,6 @@ def test_starting_at_the_first_hole_without_the_places_beyond_would_count_twice(
     dies(a_job, first, 6, 5)
     second = pinned(a_job)
     assert second.seen[0]
-    from beam_ml.errors import MergeRefused
-
     with pytest.raises(MergeRefused, match="again"):
         stream(reading(dataclasses.replace(second, seen={}), len(TOPIC), 30).end(), a_job, second)
 
@@ -117,6 +123,82 @@ def test_starting_behind_the_last_place_would_lose_rows(tmp_path):
     second = dataclasses.replace(pinned(a_job), offsets={0: 6}, seen={})
     learner = newest(stream(reading(second, len(TOPIC), 30).end(), a_job, second))
     assert learner.progress.rows < 14
+
+
+def left_by_rounds(a_job, pending, n_messages):
+    """Publish what rounds leave that have read some messages and folded nothing."""
+    learner = learners.new(a_job.algorithm(), a_job.algorithm_spec())
+    for end, one in pending.items():
+        learner = learners.add_pending(a_job.algorithm(), learner, end, one)
+    learner = learner.replace(next={SOURCE: {"0": n_messages}})
+    data = encode_learner(a_job.algorithm(), learner)
+    facts = {"features": a_job.features.to_dict()}
+    return Registry(a_job.registry).publish(
+        a_job.name, {"learner": data}, parent=None, round_id="1-r", run_id="rounds", epoch=1, facts=facts
+    )
+
+
+def accumulated(a_job, messages):
+    """Window end → accumulation of some messages from the first one on."""
+    (rows,) = to_blocks(block(messages), lines({}), ["id", "x", "time"])
+    batch, _ = a_job.features.to_batch(rows, True, None)
+    found = {}
+    for end, slices in cut(batch, a_job.windows(), None, 0).windows.items():
+        one = Accumulator(a_job.algorithm(), a_job.algorithm_spec())
+        for piece, late in slices:
+            one.add(piece, late)
+        found[end] = one.result()
+    return found
+
+
+def test_windows_that_rounds_left_open_are_gone_on_with(tmp_path):
+    a_job = job(tmp_path)
+    left_by_rounds(a_job, accumulated(a_job, TOPIC[:6]), 6)
+    start = pinned(a_job)
+    assert (start.version, start.epoch, start.offsets, start.seen) == (1, 2, {0: 6}, {})
+    registry = stream(reading(start, len(TOPIC), 30).end(), a_job, start)
+    assert [(ends(one), one.parent) for one in versions(registry)[1:]] == [([5], 1), ([10], 2), ([15], 3), ([20], 4)]
+    learner = newest(registry)
+    check_ids(learner, range(14))
+    assert learner.progress.covered[Origin(SOURCE, "0")].tolist() == [[0, place(len(TOPIC))]]
+    assert learner.progress.repeated == 0
+
+
+def test_a_round_that_was_not_folded_is_refused(tmp_path):
+    a_job = job(tmp_path)
+    (one,) = accumulated(a_job, TOPIC[:1]).values()
+    left_by_rounds(a_job, {ROUND: one}, 1)
+    start = pinned(a_job)
+    with pytest.raises(MergeRefused, match="stream v1 holds rows of a round not folded yet: run it in rounds"):
+        stream(reading(start, len(TOPIC), 30).end(), a_job, start)
+
+
+def test_what_was_lost_before_the_start_is_in_the_first_version(tmp_path):
+    a_job = job(tmp_path)
+    dies(a_job, pinned(a_job), 6, 10)  # of message 2 on, ids 8 and up are not folded
+    second = pinned(a_job, {0: (8, 9)}, on_gap="skip")
+    assert second.offsets == {0: 8}
+    registry = stream(reading(second, 9, 30).end(), a_job, second)
+    learner = newest(registry)
+    assert learner.progress.rejected == {stream_start.LOST: sum(n for _, n in second.lost.values())} == {LOST: 3}
+    check_ids(learner, [*range(9), 13])
+    assert learner.progress.covered[Origin(SOURCE, "0")].tolist() == [[0, place(9)]]
+    assert learner.progress.repeated == 0
+    assert [one.progress["rejected"] for one in versions(registry)[2:]] == [{LOST: 3}]
+
+
+def test_the_pinned_version_must_be_there_as_it_was(tmp_path):
+    """Its offsets belong to it: another learner under its number has counted other rows."""
+    a_job = job(tmp_path)
+    dies(a_job, pinned(a_job), 6, 5)
+    second, registry = pinned(a_job), Registry(a_job.registry)
+    other = dataclasses.replace(second, digest="0" * 64)
+    advice = "The stream was started from it: start it again, from the newest version there is"
+    with pytest.raises(VersionNotFound, match=rf"stream v1 must be the learner of digest 000000000000; .* {advice}"):
+        stream(reading(second, len(TOPIC), 30).end(), a_job, other)
+    registry.objects.delete([registry.manifest("stream", 1).files["learner"].path])
+    with pytest.raises(VersionNotFound, match=rf"stream version 1 has its learner no more.*{advice}"):
+        stream(reading(second, len(TOPIC), 30).end(), a_job, second)
 
 
 def test_rejects_are_counted_once_too(tmp_path):
@@ -201,6 +283,81 @@ def test_a_topic_made_anew_is_refused():
         pin(NEW, learner_of({"0": [[0, place(9)]]}), SOURCE, {0: (0, 4)})
 
 
+def test_a_partition_that_rounds_found_empty_is_read_from_where_it_ended():
+    """Nothing of it was scanned, but its end has moved on since: what came belongs to the job."""
+    learner = learner_of({}).replace(next={SOURCE: {"0": 20}})
+    start = pin(NEW, learner, SOURCE, {0: (3, 50), 1: (0, 4)}, "latest")
+    assert start.offsets == {0: 20, 1: 0}  # 1 came into being since
+    assert start.begun == {0: 20, 1: 0}
+
+
+def test_what_retention_removed_of_a_partition_that_was_empty_is_seen():
+    learner = learner_of({}).replace(next={SOURCE: {"0": 3}})
+    with pytest.raises(RowsLost, match=r"must still hold offset 3.*removed 5 messages"):
+        pin(NEW, learner, SOURCE, {0: (8, 20)})
+    assert pin(NEW, learner, SOURCE, {0: (8, 20)}, on_gap="skip").lost == {0: ([[place(3), place(8)]], 5)}
+
+
+def test_a_partition_that_is_gone_is_refused():
+    for learner in (learner_of({"2": [[0, place(3)]]}), learner_of({}).replace(next={SOURCE: {"0": 0, "2": 3}})):
+        with pytest.raises(RowsLost, match=r"kafka://cluster/topic must still have partitions \[2\], which were read"):
+            pin(NEW, learner, SOURCE, {0: (0, 20)})
+
+
+def test_a_topic_made_anew_is_refused_though_it_is_longer():
+    learner = learner_of({"0": [[0, place(9)]]}).replace(next={SOURCE: {"0": 9}, id_of(SOURCE): "cluster/first"})
+    with pytest.raises(RowsLost, match=r"must be the one that was read, of id first; .* with id second"):
+        pin(NEW, learner, SOURCE, {0: (0, 400)}, topic="cluster/second")
+    for same in ("cluster/first", "", "other/second"):
+        assert pin(NEW, learner, SOURCE, {0: (0, 400)}, topic=same).offsets == {0: 9}
+
+
+class Brokers:
+    """What `kafka_start` asks."""
+
+    def __init__(self, monkeypatch, state):
+        self.state = state
+        monkeypatch.setattr(client, "consumer", lambda connection: self)
+        monkeypatch.setattr(client, "topic_state", lambda one, topic: self.state)
+
+    def close(self):
+        pass
+
+
+def test_rounds_and_streams_know_each_others_topic(tmp_path, monkeypatch):
+    """A stream keeps the ids of cluster and topic where rounds look for them, and looks there itself."""
+    a_job = job(tmp_path)
+    brokers = Brokers(monkeypatch, TopicState("cluster", {0: 0}, {0: 9}, "first"))
+    start = kafka_start(a_job, Registry(a_job.registry))
+    registry = stream(reading(start, 4, 30).end(), a_job, start)
+    assert newest(registry).next == {SOURCE: {"0": 4}, id_of(SOURCE): "cluster/first"}
+    assert kafka_start(a_job, registry).offsets == {0: 4}
+    brokers.state = TopicState("cluster", {0: 0}, {0: 90}, "second")
+    with pytest.raises(RowsLost, match="of id first; it was deleted and made anew, with id second"):
+        kafka_start(a_job, registry)
+    brokers.state = TopicState("elsewhere", {0: 0}, {0: 90}, "second")
+    with pytest.raises(SourceError, match="must be the cluster that the learner has read, kafka://cluster/topic"):
+        kafka_start(a_job, registry)
+    moved = job(tmp_path, source={"cluster": "cluster"})
+    assert (kafka_start(moved, registry).offsets, kafka_start(moved, registry).topic) == ({0: 4}, "elsewhere/second")
+
+
+def test_a_partition_made_after_the_pin_is_read_from_its_first_message(tmp_path, monkeypatch):
+    """The pin says where all others begin; what it does not name is new."""
+    shipped, expand = [], unbounded.ReadKafkaStream.expand
+
+    def shown(self, pbegin):
+        shipped.append(self._stream)
+        return expand(self, pbegin)
+
+    monkeypatch.setattr(unbounded.ReadKafkaStream, "expand", shown)
+    a_job = job(tmp_path, source={"start": "latest"})
+    start = pin(NEW, learner_of({}), SOURCE, {0: (3, 20)}, "latest", topic="cluster/first")
+    build(new_pipeline(["--runner=PrismRunner"]), a_job, Registry(a_job.registry), start=start)
+    part = shipped[0].create_reader(None, None)._part
+    assert (part.starts, part.source.start, part.topic) == ({0: 20}, "earliest", "cluster/first")
+
+
 def test_a_learner_of_another_job_is_refused(tmp_path):
     a_job = job(tmp_path)
     start = pinned(a_job)
@@ -211,6 +368,17 @@ def test_a_learner_of_another_job_is_refused(tmp_path):
     other = {"numeric": ["x", "id"], "time": "time"}
     with pytest.raises(InvalidValue, match=r"job\.features must be those that stream v1"):
         begin(job(tmp_path, features=other), registry)
+
+
+def test_the_epoch_is_above_that_of_a_version_stepped_over(tmp_path):
+    """Whoever made it may still be there."""
+    a_job = job(tmp_path)
+    dies(a_job, pinned(a_job), 6, 5)
+    dies(a_job, pinned(a_job), 6, 10)
+    registry = Registry(a_job.registry)
+    assert [one.epoch for one in versions(registry)] == [1, 2]
+    registry.objects.put(registry.manifest("stream", 2).files["learner"].path, b"damaged")
+    assert (pinned(a_job).version, pinned(a_job).epoch) == (1, 3)
 
 
 def test_a_damaged_version_is_stepped_over_and_its_epoch_kept(tmp_path):

@@ -54,6 +54,13 @@ def test_each_window_is_one_version_in_order(tmp_path, n_shards):
     assert learner.pending == {}
 
 
+def test_payloads_of_old_versions_are_removed_now_and_then(tmp_path):
+    registry = stream(steady(11), job(tmp_path, retention={"keep": 2, "grace": 1e-6}))
+    assert len(versions(registry)) == 11
+    kept = [one.number for one in versions(registry) if registry.objects.size(one.files["learner"].path) is not None]
+    assert kept == [9, 10, 11]
+
+
 def mixed(n=30):
     """Two polls of rows of six windows, newest first."""
     rows = [[(i, i)] for i in reversed(range(n))]

@@ -1,11 +1,15 @@
 """`python -m pipelines.stream`: what it refuses, in one sentence."""
 
+import io
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from beam_ml.beam.job import load_job
+from beam_ml.errors import RegistryError
+from beam_ml.registry import Registry
 from pipelines import stream
 from pipelines.command import find_job
 
@@ -37,3 +41,39 @@ def test_the_job_shipped_is_whole() -> None:
     job = load_job(find_job(JOB))
     assert job.source.where == "topic transactions at localhost:9092"
     assert job.refresh == 86_400.0
+
+
+def test_what_cannot_be_shown_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    registry = Registry(tmp_path)
+    facts = {"progress": {"rows": 7, "rejected": {}}, "refreshes": []}
+
+    def publish() -> None:
+        head = registry.head_number("n")
+        registry.publish("n", {"learner": b"x"}, parent=head or None, round_id=f"r{head}", facts=facts)
+
+    watch = stream._Watch(Console(file=said, width=300), _Named(), registry)  # type: ignore[arg-type]
+    publish()
+    publish()
+    registry.objects.put("n/v1/manifest.json", b"{")
+    assert watch.ask() is False
+    first, second = said.getvalue().splitlines()
+    assert first.startswith("v1: ")
+    assert second.startswith("v2: 0 windows, 7 rows, 0 rejected")
+
+    def gone(name: str) -> int:
+        message = "The store does not answer."
+        raise RegistryError(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "head_number", gone)
+        assert [watch.ask(), watch.ask()] == [False, False]
+    publish()
+    watch.ask()
+    third, fourth = said.getvalue().splitlines()[2:]
+    assert third == "Versions cannot be shown just now: The store does not answer."
+    assert fourth.startswith("v3: ")
+
+
+class _Named:
+    name = "n"

@@ -129,7 +129,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     length[columns.live] = np.where(step.mean, -step.length, step.length)
     slack = state.slack
     if slack.size:
-        slack = _replaced(slack, touched, columns.put(slack_of(u, squares, columns, counted)), good)
+        slack = _replaced(slack, touched, columns.put(slack_of(u, squares, columns, window.shape, counted)), good)
         slack[new_theta != 0] = 0.0
     folds = int(state.folds) + 1
     if folds in spec.halve_at:

@@ -75,8 +75,8 @@ class Rows:
         # A feature that does not vary yet stays still; so does its dead zone.
         rest = (
             self.label - shape.label_centre, weight, losses.code_of(spec), spec.n_outputs, losses.shape_of(spec),
-            shape.label_unit, shape.unit, shape.inverse_unit, columns.rate, columns.l1, columns.l2, total,
-            columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
+            shape.label_unit, shape.unit, shape.inverse_unit, columns.rate, columns.l1 / shape.label_unit,
+            columns.l2 / shape.label_unit, total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
         )  # fmt: skip
         if self.x is not None:
             kernels.dense_run(self.x, shape.centre, *rest)

@@ -86,7 +86,7 @@ class Shape:
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
         """Give θ (r, m) of u (r, m); `total` is one weight or one a column."""
         theta = u.copy()
-        at = _reach(squares, columns, total)
+        at = _reach(squares, columns, total) / self.label_unit
         theta[:-1] = np.sign(u[:-1]) * np.maximum(np.abs(u[:-1]) - at * columns.l1, 0.0)
         theta[:-1] /= 1.0 + at * columns.l2 * self.inverse_unit[:-1, None]
         return theta
@@ -111,17 +111,17 @@ def lift(
     u = theta.copy()
     if not columns.penalised:
         return u
-    at = _reach(squares, columns, total)
+    at = _reach(squares, columns, total) / shape.label_unit
     some = theta[:-1]
     side = np.sign(some) if slack is None else np.where(some != 0, np.sign(some), slack[:-1])
     u[:-1] = some * (1.0 + at * columns.l2 * shape.inverse_unit[:-1, None]) + at * columns.l1 * side
     return u
 
 
-def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, total: np.ndarray) -> np.ndarray:
+def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, shape: Shape, total: np.ndarray) -> np.ndarray:
     """Give u/κ within [−1, 1] (r, m); 0 where there is no dead zone, and for the bias."""
     slack = np.zeros_like(u)
-    kappa = _reach(squares, columns, total) * columns.l1
+    kappa = _reach(squares, columns, total) / shape.label_unit * columns.l1
     np.divide(u[:-1], kappa, out=slack[:-1], where=kappa > 0)
     return np.clip(slack, -1.0, 1.0)
 

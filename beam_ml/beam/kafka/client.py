@@ -62,6 +62,11 @@ class TopicState:
     ends: Mapping[int, int]
     id: str = ""
 
+    @property
+    def identity(self) -> str:
+        """Ids of cluster and topic, `cluster/topic`; empty: not known."""
+        return f"{self.cluster}/{self.id}" if self.id else ""
+
 
 def consumer(connection: Connection, **overrides: Any) -> KafkaConsumer:
     """Make a consumer of no group, with nothing assigned; close it when done.

@@ -11,18 +11,18 @@ from apache_beam import PTransform
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml.beam.decode import Decode
-from beam_ml.beam.gaps import LOST, gap
-from beam_ml.beam.kafka.client import Connection, TopicState
+from beam_ml.beam.gaps import LOST, gap, id_of
+from beam_ml.beam.kafka.client import Connection, TopicState, source_name
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
 from beam_ml.beam.kafka.seen import NoteSeen, within
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.progress import Progress
-from beam_ml.errors import RowsLost
+from beam_ml.errors import RowsLost, SourceError
 from beam_ml.formats.messages import place
 
-__all__ = ["KafkaPlan", "id_of", "plan_offsets"]
+__all__ = ["KafkaPlan", "name_of", "plan_offsets"]
 
 _PIECES = 4
 """Pieces that a round's reading is cut into at least, so that workers share it."""
@@ -79,9 +79,26 @@ class KafkaPlan:
         return {self.name: after, id_of(self.name): self.topic} if self.topic else {self.name: after}
 
 
-def id_of(name: str) -> str:
-    """Give the key in `Learner.next` that a topic's id stands under."""
-    return f"id of {name}"
+def name_of(source: KafkaSource, state: TopicState, next: Mapping[str, Any]) -> str:
+    """Give what rows' origins call a topic.
+
+    Args:
+        source: settings of the source.
+        state: the topic now.
+        next: `Learner.next` of the learner that goes on.
+
+    Raises:
+        SourceError: that learner has read the topic in another cluster.
+    """
+    name = source_name(source.cluster or state.cluster, source.topic)
+    others = [one for one in next if one.startswith("kafka://") and one.endswith(f"/{source.topic}")]
+    if others and name not in others:
+        message = (
+            f"job.source must be the cluster that the learner has read, {others[0]}; got {name} (source.cluster names one "
+            "that has moved with its offsets; another name in the registry starts afresh)."
+        )
+        raise SourceError(message)
+    return name
 
 
 class _ReadPlanned(PTransform):

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from beam_ml.beam.gaps import LOST
+from beam_ml.beam.gaps import LOST, id_of, refuse_made_anew
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
-from beam_ml.beam.kafka.plan import KafkaPlan, id_of, plan_offsets
+from beam_ml.beam.kafka.plan import KafkaPlan, name_of, plan_offsets
 from beam_ml.beam.sources import KafkaSource
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -85,8 +85,9 @@ class KafkaRounds:
         """
         self._planned = False
         state = self._state()
-        self._name = self._named(state, learner)
-        self._refuse_made_anew(state, learner)
+        self._name = name_of(self._source, state, learner.next)
+        where = f"topic {self._source.topic} at {self._source.brokers}"
+        refuse_made_anew(where, learner.next.get(id_of(self._name), ""), state.identity)
         taken = {**{str(p): at for p, at in self._begins.items()}, **learner.next.get(self._name, {})}
         if not self._follow:
             self._ends = self._ends or state.ends
@@ -96,7 +97,7 @@ class KafkaRounds:
         covered = learners.scanned(learner).covered
         counted = {int(o.partition): places for o, places in covered.items() if o.source == self._name}
         plan = plan_offsets(self._source, self._name, state, taken, self._messages(learner, wanted_rows), counted)
-        plan = dataclasses.replace(plan, topic=f"{state.cluster}/{state.id}" if state.id else "")
+        plan = dataclasses.replace(plan, topic=state.identity)
         for partition, at in plan.after.items():
             # Where a partition begins is settled once: its end moves on.
             self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])
@@ -121,31 +122,10 @@ class KafkaRounds:
                 if isinstance(error, SourceRefused) or self._stopping() or time.monotonic() >= until:
                     raise
 
-    def _named(self, state: TopicState, learner: Learner) -> str:
-        name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
-        others = [one for one in learner.next if one.startswith("kafka://") and one.endswith(f"/{self._source.topic}")]
-        if others and name not in others:
-            message = (
-                f"job.source must be the cluster that the learner has read, {others[0]}; got {name} (source.cluster "
-                "names one that has moved with its offsets; another name in the registry starts afresh)."
-            )
-            raise SourceError(message)
-        return name
-
-    def _refuse_made_anew(self, state: TopicState, learner: Learner) -> None:
-        """Refuse a topic of the name of one that was deleted: it may be long enough for its offsets to look right."""
-        cluster, _, known = learner.next.get(id_of(self._name), "").rpartition("/")
-        if known and state.id and cluster == state.cluster and known != state.id:
-            message = (
-                f"topic {self._source.topic} at {self._source.brokers} must be the one that was read, of id {known}; it "
-                f"was deleted and made anew, with id {state.id} (another name in the registry starts afresh)."
-            )
-            raise RowsLost(message)
-
     def _messages(self, learner: Learner, wanted_rows: float) -> float:
         """Turn rows into messages by what those read so far have held."""
         rows = self._rows_per_message(learner)
-        return _FIRST_MESSAGES if rows is None else max(1.0, wanted_rows / rows)
+        return min(_FIRST_MESSAGES, wanted_rows) if rows is None else max(1.0, wanted_rows / rows)
 
     def _rows_per_message(self, learner: Learner) -> float | None:
         """Go by the learner alone, so that a round tried again is the same; by this run where it knows other sources."""

@@ -43,13 +43,22 @@ class KafkaStream(UnboundedSource):
         splits: how many parts to make of it.
         read_s: s after which a reader ends its bundle.
         part, of: which part this is; of 1: all of it.
+        topic: ids of cluster and topic; empty: not known.
     """
 
     def __init__(
-        self, source: str, starts: str, seen: str, splits: int = 1, read_s: float = _READ_S, part: int = 0, of: int = 1
+        self,
+        source: str,
+        starts: str,
+        seen: str,
+        splits: int = 1,
+        read_s: float = _READ_S,
+        part: int = 0,
+        of: int = 1,
+        topic: str = "",
     ) -> None:
         self._source, self._starts, self._seen, self._read_s = source, starts, seen, read_s
-        self._splits, self._part, self._of = splits, part, of
+        self._splits, self._part, self._of, self._topic = splits, part, of, topic
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable["KafkaStream"]:
         """Give the parts: as many as were asked for, at most one a partition."""
@@ -58,13 +67,13 @@ class KafkaStream(UnboundedSource):
         partitions = len(unbounded_consumer.look(_parsed(self._source)).starts)
         of = max(1, min(self._splits, partitions))
         given = (self._source, self._starts, self._seen, self._splits, self._read_s)
-        return [KafkaStream(*given, part, of) for part in range(of)]
+        return [KafkaStream(*given, part, of, self._topic) for part in range(of)]
 
     def create_reader(self, options: Any, checkpoint_mark: StreamMark | None) -> StreamReader:
         """Give a reader that goes on where a mark says."""
         starts, seen = _places(self._starts, self._seen)
         drain_s = max(self._read_s, _DRAIN_S)
-        part = Part(_parsed(self._source), starts, seen, self._part, self._of, self._read_s, drain_s)
+        part = Part(_parsed(self._source), starts, seen, self._part, self._of, self._read_s, drain_s, self._topic)
         return StreamReader(part, checkpoint_mark)
 
     def get_checkpoint_mark_coder(self) -> Coder:
@@ -104,6 +113,7 @@ class ReadKafkaStream(PTransform):
         read_s: s after which a reader ends its bundle. The engine's watermark moves then, and not before.
         pause_s: whole s until the next bundle, of which Beam takes one off: with less than 2 Flink starts the next one at
             once, and its watermark does not move while the topic is busy.
+        topic: ids of cluster and topic, `cluster/topic`: another one of that name is refused; empty: not known.
     """
 
     def __init__(
@@ -114,6 +124,7 @@ class ReadKafkaStream(PTransform):
         splits: int = 1,
         read_s: float = _READ_S,
         pause_s: int = _PAUSE_S,
+        topic: str = "",
     ) -> None:
         super().__init__()
         if splits < 1:
@@ -132,6 +143,7 @@ class ReadKafkaStream(PTransform):
             canonical_json({str(p): [[int(a), int(b)] for a, b in ranges] for p, ranges in (seen or {}).items()}),
             splits,
             read_s,
+            topic=topic,
         )
 
     def expand(self, pbegin: PBegin) -> PCollection:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 
 from kafka import KafkaConsumer, TopicPartition
@@ -19,7 +20,7 @@ from beam_ml.beam.kafka.batches import Messages, use
 from beam_ml.beam.kafka.client import Connection, TopicState
 from beam_ml.beam.kafka.connection import refused, translate
 from beam_ml.beam.sources import KafkaSource
-from beam_ml.errors import RowsLost
+from beam_ml.errors import RowsLost, SourceError
 
 __all__ = ["Polled", "known_topic", "look", "poll", "topic_ends"]
 
@@ -27,6 +28,8 @@ _BATCHES = 1 << 20
 """Producers' batches of one poll: all that has been fetched; the client's fetch size bounds their bytes."""
 _ASK_MS = 1000
 """How long one look at the ends of the partitions may take."""
+_LOOK_AGAIN_S = 30.0
+"""Between two looks of a process for partitions that have come."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,34 +63,56 @@ def _consumer(source: KafkaSource, at: Mapping[int, int]) -> Iterator[KafkaConsu
         yield lent
 
 
-def look(source: KafkaSource) -> TopicState:
+def look(source: KafkaSource, timeout_s: float | None = None) -> TopicState:
     """Ask where all partitions of the topic begin and end now.
+
+    Args:
+        source: settings.
+        timeout_s: s to wait for an answer; None: as long as they say.
 
     Raises:
         SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
     """
     with _consumer(source, {}) as lent:
-        return client.topic_state(lent, source.topic)
+        return client.topic_state(lent, source.topic, timeout_s)
 
 
 def known_topic(source: KafkaSource, afresh: bool = False) -> TopicState:
-    """Give the topic as this process first saw it: its partitions, where they began and ended.
+    """Give the topic as this process saw it lately: its partitions, where they began and ended then.
 
     Args:
         source: settings.
         afresh: look again, and from now on give that.
 
     Raises:
-        SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
+        SourceUnavailable, NoInput: the brokers or the topic cannot be reached, and were not before.
     """
     if afresh:
         _known_topic.cache_clear()
-    return _known_topic(source.to_json())
+    return _known_topic(source.to_json()).get(time.monotonic())
+
+
+class _Known:
+    """A topic as this process saw it last: what it has at first holds until a later look is answered."""
+
+    def __init__(self, source: str) -> None:
+        self._source = KafkaSource.parse(json.loads(source))
+        self._looked = time.monotonic()
+        self._state = look(self._source)
+
+    def get(self, now_s: float) -> TopicState:
+        if now_s - self._looked >= _LOOK_AGAIN_S:
+            self._looked = now_s
+            try:
+                self._state = look(self._source, _ASK_MS / 1000)
+            except SourceError as error:  # whether anybody answers is asked elsewhere
+                _log.warning("%s: a look for partitions that have come failed: %s", self._source.where, error)
+        return self._state
 
 
 @functools.lru_cache(maxsize=64)
-def _known_topic(source: str) -> TopicState:
-    return look(KafkaSource.parse(json.loads(source)))
+def _known_topic(source: str) -> _Known:
+    return _Known(source)
 
 
 def poll(source: KafkaSource, at: Mapping[int, int], wait_s: float) -> tuple[list[Polled], dict[int, int]]:
@@ -126,8 +151,8 @@ def poll(source: KafkaSource, at: Mapping[int, int], wait_s: float) -> tuple[lis
                 return [], {}
             raise translate(error, f"The {source.where}") from error
         found = []
-        # Where nothing came at all, positions may still have moved, past markers and aborted messages.
-        for partition in [one.partition for one in polled] or sorted(at):
+        # Positions may have moved without a message, past markers and aborted ones, while others have some at each poll.
+        for partition in sorted(at):
             stop = lent.position(where[partition], timeout_ms=0)
             if stop is not None and stop > at[partition]:
                 found.append(Polled(partition, Messages(polled.get(where[partition], [])), at[partition], stop))

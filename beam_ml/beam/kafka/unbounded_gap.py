@@ -1,12 +1,13 @@
 """What retention removed unread, as it travels in a stream: a block of no rows whose span covers it, with the count noted.
 
-One reject an unread message would be millions of them, so the count goes as a number. `ToBatches` counts the span of such
-a block as scanned; `SetLostAside` before it counts the messages as rejected too.
+One reject an unread message would be millions of them, so the count goes as a number. `SetLostAside` counts the messages
+as rejected, and their places as scanned. One gap is one block: a reader that is stopped behind it has counted all of it.
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from apache_beam import DoFn, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
@@ -15,8 +16,10 @@ from beam_ml.beam import coders
 from beam_ml.beam.expanding import many_in_or_out
 from beam_ml.beam.gaps import LOST
 from beam_ml.beam.kafka.client import messages_block
+from beam_ml.core import intervals
 from beam_ml.core.progress import Progress
 from beam_ml.formats.block import Block
+from beam_ml.formats.messages import seen_before, with_seen
 
 __all__ = ["Found", "SetLostAside", "lost_block", "lost_messages"]
 
@@ -35,22 +38,24 @@ class Found(NamedTuple):
     lost: PCollection
 
 
-def lost_block(source: str, partition: int, start: int, stop: int, messages: int) -> Block:
+def lost_block(source: str, partition: int, places: np.ndarray, messages: int) -> Block:
     """Give the block that stands for messages which are gone.
 
     Args:
         source: names the topic, as in the origins of other blocks.
         partition: its number.
-        start: first place that they had.
-        stop: behind the last one.
+        places: that they had, (k, 2) int64 intervals, k > 0; between them lie those that were counted before.
         messages: how many they were at most.
 
-    >>> lost_messages(lost_block("kafka://lkc-1/payments", 0, 5 << 20, 1_000_005 << 20, 1_000_000))
+    >>> places = np.array([[5 << 20, 1_000_005 << 20]])
+    >>> lost_messages(lost_block("kafka://lkc-1/payments", 0, places, 1_000_000))
     1000000
     """
-    block = messages_block(source, partition, [], 0, 0)
-    noted = block.batch.replace_schema_metadata({_NOTED: str(messages).encode()})
-    return block.replace(batch=noted, start=start, stop=stop)
+    span = places[:1, 0].tolist() + places[-1:, 1].tolist()
+    block = messages_block(source, partition, [], 0, 0).replace(start=span[0], stop=span[1])
+    block = with_seen(block, intervals.difference(np.array([span], dtype=np.int64), places))
+    noted = {**(block.batch.schema.metadata or {}), _NOTED: str(messages).encode()}
+    return block.replace(batch=block.batch.replace_schema_metadata(noted))
 
 
 def lost_messages(block: Block) -> int:
@@ -66,8 +71,10 @@ class _SetLostAside(DoFn):
             yield element
             return
         assert element.origin is not None  # noqa: S101 `lost_block` gives it
-        lost = Progress.of_range(element.origin, element.start, element.stop, {LOST: gone})
-        yield TaggedOutput("lost", lost)
+        places, seen = np.array([[element.start, element.stop]], dtype=np.int64), seen_before(element)
+        if seen is not None:
+            places = intervals.difference(places, seen)
+        yield TaggedOutput("lost", Progress.of_ranges(element.origin, places, {LOST: gone}))
 
 
 class SetLostAside(PTransform):

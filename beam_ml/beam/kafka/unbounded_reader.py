@@ -11,7 +11,7 @@ from apache_beam.io.unbounded_source import UnboundedReader
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 
 from beam_ml.beam import telemetry
-from beam_ml.beam.gaps import gap
+from beam_ml.beam.gaps import gap, refuse_made_anew
 from beam_ml.beam.kafka import client, unbounded_consumer
 from beam_ml.beam.kafka.client import messages_block
 from beam_ml.beam.kafka.unbounded_clock import PartitionClock, topic_watermark
@@ -23,7 +23,7 @@ from beam_ml.core import intervals
 from beam_ml.core.spec import to_us
 from beam_ml.errors import SourceUnavailable
 from beam_ml.formats.block import Block
-from beam_ml.formats.messages import PLACES, with_seen
+from beam_ml.formats.messages import with_seen
 
 __all__ = ["Part", "StreamReader"]
 
@@ -52,6 +52,7 @@ class Part:
         part, of: it has the partitions whose number leaves the rest `part` when divided by `of`.
         read_s: s after which it ends its bundle, so that the watermark can move on.
         drain_s: the same while what comes is old and more of it waits: bundles that last longer leave fewer pauses.
+        topic: ids of cluster and topic; empty: not known.
     """
 
     source: KafkaSource
@@ -61,6 +62,7 @@ class Part:
     of: int
     read_s: float
     drain_s: float
+    topic: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class StreamReader(UnboundedReader):
         self._current: _Piece | None = None
         self._began: float | None = None
         self._given = 0
-        self._looked = self._read = self._behind = False
+        self._looked = self._read = self._behind = self._aside = False
         self._name = ""
 
     def start(self) -> bool:
@@ -105,9 +107,10 @@ class StreamReader(UnboundedReader):
 
         Raises:
             SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
-            RowsLost: messages that were to be read are gone, and `source.on_gap` is "fail".
+            RowsLost: messages that were to be read are gone, and `source.on_gap` is "fail"; or the topic was made anew.
         """
         state = unbounded_consumer.known_topic(self._source, afresh=not self._resumed)
+        refuse_made_anew(self._source.where, self._part.topic, state.identity)
         self._name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
         for partition in sorted(state.starts):
             if partition % self._part.of != self._part.part or partition in self._offsets:
@@ -125,7 +128,7 @@ class StreamReader(UnboundedReader):
         """Go on to the next block; False ends the bundle: it has lasted `read_s`, or `drain_s` in a backlog."""
         if self._began is None:
             self._began, self._given = time.monotonic(), 0
-            self._looked = self._read = self._behind = False
+            self._looked = self._read = self._behind = self._aside = False
             self._clocks = {p: dataclasses.replace(clock, at_end=False) for p, clock in self._clocks.items()}
         while True:
             while self._waiting:
@@ -173,6 +176,8 @@ class StreamReader(UnboundedReader):
         """Give how far time has come; it never falls."""
         slack, idle = to_us(self._source.out_of_orderness), to_us(self._source.idle_timeout)
         reached = topic_watermark(self._clocks, self._now(), slack, idle)
+        if reached is None and self._aside:
+            reached = self._now() - slack
         if reached is not None and (self._watermark is None or reached > self._watermark):
             self._watermark = reached
         return MIN_TIMESTAMP if self._watermark is None else Timestamp(micros=self._watermark)
@@ -212,12 +217,9 @@ class StreamReader(UnboundedReader):
         seen = self._part.seen.get(partition, intervals.EMPTY)
         gone, messages = gap(where, offset, first, end, seen, self._source.on_gap)
         telemetry.count("lost", messages)
-        for start, stop in gone.tolist():
-            count = -(-stop // PLACES) - start // PLACES
-            block = lost_block(self._name, partition, start, stop, count)
-            self._waiting.append(_Piece(block, partition, offset, None, None))
         if offset < first:
-            self._waiting.append(_Piece(None, partition, first, None, None))
+            block = lost_block(self._name, partition, gone, messages) if messages else None
+            self._waiting.append(_Piece(block, partition, first, None, None))
 
     def _look(self) -> None:
         """See, at most once a bundle, which partitions are at their end, where it matters; and whether anybody answers.
@@ -245,3 +247,15 @@ class StreamReader(UnboundedReader):
         for partition, offset in self._offsets.items():
             at_end = offset >= ends.get(partition, offset + 1)
             self._clocks[partition] = dataclasses.replace(self._clocks[partition], at_end=at_end)
+        self._aside = self._beside_others(now, idle_us)
+
+    def _beside_others(self, now: int, idle_us: int) -> bool:
+        """Tell whether this split of several stands still while the topic has records elsewhere.
+
+        One that has read none would hold back all others for ever: they cannot set it aside, as a reader does with one of
+        its partitions.
+        """
+        if not all(clock.idle(now, idle_us) for clock in self._clocks.values()):
+            return False
+        state = unbounded_consumer.known_topic(self._source, afresh=False)
+        return any(end > state.starts[p] for p, end in state.ends.items() if p not in self._offsets)

@@ -1,0 +1,79 @@
+"""Amazon SageMaker's hyperparameters, by their names and as text, turned into a Spec and a ModelSpec.
+
+Each algorithm has a table with one row a name (`TABLES`). A name is mapped to fields; or accepted with a note, where it
+steers something that there is no need for here; or refused with the reason, where what it asks for cannot be had. ``auto``
+leaves the choice to this library. Unknown names are refused, as SageMaker refuses them.
+
+>>> found = hyperparameters("kmeans", {"feature_dim": "30", "k": "8", "epochs": "3"})
+>>> found.spec.k_max, found.model.k
+(8, 8)
+>>> found.notes
+('epochs has no effect: a coreset takes in every row once, and further passes would add nothing new.',)
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.errors import InvalidValue
+from beam_ml.sagemaker import kmeans, linear_learner, pca
+from beam_ml.sagemaker.names import Given, Name, nearest, read
+
+__all__ = ["TABLES", "Found", "Name", "hyperparameters"]
+
+_FACTORS = "factorization-machines"
+
+TABLES: Mapping[str, tuple[Name, ...]] = MappingProxyType(
+    {"linear-learner": linear_learner.TABLE, "kmeans": kmeans.TABLE, "pca": pca.TABLE}
+)
+"""Algorithm, as SageMaker names its image → its hyperparameters."""
+
+_BUILD: Mapping[str, Callable[[Given], tuple[Spec, ModelSpec]]] = MappingProxyType(
+    {"linear-learner": linear_learner.build, "kmeans": kmeans.build, "pca": pca.build}
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """What hyperparameters come to.
+
+    Attributes:
+        spec: what to learn.
+        model: which model to derive.
+        notes: one sentence for each name that was given and has no effect.
+    """
+
+    spec: Spec
+    model: ModelSpec
+    notes: tuple[str, ...]
+
+
+def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
+    """Turn SageMaker's hyperparameters into a Spec and a ModelSpec.
+
+    Args:
+        algorithm: ``linear-learner``, ``kmeans`` or ``pca``.
+        given: name → value, as text; numbers and truth values are read as their text.
+
+    Returns:
+        Spec, ModelSpec and notes.
+
+    Raises:
+        InvalidValue: an unknown algorithm or name, a value out of range, or one that cannot be honoured: one sentence
+            that names it and the reason.
+
+    >>> found = hyperparameters("linear-learner", {"predictor_type": "regressor", "feature_dim": "20", "wd": "0.01"})
+    >>> found.spec.called, found.model.l2
+    ('linear.Newton', 0.01)
+    """
+    if algorithm == _FACTORS:
+        message = f"{_FACTORS} has no hyperparameters here, since this library has no factorization machines."
+        raise InvalidValue(message)
+    if algorithm not in TABLES:
+        known = ", ".join(TABLES)
+        message = f"algorithm must be one of {known}; got {algorithm!r}, nearest to {nearest(algorithm, TABLES)!r}."
+        raise InvalidValue(message)
+    found = read(algorithm, TABLES[algorithm], given)
+    spec, model = _BUILD[algorithm](found)
+    return Found(spec, model, found.notes)

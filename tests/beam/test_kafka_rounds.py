@@ -209,7 +209,7 @@ def test_another_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         KafkaRounds(source(), 5.0, follow=True).plan(learner, 10)
     plan = KafkaRounds(source(cluster="other"), 5.0, follow=True).plan(learner, 10)
     assert plan is not None
-    assert plan.ranges == {0: (5, 100)}
+    assert plan.ranges == {0: (5, 15)}
 
 
 def test_rounds_learn_how_many_rows_a_message_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,8 @@ from services.kafka import Cluster
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job import Job
+from beam_ml.beam.kafka.client import Connection, consumer, topic_state
+from beam_ml.beam.kafka.topics import make_topic
 from beam_ml.beam.rounds import Mode, train
 from beam_ml.core.arrays import close
 from beam_ml.core.learner import Learner, scanned
@@ -281,3 +283,14 @@ def test_a_week_of_fraud_trained_while_it_flows_equals_the_files(kafka_cluster: 
         assert streamed.spec == filed.spec
         # Their values are distinct enough to tell: amounts and times of 67,000 payments.
         assert close(streamed.state, filed.state, rtol=1e-9 if name == "pca" else 1e-6), name
+
+
+def test_a_topic_is_made_where_there_is_none(kafka_cluster: Cluster) -> None:
+    connection = Connection(kafka_cluster.bootstrap)
+    assert make_topic(connection, "made-here", 3)
+    assert not make_topic(connection, "made-here", 5)
+    asking = consumer(connection)
+    try:
+        assert sorted(topic_state(asking, "made-here").ends) == [0, 1, 2]
+    finally:
+        asking.close()

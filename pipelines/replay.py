@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.status import Status
 
 from beam_ml import formats
+from beam_ml.beam.kafka import Connection, topics
 from beam_ml.beam.kafka.replay import Replay, Sent, replay_to
 from beam_ml.errors import BeamMLError, InvalidValue, NoInput
 from beam_ml.formats.csv import Options as CsvOptions
@@ -144,7 +145,10 @@ def _tell_end(console: Console, sent: Sent, how: Replay, first_us: int) -> None:
 @click.command()
 @click.argument("source")
 @click.option("--brokers", required=True, help="host:port, several by commas.")
-@click.option("--topic", required=True, help="Where to; it must exist.")
+@click.option("--topic", required=True, help="Where to; it must exist, or be made by --make-topic.")
+@click.option(
+    "--make-topic", type=click.IntRange(min=1), help="Make the topic with so many partitions, if there is none."
+)
 @click.option("--time", required=True, help="Column of event times: timestamps, or whole µs since the epoch.")
 @click.option(
     "--speed", default="1", show_default=True,
@@ -180,6 +184,7 @@ def main(
     source: str,
     brokers: str,
     topic: str,
+    make_topic: int | None,
     time: str,
     speed: str,
     key: str | None,
@@ -224,6 +229,8 @@ def main(
         assert found.first_us is not None  # noqa: S101 or it was refused
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        if make_topic is not None:
+            topics.make_topic(Connection(brokers, _client(client)), topic, make_topic)
         with _Teller(console, found) as tell:
             sent = replay_to(
                 brokers, topic, _client(client), read(given, found), how,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAlreadyExistsError
 from services.support import (
     free_ports,
     java,
@@ -165,7 +165,16 @@ class Cluster:
             "configs": {key.replace("_", "."): _setting(value) for key, value in config.items()},
         }
         with self.admin() as client:
-            client.create_topics({name: options}, wait_for_metadata=True)
+            for attempt in range(40):
+                try:
+                    client.create_topics({name: options}, wait_for_metadata=True)
+                    break
+                except TopicAlreadyExistsError:  # of a test that runs again
+                    if attempt == 39:
+                        raise
+                    with contextlib.suppress(KafkaError):
+                        client.delete_topics([name])
+                    time.sleep(0.5)
         return name
 
     def wait_in_sync(self, name: str, seconds: float = 90.0) -> None:

@@ -232,5 +232,5 @@ def produce(
 def source(bootstrap: str, topic: str, **settings: Any) -> KafkaSource:
     """Give settings with short waits."""
     return KafkaSource(
-        **{"kind": "kafka", "brokers": bootstrap, "topic": topic, "idle_timeout": 3.0, "timeout": 20.0, **settings}
+        **{"kind": "kafka", "brokers": bootstrap, "topic": topic, "idle_timeout": 10.0, "timeout": 20.0, **settings}
     )

@@ -18,7 +18,7 @@ def test_windows_are_folded_while_rows_come(kafka_cluster: Cluster, tmp_path: Pa
     kafka_cluster.create_topic(topic, partitions=2)
     path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, source=SOURCE)
     with flink(tmp_path / "flink") as engine:
-        options = [*engine.options(parallelism, streaming=True), f"--shards={parallelism}", f"--splits={parallelism}"]
+        options = [*engine.options(parallelism, streaming=True), f"--shards={parallelism}"]
         with trainer(path, options, tmp_path) as one:
             with producing(kafka_cluster.bootstrap, topic, 50, 100) as rows:
                 wait(lambda: head(registry) >= 1, "a first version", tmp_path)

@@ -21,7 +21,7 @@ test: .venv/dev.stamp ## the whole suite, no service needed
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
 integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what Java, Maven or Go is missing for is skipped
-	$(BIN)/python -m pytest integration -n 0 --timeout=1500 --reruns 2
+	$(BIN)/python -m pytest integration -n 0 --timeout=1500
 
 soak: .venv/dev.stamp ## the long versions: 200 kills, and ten minutes each of rounds and of streaming
 	BEAM_ML_KILLS=200 $(BIN)/python -m pytest integration/test_crash_resume.py integration/test_faults_rounds.py -n 0 --timeout=7200

@@ -120,7 +120,7 @@ def test_prism_closes_windows_while_rows_come(kafka_cluster: Cluster, prism_serv
     streamed(kafka_cluster, topic, prism_server.options(streaming=True), tmp_path / "out")
 
 
-@pytest.mark.parametrize(("parallelism", "splits"), [(1, 1), (2, 1)])
+@pytest.mark.parametrize(("parallelism", "splits"), [(1, 1), (2, 2)])
 def test_flink_closes_windows_while_rows_come(
     kafka_cluster: Cluster, topic: str, tmp_path: Path, parallelism: int, splits: int
 ):

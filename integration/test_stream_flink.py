@@ -18,8 +18,10 @@ def test_windows_are_folded_while_rows_come(kafka_cluster: Cluster, tmp_path: Pa
     kafka_cluster.create_topic(topic, partitions=2)
     path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, source=SOURCE)
     with flink(tmp_path / "flink") as engine:
-        options = [*engine.options(parallelism, streaming=True), f"--shards={parallelism}"]
-        with trainer(path, options, tmp_path) as one:
+        # that bundles end before checkpoints, the command sees to itself
+        options = engine.options(parallelism, streaming=True, finish_bundle_before_checkpointing=None)
+        shape = [f"--shards={parallelism}", f"--splits={parallelism}"]
+        with trainer(path, [*options, *shape], tmp_path) as one:
             with producing(kafka_cluster.bootstrap, topic, 50, 100) as rows:
                 wait(lambda: head(registry) >= 1, "a first version", tmp_path)
                 before = head(registry)
@@ -104,3 +106,26 @@ def test_sigterm_keeps_the_state_in_a_savepoint(kafka_cluster: Cluster, tmp_path
                 wait(lambda: rows_of(registry) == rows.ids, "all rows", tmp_path)
     check_all(registry, rows.ids, rows.messages)
     assert versions_rise(registry)[last].epoch == 2
+
+
+def test_of_two_streams_of_one_name_the_one_begun_later_goes_on(kafka_cluster: Cluster, tmp_path: Path) -> None:
+    """The older one's engine tries again as often as its restart strategy says, and then says why."""
+    topic = "stream-flink-two"
+    kafka_cluster.create_topic(topic, partitions=2)
+    path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, refresh="3s", source=SOURCE)
+    attempts = {"restart-strategy.fixed-delay.attempts": 2}
+    with producing(kafka_cluster.bootstrap, topic) as rows, flink(tmp_path / "flink", **attempts) as engine:
+        with trainer(path, engine.options(streaming=True), tmp_path) as old:
+            wait(lambda: head(registry) >= 2, "two versions", tmp_path)
+            with trainer(path, engine.options(streaming=True), tmp_path) as new:
+                wait(lambda: old.poll() is not None, "the older one's end", tmp_path)
+                assert old.returncode == 1
+                at = head(registry)
+                wait(lambda: head(registry) >= at + 2, "the newer one's versions", tmp_path)
+                rows.finish()
+                wait(lambda: rows_of(registry) == rows.ids, "all rows", tmp_path)
+                assert new.poll() is None
+    first = sorted(tmp_path.glob("trainer-*.log"))[0].read_text()
+    assert "was published by another trainer, of epoch 2, since this one, of epoch 1, began" in first
+    check_all(registry, rows.ids, rows.messages)
+    assert {one.epoch for one in versions_rise(registry)} == {1, 2}

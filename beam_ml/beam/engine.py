@@ -32,10 +32,12 @@ __all__ = [
     "refuse_streaming",
     "refuse_unbounded",
     "run",
+    "streaming_options",
 ]
 
 DEFAULT_RUNNER = "FnApiRunner"
 
+_FLUSH = "finish_bundle_before_checkpointing"
 _NEVER_EMITS = ("FnApiRunner", "SwitchingDirectRunner", "DirectRunner", "BundleBasedDirectRunner")
 _OURS = re.compile(r"^beam_ml\.errors\.(\w+): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running '[^']*'\]$")
@@ -71,6 +73,35 @@ def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
     pipeline = Pipeline(options=parsed)
     coders.install(pipeline)
     return pipeline
+
+
+def streaming_options(options: Sequence[str]) -> list[str]:
+    """Give a stream's options: those given, that it streams, and what keeps Flink from making rows late.
+
+    Flink holds back what a bundle gave that a checkpoint has ended, until the step's next bundle, and lets time pass
+    meanwhile: the rows come late, and what comes once only, such as the source itself, may never come (BEAM-6733,
+    BEAM-10558). Told to finish bundles before checkpoints, it holds nothing back; other runners do not know the option.
+
+    Args:
+        options: Beam's command line options.
+
+    Raises:
+        EngineRefused: they tell Flink not to.
+
+    >>> streaming_options(["--runner=PrismRunner"])
+    ['--runner=PrismRunner', '--streaming']
+    """
+    parsed = PipelineOptions(list(options))
+    standard, given = parsed.view_as(StandardOptions), [*options]
+    if not standard.streaming:
+        given.append("--streaming")
+    flush = parsed.get_all_options(retain_unknown_options=True).get(_FLUSH)
+    if standard.runner not in ("FlinkRunner", "PortableRunner"):
+        return given
+    if str(flush).lower() == "false":
+        message = f"--{_FLUSH} must be true: without it Flink makes rows late in a stream; got {flush}."
+        raise EngineRefused(message)
+    return given if flush is not None else [*given, f"--{_FLUSH}"]
 
 
 def run(pipeline: Pipeline) -> Ran:

@@ -1,14 +1,18 @@
 """`Shards`: accumulations of an unbounded input → one accumulation a shard and closed window.
 
-One timer a key, always at the smallest end that is held, and set again after each firing: a timer set at each element
+One timer a shard, always at the smallest end that is held, and set again after each firing: a timer set at each element
 would forget all windows but that of the last one. It goes off in the last ms of the window, once no row of it can come;
 what it sends bears that time, so that the fold's timer, at the end itself, waits for every shard.
+
+Each shard is a step of its own, of one key. While a bundle is in progress Flink lets time pass a step up to the earliest
+timer that the bundle before has set; of two keys in one step, that may be the other's, and what the first one's timer
+sends is late.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from apache_beam import DoFn, ParDo, PTransform
+from apache_beam import DoFn, Flatten, ParDo, PTransform
 from apache_beam.coders import BytesCoder
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.timeutil import TimeDomain
@@ -32,12 +36,15 @@ __all__ = ["Shards"]
 
 @with_input_types(tuple[int, Accumulation])
 @with_output_types(tuple[bytes, tuple[int, Accumulation]])
-class _ToShards(DoFn):
-    def __init__(self, n_shards: int) -> None:
-        self._n_shards = n_shards
+class _OfShard(DoFn):
+    """Takes what belongs to one shard, under its key."""
+
+    def __init__(self, shard: int, n_shards: int) -> None:
+        self._shard, self._n_shards = shard, n_shards
 
     def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, tuple[int, Accumulation]]]:
-        yield b"%d" % shard_of(element[1], self._n_shards), element
+        if shard_of(element[1], self._n_shards) == self._shard:
+            yield b"%d" % self._shard, element
 
 
 @with_input_types(tuple[bytes, tuple[int, Accumulation]])
@@ -103,7 +110,7 @@ class Shards(PTransform):
     Args:
         spec: what is learned; shipped as JSON.
         size_us: length of the windows, whole ms.
-        n_shards: keys that share the work of merging.
+        n_shards: steps that share the work of merging.
     """
 
     def __init__(self, spec: Spec, size_us: int, n_shards: int = 1) -> None:
@@ -114,11 +121,15 @@ class Shards(PTransform):
         if size_us < TICK_US or size_us % TICK_US:
             message = f"refresh must be whole ms, the grain of engines' timers; got {size_us} µs."
             raise InvalidValue(message)
-        self._to, self._fn = _ToShards(n_shards), _Shards(spec.to_json(), size_us)
+        self._n_shards, self._fn = n_shards, _Shards(spec.to_json(), size_us)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
         """Build the steps."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
         coders.install(accumulations.pipeline)
-        return to_global(accumulations) | "Key" >> ParDo(self._to) | "Hold" >> ParDo(self._fn)
+        shared, held = to_global(accumulations), []
+        for shard in range(self._n_shards):
+            mine = shared | f"Of{shard}" >> ParDo(_OfShard(shard, self._n_shards))
+            held.append(mine | f"Hold{shard}" >> ParDo(self._fn))
+        return held[0] if len(held) == 1 else held | Flatten()

@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from apache_beam import Flatten, Pipeline, PTransform
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.runners.runner import PipelineState
 
 from beam_ml.beam.accumulate import Accumulate
 from beam_ml.beam.decode import Decode
-from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded
+from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded, streaming_options
 from beam_ml.beam.expanding import TICK_US, many_in_or_out, to_global
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
@@ -128,8 +127,8 @@ def build(
         registry: where versions go; its place is shipped to the workers.
         read: a root transform that gives blocks of rows; None: the job's topic.
         start: what to begin with, where `read` is given; None: the newest version, and no places.
-        n_shards: keys that share the work of merging.
-        splits: parts of the topic that are read on their own.
+        n_shards: steps that share the work of merging.
+        splits: steps that each read a share of the topic's partitions.
         anchor_ttl: s that a worker of a gradient learner goes on with an anchor before it looks for a newer one.
 
     Raises:
@@ -206,9 +205,7 @@ def run_stream(
         EngineRefused: no runner that streams is named, or the pipeline ended by itself.
         BeamMLError: as a worker raised it.
     """
-    parsed = PipelineOptions(list(options)).view_as(StandardOptions)
-    given = [*options] if parsed.streaming else [*options, "--streaming"]
-    pipeline = new_pipeline(given)
+    pipeline = new_pipeline(streaming_options(options))
     build(pipeline, job, registry, **settings)
     try:
         result = pipeline.run()

@@ -74,13 +74,15 @@ class Flink:
 
         Args:
             parallelism: copies of each stage.
-            streaming: take checkpoints (every 3 s) and cut bundles (at 0.1 s); both can be given in `more`.
+            streaming: take checkpoints (every 3 s), before which bundles end, and cut bundles (at 0.1 s); all can be
+                given in `more`.
             workers: an external pool; None: the workers are threads of the process that submits.
             more: further options by name; True stands for a flag, None leaves an option out.
         """
         usual: dict[str, object] = {"parallelism": parallelism, "streaming": streaming}
         if streaming:
             usual |= {"checkpointing_interval": 3000, "max_bundle_time_mills": 100}
+            usual["finish_bundle_before_checkpointing"] = True
         if workers is not None:
             usual |= {"environment_type": "EXTERNAL", "environment_config": workers.endpoint}
         return beam_options(self.job_endpoint, **{**usual, **more})

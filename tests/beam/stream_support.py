@@ -125,11 +125,14 @@ class Script(PTransform):
         return self
 
 
-def backlog(polls, a_job, n_shards=1):
-    """All polls at once and then the end of time, on the in-process runner, whose timers hold back time."""
+def backlog(polls, a_job):
+    """All polls at once and then the end of time, on the in-process runner, whose timers hold back time.
+
+    With one shard: the runner fuses shards, and of fused steps it sends one's timers to another.
+    """
     registry = Registry(a_job.registry)
     pipeline = engine.new_pipeline()
-    build(pipeline, a_job, registry, read=_Given(polls), n_shards=n_shards)
+    build(pipeline, a_job, registry, read=_Given(polls))
     assert engine.run(pipeline).runner == "FnApiRunner"
     return registry
 

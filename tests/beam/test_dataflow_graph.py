@@ -171,8 +171,13 @@ def test_steps_are_of_the_expected_kinds(graphs: dict[str, Graph]) -> None:
     root = {"impulse": 1, "group_by_key": 1}
     assert graphs["files"].steps() == {"Read": root | {"pardo": 3}, **shared, **ends}
     assert graphs["kafka"].steps() == {"Read": root | {"pardo": 4}, **shared, **ends}
-    root = {"impulse": 1, "pardo": 5}
-    held = {"Counted": {"flatten": 1}, "Shards": {"pardo": 2}, "Fold": {"pardo": 2}, "Rejects": {"pardo": 1}}
+    root = {"impulse": 2, "pardo": 8, "flatten": 1}
+    held = {
+        "Counted": {"flatten": 1},
+        "Shards": {"pardo": 8, "flatten": 1},
+        "Fold": {"pardo": 2},
+        "Rejects": {"pardo": 1},
+    }
     assert graphs["stream"].steps() == {"Source": root, **shared, **held}
     for name in ("files", "kafka"):
         merges = [one for one in graphs[name].parts.transforms.values() if one.spec.urn == COMBINE]
@@ -190,7 +195,7 @@ def test_streams_keep_state_and_are_streaming_jobs(graphs: dict[str, Graph]) -> 
     assert set(graph.proto.requirements) == set(map(NEEDS, ("stateful", "splittable_dofn", "finalization")))
     assert graph.options.view_as(StandardOptions).streaming
     stateful = {one.unique_name for one, payload in graph.pardos() if payload.state_specs}
-    assert stateful == {"Shards/Hold", "Fold/Fold"}
+    assert stateful == {"Fold/Fold", *(f"Shards/Hold{shard}" for shard in range(4))}
     assert stateful == {one.unique_name for one, payload in graph.pardos() if payload.timer_family_specs}
 
 
@@ -229,7 +234,7 @@ def test_only_the_stream_is_unbounded(graphs: dict[str, Graph]) -> None:
         unbounded = [one for one in graph.parts.pcollections.values() if one.is_bounded == UNBOUNDED]
         splittable = [one.unique_name for one, payload in graph.pardos() if payload.restriction_coder_id]
         assert bool(unbounded) == (name == "stream")
-        assert [one.rpartition("/")[2] for one in splittable] == (["ReadUnbounded"] if name == "stream" else [])
+        assert [one.rpartition("/")[2] for one in splittable] == (["ReadUnbounded"] * 2 if name == "stream" else [])
 
 
 def test_workers_are_told_to_import_the_coders(graph: Graph) -> None:

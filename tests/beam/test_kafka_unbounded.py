@@ -103,7 +103,7 @@ def test_a_mark_comes_back_and_equal_marks_are_equal_bytes():
 
 
 def test_a_mark_travels_in_beams_restriction():
-    stream = ReadKafkaStream(settings(), {0: 5}, {0: [[0, 9]]})._stream
+    stream = ReadKafkaStream(settings(), {0: 5}, {0: [[0, 9]]})._streams[0]
     coder = _UnboundedSourceRestrictionCoder()
     mark = StreamMark({0: 7}, {0: PartitionClock(None, 3, False)})
     back = coder.decode(coder.encode(_UnboundedSourceRestriction(stream, mark)))
@@ -556,15 +556,23 @@ def test_bad_pace_is_refused(bad: dict):
         ReadKafkaStream(settings(), **bad)
 
 
-def test_a_stream_splits_into_at_most_one_part_a_partition(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(unbounded_consumer, "look", Log({0: [], 1: []}).look)
-    whole = ReadKafkaStream(settings(), splits=1, topic="c/first")._stream
-    assert whole.create_reader(None, None)._part.topic == "c/first"
-    assert list(whole.split(20)) == [whole]
-    parts = list(ReadKafkaStream(settings(), splits=4, topic="c/first")._stream.split(20))
-    assert [part.create_reader(None, None)._part.topic for part in parts] == ["c/first"] * 2
-    assert [(part._part, part._of) for part in parts] == [(0, 2), (1, 2)]
+def test_a_split_is_a_step_of_its_own_that_no_engine_splits():
+    pipeline = engine.new_pipeline()
+    _ = pipeline | "In" >> ReadKafkaStream(settings(), splits=3, topic="c/first")
+    steps = {one.unique_name for one in pipeline.to_runner_api().components.transforms.values()}
+    assert {"In/Read0", "In/Read1", "In/Read2"} <= steps
+    parts = ReadKafkaStream(settings(), splits=3, topic="c/first")._streams
+    assert [(part._part, part._of) for part in parts] == [(0, 3), (1, 3), (2, 3)]
+    assert [part.create_reader(None, None)._part.topic for part in parts] == ["c/first"] * 3
     assert [list(part.split(20)) for part in parts] == [[part] for part in parts]
     assert isinstance(parts[0].default_output_coder(), BlockCoder)
     assert json.loads(parts[0]._source)["topic"] == "t"
     assert isinstance(parts[0], KafkaStream)
+
+
+def test_a_split_without_partitions_holds_nobody_back(reading, clock: Clock):
+    log = Log({0: [(0, TIME_MS - 9000)]})
+    reader = reading(log, part=1, of=2, out_of_orderness=2.0)
+    assert not reader.start()
+    assert reader.get_watermark() == Timestamp(micros=NOW - 2 * S)
+    assert reader.get_checkpoint_mark().offsets == {}

@@ -15,6 +15,7 @@ from beam_ml.beam import accumulate, stream_state
 from beam_ml.beam import stream as stream_module
 from beam_ml.beam.accumulate import shard_of
 from beam_ml.beam.elements import Slice
+from beam_ml.beam.engine import streaming_options
 from beam_ml.beam.kafka import write
 from beam_ml.beam.stream import build, close_windows, run_stream
 from beam_ml.beam.stream_fold import FoldJob, Ledger, as_late
@@ -52,14 +53,15 @@ def test_nothing_that_travels_or_is_kept_is_pickled(tmp_path):
         if one.spec.urn == "beam:transform:pardo:v1"
         for state in _par_do(one.spec.payload).state_specs.values()
     ]
-    assert states == ["beam:coder:bytes:v1"] * 4
+    assert states == ["beam:coder:bytes:v1"] * 5
     timers = [
         name
         for one in proto.components.transforms.values()
         if one.spec.urn == "beam:transform:pardo:v1"
         for name in _par_do(one.spec.payload).timer_family_specs
     ]
-    assert len(timers) == len(set(timers)) == 2
+    # Of steps that are fused, the in-process runner sends one's timers to the other where they have the same name.
+    assert sorted(timers) == ["ts-fold_closed", "ts-shard_closed", "ts-shard_closed"]
 
 
 def _par_do(payload):
@@ -200,6 +202,30 @@ def test_windows_are_closed_though_the_stream_was_still_publishing(tmp_path, mon
     late = 4
     with pytest.raises(HeadMoved):
         close_windows(a_job, Registry(a_job.registry))
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner"])
+def test_flink_is_told_to_hold_nothing_back_at_checkpoints(runner):
+    given, flush = [f"--runner={runner}", "--parallelism=2"], "--finish_bundle_before_checkpointing"
+    assert streaming_options(given) == [*given, "--streaming", flush]
+    assert streaming_options(["--streaming", *given, flush]) == ["--streaming", *given, flush]
+    for no in ([f"{flush}=false"], [flush, "False"]):
+        with pytest.raises(EngineRefused, match=r"finish_bundle_before_checkpointing must be true.* got [fF]alse\.$"):
+            streaming_options([*given, *no])
+
+
+def test_a_stream_runs_with_the_options_of_a_stream(tmp_path, monkeypatch):
+    made = []
+
+    def pipeline_of(options):
+        made.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream_module, "new_pipeline", pipeline_of)
+    a_job = job(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_stream(a_job, Registry(a_job.registry), ["--runner=FlinkRunner"])
+    assert made == [streaming_options(["--runner=FlinkRunner"])]
 
 
 def test_runners_that_never_emit_are_refused(tmp_path):

@@ -347,7 +347,7 @@ def test_a_partition_made_after_the_pin_is_read_from_its_first_message(tmp_path,
     shipped, expand = [], unbounded.ReadKafkaStream.expand
 
     def shown(self, pbegin):
-        shipped.append(self._stream)
+        shipped.extend(self._streams)
         return expand(self, pbegin)
 
     monkeypatch.setattr(unbounded.ReadKafkaStream, "expand", shown)

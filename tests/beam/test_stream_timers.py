@@ -67,10 +67,9 @@ def mixed(n=30):
     return [(0, block(rows[:17])), (1, block(rows[17:], offset=17))]
 
 
-@pytest.mark.parametrize("n_shards", [1, 3])
-def test_windows_that_close_at_once_are_all_folded_in_order(tmp_path, n_shards):
+def test_windows_that_close_at_once_are_all_folded_in_order(tmp_path):
     """A backlog: the watermark passes many ends in one step, and each poll holds rows of many windows."""
-    registry = backlog(mixed(), job(tmp_path), n_shards)
+    registry = backlog(mixed(), job(tmp_path))
     assert [ends(one) for one in versions(registry)] == [[5], [10], [15], [20], [25], [30]]
     check_ids(newest(registry), range(30))
     assert whole(newest(registry), 30)

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from apache_beam import PTransform
+from apache_beam import Flatten, PTransform
 from apache_beam.coders import Coder
 from apache_beam.io.unbounded_source import ReadFromUnboundedSource, UnboundedSource
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml.beam import coders
-from beam_ml.beam.kafka import unbounded_consumer
 from beam_ml.beam.kafka.unbounded_mark import MarkCoder, StreamMark
 from beam_ml.beam.kafka.unbounded_reader import Part, StreamReader
 from beam_ml.beam.sources import KafkaSource
@@ -36,11 +35,12 @@ _MAX_READ_S = 10.0
 class KafkaStream(UnboundedSource):
     """All partitions of a topic, or a part of them. Engines keep it in their checkpoints: it is text and numbers.
 
+    An engine makes no parts of it: `ReadKafkaStream` says why.
+
     Args:
         source: settings, as JSON.
         starts: partition → first offset, as JSON.
         seen: partition → places counted before, as JSON.
-        splits: how many parts to make of it.
         read_s: s after which a reader ends its bundle.
         part, of: which part this is; of 1: all of it.
         topic: ids of cluster and topic; empty: not known.
@@ -51,23 +51,17 @@ class KafkaStream(UnboundedSource):
         source: str,
         starts: str,
         seen: str,
-        splits: int = 1,
         read_s: float = _READ_S,
         part: int = 0,
         of: int = 1,
         topic: str = "",
     ) -> None:
         self._source, self._starts, self._seen, self._read_s = source, starts, seen, read_s
-        self._splits, self._part, self._of, self._topic = splits, part, of, topic
+        self._part, self._of, self._topic = part, of, topic
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable["KafkaStream"]:
-        """Give the parts: as many as were asked for, at most one a partition."""
-        if self._splits == 1 or self._of > 1:
-            return [self]
-        partitions = len(unbounded_consumer.look(_parsed(self._source)).starts)
-        of = max(1, min(self._splits, partitions))
-        given = (self._source, self._starts, self._seen, self._splits, self._read_s)
-        return [KafkaStream(*given, part, of, self._topic) for part in range(of)]
+        """Give this one."""
+        return [self]
 
     def create_reader(self, options: Any, checkpoint_mark: StreamMark | None) -> StreamReader:
         """Give a reader that goes on where a mark says."""
@@ -109,7 +103,9 @@ class ReadKafkaStream(PTransform):
         source: the topic.
         starts: partition → first offset; partitions that are absent begin at `source.start`.
         seen: partition → places counted before, as [start, stop) pairs that rise and do not touch.
-        splits: parts that are read on their own; never more than partitions.
+        splits: steps that each read a share of the partitions; more steps than partitions are of no use. They are steps
+            and not parts of one: of a step that holds time back for two parts at once, Flink lets time pass that of the
+            part which it has just begun to read.
         read_s: s after which a reader ends its bundle. The engine's watermark moves then, and not before.
         pause_s: whole s until the next bundle, of which Beam takes one off: with less than 2 Flink starts the next one at
             once, and its watermark does not move while the topic is busy.
@@ -137,19 +133,21 @@ class ReadKafkaStream(PTransform):
             message = f"read_s must be in (0, {_MAX_READ_S:g}); got {read_s}."
             raise InvalidValue(message)
         self._pause_s = int(pause_s)
-        self._stream = KafkaStream(
+        given = (
             source.to_json(),
             canonical_json({str(partition): int(offset) for partition, offset in (starts or {}).items()}),
             canonical_json({str(p): [[int(a), int(b)] for a, b in ranges] for p, ranges in (seen or {}).items()}),
-            splits,
             read_s,
-            topic=topic,
         )
+        self._streams = [KafkaStream(*given, part, splits, topic) for part in range(splits)]
 
     def expand(self, pbegin: PBegin) -> PCollection:
         """Build the step."""
         coders.install(pbegin.pipeline)
-        read = ReadFromUnboundedSource(self._stream, self._pause_s, max_read_time_seconds=_MAX_READ_S)
-        blocks = pbegin | read
-        blocks.element_type = Block
-        return blocks
+        found = []
+        for number, stream in enumerate(self._streams):
+            read = ReadFromUnboundedSource(stream, self._pause_s, max_read_time_seconds=_MAX_READ_S)
+            blocks = pbegin | f"Read{number}" >> read
+            blocks.element_type = Block
+            found.append(blocks)
+        return found[0] if len(found) == 1 else found | Flatten()

@@ -128,7 +128,8 @@ class StreamReader(UnboundedReader):
         """Go on to the next block; False ends the bundle: it has lasted `read_s`, or `drain_s` in a backlog."""
         if self._began is None:
             self._began, self._given = time.monotonic(), 0
-            self._looked = self._read = self._behind = self._aside = False
+            self._looked = self._read = self._behind = False
+            self._aside = not self._offsets  # one without partitions holds nobody back
             self._clocks = {p: dataclasses.replace(clock, at_end=False) for p, clock in self._clocks.items()}
         while True:
             while self._waiting:

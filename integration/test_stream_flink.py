@@ -114,10 +114,10 @@ def test_of_two_streams_of_one_name_the_one_begun_later_goes_on(kafka_cluster: C
     kafka_cluster.create_topic(topic, partitions=2)
     path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, refresh="3s", source=SOURCE)
     attempts = {"restart-strategy.fixed-delay.attempts": 2}
-    with producing(kafka_cluster.bootstrap, topic) as rows, flink(tmp_path / "flink", **attempts) as engine:
-        with trainer(path, engine.options(streaming=True), tmp_path) as old:
+    with producing(kafka_cluster.bootstrap, topic) as rows, flink(tmp_path / "a", **attempts) as a:
+        with flink(tmp_path / "b") as b, trainer(path, a.options(streaming=True), tmp_path) as old:
             wait(lambda: head(registry) >= 2, "two versions", tmp_path)
-            with trainer(path, engine.options(streaming=True), tmp_path) as new:
+            with trainer(path, b.options(streaming=True), tmp_path) as new:
                 wait(lambda: old.poll() is not None, "the older one's end", tmp_path)
                 assert old.returncode == 1
                 at = head(registry)

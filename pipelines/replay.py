@@ -5,10 +5,8 @@ A look through the files comes before anything is sent, then each row goes out w
 
 import datetime
 import json
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import click
@@ -21,6 +19,7 @@ from beam_ml.beam.kafka.replay import Replay, Sent, replay_to
 from beam_ml.errors import BeamMLError, InvalidValue, NoInput
 from beam_ml.formats.csv import Options as CsvOptions
 from pipelines.event_order import Input, Survey, read, stamp, survey
+from pipelines.stopping import hear_stop
 
 __all__ = ["main"]
 
@@ -209,13 +208,6 @@ def main(
     beginning, or from --from; rows with the very time at which it stopped may then be sent twice or not at all.
     """
     console = Console(stderr=False)
-    stopping = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        console.print(f"{signal.Signals(number).name}: sending no more, waiting for what is under way.")
-
     try:
         spread = partitions_by or ("key" if key else "round-robin")
         how = Replay(rows_per_message, _speed(speed), key, spread, record_time)  # type: ignore[arg-type]
@@ -227,14 +219,13 @@ def main(
         found = survey(given)
         _tell_found(console, found, given, how)
         assert found.first_us is not None  # noqa: S101 or it was refused
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
+        stopping = hear_stop("sending no more, waiting for what is under way.")
         if make_topic is not None:
             topics.make_topic(Connection(brokers, _client(client)), topic, make_topic)
         with _Teller(console, found) as tell:
             sent = replay_to(
                 brokers, topic, _client(client), read(given, found), how,
-                format, _mapping("--options", options), tell, lambda: stopping,
+                format, _mapping("--options", options), tell, stopping,
             )  # fmt: skip
         _tell_end(console, sent, how, found.first_us)
     except BeamMLError as error:

@@ -4,10 +4,9 @@ Beam's options name an engine that streams, such as ``--runner=PrismRunner --pri
 ``--runner=PortableRunner --job_endpoint=HOST:PORT --environment_type=LOOPBACK --checkpointing_interval=3000`` (Flink).
 """
 
-import signal
 import sys
 import time
-from types import FrameType
+from collections.abc import Callable
 
 import click
 from rich.console import Console
@@ -18,22 +17,18 @@ from beam_ml.beam.stream_stop import savepoint
 from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, UnsupportedVersion
 from beam_ml.registry import Registry
 from pipelines.command import find_job, refuse_unknown
+from pipelines.stopping import hear_stop
 
 __all__ = ["main"]
 
 
 class _Watch:
-    """Prints each version once it is there, and hears that the run is to end."""
+    """Prints each version once it is there; `stopping` tells whether the run is to end."""
 
-    def __init__(self, console: Console, job: Job, registry: Registry) -> None:
-        self._console, self._job, self._registry = console, job, registry
+    def __init__(self, console: Console, job: Job, registry: Registry, stopping: Callable[[], bool]) -> None:
+        self._console, self._job, self._registry, self._stopping = console, job, registry, stopping
         self._shown = registry.head_number(job.name)
         self._trouble = ""
-        self.stopping = False
-
-    def stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping = True
-        self._console.print(f"{signal.Signals(number).name}: ending the pipeline.")
 
     def ask(self) -> bool:
         """Show what is new. What cannot be read is said once, and ends no training."""
@@ -45,7 +40,7 @@ class _Watch:
             if str(error) != self._trouble:
                 self._print(f"Versions cannot be shown just now: {error}")
             self._trouble = str(error)
-        return self.stopping
+        return self._stopping()
 
     def _line(self, number: int) -> str:
         try:
@@ -106,9 +101,7 @@ def main(
         _check_end(folder, rest, close)
         job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
         registry = Registry(job.registry)
-        watch = _Watch(console, job, registry)
-        signal.signal(signal.SIGTERM, watch.stop)
-        signal.signal(signal.SIGINT, watch.stop)
+        watch = _Watch(console, job, registry, hear_stop("ending the pipeline."))
 
         def keep_state() -> None:
             console.print(f"The state is kept in {savepoint(rest or '', folder or '')}.", soft_wrap=True)

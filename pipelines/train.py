@@ -1,9 +1,7 @@
 """Train continuously from a job file: ``python -m pipelines.train jobs/fraud_replay.toml --once --close [Beam options]``."""
 
-import signal
 import sys
 import time
-from types import FrameType
 
 import click
 from rich.console import Console
@@ -14,6 +12,7 @@ from beam_ml.errors import BeamMLError
 from beam_ml.registry import Registry
 from pipelines.command import find_job, refuse_unknown
 from pipelines.report import RoundTable
+from pipelines.stopping import hear_stop
 
 __all__ = ["main"]
 
@@ -44,15 +43,7 @@ def main(
 ) -> None:
     """Train the job in rounds; interrupt or kill it at any instant and start it again."""
     console = Console(stderr=False)
-    stopping = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        console.print(f"{signal.Signals(number).name}: finishing this round, then ending.")
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stopping = hear_stop("finishing this round, then ending.")
     try:
         refuse_unknown(beam_options)
         given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
@@ -61,7 +52,7 @@ def main(
         table = RoundTable(console, job)
         begun = time.monotonic()
         how = Mode("follow" if mode == "follow" else "once", close)
-        for one in train(job, registry, how, list(beam_options), lambda: stopping):
+        for one in train(job, registry, how, list(beam_options), stopping):
             table.show(one)
         table.end(time.monotonic() - begun)
     except BeamMLError as error:

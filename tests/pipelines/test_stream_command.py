@@ -52,7 +52,7 @@ def test_what_cannot_be_shown_ends_no_training(tmp_path: Path, monkeypatch: pyte
         head = registry.head_number("n")
         registry.publish("n", {"learner": b"x"}, parent=head or None, round_id=f"r{head}", facts=facts)
 
-    watch = stream._Watch(Console(file=said, width=300), _Named(), registry)  # type: ignore[arg-type]
+    watch = stream._Watch(Console(file=said, width=300), _Named(), registry, lambda: False)  # type: ignore[arg-type]
     publish()
     publish()
     registry.objects.put("n/v1/manifest.json", b"{")

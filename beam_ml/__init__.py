@@ -6,7 +6,7 @@ Each algorithm keeps a mergeable training state of bounded size; models are deri
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from beam_ml.algorithms import kmeans, linear, pca
+from beam_ml.algorithms import fm, kmeans, linear, pca
 from beam_ml.api import derive, fit, load, merge, predict, save
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
@@ -26,6 +26,7 @@ __all__ = [
     "Spec",
     "derive",
     "fit",
+    "fm",
     "kmeans",
     "linear",
     "load",

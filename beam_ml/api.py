@@ -1,7 +1,8 @@
 """The Beam-free API: `fit merge derive predict save load`, for a notebook."""
 
+import dataclasses
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from beam_ml.core.algorithm import LawKind, Predictions
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
+from beam_ml.core.passes import check_passes, in_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, model_kind, refresh
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.threads import one_thread
-from beam_ml.errors import DeriveRefused, MergeRefused, WrongKind
+from beam_ml.errors import DeriveRefused, InvalidValue, MergeRefused, WrongKind
 
 __all__ = ["derive", "fit", "load", "merge", "predict", "save"]
 
@@ -28,8 +30,15 @@ _FIRST_FOLD_ROWS = 1_000
 _NO_MODELS = Plan(models={})
 
 
-def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None, refresh_rows: int = 65_536) -> Learner:
-    """Learn from batches in one pass.
+def fit(
+    spec: Spec,
+    batches: Iterable[Batch],
+    *,
+    learner: Learner | None = None,
+    refresh_rows: int = 65_536,
+    passes: int = 1,
+) -> Learner:
+    """Learn from batches in one pass, or for gradient learners in several.
 
     EXACT and SKETCH algorithms fold once, at the end; ANCHORED ones after 1,000, 2,000, 4,000 … rows and then every
     `refresh_rows`, so that workers always start from a fresh anchor.
@@ -39,12 +48,14 @@ def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None,
         batches: any iterable of batches; rows that may not be learned from are counted as rejected, by reason.
         learner: an earlier learner of the same spec to go on from; it is left as it is.
         refresh_rows: largest number of rows between two folds of an ANCHORED learner.
+        passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
 
     Returns:
         A new learner.
 
     Raises:
         InvalidBatch: a batch's width is not the spec's.
+        InvalidValue: several passes over what can be gone through once, or of an algorithm that has no use for them.
         MergeRefused: `learner` has another spec, or rows with positions come twice, here or in `learner`.
 
     >>> from beam_ml import Batch, fit, kmeans
@@ -56,25 +67,39 @@ def fit(spec: Spec, batches: Iterable[Batch], *, learner: Learner | None = None,
     if current.spec.fingerprint != spec.fingerprint:
         message = f"fit goes on with a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
         raise MergeRefused(message)
+    check_passes(algorithm_of(spec), spec, passes, "fit.passes")
+    if passes > 1 and iter(batches) is iter(batches):
+        message = f"fit.batches must be a list, or begin anew at each pass; got {type(batches).__name__}."
+        raise InvalidValue(message)
     with one_thread():
-        return _fit(current, batches, refresh_rows)
+        return _fit(current, batches, refresh_rows, passes)
 
 
-def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int) -> Learner:
+def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iterator[tuple[Batch, bool]]:
+    """Give each pass's batches, their rows named; and whether fit has named them."""
+    for number in range(1, passes + 1):
+        named = dataclasses.replace(lineage, source=in_pass(lineage.source, number))
+        numbered = 0
+        for batch in batches:
+            if batch.origin is None or batch.position is None:
+                place = np.arange(numbered, numbered + len(batch), dtype=np.int64)
+                numbered += len(batch)
+                yield batch.replace(origin=named, position=place), True
+            else:
+                source = in_pass(batch.origin.source, number)
+                yield batch.replace(origin=dataclasses.replace(batch.origin, source=source)), False
+
+
+def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: int) -> Learner:
     spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
     lineage = Origin("fit", uuid.uuid4().hex)
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
     seen = dict(learners.scanned(learner).covered)
-    rows = numbered = 0
+    rows = 0
     accumulator = _accumulator(current)
-    for given in batches:
-        batch = given
-        if batch.origin is None or batch.position is None:
-            place = np.arange(numbered, numbered + len(batch), dtype=np.int64)
-            batch = batch.replace(origin=lineage, position=place)
-            numbered += len(batch)
-        else:
+    for batch, new in _passes_over(batches, passes, lineage):
+        if not new:
             _see(seen, batch)
         accumulator.add(batch)
         rows += len(batch)
@@ -88,7 +113,7 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int) -> Learn
 
 def _accumulator(current: Learner) -> Accumulator:
     algorithm = algorithm_of(current.spec)
-    return Accumulator(algorithm, current.spec, current.refresh, algorithm.anchor(current.spec, current.state))
+    return Accumulator(algorithm, current.spec, current.version, algorithm.anchor(current.spec, current.state))
 
 
 def _see(seen: dict[Origin, np.ndarray], batch: Batch) -> None:

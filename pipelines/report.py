@@ -8,7 +8,7 @@ from rich.table import Table
 
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Round
-from beam_ml.core.refresh import Refresh
+from beam_ml.core.refresh import FOLD_REASONS, Refresh
 
 __all__ = ["RoundTable", "day", "headline"]
 
@@ -40,7 +40,7 @@ class RoundTable:
         self._console, self._job = console, job
         self._columns: list[str] = []
         self._rows = self._refreshes = self._open = 0
-        self._any = False
+        self._any, self._pass = False, 1
         self._rejected: Counter[str] = Counter()
         self._sums: dict[str, list[float]] = {}
 
@@ -49,14 +49,21 @@ class RoundTable:
         self._rows += one.progress.rows
         self._rejected.update(one.progress.rejected)
         self._any, self._open = True, one.open_windows
+        if one.passes is not None and one.passes.number != self._pass:
+            self._pass = one.passes.number
+            self._print(f"[bold]pass {self._pass} of {one.passes.of}[/]")
         for i, (refresh, seconds) in enumerate(one.refreshes, start=1):
             self._refreshes += 1
+            # Those of reading are in the round's progress; these come to light at the fold.
+            self._rejected.update({why: refresh.progress.rejected.get(why, 0) for why in FOLD_REASONS})
             self._line(one, refresh, seconds, last=i == len(one.refreshes))
         if not one.refreshes:
             self._console.print(
                 f"v{one.manifest.number:<5} {one.progress.rows:,} rows read, no window closed yet; {one.open_windows} open",
                 highlight=False,
             )
+        if one.passes is not None and one.passes.stopped:
+            self._print(f"[yellow]{one.passes.stopped}[/]")
 
     def _line(self, one: Round, refresh: Refresh, seconds: float, *, last: bool) -> None:
         values = headline(refresh)
@@ -87,7 +94,7 @@ class RoundTable:
             return
         table = Table(show_header=False, box=None)
         table.add_row("rows read", f"{self._rows:,}")
-        for reason, rows in sorted(self._rejected.items()):
+        for reason, rows in sorted((+self._rejected).items()):
             table.add_row(f"rows rejected: {reason}", f"{rows:,}")
         if self._open:
             table.add_row("windows still open", f"{self._open:,} (--close folds them)")

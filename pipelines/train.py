@@ -30,6 +30,7 @@ __all__ = ["main"]
 @click.option("--brokers", help="Kafka brokers, host:port by commas; replaces the job's source.brokers.")
 @click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
 @click.option("--name", help="Name to publish under; replaces the job's.")
+@click.option("--passes", type=int, help="How often the files are read; replaces the job's.")
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
     job_file: str,
@@ -39,6 +40,7 @@ def main(
     brokers: str | None,
     registry_url: str | None,
     name: str | None,
+    passes: int | None,
     beam_options: tuple[str, ...],
 ) -> None:
     """Train the job in rounds; interrupt or kill it at any instant and start it again."""
@@ -47,7 +49,7 @@ def main(
     try:
         refuse_unknown(beam_options)
         given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
-        job = load_job(find_job(job_file), **given)
+        job = load_job(find_job(job_file), **given, passes=passes)
         registry = Registry(job.registry)
         table = RoundTable(console, job)
         begun = time.monotonic()

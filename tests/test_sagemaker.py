@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 import beam_ml
-from beam_ml import Batch, derive, fit, kmeans, linear, pca, predict
+from beam_ml import Batch, derive, fit, fm, kmeans, linear, pca, predict
+from beam_ml.beam.job import Job
+from beam_ml.core.passes import EarlyStopping
 from beam_ml.errors import InvalidValue
 from beam_ml.sagemaker import TABLES, Found, Name, hyperparameters
 from beam_ml.sagemaker.names import anything, metric_list, nearest, one_of, read, real, truth, whole
@@ -17,6 +20,7 @@ BINARY = {"predictor_type": "binary_classifier", "feature_dim": "20"}
 MULTI = {"predictor_type": "multiclass_classifier", "feature_dim": "20", "num_classes": "4"}
 REAL = {"predictor_type": "regressor", "feature_dim": "20"}
 STEPS = {"num_models": "1"}  # asks for gradient steps, and so for AdaGrad
+FACTORS = {"predictor_type": "binary_classifier", "feature_dim": "20", "num_factors": "8"}
 KMEANS = {"feature_dim": "6", "k": "3"}
 PCA = {"feature_dim": "40", "num_components": "12"}
 CRITERION = "binary_classifier_model_selection_criteria"
@@ -30,13 +34,18 @@ PUBLISHED = {
         target_recall target_precision f_beta positive_example_weight_mult balance_multiclass_weights accuracy_top_k margin
         quantile loss_insensitivity huber_delta early_stopping_patience early_stopping_tolerance
         _tuning_objective_metric""",
+    "factorization-machines": """feature_dim num_factors predictor_type mini_batch_size epochs bias_lr linear_lr factors_lr
+        bias_wd linear_wd factors_wd bias_init_method linear_init_method factors_init_method bias_init_sigma
+        linear_init_sigma factors_init_sigma bias_init_scale linear_init_scale factors_init_scale bias_init_value
+        linear_init_value factors_init_value clip_gradient eps rescale_grad use_bias use_linear _optimizer _learning_rate
+        _wd batch_metrics_publish_interval _kvstore _use_full_symbolic _tuning_objective_metric""",
     "kmeans": """feature_dim k mini_batch_size epochs init_method extra_center_factor half_life_time_size
         local_lloyd_init_method local_lloyd_max_iter local_lloyd_tol local_lloyd_num_trials eval_metrics _kvstore
         _num_kv_servers _num_slices force_dense _tuning_objective_metric _enable_profiler _disable_wait_to_read""",
     "pca": """feature_dim num_components mini_batch_size algorithm_mode extra_components subtract_mean epochs force_dense
         _kvstore""",
 }
-BASE = {"linear-learner": BINARY, "kmeans": KMEANS, "pca": PCA}
+BASE = {"linear-learner": BINARY, "factorization-machines": FACTORS, "kmeans": KMEANS, "pca": PCA}
 
 
 def rows(kind: str) -> list[Any]:
@@ -51,7 +60,7 @@ def rows(kind: str) -> list[Any]:
 def field(found: Found, path: str) -> Any:
     value: Any = found
     for part in path.split("."):
-        value = getattr(value, part)
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
     return value
 
 
@@ -118,6 +127,37 @@ MAPPED: list[tuple[str, str, dict[str, str], str, str, Any, Any]] = [
     ("linear-learner", "quantile", REAL | {"loss": "quantile_loss"}, "0.9", "spec.quantile", 0.5, 0.9),
     ("linear-learner", "loss_insensitivity", REAL | {"loss": "eps_insensitive_squared_loss"}, "0.1", "spec.loss_insensitivity", 0.01, 0.1),
     ("linear-learner", "huber_delta", REAL | {"loss": "huber_loss"}, "2", "spec.huber_delta", 1.0, 2.0),
+    ("linear-learner", "epochs", BINARY | STEPS, "20", "job.passes", None, 20),
+    ("linear-learner", "epochs", MULTI, "2", "job.early_stopping", None, {"patience": 3, "tolerance": 0.001}),
+    ("linear-learner", "early_stopping_patience", MULTI | {"epochs": "9"}, "4", "job.early_stopping", {"patience": 3, "tolerance": 0.001}, {"patience": 4, "tolerance": 0.001}),
+    ("linear-learner", "early_stopping_tolerance", MULTI | {"epochs": "9"}, "0.01", "job.early_stopping", {"patience": 3, "tolerance": 0.001}, {"patience": 3, "tolerance": 0.01}),
+    ("factorization-machines", "feature_dim", FACTORS, "30", "spec.n_features", 20, 30),
+    ("factorization-machines", "num_factors", FACTORS, "64", "spec.n_factors", 8, 64),
+    ("factorization-machines", "predictor_type", FACTORS, "regressor", "spec.task", "binary", "regression"),
+    ("factorization-machines", "predictor_type", FACTORS, "regressor", "model.kind", "classifier", "regressor"),
+    ("factorization-machines", "epochs", FACTORS, "20", "job.passes", None, 20),
+    ("factorization-machines", "bias_lr", FACTORS, "0.3", "spec.bias_lr", 0.1, 0.3),
+    ("factorization-machines", "linear_lr", FACTORS, "0.001", "spec.linear_lr", 0.1, 0.001),
+    ("factorization-machines", "factors_lr", FACTORS, "0.0001", "spec.factors_lr", 0.1, 0.0001),
+    ("factorization-machines", "bias_wd", FACTORS, "0.01", "spec.bias_wd", 0.0, 0.01),
+    ("factorization-machines", "linear_wd", FACTORS, "0", "spec.linear_wd", 0.003, 0.0),
+    ("factorization-machines", "factors_wd", FACTORS, "0.00001", "spec.factors_wd", 0.03, 0.00001),
+    *(
+        ("factorization-machines", f"{group}_init_{part}", FACTORS | {f"{group}_init_method": method}, value, f"spec.{group}_init_{part}", before[group], float(value))
+        for part, method, value, before in (
+            ("sigma", "normal", "0.5", {"bias": 0.01, "linear": 0.01, "factors": 0.1}),
+            ("scale", "uniform", "0.25", {"bias": 0.01, "linear": 0.01, "factors": 0.1}),
+            ("value", "constant", "-0.125", {"bias": 0.0, "linear": 0.0, "factors": 0.01}),
+        )
+        for group in ("bias", "linear", "factors")
+    ),
+    ("factorization-machines", "bias_init_method", FACTORS, "normal", "spec.bias_init_method", "constant", "normal"),
+    ("factorization-machines", "linear_init_method", FACTORS, "uniform", "spec.linear_init_method", "constant", "uniform"),
+    ("factorization-machines", "factors_init_method", FACTORS, "constant", "spec.factors_init_method", "normal", "constant"),
+    ("factorization-machines", "linear_init_sigma", FACTORS, "0.01", "spec.linear_init_method", "constant", "normal"),
+    ("factorization-machines", "clip_gradient", FACTORS, "5", "spec.clip_gradient", None, 5.0),
+    ("factorization-machines", "use_bias", FACTORS, "false", "spec.use_bias", True, False),
+    ("factorization-machines", "use_linear", FACTORS, "False", "spec.use_linear", True, False),
     ("kmeans", "feature_dim", KMEANS, "7", "spec.n_features", 6, 7),
     ("kmeans", "k", KMEANS, "5", "spec.k_max", 3, 5),
     ("kmeans", "k", KMEANS, "5", "model.k", 3, 5),
@@ -137,7 +177,6 @@ MAPPED: list[tuple[str, str, dict[str, str], str, str, Any, Any]] = [
 
 # algorithm, name → values that are good but without effect
 NOTED = {
-    ("linear-learner", "epochs"): "15",
     ("linear-learner", "use_lr_scheduler"): "False",
     ("linear-learner", "lr_scheduler_step"): "100",
     ("linear-learner", "lr_scheduler_factor"): "0.99",
@@ -149,9 +188,14 @@ NOTED = {
     ("linear-learner", "unbias_label"): "true",
     ("linear-learner", "num_point_for_scaler"): "20000",
     ("linear-learner", "num_calibration_samples"): "10000000",
-    ("linear-learner", "early_stopping_patience"): "4",
-    ("linear-learner", "early_stopping_tolerance"): "0.01",
     ("linear-learner", "_tuning_objective_metric"): "validation:objective_loss",
+    ("factorization-machines", "mini_batch_size"): "1000",
+    ("factorization-machines", "eps"): "1e-8",
+    ("factorization-machines", "rescale_grad"): "0.001",
+    ("factorization-machines", "batch_metrics_publish_interval"): "500",
+    ("factorization-machines", "_kvstore"): "auto",
+    ("factorization-machines", "_use_full_symbolic"): "true",
+    ("factorization-machines", "_tuning_objective_metric"): "test:rmse",
     ("kmeans", "mini_batch_size"): "500",
     ("kmeans", "epochs"): "2",
     ("kmeans", "init_method"): "kmeans++",
@@ -175,6 +219,9 @@ REFUSED = {
     ("linear-learner", "beta_1"): ("0.9", "belongs to Adam"),
     ("linear-learner", "beta_2"): ("0.999", "belongs to Adam"),
     ("linear-learner", "bias_wd_mult"): ("1", "the bias carries no penalty"),
+    ("factorization-machines", "_optimizer"): ("adam", "add up over shards"),
+    ("factorization-machines", "_learning_rate"): ("0.5", "given by group"),
+    ("factorization-machines", "_wd"): ("2", "given by group"),
     ("kmeans", "half_life_time_size"): ("1000", "kmeans.Spec.half_life"),
 }
 
@@ -249,7 +296,7 @@ def test_a_value_that_is_none_is_refused_by_name_and_rule(algorithm: str, row: N
         "[]",
         "0x10",
         "1_0",
-        "--7" if row.name == "init_bias" else "-7",
+        "--7" if row.name.endswith(("init_bias", "init_value")) else "-7",
     ):
         with pytest.raises(InvalidValue) as caught:
             hyperparameters(algorithm, BASE[algorithm] | {row.name: bad})
@@ -275,11 +322,9 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         hyperparameters("kmeans", KMEANS | {"kk": "3"})
     with pytest.raises(
         InvalidValue,
-        match=r"^algorithm must be one of linear-learner, kmeans, pca; got 'k-means', nearest to 'kmeans'\.$",
+        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca; got 'k-means', nearest to 'kmeans'\.$",
     ):
         hyperparameters("k-means", KMEANS)
-    with pytest.raises(InvalidValue, match=r"^factorization-machines has no hyperparameters here, .*\.$"):
-        hyperparameters("factorization-machines", {})
 
 
 def test_a_width_of_auto_is_refused_with_the_reason() -> None:
@@ -300,6 +345,10 @@ def test_a_width_of_auto_is_refused_with_the_reason() -> None:
         (BINARY | {"target_recall": "0.9"}, f"target_recall has no effect with {CRITERION} 'accuracy'."),
         (BINARY | {"f_beta": "2", CRITERION: "f1"}, f"f_beta has no effect with {CRITERION} 'f1'."),
         (REAL | {"positive_example_weight_mult": "2"}, "positive_example_weight_mult has no effect with predictor_type 'regressor'."),
+        (BINARY | {"epochs": "9"}, "epochs has no effect: linear.newton takes in all that rows tell in one pass."),
+        (BINARY | {"early_stopping_patience": "2"}, "early_stopping_patience has no effect: linear.newton takes in all that rows tell in one pass."),
+        (MULTI | {"early_stopping_patience": "2"}, "early_stopping_patience has no effect without epochs above 1."),
+        (MULTI | {"early_stopping_tolerance": "2", "epochs": "1"}, "early_stopping_tolerance has no effect without epochs above 1."),
         (BINARY | {"accuracy_top_k": "2"}, "accuracy_top_k has no effect with predictor_type 'binary_classifier'."),
         (REAL | {"balance_multiclass_weights": "true"}, "balance_multiclass_weights has no effect with predictor_type 'regressor'."),
     ],
@@ -310,7 +359,20 @@ def test_a_name_that_does_not_matter_here_is_noted_and_changes_nothing(given: di
     name = note.split()[0]
     plain = hyperparameters("linear-learner", {key: value for key, value in given.items() if key != name})
     assert found.notes == (note,)
-    assert (found.spec, found.model) == (plain.spec, plain.model)
+    assert (found.spec, found.model, found.job) == (plain.spec, plain.model, plain.job)
+
+
+def test_the_settings_of_a_job_are_such() -> None:
+    """Epochs and early stopping are what a job reads, beside the spec that they go with."""
+    found = hyperparameters("linear-learner", MULTI | {"epochs": "9", "early_stopping_patience": "2"})
+    job = Job.parse(
+        {
+            "name": "n", "registry": "r", "features": {"numeric": [f"f{i}" for i in range(20)], "label": "y"},
+            "spec": found.spec.to_dict(), "models": {"best": found.model.to_dict()}, **found.job,
+        }
+    )  # fmt: skip
+    assert (job.passes, job.early_stopping) == (9, EarlyStopping(patience=2, tolerance=0.001))
+    assert job.algorithm_spec() == found.spec
 
 
 def test_extra_components_matter_to_the_randomized_mode_alone() -> None:
@@ -328,7 +390,9 @@ def test_extra_components_matter_to_the_randomized_mode_alone() -> None:
         ("linear-learner", MULTI | {"num_classes": "2"}, "num_classes must be >= 3 with"),
         ("linear-learner", {k: MULTI[k] for k in ("predictor_type", "feature_dim")}, "num_classes must be >= 3 with"),
         ("linear-learner", MULTI | {"unbias_data": "true", "normalize_data": "false"}, "unbias_data must be auto or false"),
-        ("linear-learner", REAL | {"use_bias": "false", "unbias_label": "false"}, "unbias_label must agree with"),
+        ("linear-learner", REAL | {"use_bias": "false", "unbias_label": "true"}, "unbias_label must be auto or false where use_bias"),
+        ("linear-learner", BINARY | {"use_bias": "false", "unbias_data": "true"}, "unbias_data must be auto or false where use_bias"),
+        ("factorization-machines", FACTORS | {"factors_init_method": "constant", "factors_init_value": "0"}, "factors_init_value must not be 0"),
         ("pca", PCA | {"num_components": "41"}, "num_components must be <= feature_dim, 40; got 41"),
         ("pca", {"feature_dim": "90000", "num_components": "60000", "algorithm_mode": "randomized"}, "extra_components must"),
     ],
@@ -338,6 +402,31 @@ def test_names_that_do_not_go_together_are_refused(algorithm: str, given: dict[s
         hyperparameters(algorithm, given)
     assert str(caught.value).startswith(f"{algorithm}.{rule}")
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("group", ["bias", "linear", "factors"])
+def test_a_start_of_another_method_is_noted_and_changes_nothing(group: str) -> None:
+    for part, method in (("sigma", "uniform"), ("scale", "normal"), ("value", "uniform")):
+        given = FACTORS | {f"{group}_init_method": method}
+        found = hyperparameters("factorization-machines", given | {f"{group}_init_{part}": "0.7"})
+        assert found.notes == (f"{group}_init_{part} has no effect with {group}_init_method {method!r}.",)
+        assert found.spec == hyperparameters("factorization-machines", given).spec
+
+
+def test_factorization_machines_learn_from_their_names() -> None:
+    assert hyperparameters("factorization-machines", FACTORS) == Found(
+        fm.Spec(n_features=20, n_factors=8), fm.Classifier(), ()
+    )
+    found = hyperparameters(
+        "factorization-machines", FACTORS | {"predictor_type": "regressor", "clip_gradient": "None"}
+    )
+    assert found == Found(fm.Spec(n_features=20, n_factors=8, task="regression"), fm.Regressor(), ())
+    rng = np.random.default_rng(0)
+    x = (rng.random((2_000, 20)) < 0.3).astype(float)
+    batch = Batch.dense(x, label=x[:, 0] * x[:, 1] + x[:, 2])
+    out = predict(derive(fit(found.spec, [batch]), found.model), batch)
+    assert set(out) == {"score"}
+    assert np.corrcoef(out["score"], batch.label)[0, 1] > 0.8
 
 
 def test_defaults() -> None:
@@ -392,8 +481,9 @@ def test_a_bias_does_what_centring_labels_would() -> None:
             found = hyperparameters("linear-learner", REAL | more | {"unbias_label": value})
             assert found.spec == hyperparameters("linear-learner", REAL | more).spec
             assert [note.split()[0] for note in found.notes] == ["unbias_label"]
-    agreed = REAL | {"use_bias": "false", "normalize_label": "false", "unbias_label": "false"}
-    assert hyperparameters("linear-learner", agreed).spec.to_dict()["normalize_label"] is False
+    for scaled in (True, False):
+        agreed = REAL | {"use_bias": "false", "normalize_label": str(scaled), "unbias_label": "false"}
+        assert hyperparameters("linear-learner", agreed).spec.to_dict()["normalize_label"] is scaled
 
 
 def test_numbers_and_truth_values_are_read_as_their_text() -> None:

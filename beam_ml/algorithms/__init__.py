@@ -15,6 +15,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
         "linear.newton": "beam_ml.algorithms.linear:NEWTON",
         "linear.adagrad": "beam_ml.algorithms.linear:ADAGRAD",
+        "fm": "beam_ml.algorithms.fm:FM",
         "kmeans": "beam_ml.algorithms.kmeans:KMEANS",
         "pca": "beam_ml.algorithms.pca:PCA",
         "pca.sketch": "beam_ml.algorithms.pca:PCA_SKETCH",

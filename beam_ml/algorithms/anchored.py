@@ -76,7 +76,7 @@ def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Give the values kept for `rows` at the wanted rows, 0 where there is none; both rise."""
+    """Give the values kept for `rows`, which rise, at the wanted rows, 0 where there is none."""
     if rows.size == wanted.size and np.array_equal(rows, wanted):
         return values
     out = np.zeros((wanted.size, *values.shape[1:]), dtype=values.dtype)
@@ -111,7 +111,7 @@ def directions(
 
     Args:
         moves: the sums over runs.
-        rows: (r,) wanted, rising.
+        rows: (r,) wanted, in any order.
         anchor_squares: (r, …) G there before the fold: G_a unless stale.
         runs: P.
         rule: ``sum`` gives the plain sum of moves instead of the one scaled by curvature.

@@ -13,18 +13,12 @@ from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from beam_ml.beam import coders
+from beam_ml.beam.anchors import anchor_of, newest_anchor
 from beam_ml.beam.elements import Rejected, Slice, of_batch
 from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.expanding import TICK_US, globally, many_in_or_out
 from beam_ml.beam.prepare import Slices
-from beam_ml.beam.references import (
-    AnchorRef,
-    LiveAnchor,
-    anchor_of,
-    check_size,
-    newest_anchor,
-    spec_of,
-)
+from beam_ml.beam.references import AnchorRef, LiveAnchor, check_size, spec_of
 from beam_ml.beam.telemetry import count_progress, measure, timed
 from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
 from beam_ml.core.progress import Progress
@@ -63,15 +57,16 @@ class _Accumulate(DoFn):
 
     def setup(self) -> None:
         self._algorithm, self._spec = spec_of(self._spec_json)
-        if not isinstance(self._anchor_ref, LiveAnchor):
-            self._number, self._anchor = anchor_of(self._anchor_ref, self._spec_json)
 
     def start_bundle(self) -> None:
         self._open: dict[int, Accumulator] = {}
         self._bytes: dict[int, int] = {}
         self._oldest = MAX_TIMESTAMP
-        if isinstance(self._anchor_ref, LiveAnchor):
-            self._number, self._anchor = newest_anchor(self._anchor_ref, self._spec_json)
+        reference, spec = self._anchor_ref, self._spec_json
+        if isinstance(reference, LiveAnchor):
+            self._number, self._anchor = newest_anchor(reference, spec)
+        else:
+            self._number, self._anchor = anchor_of(reference, spec)
 
     def process(self, element: tuple[int, Slice], timestamp: Any = DoFn.TimestampParam) -> Iterator[Any]:
         end, piece = element

@@ -11,6 +11,7 @@ from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
 from beam_ml.beam.sources import FileSource, KafkaSource, Source
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.gate import Gate
+from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
 from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
@@ -55,6 +56,11 @@ class Job(Settings):
     spec: dict[str, Any]
     models: dict[str, dict[str, Any]]
     gate: tuple[str, ...] = ()
+    passes: Annotated[
+        int,
+        Field(ge=1, description="how often the files are read, each time in rounds of their own; gradient learners"),
+    ] = 1
+    early_stopping: Annotated[EarlyStopping | None, Field(description="when passes end early; None: never")] = None
     retention: Retention = Retention()
     announce: Announce | None = None
 
@@ -67,7 +73,7 @@ class Job(Settings):
             kafka = isinstance(given, dict) and given.get("kind") == "kafka"
             kinds: tuple[tuple[str, type[Settings]], ...] = (
                 ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
-                ("announce", Announce),
+                ("announce", Announce), ("early_stopping", EarlyStopping),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
             return {**value, **parts}
@@ -87,7 +93,28 @@ class Job(Settings):
         if self.refresh != "round" and self.features.time is None:
             message = "features.time must be given where refresh is a duration (refresh = 'round' needs none)"
             raise ValueError(message)
+        self._check_passes()
         return self
+
+    def _check_passes(self) -> None:
+        if self.passes == 1 and self.early_stopping is not None:
+            message = "early_stopping ends passes before their number: passes must be > 1 with it; got 1"
+            raise ValueError(message)
+        if self.passes == 1:
+            return
+        if isinstance(self.source, KafkaSource):
+            message = f"passes must be 1 with a Kafka topic, which has no end to begin again after; got {self.passes}"
+            raise ValueError(message)
+        check_passes(self.algorithm(), self.algorithm_spec(), self.passes, "job.passes")
+        if self.refresh != "round":
+            message = (
+                f"passes must be 1 where refresh is a duration, since a window is folded once; got {self.passes} "
+                "(refresh = 'round')"
+            )
+            raise ValueError(message)
+        if self.source.remember is not None:
+            message = f"passes must be 1 with source.remember, which forgets what to read again; got {self.passes}"
+            raise ValueError(message)
 
     def algorithm_spec(self) -> Spec:
         """Give the Spec, its width that of the features."""

@@ -20,18 +20,19 @@ from beam_ml.beam.sources import FileSource
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
+from beam_ml.core.passes import in_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import InputChanged, NoInput
 from beam_ml.formats import csv
 from beam_ml.formats.files import FileId, FileRange
 
-__all__ = ["SOURCE", "FilePlan", "Taken", "forget", "plan_files"]
+__all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "Taken", "forget", "plan_files"]
 
 SOURCE = "files"
 """What file rows name as their source; the partition is the file's absolute path."""
 
-_BYTES_PER_ROW = 64
+BYTES_PER_ROW = 64
 """Guess that turns rows into bytes where a format's places are bytes: it only sizes rounds."""
 _CLOCKS_APART_NS = 3600 * 10**9
 """How far ahead of ours the clock of a file server may be; a later modification time was set by hand."""
@@ -47,15 +48,35 @@ class Taken:
         done: path → identity of each file read to its end.
         part: path → (identity, place up to which it has been read).
         horizon_ns: files modified before this are taken for done, their names are forgotten; 0: none is forgotten.
+        number: the pass that is under way, or that has ended; 1: the first.
+        lot: path → identity of the files read to their end that have their passes together; None: all that are done.
+        again: paths read to their end in a pass after the first.
     """
 
     done: Mapping[str, FileId] = dataclasses.field(default_factory=dict)
     part: Mapping[str, tuple[FileId, int]] = dataclasses.field(default_factory=dict)
     horizon_ns: int = 0
+    number: int = 1
+    lot: Mapping[str, FileId] | None = None
+    again: frozenset[str] = frozenset()
+
+    @property
+    def again_over(self) -> bool:
+        """Whether a pass after the first has ended."""
+        return self.number > 1 and len(self.again) == len(self.lot or {})
+
+    def next_pass(self) -> "Taken":
+        """Begin the pass after this one, over the same files."""
+        lot = self.done if self.lot is None else self.lot
+        return dataclasses.replace(self, number=self.number + 1, lot=lot, again=frozenset())
 
     def to_dict(self) -> dict[str, Any]:
         """Give the plain JSON form."""
-        return {
+        passes = {}
+        if self.lot is not None:
+            lot = {path: [one.size, one.mtime_ns] for path, one in sorted(self.lot.items())}
+            passes = {"pass": {"number": self.number, "lot": lot, "again": sorted(self.again)}}
+        return passes | {
             "done": {path: [one.size, one.mtime_ns] for path, one in sorted(self.done.items())},
             "part": {path: [one.size, one.mtime_ns, at] for path, (one, at) in sorted(self.part.items())},
             "horizon_ns": self.horizon_ns,
@@ -69,10 +90,12 @@ class Taken:
         >>> Taken().summary()["done"]
         0
         """
+        lot, again = self.lot, len(self.again)
         return {
             "done": len(self.done),
             "part": {path: at for path, (_, at) in sorted(self.part.items())},
             "horizon_ns": self.horizon_ns,
+            **({} if lot is None else {"pass": {"number": self.number, "lot": len(lot), "again": again}}),
             "digest": hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest(),
         }
 
@@ -85,16 +108,32 @@ class Taken:
             {path: FileId(path, size, mtime) for path, (size, mtime) in value["done"].items()},
             {path: (FileId(path, size, mtime), at) for path, (size, mtime, at) in value["part"].items()},
             value["horizon_ns"],
+            **_passes_of(value.get("pass")),
         )
+
+
+def _passes_of(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    lot = {path: FileId(path, size, mtime) for path, (size, mtime) in value["lot"].items()}
+    return {"number": value["number"], "lot": lot, "again": frozenset(value["again"])}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FilePlan:
-    """The ranges that a round reads, what has been read once it is published, and how CSV text is to be understood."""
+    """The ranges that a round reads, what has been read once it is published, and how CSV text is to be understood.
+
+    Attributes:
+        ranges: in order.
+        after: what has been read then, and in which pass.
+        options: of CSV files.
+        last: nothing is left to read in this pass.
+    """
 
     ranges: tuple[FileRange, ...]
     after: Taken
     options: csv.Options | None = None
+    last: bool = False
 
     @property
     def lost(self) -> Progress:
@@ -103,7 +142,7 @@ class FilePlan:
 
     def read(self, columns: Sequence[str]) -> PTransform:
         """Give the root transform that reads the ranges."""
-        return _ReadPlanned(self.ranges, columns, self.options)
+        return _ReadPlanned(self.ranges, columns, self.options, in_pass(SOURCE, self.after.number))
 
     def next(self) -> Mapping[str, Any]:
         """Give what has been read once the round is published."""
@@ -113,7 +152,7 @@ class FilePlan:
         """Give the places that the round must cover, by origin."""
         found: dict[Origin, np.ndarray] = {}
         for one in self.ranges:
-            origin = Origin(SOURCE, one.path)
+            origin = Origin(in_pass(SOURCE, self.after.number), one.path)
             here = np.array([[one.start, one.stop]], dtype=np.int64)
             found[origin] = intervals.union(found.get(origin, intervals.EMPTY), here)
         return {origin: places.tolist() for origin, places in sorted(found.items())}
@@ -125,18 +164,23 @@ class FilePlan:
 
 
 class _ReadPlanned(PTransform):
-    def __init__(self, ranges: Sequence[FileRange], columns: Sequence[str], options: csv.Options | None) -> None:
+    def __init__(
+        self, ranges: Sequence[FileRange], columns: Sequence[str], options: csv.Options | None, source: str
+    ) -> None:
         super().__init__()
-        self._ranges, self._columns, self._options = ranges, columns, options
+        self._ranges, self._read = ranges, ReadRanges(columns, source=source, options=options)
 
     def expand(self, pbegin: PBegin) -> PCollection:
-        return pbegin | FileRanges(self._ranges) | ReadRanges(self._columns, source=SOURCE, options=self._options)
+        return pbegin | FileRanges(self._ranges) | self._read
 
 
 def plan_files(
-    source: FileSource, taken: Mapping[str, Any] | None, wanted_rows: int, *, wait: bool = False
+    source: FileSource, taken: Mapping[str, Any] | None, wanted_rows: int, *, wait: bool = False, passes: int = 1
 ) -> FilePlan:
     """Plan the next round: files in order of path, up to `wanted_rows` (at least one range when anything is left).
+
+    A pass that has been begun is gone on with, over the files of the first one (`Taken.next_pass` begins one). New files
+    that come in the first pass are in it; later ones wait, and are then a lot of their own, which begins with its first.
 
     Files that have been read to their end may be moved away. With `wait`, a file that may still be written (see
     `source.settle`) is left for a later look, and files after it in order of path are taken before it.
@@ -146,6 +190,7 @@ def plan_files(
         taken: what has been read, as `Taken.to_dict` gives it.
         wanted_rows: size of the round.
         wait: files may come and grow: an empty folder is no error, and a file is taken once it has settled.
+        passes: how often each file will be read.
 
     Raises:
         NoInput: there is no file at all, and nothing has been read before.
@@ -156,6 +201,8 @@ def plan_files(
     before = Taken.from_dict(taken)
     now_ns = time.time_ns()
     found = _found(source, before, wait)
+    if before.number > 1 and not before.again_over:
+        return _plan_again(source, before, {file.path: file for file in found}, wanted_rows)
     done, part = dict(before.done), dict(before.part)
     ranges: list[FileRange] = []
     rows, files, waiting = 0, 0, []
@@ -178,27 +225,80 @@ def plan_files(
             waiting.append(file.mtime_ns)
             continue
         part.pop(file.path, None)
-        planned = len(ranges)
-        for one in _ranges(file, source.format, wanted_rows, source.csv.to_json() if source.csv else None):
-            if at is not None and one.stop <= at:
-                continue
-            if rows >= wanted_rows:
-                part[file.path] = (file, ranges[-1].stop)
-                waiting.append(file.mtime_ns)
-                break
-            piece = one if at is None or one.start >= at else dataclasses.replace(one, start=at)
-            ranges.append(piece)
-            rows += piece.n_rows or (piece.stop - piece.start) // _BYTES_PER_ROW
+        pieces, stop, rows = _cut(source, file, at, wanted_rows, rows)
+        ranges += pieces
         # A file without rows counts for nothing: a round of such files alone would never be run, nor they be done.
-        files += len(ranges) > planned
-        if file.path not in part:
+        files += bool(pieces)
+        if stop is None:
             done[file.path] = file
+        else:
+            part[file.path] = (file, stop)
+            waiting.append(file.mtime_ns)
     if passed and (ranges or not wait):
         # Not at the looks that find nothing to do: there may be one every second.
         _warn_of_passed(passed, before.horizon_ns)
     after = Taken(done, part, before.horizon_ns)
+    if not ranges:  # the passes that have been are the last ones
+        after = dataclasses.replace(after, number=before.number, lot=before.lot, again=before.again)
+    elif passes > 1 or before.lot is not None:
+        lot = {} if before.number > 1 else before.done if before.lot is None else before.lot
+        fresh = {path: one for path, one in done.items() if path not in before.done}
+        after = dataclasses.replace(after, lot={**lot, **fresh})
     kept = after if source.remember is None else _pruned(after, source.remember, waiting)
-    return FilePlan(tuple(ranges), kept, source.csv)
+    return FilePlan(tuple(ranges), kept, source.csv, last=bool(ranges) and not waiting)
+
+
+def _plan_again(source: FileSource, before: Taken, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
+    """Plan a round of a pass after the first: the files of the lot, in order of path, as they were."""
+    part, again, lot = dict(before.part), set(before.again), before.lot or {}
+    ranges: list[FileRange] = []
+    rows = files = 0
+    for path, known in sorted(lot.items()):
+        if path in again:
+            continue
+        if rows >= wanted_rows or files == source.round_files:
+            break
+        if path not in found:
+            message = f"{path} must stay until its last pass; pass {before.number} found it no more."
+            raise InputChanged(message)
+        _same(known, found[path])
+        _, at = part.pop(path, (known, None))
+        pieces, stop, rows = _cut(source, known, at, wanted_rows, rows)
+        ranges += pieces
+        files += bool(pieces)
+        if stop is None:
+            again.add(path)
+        else:
+            part[path] = (known, stop)
+    after = dataclasses.replace(before, part=part, again=frozenset(again))
+    return FilePlan(tuple(ranges), after, source.csv, last=len(again) == len(lot))
+
+
+def _cut(
+    source: FileSource, file: FileId, at: int | None, wanted_rows: int, rows: int
+) -> tuple[list[FileRange], int | None, int]:
+    """Take ranges of a file until a round is full.
+
+    Args:
+        source: how files are cut.
+        file: which.
+        at: where it was left, None: not begun.
+        wanted_rows: size of the round.
+        rows: in it already.
+
+    Returns:
+        The ranges; where the file is left, None: at its end; and the rows in the round then.
+    """
+    pieces: list[FileRange] = []
+    for one in _ranges(file, source.format, wanted_rows, source.csv.to_json() if source.csv else None):
+        if at is not None and one.stop <= at:
+            continue
+        if rows >= wanted_rows:
+            return pieces, pieces[-1].stop if pieces else (at or 0), rows
+        piece = one if at is None or one.start >= at else dataclasses.replace(one, start=at)
+        pieces.append(piece)
+        rows += piece.n_rows or (piece.stop - piece.start) // BYTES_PER_ROW
+    return pieces, None, rows
 
 
 def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:
@@ -256,7 +356,7 @@ def _ranges(file: FileId, format: str | None, rows: int, options: str | None) ->
     if kind != "csv":
         return tuple(formats.ranges(file, rows, kind))
     given = csv.Options() if options is None else csv.Options.parse(json.loads(options))
-    return tuple(formats.ranges(file, rows * _BYTES_PER_ROW, kind, given))
+    return tuple(formats.ranges(file, rows * BYTES_PER_ROW, kind, given))
 
 
 def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:
@@ -268,7 +368,7 @@ def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:
     if horizon <= taken.horizon_ns:
         return taken
     kept = {path: one for path, one in taken.done.items() if one.mtime_ns >= horizon}
-    return Taken(kept, taken.part, horizon) if len(kept) < len(taken.done) else taken
+    return dataclasses.replace(taken, done=kept, horizon_ns=horizon) if len(kept) < len(taken.done) else taken
 
 
 def forget(learner: Learner, taken: Taken) -> Learner:

@@ -5,17 +5,13 @@ import functools
 import hashlib
 import json
 import logging
-import threading
-import time
-from typing import Any
 
 from beam_ml.algorithms import find, spec_from
 from beam_ml.artefact.records import decode_learner
-from beam_ml.core.accumulation import COLD
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
-from beam_ml.errors import CorruptArtefact, InvalidValue, MergeRefused, RegistryError, VersionNotFound
+from beam_ml.errors import InvalidValue, MergeRefused, VersionNotFound
 from beam_ml.features import Features
 from beam_ml.registry import Registry
 
@@ -25,11 +21,10 @@ __all__ = [
     "WARN_BYTES",
     "AnchorRef",
     "LiveAnchor",
-    "anchor_of",
     "check_size",
+    "check_spec",
     "features_of",
     "learner_of",
-    "newest_anchor",
     "spec_of",
 ]
 
@@ -102,84 +97,21 @@ def learner_of(reference: AnchorRef, spec: Spec) -> Learner:
         message = f"{where} must be the learner of digest {reference.digest[:12]}; the registry was made anew since."
         raise VersionNotFound(message)
     learner = decode_learner(data, find)
-    _check_spec(learner, spec, where)
+    check_spec(learner, spec, where)
     return learner
 
 
-def _check_spec(learner: Learner, spec: Spec, where: str) -> None:
+def check_spec(learner: Learner, spec: Spec, where: str) -> None:
+    """Refuse the learner that lies somewhere when it is not of a job's spec.
+
+    Raises:
+        MergeRefused: it has another one.
+    """
     if learner.spec != spec:
         message = (
             f"A job goes on from a learner of its own spec, {spec.to_json()}; {where} has {learner.spec.to_json()}."
         )
         raise MergeRefused(message)
-
-
-@functools.lru_cache(maxsize=8)
-def anchor_of(reference: AnchorRef | None, spec_json: str) -> tuple[int, Any]:
-    """Give the refresh number and the anchor of a stored learner; it is read once a process.
-
-    Raises:
-        MergeRefused: that learner has another spec.
-        RegistryError, ArtefactError: it cannot be read.
-    """
-    algorithm, spec = spec_of(spec_json)
-    if reference is None or algorithm.anchor_type is None:
-        return COLD, None
-    learner = learner_of(reference, spec)
-    return learner.refresh, algorithm.anchor(spec, learner.state)
-
-
-class _Newest:
-    """The newest anchor that this process has seen of one name."""
-
-    def __init__(self, reference: LiveAnchor, spec_json: str) -> None:
-        self._reference, self._spec_json = reference, spec_json
-        self._registry = Registry(reference.registry)
-        self._lock = threading.Lock()
-        self._looked = float("-inf")
-        self._version = 0
-        self._found: tuple[int, Any] = (COLD, None)
-
-    def get(self, now_s: float) -> tuple[int, Any]:
-        with self._lock:
-            if now_s - self._looked >= self._reference.ttl_s:
-                try:
-                    self._look()
-                except (RegistryError, CorruptArtefact) as error:
-                    _log.warning("Workers go on from the anchor of version %d: %s", self._version, error)
-                self._looked = now_s
-            return self._found
-
-    def _look(self) -> None:
-        algorithm, spec = spec_of(self._spec_json)
-        name = self._reference.name
-        if self._registry.head_number(name) == self._version:
-            return
-        found = self._registry.latest(name)
-        if found is None:
-            return
-        learner = decode_learner(found.data, find)
-        _check_spec(learner, spec, f"{name} v{found.manifest.number}")
-        self._found = (learner.refresh, algorithm.anchor(spec, learner.state))
-        self._version = found.head
-
-
-@functools.lru_cache(maxsize=8)
-def _newest(reference: LiveAnchor, spec_json: str) -> _Newest:
-    return _Newest(reference, spec_json)
-
-
-def newest_anchor(reference: LiveAnchor, spec_json: str) -> tuple[int, Any]:
-    """Give the refresh number and the anchor of the newest version; looked for once every `ttl_s` in a process.
-
-    A registry that cannot be read leaves a worker the anchor that it has. Before the first version there is none.
-
-    Raises:
-        MergeRefused: the learner there has another spec.
-    """
-    if spec_of(spec_json)[0].anchor_type is None:
-        return COLD, None
-    return _newest(reference, spec_json).get(time.monotonic())
 
 
 def check_size(spec: Spec, size: int, refuse_bytes: int | None = None) -> None:

@@ -17,6 +17,8 @@ from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.announcing import tell
 from beam_ml.beam.file_rounds import FileRounds
 from beam_ml.beam.job import Job
+from beam_ml.beam.passes import PASSES, Passes
+from beam_ml.beam.plan import FilePlan
 from beam_ml.beam.resume import resume
 from beam_ml.beam.round_pipeline import run_round_pipeline
 from beam_ml.beam.round_source import RoundPlan, RoundSource
@@ -38,6 +40,8 @@ __all__ = ["Mode", "Round", "train"]
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
 """How long brokers may take to hear of a version before the next round goes on without."""
+_FIRST_ROWS, _FIRST_ADDING_ROWS = 2_048, 65_536
+"""Sizes of a cold start's first round."""
 _TIDY_EVERY = 10
 """Publishes between two looks for payloads to remove: a look lists every object of the name."""
 
@@ -59,6 +63,7 @@ class Round:
         refreshes: the folds in it, with the seconds each took; none when no window closed.
         progress: the rows it scanned.
         open_windows: windows still open after it.
+        passes: how the passes over the files go; None: the job asks for one.
         seconds: the whole round; `pipeline_s` of them reading and accumulating.
     """
 
@@ -68,6 +73,7 @@ class Round:
     open_windows: int
     seconds: float
     pipeline_s: float
+    passes: Passes | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -115,6 +121,9 @@ def train(
     if mode.kind == "follow" and mode.close:
         message = "close folds the windows still open at the end, and follow has none: give one of them."
         raise InvalidValue(message)
+    if mode.kind == "follow" and job.passes > 1:
+        message = f"job.passes must be 1 with follow, which has no end to begin again after; got {job.passes}."
+        raise InvalidValue(message)
     source = _open(job, mode.kind == "follow", stopping)
     try:
         yield from _rounds(_start(job, registry, source, options), mode, stopping)
@@ -126,12 +135,15 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Rou
     follow, source = mode.kind == "follow", run.source
     while not stopping():
         try:
-            one = _next(run)
+            wanted = _rows_wanted(run)
+            one = _next(run, wanted)
             if one is not None:
                 yield one
             elif not follow:
                 break
-            if follow:
+            # A small round that was full is followed at once: more of what has come is there.
+            small = one is not None and wanted < run.job.source.round_rows and one.progress.scanned >= wanted // 2
+            if follow and not small:
                 source.wait(run.learner, stopping)
         except SourceError as error:
             # What was planned or half read has had no effect.
@@ -145,15 +157,15 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Rou
 
 def _open(job: Job, follow: bool, stopping: Callable[[], bool]) -> RoundSource:
     if isinstance(job.source, FileSource):
-        return FileRounds(job.source, follow)
+        return FileRounds(job.source, follow, job.passes)
     from beam_ml.beam.kafka.rounds import KafkaRounds  # loads the client library, which jobs over files need not have
 
     return KafkaRounds(job.source, None if job.refresh == "round" else job.refresh, follow, stopping)
 
 
-def _next(run: _Run) -> Round | None:
+def _next(run: _Run, wanted_rows: int) -> Round | None:
     """Run the next round; None: there is nothing to read."""
-    plan = run.source.plan(run.learner, _rows_wanted(run))
+    plan = run.source.plan(run.learner, wanted_rows)
     return None if plan is None else _round(run, plan)
 
 
@@ -174,12 +186,24 @@ def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[
 
 
 def _rows_wanted(run: _Run) -> int:
-    """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters."""
-    wanted = run.job.source.round_rows
-    if run.algorithm.law(run.learner.spec).kind is not LawKind.ANCHORED:
+    """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters.
+
+    Where parts of different anchors add, the first anchor is all that matters. Where they do not, no round is larger than
+    half of what came before it: all its windows are grown from one anchor, and from none at first. Later passes over the
+    first files are no cold start any more, but have four rounds or more each. Sizes are powers of two: where a file may be
+    cut is looked up anew for each size, which in CSV takes a look at all of it.
+    """
+    wanted, law = run.job.source.round_rows, run.algorithm.law(run.learner.spec)
+    if law.kind is not LawKind.ANCHORED:
         return wanted
-    versions = 0 if run.head is None else run.head.number
-    return min(wanted, 65_536 << min(versions, 40))
+    if law.across_anchors:
+        versions = 0 if run.head is None else run.head.number
+        return min(wanted, _FIRST_ADDING_ROWS << min(versions, 40))
+    parts = 2 if run.job.passes == 1 else 4 * Passes.of_learner(run.learner).number
+    rows = max(_FIRST_ROWS, learners.scanned(run.learner).scanned // parts)
+    if isinstance(run.source, FileRounds):
+        rows = run.source.sized(run.learner, rows)
+    return min(wanted, 1 << (rows.bit_length() - 1))
 
 
 def _round(run: _Run, plan: RoundPlan) -> Round:
@@ -200,9 +224,19 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
             learner = learners.add_pending(run.algorithm, learner, end, value)
     learner = learner.replace(next={**learner.next, **plan.next()})
     folded, refreshes, models = _fold(run, learner, close=False)
-    folded = run.source.trim(folded)
+    folded = _with_passes(run, plan, run.source.trim(folded), [one for one, _ in refreshes])
     manifest = _publish(run, round_id, folded, refreshes, models)
     return _done(run, manifest, folded, refreshes, models, total.merge(plan.lost), begun, piped - begun)
+
+
+def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequence[Refresh]) -> Learner:
+    """Note what the round did to its pass, where there are several."""
+    job = run.job
+    if not isinstance(plan, FilePlan) or (job.passes == 1 and PASSES not in learner.next):
+        return learner
+    before = Passes.of_learner(learner)
+    after = before.after(plan.after.number, plan.last, refreshes, job.passes, job.early_stopping)
+    return learner.replace(next={**learner.next, PASSES: after.to_dict()})
 
 
 def _close(run: _Run) -> Round:
@@ -230,7 +264,8 @@ def _done(
         keep(run.registry, job.name, job.retention.keep, job.retention.grace)
         sweep(run.registry, job.name, job.retention.grace)
     seconds = time.monotonic() - begun
-    return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s)
+    passes = Passes.of_learner(learner) if PASSES in learner.next else None
+    return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s, passes)
 
 
 def _collect(run: _Run, round_id: str) -> dict[int, Any]:
@@ -280,7 +315,7 @@ def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tu
     models, refreshes, folded = run.models, [], learner
     begun = time.monotonic()
     with one_thread():
-        for after, one in fold_open(run.algorithm, learner, plan, limit, models):
+        for after, one in fold_open(run.algorithm, learner, plan, limit, models, published=True):
             folded, models = after, dict(one.models)
             refreshes.append((one, time.monotonic() - begun))
             begun = time.monotonic()

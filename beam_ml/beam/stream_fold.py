@@ -31,7 +31,7 @@ from beam_ml.beam.lineage import Lineage, publish_next
 from beam_ml.beam.references import STREAM_REFUSE_BYTES, AnchorRef, learner_of, spec_of
 from beam_ml.beam.stream_start import Start, initial_learner
 from beam_ml.beam.stream_state import Held, OpenWindows, due_at
-from beam_ml.beam.telemetry import count, measure, timed
+from beam_ml.beam.telemetry import count, count_refreshes, measure, timed
 from beam_ml.beam.version import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -330,13 +330,13 @@ class _StreamFold(DoFn):
         refreshes: list[tuple[Refresh, float]] = []
         with timed("fold_us"), one_thread():
             begun = time.monotonic()
-            for after, one in fold_open(self._algorithm, learner, self._plan, through, models):
+            for after, one in fold_open(self._algorithm, learner, self._plan, through, models, published=True):
                 learner, models = after, one.models
                 refreshes.append((one, time.monotonic() - begun))
                 begun = time.monotonic()
             if models is None:
                 models = derive_all(self._algorithm, learner, self._plan.models)
-        count("refreshes", len(refreshes))
+        count_refreshes([one for one, _ in refreshes])
         return learner, refreshes, models
 
     def _publish(

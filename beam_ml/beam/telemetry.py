@@ -1,14 +1,15 @@
 """Beam metrics under one namespace: what every step counts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter_ns
 
 from apache_beam.metrics import Metrics
 
 from beam_ml.core.progress import Progress
+from beam_ml.core.refresh import STALE, Refresh
 
-__all__ = ["NAMESPACE", "count", "count_progress", "measure", "timed"]
+__all__ = ["NAMESPACE", "count", "count_progress", "count_refreshes", "measure", "timed"]
 
 NAMESPACE = "beam_ml"
 
@@ -30,6 +31,15 @@ def count_progress(progress: Progress) -> None:
     count("bytes", progress.bytes)
     count("late", progress.late)
     count("rejected", sum(progress.rejected.values()))
+
+
+def count_refreshes(refreshes: Sequence[Refresh]) -> None:
+    """Count folds, the rows that were too stale for them, and how many versions the others' anchors lay behind."""
+    count("refreshes", len(refreshes))
+    for one in refreshes:
+        count("stale_rows", one.progress.rejected.get(STALE, 0))
+        for versions in one.behind:
+            measure("versions_behind", versions)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.expanding import many_in_or_out
 from beam_ml.beam.prepare import Batches, SliceByWindow, ToBatches
 from beam_ml.beam.references import AnchorRef, learner_of, spec_of
-from beam_ml.beam.telemetry import count, timed
+from beam_ml.beam.telemetry import count_refreshes, timed
 from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
@@ -91,10 +91,10 @@ class _Fold(DoFn):
                 learner = learners.add_pending(algorithm, learner, end, accumulation)
         refreshes = []
         with timed("fold_us"), one_thread():
-            for after, one in fold_open(algorithm, learner, self._plan):
+            for after, one in fold_open(algorithm, learner, self._plan, published=True):
                 learner = after
                 refreshes.append(self._with_models(after, one))
-        count("refreshes", len(refreshes))
+        count_refreshes(refreshes)
         yield Folded(learner, tuple(refreshes))
 
     def _with_models(self, learner: Learner, one: Refresh) -> Refresh:

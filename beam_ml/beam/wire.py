@@ -167,6 +167,7 @@ def encode_refresh(value: Refresh) -> bytes:
         "champion": value.champion,
         "verdict": [value.verdict.accepted, list(value.verdict.reasons)],
         "discarded": value.discarded,
+        "behind": [[versions, rows] for versions, rows in sorted(value.behind.items())],
     }
     return encode("refresh", meta, models | progress)
 
@@ -190,6 +191,7 @@ def decode_refresh(data: bytes) -> Refresh:
             if name.startswith("models/")
         },
         discarded=meta["discarded"],
+        behind={versions: rows for versions, rows in meta.get("behind", [])},
     )
 
 

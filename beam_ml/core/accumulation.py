@@ -18,6 +18,7 @@ from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.decay import Dated
+from beam_ml.core.passes import first_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
@@ -26,7 +27,7 @@ from beam_ml.errors import MergeRefused
 __all__ = ["COLD", "Accumulation", "Accumulator", "Part", "add", "empty", "merge", "merge_all", "size_bytes"]
 
 COLD = 0
-"""Anchor number of partials grown without an anchor (and of every EXACT or SKETCH partial)."""
+"""Version of partials grown without an anchor (and of every EXACT or SKETCH partial)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Accumulation:
 
     Attributes:
         spec: shapes the partials; only accumulations of one spec add.
-        parts: anchor number (0: cold) → part.
+        parts: version (`Learner.version`) whose anchor the part was grown from, 0: cold → part.
         rest: rows scanned that reached no partial.
         sample: of all parts' rows.
     """
@@ -125,7 +126,8 @@ class Accumulator:
         begun = empty(spec) if start is None else start
         self._others = {at: part for at, part in begun.parts.items() if at != self._number}
         mine = begun.parts.get(self._number)
-        self._dated = decay.empty(algorithm, spec) if mine is None else mine.dated
+        dated = decay.empty(algorithm, spec) if mine is None else mine.dated
+        self._growth = decay.Growth(algorithm, spec, dated, self._anchor)
         self._progress: list[Progress] = [] if mine is None else [mine.progress]
         self._rest: list[Progress] = [begun.rest]
         self._sample = begun.sample
@@ -146,7 +148,7 @@ class Accumulator:
         """Learn from rows that `admit` has let through."""
         if len(batch) == 0:
             return
-        self._dated = decay.accumulate(self._algorithm, self._spec, self._dated, batch, self._anchor)
+        self._growth.add(batch)
         self._progress.append(Progress.of(batch, late))
         self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample.tau))
         if len(self._fresh) >= 8 or self._sample.rows is None:
@@ -170,7 +172,7 @@ class Accumulator:
         parts = dict(self._others)
         if self._progress:
             self._progress = [reduce(Progress.merge, self._progress)]
-            parts[self._number] = Part(self._dated, self._progress[0])
+            parts[self._number] = Part(self._growth.dated(), self._progress[0])
         return Accumulation(
             self._spec, dict(sorted(parts.items())), reduce(Progress.merge, self._rest, Progress()), self._sample
         )
@@ -179,12 +181,16 @@ class Accumulator:
     def nbytes(self) -> int:
         """Give the bytes of the arrays held, places scanned included."""
         places = sum(one.nbytes for one in (*self._progress, *self._rest))
-        return nbytes(self._dated.summary) + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
+        return self._growth.nbytes + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
 
     def _named(self, batch: Batch) -> Batch:
-        """Give rows without positions a lineage of their own, so that no two workers' rows are taken for the same."""
+        """Give rows without positions a lineage of their own, so that no two workers' rows are taken for the same.
+
+        Rows that are read again in a later pass are the same.
+        """
         if batch.origin is not None and batch.position is not None:
-            return batch
+            origin = first_pass(batch.origin)
+            return batch if origin is batch.origin else batch.replace(origin=origin)
         if self._unnumbered is None:
             self._unnumbered = Origin("", uuid.uuid4().hex)
         first = self._n_unnumbered

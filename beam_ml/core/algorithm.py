@@ -11,7 +11,7 @@ Four laws say what its partial promises; `beam_ml.testing.laws` turns each into 
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["Algorithm", "Law", "LawKind", "ModelKind", "Predictions", "check_batch"]
+__all__ = ["Algorithm", "Growing", "Law", "LawKind", "ModelKind", "Predictions", "check_batch"]
 
 Predictions = dict[str, np.ndarray]
 """Named arrays, one entry a row, under SageMaker's field names."""
@@ -76,6 +76,32 @@ class ModelKind:
     measure: Callable[..., Any]
 
 
+class Growing(Protocol):
+    """One worker's partial while it grows: memory of its own that is updated in place, batch after batch.
+
+    For algorithms whose partial would cost too much to write anew for every batch, such as tables of a million rows of
+    which a batch touches a thousand. Growing over batches and then asking for the partial equals `accumulate` over the
+    same batches, to the law's tolerance: the law "growth" of `beam_ml.testing.laws`.
+    """
+
+    def add(self, batch: Batch) -> None:
+        """Learn from a batch; keeps no reference to its memory."""
+        ...
+
+    def scale(self, factor: float) -> None:
+        """Weigh all rows so far by a factor, as `Algorithm.scale` does."""
+        ...
+
+    def partial(self) -> Any:
+        """Give the partial of everything so far; adding more leaves it as it is."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that `partial` would have now."""
+        ...
+
+
 def _no_anchor(spec: Spec, state: Any) -> None:
     """Give no anchor: workers need no parameters to start from."""
 
@@ -99,6 +125,8 @@ class Algorithm:
         weight: ``(summary) → float``: rows' total (decayed) weight in a Partial or a State, conserved by merge and fold.
         models: kind → ModelKind; the first is the default.
         merge_states: ``(spec, a, b) → State``: adds two learners' states; None where State is Partial (then `merge` does).
+        grow: ``(spec, partial, anchor) → Growing``: goes on from a partial, left as it is, in memory of its own; None:
+            workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
     """
 
     name: str
@@ -118,6 +146,7 @@ class Algorithm:
     anchor_type: type | None = None
     anchor: Callable[..., Any] = _no_anchor
     merge_states: Callable[..., Any] | None = None
+    grow: Callable[..., Growing] | None = None
 
 
 def check_batch(spec: Spec, batch: Batch) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.algorithm import Algorithm, Growing
+from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["Dated", "accumulate", "advance", "empty", "factor", "latest", "merge", "weigh"]
+__all__ = ["Dated", "Growth", "accumulate", "advance", "empty", "factor", "latest", "merge", "weigh"]
 
 _US = 1e-6
 
@@ -71,19 +72,65 @@ def weigh(spec: Spec, batch: Batch, time: int) -> Batch:
     return batch.replace(weight=aged if batch.weight is None else batch.weight * aged)
 
 
+def _newest(spec: Spec, dated: int | None, batch: Batch) -> int:
+    """Give the time that weights are relative to once a batch of at least one row is in."""
+    if batch.time is None:
+        weigh(spec, batch, 0)  # raises, with the reason
+    assert batch.time is not None  # noqa: S101
+    time = latest(dated, int(batch.time.max()))
+    assert time is not None  # noqa: S101
+    return time
+
+
 def accumulate(algorithm: Algorithm, spec: Spec, dated: Dated, batch: Batch, anchor: Any) -> Dated:
     """Add a batch's rows, each weighed by its age."""
     if spec.half_life is None:
         return Dated(algorithm.accumulate(spec, dated.summary, batch, anchor))
     if len(batch) == 0:
         return dated
-    if batch.time is None:
-        weigh(spec, batch, 0)  # raises, with the reason
-    assert batch.time is not None  # noqa: S101
-    time = latest(dated.time, int(batch.time.max()))
-    assert time is not None  # noqa: S101
+    time = _newest(spec, dated.time, batch)
     moved = advance(algorithm, spec, dated, time)
     return Dated(algorithm.accumulate(spec, moved.summary, weigh(spec, batch, time), anchor), time)
+
+
+class Growth:
+    """The mutable twin of `accumulate`: one worker's partial over many batches.
+
+    An algorithm with `grow` updates memory of its own in place; of any other, partials follow one another. Either way
+    the partial that was begun with, those given on the way, and all batches stay as they are.
+    """
+
+    def __init__(self, algorithm: Algorithm, spec: Spec, start: Dated, anchor: Any) -> None:
+        self._algorithm, self._spec, self._anchor = algorithm, spec, anchor
+        self._dated = start
+        self._growing: Growing | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Add a batch's rows, each weighed by its age."""
+        if self._algorithm.grow is None:
+            self._dated = accumulate(self._algorithm, self._spec, self._dated, batch, self._anchor)
+            return
+        if len(batch) == 0:
+            return
+        if self._growing is None:
+            self._growing = self._algorithm.grow(self._spec, self._dated.summary, self._anchor)
+        if self._spec.half_life is None:
+            self._growing.add(batch)
+            return
+        before, time = self._dated.time, _newest(self._spec, self._dated.time, batch)
+        if before is not None and time > before:
+            self._growing.scale(factor(self._spec.half_life, time - before))
+        self._growing.add(weigh(self._spec, batch, time))
+        self._dated = Dated(self._dated.summary, time)
+
+    def dated(self) -> Dated:
+        """Give the partial so far and its time; adding may go on."""
+        return self._dated if self._growing is None else Dated(self._growing.partial(), self._dated.time)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the arrays that the partial has."""
+        return nbytes(self._dated.summary) if self._growing is None else self._growing.nbytes
 
 
 def merge(algorithm: Algorithm, spec: Spec, a: Dated, b: Dated) -> Dated:

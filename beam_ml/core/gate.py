@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["HISTORY", "OPEN", "Gate", "Verdict"]
+__all__ = ["HISTORY", "OPEN", "RISING", "Gate", "Verdict"]
 
 HISTORY = 64
 """Refreshes whose metrics a learner remembers: no rule can look further back."""
@@ -24,7 +24,7 @@ _BOUND = re.compile(rf"^{_NAME}\s*(?P<op>>=|<=|>|<)\s*(?P<value>{_NUMBER})$")
 _DRIFT = re.compile(
     rf"^{_NAME}\s+not\s+worse\s+than\s+(?P<percent>{_NUMBER})\s*%\s+over\s+the\s+last\s+(?P<span>[0-9]+)\s+refreshes$"
 )
-_RISING = frozenset(
+RISING = frozenset(
     {
         "auc",
         "average_precision",
@@ -102,7 +102,7 @@ class Gate:
             return f"{metric} is not known yet, must be {rule.removeprefix(metric).strip()}"
         mean = sum(past) / len(past)
         slack = abs(mean) * percent / 100.0
-        worse = value < mean - slack if metric in _RISING else value > mean + slack
+        worse = value < mean - slack if metric in RISING else value > mean + slack
         return f"{metric} is {value:.6g}, was {mean:.6g} on average over {len(past)} refreshes" if worse else None
 
 

@@ -32,7 +32,8 @@ class Learner:
         candidates: candidate name → canonical JSON of the model spec that its metrics are of.
         champion: candidate with the best progressive loss, once there is one.
         refresh: number of folds so far.
-        cold: where anchors may grow too old: the last refresh after which the state gave no anchor; 0: it always has.
+        shared: how many of those went into a version together with the fold before.
+        cold: where anchors may grow too old: the last version whose state gave no anchor; 0: each did.
         folded_through: end of the last window folded, µs; None before the first.
         discarded: folds discarded in a row because they turned the state non-finite.
         history: the champion's metrics of the last refreshes, oldest first.
@@ -49,6 +50,7 @@ class Learner:
     candidates: Mapping[str, str] = dataclasses.field(default_factory=dict)
     champion: str | None = None
     refresh: int = 0
+    shared: int = 0
     cold: int = 0
     folded_through: int | None = None
     discarded: int = 0
@@ -60,6 +62,11 @@ class Learner:
     def state(self) -> Any:
         """The algorithm's state."""
         return self.dated.summary
+
+    @property
+    def version(self) -> int:
+        """How many versions of the state there have been: published ones that folded something; unpublished, each fold."""
+        return self.refresh - self.shared
 
     def replace(self, **changes: Any) -> "Learner":
         """Give a copy with some fields exchanged."""
@@ -142,6 +149,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
     for name, value in metrics_at(b, measured_at).items():
         if name not in torn:
             measured[name] = metrics.merge(measured[name], value) if name in measured else value
+    refresh, version = max(a.refresh, b.refresh), max(a.version, b.version)
     champion = a.champion if a.progress.rows >= b.progress.rows else b.champion
     merged = Learner(
         spec=spec,
@@ -152,7 +160,8 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         metrics_time=measured_at,
         candidates=dict(sorted(candidates.items())),
         champion=None if champion in torn else champion,
-        refresh=max(a.refresh, b.refresh),
+        refresh=refresh,
+        shared=refresh - version,
         cold=max(a.cold, b.cold),
         folded_through=decay.latest(a.folded_through, b.folded_through),
         next=_joined(a.next, b.next),
@@ -164,7 +173,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
 
 
 def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Unite where two learners read on: what either has read is read; of two numbers the larger."""
+    """Unite where two learners read on: what either has read is read; of two numbers the larger, of names all."""
     both = dict(a)
     for key, theirs in b.items():
         mine = both.get(key)
@@ -172,6 +181,8 @@ def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
             both[key] = _joined(mine, theirs)
         elif isinstance(mine, int | float) and isinstance(theirs, int | float):
             both[key] = max(mine, theirs)
+        elif isinstance(mine, list) and isinstance(theirs, list) and all(isinstance(one, str) for one in mine + theirs):
+            both[key] = sorted({*mine, *theirs})
         else:
             both[key] = theirs
     return both

@@ -5,6 +5,7 @@ Dawid's prequential principle 1984), so every metric is about rows the model had
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
@@ -20,14 +21,35 @@ from beam_ml.core.decay import Dated
 from beam_ml.core.gate import HISTORY, OPEN, Gate, Verdict
 from beam_ml.core.learner import Learner, metrics_at
 from beam_ml.core.progress import Progress
-from beam_ml.core.spec import ModelSpec, canonical_json
+from beam_ml.core.sample import Sample
+from beam_ml.core.spec import ModelSpec, Spec, canonical_json
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import DeriveRefused, TrainingFailed
 
-__all__ = ["Plan", "Refresh", "derive_all", "fold_open", "measure_all", "model_kind", "refresh"]
+__all__ = [
+    "FOLD_REASONS",
+    "LOSSES",
+    "STALE",
+    "Plan",
+    "Refresh",
+    "derive_all",
+    "fold_open",
+    "measure_all",
+    "model_kind",
+    "refresh",
+]
 
+STALE = "stale anchor"
+"""Why rows are rejected whose anchor lies more than `Spec.max_staleness` versions behind the fold."""
+_DISCARDED = "fold discarded"
+FOLD_REASONS = (STALE, _DISCARDED)
+"""Why rows are rejected that their workers had learned from."""
+
+LOSSES = ("log_loss", "mse", "msd")
+"""What champions are chosen by: the first of them that a model has."""
+
+_log = logging.getLogger(__name__)
 _MOST_DISCARDED = 3
-_LOSSES = ("log_loss", "mse", "msd")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +79,8 @@ class Refresh:
         verdict: the gate's.
         models: candidate → model derived after the fold; empty when it was discarded.
         discarded: why the fold was dropped, if it was.
+        behind: published versions between a part's anchor and the fold → rows that came with it, the ones dropped too;
+            empty where an anchor may be of any age.
     """
 
     number: int
@@ -68,6 +92,7 @@ class Refresh:
     verdict: Verdict
     models: Mapping[str, Any]
     discarded: str | None = None
+    behind: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything but the models as plain JSON values."""
@@ -81,7 +106,33 @@ class Refresh:
             "accepted": self.verdict.accepted,
             "reasons": list(self.verdict.reasons),
             "discarded": self.discarded,
+            "behind": {str(versions): rows for versions, rows in sorted(self.behind.items())},
         }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Together:
+    """What goes into one version: the state before, and by anchor the parts of the windows folded since.
+
+    Attributes:
+        version: the one before, of which `base` is the state.
+        base: what the parts are folded onto.
+        parts: version of their anchor → sum of the parts.
+        sample: of the parts' rows.
+    """
+
+    version: int
+    base: Dated
+    parts: Mapping[int, Dated]
+    sample: Sample
+
+    def add(self, algorithm: Algorithm, spec: Spec, parts: Mapping[int, Part], sample: Sample) -> "_Together":
+        """Add a window's parts and sample."""
+        joined = dict(self.parts)
+        for number, part in parts.items():
+            mine = joined.get(number)
+            joined[number] = part.dated if mine is None else decay.merge(algorithm, spec, mine, part.dated)
+        return _Together(self.version, self.base, joined, self.sample.merge(sample, spec))
 
 
 def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
@@ -125,7 +176,7 @@ def refresh(
     plan: Plan,
     previous: Mapping[str, Any] | None = None,
 ) -> tuple[Learner, Refresh]:
-    """Fold one closed window and say what came of it.
+    """Fold one closed window and say what came of it; the learner is a version of its own then.
 
     Args:
         algorithm: the record.
@@ -141,6 +192,57 @@ def refresh(
     Raises:
         TrainingFailed: the third fold in a row would leave a non-finite state.
     """
+    after, done, _ = _refresh(algorithm, learner, window_end, accumulation, plan, previous, None)
+    return after, done
+
+
+def fold_open(
+    algorithm: Algorithm,
+    learner: Learner,
+    plan: Plan,
+    through: float = float("inf"),
+    previous: Mapping[str, Any] | None = None,
+    published: bool = False,
+) -> Iterator[tuple[Learner, Refresh]]:
+    """Fold a learner's open windows, in order of time; yields after each.
+
+    Windows that go into one version mostly hold parts of one anchor. Where parts of different anchors do not add
+    (`Spec.max_staleness`), those of one still do, so each fold starts again from the learner as given, with the parts of
+    its own window and of those before it. One after the other, each would go the way from that anchor anew.
+
+    Args:
+        algorithm: the record.
+        learner: with the windows in `pending`.
+        plan: what to derive and the gate.
+        through: fold the windows that end at or before this time (the watermark); the others stay open.
+        previous: the models of the refresh before, if they are at hand.
+        published: all that is folded here goes into one version; False: each fold is one.
+
+    Raises:
+        TrainingFailed: see `refresh`.
+    """
+    together: _Together | None = None
+    for end in sorted(learner.pending):
+        if end > through:
+            return
+        accumulation = learner.pending[end]
+        learner = learner.replace(pending={at: value for at, value in learner.pending.items() if at != end})
+        closed = None if end == ROUND else end
+        learner, one, folded = _refresh(algorithm, learner, closed, accumulation, plan, previous, together)
+        previous, together = one.models, folded if published else None
+        yield learner, one
+
+
+def _refresh(
+    algorithm: Algorithm,
+    learner: Learner,
+    window_end: int | None,
+    accumulation: Accumulation,
+    plan: Plan,
+    previous: Mapping[str, Any] | None,
+    together: _Together | None,
+) -> tuple[Learner, Refresh, _Together]:
+    """Fold a window into the version after the learner's, or into the one that others have gone into already."""
     spec = learner.spec
     learner = _of_plan(learner, plan)
     models = derive_all(algorithm, learner, plan.models) if previous is None else previous
@@ -148,14 +250,19 @@ def refresh(
     sampled = accumulation.sample.estimate(spec)
     measured = measure_all(algorithm, models, plan.models, sampled)
 
-    parts, dropped = _fresh_parts(algorithm, learner, accumulation)
-    state, failure = _fold(algorithm, learner, parts, sampled)
-    rows = reduce(Progress.merge, (part.progress for part in parts), Progress())
+    version = learner.version if together is None else together.version
+    parts, dropped, behind = _fresh_parts(algorithm, learner, accumulation, version)
+    rows = reduce(Progress.merge, (part.progress for part in parts.values()), Progress())
+    begun = together
+    if begun is None or spec.anchor_staleness is None:
+        begun = _Together(version, learner.dated, {}, Sample.empty(spec))
+    joined = begun.add(algorithm, spec, parts, accumulation.sample)
+    state, failure = _fold(algorithm, spec, joined, joined.sample.estimate(spec) if begun.parts else sampled)
     if failure is not None:
         if learner.discarded + 1 >= _MOST_DISCARDED:
             message = f"{_MOST_DISCARDED} folds in a row left a non-finite state; the last: {failure}."
             raise TrainingFailed(message)
-        rows = rows.as_rejected("fold discarded")
+        rows = rows.as_rejected(_DISCARDED)
     seen = rows.merge(dropped).merge(accumulation.rest)
 
     progressive, time = _progressive(learner, window_end, accumulation, measured)
@@ -170,17 +277,18 @@ def refresh(
         metrics_time=time,
         champion=champion,
         refresh=learner.refresh + 1,
+        shared=learner.shared + (together is not None),
         folded_through=decay.latest(learner.folded_through, window_end),
         discarded=learner.discarded + 1 if failure is not None else 0,
     )
     if spec.anchor_staleness is not None and algorithm.anchor(spec, folded.state) is None:
-        folded = folded.replace(cold=folded.refresh)
+        folded = folded.replace(cold=version + 1)
     now = dict(values.get(champion or "", {})) | {"rows": float(folded.progress.rows)}
     verdict = plan.gate.judge(now, learner.history)
     if failure is not None:
         verdict = Verdict(False, (f"fold discarded: {failure}", *verdict.reasons))
     folded = folded.replace(history=(*learner.history, now)[-HISTORY:])
-    return folded, Refresh(
+    done = Refresh(
         number=folded.refresh,
         window_end=window_end,
         progress=seen,
@@ -190,36 +298,9 @@ def refresh(
         verdict=verdict,
         models=models if failure is not None else derive_all(algorithm, folded, plan.models),
         discarded=failure,
+        behind=behind,
     )
-
-
-def fold_open(
-    algorithm: Algorithm,
-    learner: Learner,
-    plan: Plan,
-    through: float = float("inf"),
-    previous: Mapping[str, Any] | None = None,
-) -> Iterator[tuple[Learner, Refresh]]:
-    """Fold a learner's open windows, in order of time; yields after each.
-
-    Args:
-        algorithm: the record.
-        learner: with the windows in `pending`.
-        plan: what to derive and the gate.
-        through: fold the windows that end at or before this time (the watermark); the others stay open.
-        previous: the models of the refresh before, if they are at hand.
-
-    Raises:
-        TrainingFailed: see `refresh`.
-    """
-    for end in sorted(learner.pending):
-        if end > through:
-            return
-        accumulation = learner.pending[end]
-        learner = learner.replace(pending={at: value for at, value in learner.pending.items() if at != end})
-        learner, one = refresh(algorithm, learner, None if end == ROUND else end, accumulation, plan, previous)
-        previous = one.models
-        yield learner, one
+    return folded, done, begun if failure is not None else joined
 
 
 def _of_plan(learner: Learner, plan: Plan) -> Learner:
@@ -251,40 +332,54 @@ def _progressive(
     return total, time
 
 
-def _fresh_parts(algorithm: Algorithm, learner: Learner, accumulation: Accumulation) -> tuple[list[Part], Progress]:
-    """Split the parts into those to fold, by ascending anchor, and the progress of those whose anchor is too old.
+def _fresh_parts(
+    algorithm: Algorithm, learner: Learner, accumulation: Accumulation, version: int
+) -> tuple[dict[int, Part], Progress, dict[int, int]]:
+    """Split the parts into those to fold, and the progress of those whose anchor is too old.
 
-    Cold parts count as grown from the last state that gave no anchor: until there is one they are never too old, and
-    afterwards they are as many refreshes behind as there have been anchors.
+    An anchor is as old as the versions that were published since: 0 for that of the version that the learner is, however
+    many windows go into the next one. Cold parts count as grown from the last version that gave no anchor: while there
+    is none, they are never too old.
     """
     limit = learner.spec.anchor_staleness
-    kept: list[Part] = []
+    if algorithm.anchor_type is None or limit is None:
+        return dict(accumulation.parts), Progress(), {}
+    cold = min(learner.cold, version)
+    kept: dict[int, Part] = {}
     dropped = Progress()
-    for number, part in sorted(accumulation.parts.items()):
-        grown = learner.cold if number == COLD else number
-        if limit is not None and algorithm.anchor_type is not None and grown < learner.refresh - limit:
-            dropped = dropped.merge(part.progress.as_rejected("stale anchor"))
+    behind: dict[int, int] = {}
+    for number, part in accumulation.parts.items():
+        age = max(0, version - (cold if number == COLD else number))
+        behind[age] = behind.get(age, 0) + part.progress.rows
+        if age > limit:
+            dropped = dropped.merge(part.progress.as_rejected(STALE))
         else:
-            kept.append(part)
-    return kept, dropped
+            kept[number] = part
+    if dropped.scanned:
+        told = (
+            "%d rows are rejected: more than %d versions were published between the anchor that they were learned from and "
+            "the fold of their window (spec.max_staleness)."
+        )
+        _log.warning(told, dropped.scanned, limit)
+    return kept, dropped, behind
 
 
-def _fold(algorithm: Algorithm, learner: Learner, parts: list[Part], sampled: Batch | None) -> tuple[Dated, str | None]:
-    """Fold the parts; say why not when the state would not be finite."""
-    spec, dated = learner.spec, learner.dated
-    for part in parts:
-        time = decay.latest(dated.time, part.dated.time)
+def _fold(algorithm: Algorithm, spec: Spec, joined: _Together, sampled: Batch | None) -> tuple[Dated, str | None]:
+    """Fold the parts, by ascending anchor; say why not when the state would not be finite."""
+    dated = joined.base
+    for _, part in sorted(joined.parts.items()):
+        time = decay.latest(dated.time, part.time)
         old = decay.advance(algorithm, spec, dated, time)
-        fresh = decay.advance(algorithm, spec, part.dated, time)
+        fresh = decay.advance(algorithm, spec, part, time)
         try:
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
                 state = algorithm.fold(spec, old.summary, fresh.summary, sampled)
         except (np.linalg.LinAlgError, FloatingPointError) as error:
-            return learner.dated, str(error)
+            return joined.base, str(error)
         for field in array_fields(state):
             value = getattr(state, field.name)
             if value.dtype.kind == "f" and not np.isfinite(value).all():
-                return learner.dated, f"{field.name} of the state is not finite"
+                return joined.base, f"{field.name} of the state is not finite"
         dated = Dated(state, time)
     return dated, None
 
@@ -292,9 +387,9 @@ def _fold(algorithm: Algorithm, learner: Learner, parts: list[Part], sampled: Ba
 def _champion(values: Mapping[str, Mapping[str, float]], before: str | None) -> str | None:
     """Give the candidate with the smallest progressive loss; the one before wins ties."""
     losses = {
-        name: next(entry[loss] for loss in _LOSSES if loss in entry)
+        name: next(entry[loss] for loss in LOSSES if loss in entry)
         for name, entry in values.items()
-        if any(loss in entry for loss in _LOSSES)
+        if any(loss in entry for loss in LOSSES)
     }
     if not losses:
         return before

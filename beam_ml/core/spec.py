@@ -142,7 +142,7 @@ class Spec(Settings):
     label_rule: ClassVar[Literal["none", "real", "class"]] = "none"
     """What a row's label must be: absent or ignored, a finite number, or a class index."""
     max_staleness: ClassVar[int | None] = None
-    """How many refreshes an anchor may lie behind the fold; None: any number (EXACT, SKETCH, Newton)."""
+    """How many published versions may lie between an anchor and the fold; None: any number (EXACT, SKETCH, Newton)."""
 
     @property
     def label_target(self) -> Literal["none", "real", "class"]:
@@ -156,7 +156,7 @@ class Spec(Settings):
 
     @property
     def anchor_staleness(self) -> int | None:
-        """Refreshes an anchor may lie behind the fold before its rows are rejected (None: any number)."""
+        """Published versions that may lie between an anchor and the fold before its rows are rejected (None: any)."""
         return type(self).max_staleness
 
     @property

@@ -1,21 +1,25 @@
 """`Features`: a block's columns → a `Batch`. The same settings serve training, scoring and the endpoint.
 
-Letters: ``n`` rows, ``d`` features.
+Numbers come first, dense; with categories, that follow by hash, a batch is sparse. Letters: ``n`` rows, ``d`` features,
+``h`` columns of categories.
 """
 
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Settings
 from beam_ml.features.columns import numbers, times_us
+from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
 from beam_ml.formats.block import Block, Reject
 
 __all__ = ["Features"]
+
+_MAX_FEATURES = 100_000_000  # as many as specs take
 
 _ROWS = 8192
 """Rows whose features are written together, so that the strided writes of one pass stay in the cache."""
@@ -30,9 +34,15 @@ class Features(Settings):
     >>> batch, rejected = features.to_batch(Block(pa.record_batch({"amount": [0.0, 1.0], "fraud": [0, 1]})))
     >>> batch.X.tolist(), batch.label.tolist(), rejected
     ([[0.0, 0.0], [1.0, 0.6931471805599453]], [0.0, 1.0], ())
+    >>> Features(numeric=["amount"], hashed=["shop", {"column": "card", "buckets": 1000}]).n_features
+    66537
     """
 
-    numeric: Annotated[tuple[Term, ...], Field(description="the features, in order; at least one")]
+    numeric: Annotated[tuple[Term, ...], Field(description="features that are numbers, in order")] = ()
+    hashed: Annotated[
+        tuple[HashedTerm, ...],
+        Field(description="columns of categories, one indicator a value by hash, behind the numbers; batches are CSR"),
+    ] = ()
     label: Annotated[str | None, Field(description="column of what is to be predicted")] = None
     weight: Annotated[str | None, Field(description="column of sample weights")] = None
     time: Annotated[str | None, Field(description="column of event times: timestamps, or whole µs since the epoch")] = (
@@ -43,38 +53,54 @@ class Features(Settings):
     @classmethod
     def _distinct(cls, value: tuple[Term, ...]) -> tuple[Term, ...]:
         names = [term.name for term in value]
-        if not names:
-            message = "must name at least one feature"
-            raise ValueError(message)
         if len(set(names)) != len(names):
             message = f"must name no feature twice, as {sorted({n for n in names if names.count(n) > 1})} are"
             raise ValueError(message)
         return value
 
+    @field_validator("hashed")
+    @classmethod
+    def _once(cls, value: tuple[HashedTerm, ...]) -> tuple[HashedTerm, ...]:
+        names = [term.column for term in value]
+        if len(set(names)) != len(names):
+            message = f"must name no column twice, as {sorted({n for n in names if names.count(n) > 1})} are"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _some(self) -> "Features":
+        if not self.numeric and not self.hashed:
+            message = "numeric must name at least one feature; got []"
+            raise ValueError(message)
+        if self.n_features > _MAX_FEATURES:
+            message = f"hashed must leave n_features <= {_MAX_FEATURES:,}; got {self.n_features:,}"
+            raise ValueError(message)
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
-        """The features' names, in order."""
+        """The names of the features that are numbers, in order."""
         return tuple(term.name for term in self.numeric)
 
     @property
     def n_features(self) -> int:
-        """Their number."""
-        return len(self.numeric)
+        """The number of features, places of categories included."""
+        return len(self.numeric) + sum(term.buckets for term in self.hashed)
 
     def columns(self, with_label: bool = True) -> list[str]:
         """Give the columns that are needed, each once: what to read of a file."""
         extra = [self.weight, self.time, self.label if with_label else None]
-        return list(
-            dict.fromkeys([term.column for term in self.numeric] + [name for name in extra if name is not None])
-        )
+        features = [term.column for term in (*self.numeric, *self.hashed)]
+        return list(dict.fromkeys(features + [name for name in extra if name is not None]))
 
     def to_batch(
         self, block: Block, with_label: bool = True, max_ahead_us: int | None = None
     ) -> tuple[Batch, tuple[Reject, ...]]:
         """Compute the features of a block's rows.
 
-        A row with a feature that is null, NaN or infinite, or without an event time or weight where a column of them is
-        named, is rejected. A missing label is NaN: whether it may be learned from is the spec's to say.
+        A row with a feature that is null, NaN or infinite, a category that is null or a float that is not whole, or without
+        an event time or weight where a column of them is named, is rejected. A missing label is NaN: whether it may be
+        learned from is the spec's to say.
 
         Args:
             block: n rows.
@@ -82,8 +108,9 @@ class Features(Settings):
             max_ahead_us: how far past the time it was recorded a row may be dated, where the block tells that time.
 
         Returns:
-            The good rows as a dense batch (float32 if all features are float32 columns taken as they are, else
-            float64), and the rejected rows by reason; rejects of the block itself are not repeated.
+            The good rows as a batch, CSR if there are categories, else dense (float32 if all numbers are float32 columns
+            taken as they are, else float64), and the rejected rows by reason; rejects of the block itself are not
+            repeated.
 
         Raises:
             MissingColumn: a column is absent or of the wrong type.
@@ -108,10 +135,33 @@ class Features(Settings):
                 rules.append(("missing weight", missing))
         if with_label and self.label is not None:
             label = numbers(batch, self.label, "Features.label")
-        rows = Batch.dense(
-            X, label, weight, time, block.origin, block.position, None if block.position is None else block.position_end
-        )
+        end = None if block.position is None else block.position_end
+        if self.hashed:
+            indptr, indices, values, gaps = self._sparse(X, batch)
+            rules += [(f"missing category {name}", missing) for name, missing in gaps.items()]
+            rows = Batch.csr(
+                indptr, indices, values, self.n_features, label, weight, time, block.origin, block.position, end
+            )
+        else:
+            rows = Batch.dense(X, label, weight, time, block.origin, block.position, end)
         return _without(rows, rules) if rules else (rows, ())
+
+    def _sparse(
+        self, X: np.ndarray, batch: pa.RecordBatch
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Give CSR arrays of the numbers (n, d) and h indicators a row, and where categories are null."""
+        n, d = X.shape
+        gaps: dict[str, np.ndarray] = {}
+        columns, start = [np.broadcast_to(np.arange(d), (n, d))], d
+        for term in self.hashed:
+            place, missing = buckets_of(batch, term, "Features.hashed")
+            if missing is not None:
+                gaps[term.column] = missing
+            columns.append((start + place)[:, None])
+            start += term.buckets
+        width = d + len(self.hashed)
+        values = np.hstack([X, np.ones((n, len(self.hashed)), dtype=X.dtype)])
+        return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), gaps
 
 
 def _matrix(terms: tuple[Term, ...], batch: pa.RecordBatch) -> tuple[np.ndarray, dict[str, np.ndarray]]:

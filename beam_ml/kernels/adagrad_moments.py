@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["dense_moments", "is_canonical", "sparse_moments"]
+__all__ = ["dense_moments", "is_canonical", "number_columns", "sparse_moments"]
 
 _REORDER = {"reassoc", "contract", "nsz"}
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
@@ -82,3 +82,26 @@ def is_canonical(indptr: np.ndarray, indices: np.ndarray) -> bool:
             if indices[z] <= indices[z - 1]:
                 return False
     return True
+
+
+@numba.njit(types.int64(_I4, types.int32[::1], types.int64[::1], types.int32[::1]), cache=True, nogil=True)
+def number_columns(indices: np.ndarray, scratch: np.ndarray, columns: np.ndarray, place: np.ndarray) -> int:
+    """Number the distinct columns among `indices` (z,) in the order they come; give how many there are.
+
+    Args:
+        indices: (z,) columns.
+        scratch: (columns in all,) −1 everywhere, before and after.
+        columns: (at least as many as there are distinct ones,) written: the column of each number.
+        place: (z,) written: the number of each column.
+    """
+    count = 0
+    for z in range(indices.size):
+        j = indices[z]
+        if scratch[j] < 0:
+            scratch[j] = count
+            columns[count] = j
+            count += 1
+        place[z] = scratch[j]
+    for k in range(count):
+        scratch[columns[k]] = -1
+    return count

@@ -14,24 +14,38 @@ leaves the choice to this library. Unknown names are refused, as SageMaker refus
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
-from beam_ml.sagemaker import kmeans, linear_learner, pca
+from beam_ml.sagemaker import factorization_machines, kmeans, linear_learner, pca
 from beam_ml.sagemaker.names import Given, Name, nearest, read
+from beam_ml.sagemaker.passes import job_settings
 
 __all__ = ["TABLES", "Found", "Name", "hyperparameters"]
 
-_FACTORS = "factorization-machines"
-
 TABLES: Mapping[str, tuple[Name, ...]] = MappingProxyType(
-    {"linear-learner": linear_learner.TABLE, "kmeans": kmeans.TABLE, "pca": pca.TABLE}
+    {
+        "linear-learner": linear_learner.TABLE,
+        "factorization-machines": factorization_machines.TABLE,
+        "kmeans": kmeans.TABLE,
+        "pca": pca.TABLE,
+    }
 )
 """Algorithm, as SageMaker names its image → its hyperparameters."""
 
 _BUILD: Mapping[str, Callable[[Given], tuple[Spec, ModelSpec]]] = MappingProxyType(
-    {"linear-learner": linear_learner.build, "kmeans": kmeans.build, "pca": pca.build}
+    {
+        "linear-learner": linear_learner.build,
+        "factorization-machines": factorization_machines.build,
+        "kmeans": kmeans.build,
+        "pca": pca.build,
+    }
 )
+
+
+_WITH_PASSES = ("linear-learner", "factorization-machines")
+"""Algorithms whose table maps epochs to passes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,18 +56,20 @@ class Found:
         spec: what to learn.
         model: which model to derive.
         notes: one sentence for each name that was given and has no effect.
+        job: settings of a `beam_ml.beam.job.Job` besides: how often files are read, and when that ends early.
     """
 
     spec: Spec
     model: ModelSpec
     notes: tuple[str, ...]
+    job: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
     """Turn SageMaker's hyperparameters into a Spec and a ModelSpec.
 
     Args:
-        algorithm: ``linear-learner``, ``kmeans`` or ``pca``.
+        algorithm: ``linear-learner``, ``factorization-machines``, ``kmeans`` or ``pca``.
         given: name → value, as text; numbers and truth values are read as their text.
 
     Returns:
@@ -67,13 +83,11 @@ def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
     >>> found.spec.called, found.model.l2
     ('linear.Newton', 0.01)
     """
-    if algorithm == _FACTORS:
-        message = f"{_FACTORS} has no hyperparameters here, since this library has no factorization machines."
-        raise InvalidValue(message)
     if algorithm not in TABLES:
         known = ", ".join(TABLES)
         message = f"algorithm must be one of {known}; got {algorithm!r}, nearest to {nearest(algorithm, TABLES)!r}."
         raise InvalidValue(message)
     found = read(algorithm, TABLES[algorithm], given)
     spec, model = _BUILD[algorithm](found)
-    return Found(spec, model, found.notes)
+    job, idle = job_settings(found, spec) if algorithm in _WITH_PASSES else ({}, ())
+    return Found(spec, model, (*found.notes, *idle), job)

@@ -64,7 +64,6 @@ _REGRESSION = ("predictor_type", ("regressor",))
 _CONVEX = "learning starts from 0, and a convex loss has the same minimum from everywhere"
 _FALLS = "AdaGrad's rates fall by themselves, with the gradients seen, and Newton has none"
 _OPTIMISERS = "only the steps of AdaGrad and Newton add up over shards without loss"
-_STOP = "learning goes on as long as rows come, and AdaGrad drops its worse variants at refreshes"
 _ANY_BIAS = "the bias carries no penalty"
 
 TABLE: tuple[Name, ...] = (
@@ -82,7 +81,7 @@ TABLE: tuple[Name, ...] = (
         "1000",
         to="AdaGrad.mini_batch_rows; 16 where it is not given, since 1000 rows a step go with many passes",
     ),
-    Name("epochs", whole(1, None), "15", note="how often the rows are read is up to whoever feeds them; once will do"),
+    Name("epochs", whole(1, None), "15", to="passes of the job with AdaGrad; 1 where it is not given"),
     Name(
         "loss",
         one_of("auto", *dict.fromkeys(loss for losses in _LOSSES.values() for loss in losses)),
@@ -191,8 +190,13 @@ TABLE: tuple[Name, ...] = (
     Name(
         "huber_delta", real(0, None, open_low=True), "1.0", to="AdaGrad.huber_delta", when=(("loss", ("huber_loss",)),)
     ),
-    Name("early_stopping_patience", whole(1, None), "3", note=_STOP),
-    Name("early_stopping_tolerance", real(0, None), "0.001", note=_STOP),
+    Name("early_stopping_patience", whole(1, None), "3", to="early_stopping.patience of the job, with epochs above 1"),
+    Name(
+        "early_stopping_tolerance",
+        real(0, None),
+        "0.001",
+        to="early_stopping.tolerance of the job, with epochs above 1",
+    ),
     Name("_tuning_objective_metric", anything(), "", note="every metric is measured"),
 )
 
@@ -252,11 +256,12 @@ def _adagrad(given: Given, loss: str) -> tuple[Spec, ModelSpec]:
         "must be auto or false with normalize_data false: scaling and centring are one",
     )
     normalize_label = given["normalize_label"] is not False
-    given.require(
-        task != "regression" or given["use_bias"] or given["unbias_label"] in ("auto", normalize_label),
-        "unbias_label",
-        "must agree with normalize_label where use_bias is false: scaling and centring are one",
-    )
+    for name in ("unbias_data", *(("unbias_label",) if task == "regression" else ())):
+        given.require(
+            given["use_bias"] or given[name] is not True,
+            name,
+            "must be auto or false where use_bias is false: nothing is centred without a bias",
+        )
     outputs = n_classes if task == "multiclass" else 1
     rates, l1, l2 = _variants(given, most=_ENTRIES // ((n_features + 1) * outputs))
     of_task = {

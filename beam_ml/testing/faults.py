@@ -45,6 +45,7 @@ __all__ = [
     "right_counts_half",
     "weights_mapped",
     "widens",
+    "write",
     "writes_into_batch",
     "writes_into_partial",
 ]
@@ -212,13 +213,13 @@ def writes_into_partial(algorithm: Algorithm) -> Any:
         result = algorithm.merge(spec, a, b)
         for array in to_arrays(a).values():
             if array.dtype.kind == "f" and array.size:
-                _write(array, array + 1)
+                write(array, array + 1)
         return result
 
     return merge
 
 
-def _write(array: np.ndarray, values: np.ndarray) -> None:
+def write(array: np.ndarray, values: np.ndarray) -> None:
     """Write through a read-only view, as compiled code does that ignores the flag."""
     owner = array
     while isinstance(owner.base, np.ndarray):
@@ -345,7 +346,7 @@ def derive_writes(kind: Any) -> Any:
         model = kind.derive(spec, model_spec, state, sample)
         for array in to_arrays(state).values():
             if array.dtype.kind == "f" and array.size:
-                _write(array, array * 2 + 1)
+                write(array, array * 2 + 1)
         return model
 
     return dataclasses.replace(kind, derive=derive)

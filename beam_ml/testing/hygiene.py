@@ -20,6 +20,8 @@ __all__ = [
     "codec",
     "determinism",
     "fingerprint",
+    "overwritten",
+    "owned",
     "ownership",
     "purity",
     "recompilation",
@@ -46,7 +48,7 @@ def purity(subject: Subject) -> None:
         partial = algorithm.empty(spec)
         other = subject.accumulate(case.batches[:1], case.anchor)
         for batch in case.batches:
-            partial = untouched("accumulate", algorithm.accumulate, spec, partial, _own(batch), case.anchor)
+            partial = untouched("accumulate", algorithm.accumulate, spec, partial, owned(batch), case.anchor)
         merged = untouched("merge", algorithm.merge, spec, partial, other)
         untouched("merge", algorithm.merge, spec, other, partial)
         state = untouched("fold", algorithm.fold, spec, case.state, merged, sample_of(case.batches))
@@ -66,28 +68,29 @@ def ownership(subject: Subject) -> None:
 
     def check(case: Scenario) -> None:
         partial = algorithm.empty(spec)
-        for batch in map(_own, case.batches):
+        for batch in map(owned, case.batches):
             partial = algorithm.accumulate(spec, partial, batch, case.anchor)
             before = digest(partial)
-            _overwrite(batch)
+            overwritten(batch)
             require(digest(partial) == before, "a partial changed when its batch's memory was overwritten")
         sample = sample_of(case.batches)
-        sample = None if sample is None else _own(sample)
+        sample = None if sample is None else owned(sample)
         state = algorithm.fold(spec, case.state, partial, sample)
         before = digest(state)
         if sample is not None:
-            _overwrite(sample)
+            overwritten(sample)
         require(digest(state) == before, "a state changed when its sample's memory was overwritten")
 
     subject.examine(subject.scenarios(count=2), check)
 
 
-def _own(batch: Batch) -> Batch:
+def owned(batch: Batch) -> Batch:
     """Give a copy whose arrays are its own, and writable."""
     return batch.replace(**{name: np.array(array, copy=True) for name, array in arrays_of(batch)})
 
 
-def _overwrite(batch: Batch) -> None:
+def overwritten(batch: Batch) -> None:
+    """Fill a batch's memory with something else."""
     for _, array in arrays_of(batch):
         array[...] = 77
 
@@ -235,7 +238,19 @@ def ships_small(subject: Subject) -> None:
 
 def _functions(subject: Subject) -> Iterator[tuple[str, Any]]:
     algorithm = subject.algorithm
-    for name in ("law", "init", "empty", "accumulate", "merge", "fold", "scale", "weight", "anchor", "merge_states"):
+    for name in (
+        "law",
+        "init",
+        "empty",
+        "accumulate",
+        "merge",
+        "fold",
+        "scale",
+        "weight",
+        "anchor",
+        "merge_states",
+        "grow",
+    ):
         function = getattr(algorithm, name)
         if function is not None:
             yield name, function

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.threads import one_thread
-from beam_ml.testing import algebra, forgetting, guarantee, hygiene, quality, serving
+from beam_ml.testing import algebra, forgetting, growth, guarantee, hygiene, quality, serving
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.subject import Subject, additive
 
@@ -40,6 +40,7 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "integer weight": forgetting.integer_weight,
         "purity": hygiene.purity,
         "ownership": hygiene.ownership,
+        "growth": growth.growth,
         "determinism": hygiene.determinism,
         "stability": hygiene.stability,
         "codec": hygiene.codec,

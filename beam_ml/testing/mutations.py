@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from beam_ml.core.algorithm import Law
-from beam_ml.testing import faults
+from beam_ml.testing import faults, faults_growth
 from beam_ml.testing.faults import Mutate
 from beam_ml.testing.laws import applies
 
@@ -78,6 +78,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("purity", "accumulate writes into the batch", faults.replaced(accumulate=faults.writes_into_batch)),
     Mutation("purity", "merge adds in place", faults.replaced(merge=faults.writes_into_partial)),
     Mutation("ownership", "a partial keeps the batch's memory", faults.replaced(accumulate=faults.keeps_batch_memory)),
+    Mutation("growth", "rows count half", faults.replaced(grow=faults_growth.grows(shares=False))),
+    Mutation("growth", "what was given changes", faults.replaced(grow=faults_growth.grows(shares=True))),
     Mutation("determinism", "every call differs", faults.replaced(accumulate=faults.different_each_time)),
     Mutation("stability", "merge doubles the axes", faults.replaced(merge=faults.widens)),
     Mutation("stability", "fold gives another class", faults.replaced(fold=faults.gives_another_class)),

@@ -3,7 +3,8 @@
 One pass over a9a (UCI Adult: 32,561 rows, 14 non-zeros each), copied eight times over for timing; quality on the test file
 after one pass over one copy. Vowpal Wabbit (PyPI ``vowpalwabbit``, in an environment of the bench's own: it is no
 dependency) reads its text form, and, as the fairer comparison, its own binary cache, which is what parsed batches are to
-us. Then the cost of 32 packed variants against 32 runs of one, sparse and dense, with and without penalties.
+us. Then the cost of 32 packed variants against 32 runs of one, sparse and dense, with and without penalties; and a
+table of a million features × 16 variants, learned in place and with a partial a batch.
 Run: ``python integration/bench/adagrad_speed.py``.
 """
 
@@ -28,6 +29,9 @@ COPIES = 8
 BATCH_ROWS = 16_384
 REPEATS = 5
 RATE = 0.1
+WIDE = 1_000_000
+WIDE_ROWS = 4_096
+WIDE_BATCHES = 40
 
 
 def read(path: Path) -> Batch:
@@ -68,6 +72,36 @@ def packing(rows: Batch, sparse: bool) -> dict[str, float]:
     many = linear.AdaGrad(n_features=d, learning_rates=rates[::4], l1=(1e-5, 1e-4), l2=(1e-5, 1e-4), sparse=sparse)
     one = linear.AdaGrad(n_features=d, learning_rates=RATE, l1=1e-4, l2=1e-4, sparse=sparse)
     return {"plain": plain, "penalised": seconds(many, batches) / (32 * seconds(one, batches))}
+
+
+def wide() -> dict[str, float]:
+    """Give rows a second of the last quarter of batches of a wide table, grown in place and as a partial a batch."""
+    rng = np.random.default_rng(0)
+    spec = linear.AdaGrad(
+        n_features=WIDE, sparse=True, learning_rates=tuple(np.geomspace(0.01, 1.0, 16)), l1=0.0, l2=0.0
+    )
+    batches = []
+    for _ in range(WIDE_BATCHES):
+        columns = np.sort(rng.integers(0, WIDE, (WIDE_ROWS, 14)), axis=1).ravel()
+        label = rng.random(WIDE_ROWS) < 0.3
+        bounds = np.arange(WIDE_ROWS + 1) * 14
+        batches.append(Batch.csr(bounds, columns, np.ones(columns.size, np.float32), WIDE, label=label))
+    grow = linear.ADAGRAD.grow
+    assert grow is not None
+    run = grow(spec, linear.ADAGRAD.empty(spec), None)
+    in_place = [timed(lambda batch=batch: run.add(batch))[0] for batch in batches]
+    took, partial = timed(run.partial)
+    anew = []
+    for batch in batches[: WIDE_BATCHES // 10]:
+        used, partial = timed(lambda batch=batch, begun=partial: linear.ADAGRAD.accumulate(spec, begun, batch, None))
+        anew.append(used)
+    last = in_place[-WIDE_BATCHES // 4 :]
+    return {
+        "in_place_rows_per_s": WIDE_ROWS / float(np.median(last)),
+        "a_partial_a_batch_rows_per_s": WIDE_ROWS / float(np.median(anew)),
+        "seconds_of_the_partial": took,
+        "partial_mb": run.nbytes / 1e6,
+    }
 
 
 def write_vw(rows: Batch, path: Path, copies: int) -> None:
@@ -150,8 +184,13 @@ def main() -> None:
         x = rng.normal(size=(20_000, 200))
         dense = Batch.dense(x, label=x[:, 0] + rng.normal(size=20_000) > 0)
         shares = {"sparse": packing(train, True), "dense": packing(dense, False)}
+        table = wide()
     for form, share in shares.items():
         print(f"32 packed variants, {form}: {share['plain']:.3f} of 32 runs, with penalties {share['penalised']:.3f}")
+    print(
+        f"{WIDE:,} features × 16 variants, {table['partial_mb']:.0f} MB: {table['in_place_rows_per_s']:,.0f} rows/s in "
+        f"place, {table['a_partial_a_batch_rows_per_s']:,.0f} with a partial a batch"
+    )
     rate = None if peer is None else max(peer["cache_rows_per_s"], peer["text_rows_per_s"])
     print(
         last_line(
@@ -159,7 +198,7 @@ def main() -> None:
             ours,
             rate,
             None if rate is None else ours / rate,
-            {"ours": found, "peer": peer, "packed": shares},
+            {"ours": found, "peer": peer, "packed": shares, "wide": table},
             len(large),
             time.perf_counter() - began,
         )

@@ -172,3 +172,11 @@ def test_canonical_rows_have_rising_columns() -> None:
     assert adagrad_moments.is_canonical(indptr, np.array([0, 3, 1, 2], dtype=np.int32))
     assert not adagrad_moments.is_canonical(indptr, np.array([0, 3, 2, 2], dtype=np.int32))
     assert not adagrad_moments.is_canonical(indptr, np.array([3, 0, 1, 2], dtype=np.int32))
+
+
+def test_columns_are_numbered_in_the_order_they_come() -> None:
+    scratch = np.full(9, -1, dtype=np.int32)
+    columns, place = np.empty(4, dtype=np.int64), np.empty(6, dtype=np.int32)
+    count = adagrad_moments.number_columns(np.array([7, 2, 7, 0, 2, 7], dtype=np.int32), scratch, columns, place)
+    assert (count, columns[:3].tolist(), place.tolist()) == (3, [7, 2, 0], [0, 1, 0, 2, 1, 0])
+    assert (scratch == -1).all()

@@ -1,69 +1,20 @@
 """`linear.AdaGrad` learning: shards, forms, units, penalties, weights, packing, forgetting."""
 
-import itertools
-from functools import reduce
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from adagrad_support import ALGORITHM, PLAIN, SPECS, binary, grown, learned, measured, model_of, sparse_of
 from scipy.special import expit
 
 from beam_ml import Batch, fit, linear, merge
-from beam_ml.core import metrics
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulator, merge_all
+from beam_ml.core.arrays import close
+from beam_ml.core.learner import Learner
+from beam_ml.core.refresh import Plan, refresh
 from beam_ml.testing.laws import check_algorithm
 from beam_ml.testing.strategies import World
-
-ALGORITHM = linear.ADAGRAD
-PLAIN: dict[str, Any] = {"learning_rates": 0.1, "l1": 0.0, "l2": 0.0}
-
-
-def grown(spec: linear.AdaGrad, rows: Batch, anchor: Any = None, batch_rows: int = 160) -> Any:
-    partial = ALGORITHM.empty(spec)
-    for begin in range(0, len(rows), batch_rows):
-        partial = ALGORITHM.accumulate(spec, partial, rows.take(slice(begin, begin + batch_rows)), anchor)
-    return partial
-
-
-def learned(spec: linear.AdaGrad, rows: Batch, bounds: list[int], shards: int = 1, state: Any = None) -> Any:
-    state = ALGORITHM.init(spec) if state is None else state
-    for begin, end in itertools.pairwise(bounds):
-        window, anchor = rows.take(slice(begin, end)), ALGORITHM.anchor(spec, state)
-        parts = [
-            grown(spec, window.take(rows_of), anchor) for rows_of in np.array_split(np.arange(len(window)), shards)
-        ]
-        merged = reduce(lambda a, b: ALGORITHM.merge(spec, a, b), parts)
-        state = ALGORITHM.fold(spec, state, merged, window)
-    return state
-
-
-def model_of(spec: linear.AdaGrad, state: Any, index: int | str = "best", sample: Batch | None = None) -> Any:
-    return ALGORITHM.models["variant"].derive(spec, linear.Variant(index=index), state, sample)
-
-
-def measured(model: Any, rows: Batch) -> dict[str, float]:
-    return metrics.compute(ALGORITHM.models["variant"].measure(model, rows))
-
-
-def binary(n: int, d: int = 4, seed: int = 0, offset: float = 0.0) -> Batch:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, d)) * np.geomspace(0.1, 10.0, d)
-    slope = np.random.default_rng(99).normal(size=d) / np.geomspace(0.1, 10.0, d)
-    y = (rng.random(n) < expit(x @ slope - 1.0)).astype(float)
-    return Batch.dense(np.round(x * 2**20) / 2**20 + offset, label=y)
-
-
-def sparse_of(rows: Batch) -> Batch:
-    i, j = np.nonzero(rows.dense_x)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(i, minlength=len(rows)))])
-    return Batch.csr(indptr, j, rows.dense_x[i, j], rows.n_features, label=rows.label, weight=rows.weight)
-
-
-SPECS = [
-    linear.AdaGrad(n_features=4, learning_rates=(0.1, 0.3), l1=(0.0, 1e-3), l2=(0.0, 1e-2)),
-    linear.AdaGrad(n_features=4, task="regression", loss="huber", **PLAIN),
-    linear.AdaGrad(n_features=4, task="multiclass", n_classes=3, l1=1e-4, learning_rates=0.2, l2=0.0),
-    linear.AdaGrad(n_features=4, sparse=True, **PLAIN),
-]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=["packed", "regression", "multiclass", "sparse"])
@@ -297,7 +248,37 @@ class TestPenalties:
         assert model.coefficients[0, 0] == 0.0
         assert abs(expit(model.intercept[0]) - 0.1) < 0.03
         bare = linear.AdaGrad(n_features=1, use_bias=False, **PLAIN)
-        assert model_of(bare, learned(bare, rows, [0, 2_000, 4_000], 3)).intercept[0] == pytest.approx(0.0, abs=1e-2)
+        assert model_of(bare, learned(bare, rows, [0, 2_000, 4_000], 3)).intercept[0] == 0.0
+
+    @pytest.mark.parametrize("penalty", [0.0, 1e-3])
+    @pytest.mark.parametrize("sparse", [False, True])
+    @pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+    def test_without_a_bias_nothing_is_centred(self, task: str, sparse: bool, penalty: float) -> None:
+        rng = np.random.default_rng(0)
+        x = rng.normal([3.0, 0.0, -2.0], 1.0, (8_000, 3))
+        truth = x @ [12.0, 5.0, -7.0]  # about 50
+        label = {"regression": truth, "binary": truth > 50, "multiclass": np.digitize(truth, [40, 60])}[task]
+        rows = Batch.dense(x, label=label)
+        rows = sparse_of(rows) if sparse else rows
+        spec = linear.AdaGrad(
+            n_features=3, task=task, n_classes=3 if task == "multiclass" else 2, use_bias=False, sparse=sparse,
+            learning_rates=0.5, l1=penalty, l2=penalty,
+        )  # fmt: skip
+        state = learned(spec, rows, [0, 500, 2_000, 4_000, 8_000], 3)
+        for one in (state, ALGORITHM.merge_states(spec, state, learned(spec, rows, [0, 4_000]))):
+            model = model_of(spec, one)
+            np.testing.assert_array_equal(model.intercept, np.zeros(spec.n_outputs))
+            nothing = ALGORITHM.models["variant"].predict(model, Batch.dense(np.zeros((1, 3))))["score"]
+            np.testing.assert_allclose(nothing, {"regression": 0.0, "binary": 0.5, "multiclass": 1 / 3}[task])
+            if task == "regression":
+                np.testing.assert_allclose(model.coefficients[:, 0], [12.0, 5.0, -7.0], atol=0.2 if penalty else 0.05)
+
+    def test_without_a_bias_a_column_of_ones_is_one(self) -> None:
+        rng = np.random.default_rng(0)
+        x = np.column_stack([rng.normal(size=8_000), np.ones(8_000)])
+        spec = linear.AdaGrad(n_features=2, task="regression", use_bias=False, learning_rates=0.5, l1=0.0, l2=0.0)
+        state = learned(spec, Batch.dense(x, label=50.0 + 3.0 * x[:, 0]), [0, 2_000, 8_000])
+        np.testing.assert_allclose(model_of(spec, state).coefficients[:, 0], [3.0, 50.0], atol=0.1)
 
     def test_the_bias_has_a_rate_of_its_own(self) -> None:
         rows = Batch.dense(np.zeros((16, 1)), label=np.ones(16))
@@ -376,6 +357,12 @@ class TestPacking:
         assert [entry["status"] for entry in report].count("lost") == 3
         assert report[1]["learning_rate"] == 0.1
 
+    def test_by_default_a_quarter_is_kept_for_good(self) -> None:
+        spec = linear.AdaGrad(n_features=4)
+        state = learned(spec, binary(5_000), list(range(0, 5_001, 200)))
+        assert int(state.folds) == 25
+        assert (state.status == 0).sum() == spec.n_variants // 4
+
     def test_halving_keeps_one(self) -> None:
         spec = linear.AdaGrad(n_features=4, learning_rates=(0.1, 0.2, 0.3), l1=0.0, l2=0.0, halve_at=(2, 3, 4, 5))
         state = learned(spec, binary(4_000), list(range(0, 4_001, 500)))
@@ -445,6 +432,37 @@ class TestForgetting:
         np.testing.assert_allclose(faded.theta[:-1], straight.theta[:-1], rtol=1e-9)
         assert np.all(faded.squares < straight.squares)
 
+    @pytest.mark.parametrize("shards", [1, 2])
+    @pytest.mark.parametrize("lags", [False, True])
+    @pytest.mark.parametrize("penalty", [0.0, 1e-2])
+    def test_a_window_of_no_weight_leaves_no_trace(self, shards: int, lags: bool, penalty: float) -> None:
+        spec = linear.AdaGrad(n_features=4, half_life=1.0, learning_rates=0.2, l1=0.1 * penalty, l2=penalty)
+        rows = binary(2_400, offset=3.0)
+
+        def window(begin: int, time: int, weight: float) -> Batch:
+            some = rows.take(slice(begin, begin + 1_200))
+            return some.replace(weight=np.full(1_200, weight), time=np.full(1_200, time * 1_000_000))
+
+        def states(windows: list[Batch]) -> Iterator[Learner]:
+            learner, anchors = learners.new(ALGORITHM, spec), [(0, None)]
+            for at, one in enumerate(windows):
+                number, anchor = anchors[-2 if lags and at == 2 else -1]
+                parts = []
+                for mine in np.array_split(np.arange(1_200), shards):
+                    accumulator = Accumulator(ALGORITHM, spec, number, anchor)
+                    accumulator.add(one.take(mine))
+                    parts.append(accumulator.result())
+                learner, _ = refresh(ALGORITHM, learner, None, merge_all(ALGORITHM, spec, parts), Plan(models={}))
+                anchors.append((learner.version, ALGORITHM.anchor(spec, learner.state)))
+                yield learner
+
+        first, last = window(0, 0, 1.0), window(1_200, 2, 1.0)
+        *_, plain = states([first, last])
+        *_, empty, with_it = states([first, window(0, 1, 0.0), last])
+        assert float(empty.state.faded) == 0.5
+        assert with_it.dated.time == plain.dated.time == 2_000_000
+        assert close(with_it.state, plain.state, rtol=1e-9)
+
 
 class TestMerging:
     def test_two_days_merge_into_about_what_both_together_give(self) -> None:
@@ -475,6 +493,17 @@ def test_fit_rejects_bad_rows_by_reason() -> None:
     assert learner.progress.rejected == {
         "non-finite feature": 1, "label outside {0, 1}": 1, "missing label": 1, "weight not in [0, inf)": 2,
     }  # fmt: skip
+
+
+def test_fit_rejects_labels_that_are_no_class_or_not_finite() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    many = linear.AdaGrad(n_features=2, task="multiclass", n_classes=3)
+    learner = fit(many, [Batch.dense(x, label=np.resize([0.0, 1.0, 2.0, 3.0, 1.5, -1.0], 60))])
+    assert learner.progress.rejected == {"label outside 0 … 2": 30}
+    real = linear.AdaGrad(n_features=2, task="regression")
+    assert fit(real, [Batch.dense(x, label=np.resize([0.5, np.inf], 60))]).progress.rejected == {
+        "label is infinite": 30
+    }
 
 
 @pytest.mark.parametrize(("indices", "text"), [([3], "3 to 3"), ([-1], "-1 to -1")])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_ml import Batch, Learner, derive, fit, linear, load, predict, save
+from beam_ml import Batch, Learner, derive, fit, kmeans, linear, load, predict, save
 from beam_ml.core import metrics
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.errors import DeriveRefused, InvalidBatch, InvalidValue
@@ -149,6 +149,11 @@ class TestModels:
             ("regression", linear.Classifier(), r"derives linear\.Regressor and linear\.Variant; got linear\.Classifier\."),
             ("binary", linear.Classifier(l2=0.5), r"linear\.Classifier\.l2 must be 0 for linear\.AdaGrad, .* got 0\.5\."),
             ("regression", linear.Regressor(l1=1), r"linear\.Regressor\.l1 must be 0 for linear\.AdaGrad"),
+            ("multiclass", linear.Regressor(), r"task 'multiclass' derives linear\.Classifier and linear\.Variant; got "),
+            ("multiclass", linear.Variant(threshold=0.3), r"linear\.Variant\.threshold must be 0\.5 .* no threshold; got 0\.3\."),
+            ("multiclass", linear.Classifier(threshold="accuracy"), r"threshold must be 0\.5 with .* got 'accuracy'\."),
+            ("regression", linear.Variant(threshold=0.3), r"threshold must be 0\.5 with task 'regression'"),
+            ("binary", kmeans.Clusters(k=2), r"linear\.adagrad derives classifier, regressor, variant; got Clusters\."),
             ("binary", linear.Variant(index=4), r"linear\.Variant\.index must be < 1, the spec's variants; got 4\."),
         ],
     )  # fmt: skip
@@ -179,7 +184,7 @@ class TestModels:
         plan = Plan({f"v{i}": linear.Variant(index=i) for i in range(2)})
         learner = learners.new(linear.ADAGRAD, spec)
         for i in range(4):
-            accumulator = Accumulator(linear.ADAGRAD, spec, learner.refresh, linear.ADAGRAD.anchor(spec, learner.state))
+            accumulator = Accumulator(linear.ADAGRAD, spec, learner.version, linear.ADAGRAD.anchor(spec, learner.state))
             accumulator.add(rows("multiclass", 1_000, seed=i))
             learner, seen = refresh(linear.ADAGRAD, learner, None, accumulator.result(), plan)
         assert learner.champion == "v1"

@@ -208,9 +208,10 @@ def test_workers_start_from_the_stored_anchor(tmp_path):
     version = registry.publish("job", data, parent=None, round_id="1-a").number
     anchor = AnchorRef(str(tmp_path / "registry"), "job", version)
     rows = batches(600, label=True)
-    found, _, _ = run_chain(tmp_path, from_batches(rows), Windows(None), spec, anchor=anchor)
+    found, _, counters = run_chain(tmp_path, from_batches(rows), Windows(None), spec, anchor=anchor)
+    assert counters["anchors_read"] == 1, "once a process, however many bundles there are"
     algorithm = find("linear.newton")
-    direct = Accumulator(algorithm, spec, learner.refresh, algorithm.anchor(spec, learner.state))
+    direct = Accumulator(algorithm, spec, learner.version, algorithm.anchor(spec, learner.state))
     for batch in rows:
         direct.add(batch)
     assert list(found[ROUND].parts) == [learner.refresh]

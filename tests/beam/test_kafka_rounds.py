@@ -90,16 +90,16 @@ def test_latest_reads_a_partition_that_came_later_from_its_first_message_on() ->
 def test_latest_is_settled_by_a_first_version_without_rows(monkeypatch: pytest.MonkeyPatch, follow: bool) -> None:
     """Else what comes before the first publish would be passed by: by each run that takes what is there, for ever."""
     broker = Broker(monkeypatch, [10, 7])
-    first = KafkaRounds(source(start="latest"), 5.0, follow).plan(learner_with(), 100)
+    first = KafkaRounds(source(start="latest"), 5.0, follow).plan(learner_with(), 10_000)
     assert first is not None
     assert (first.ranges, first.covered()) == ({}, {})
     learner = learner_with(next=first.next())
     broker.ends = [15, 7]
     again = KafkaRounds(source(start="latest"), 5.0, follow)
-    plan = again.plan(learner, 100)
+    plan = again.plan(learner, 10_000)
     assert plan is not None
     assert plan.ranges == {0: (10, 15)}
-    assert again.plan(learner.replace(next=plan.next()), 100) is None
+    assert again.plan(learner.replace(next=plan.next()), 10_000) is None
 
 
 def test_a_gap_fails_or_is_counted() -> None:
@@ -121,21 +121,21 @@ def test_a_topic_made_anew_is_noticed() -> None:
 def test_a_topic_made_anew_is_noticed_though_it_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(monkeypatch, [20])
     broker.id = "first"
-    plan = KafkaRounds(source(), 5.0, follow=False).plan(learner_with(), 100)
+    plan = KafkaRounds(source(), 5.0, follow=False).plan(learner_with(), 10_000)
     assert plan is not None
     learner = learner_with(next={**plan.next(), "kafka://c/other": {"0": 1}})
     broker.ends, broker.id = [500], "second"
     with pytest.raises(
         RowsLost, match="must be the one that was read, of id first; it was deleted and made anew, with id"
     ):
-        KafkaRounds(source(on_gap="skip"), 5.0, follow=True).plan(learner, 100)
+        KafkaRounds(source(on_gap="skip"), 5.0, follow=True).plan(learner, 10_000)
     for same in ("first", ""):  # brokers before ids
         broker.id = same
-        plan = KafkaRounds(source(), 5.0, follow=True).plan(learner, 1000)
+        plan = KafkaRounds(source(), 5.0, follow=True).plan(learner, 100_000)
         assert plan is not None
         assert plan.ranges == {0: (20, 500)}
     broker.id, broker.cluster = "second", "d"  # moved to another cluster, with its offsets
-    moved = KafkaRounds(source(cluster="c"), 5.0, follow=True).plan(learner, 1000)
+    moved = KafkaRounds(source(cluster="c"), 5.0, follow=True).plan(learner, 100_000)
     assert moved is not None
     assert moved.ranges == {0: (20, 500)}
 
@@ -192,22 +192,22 @@ def test_once_takes_what_is_there_at_the_start(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kafka_rounds, "_FIRST_MESSAGES", 60)
     rounds = KafkaRounds(source(), 5.0, follow=False)
     learner = learner_with()
-    first = rounds.plan(learner, 60)
+    first = rounds.plan(learner, 6_000)
     assert first is not None
     assert first.ranges == {0: (0, 60)}
     broker.ends = [500]
-    second = rounds.plan(learner.replace(next=first.next()), 60)
+    second = rounds.plan(learner.replace(next=first.next()), 6_000)
     assert second is not None
     assert second.ranges == {0: (60, 100)}
-    assert rounds.plan(learner.replace(next=second.next()), 60) is None
+    assert rounds.plan(learner.replace(next=second.next()), 6_000) is None
 
 
 def test_another_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Broker(monkeypatch, [100])
     learner = learner_with(next={"kafka://other/t": {"0": 5}})
     with pytest.raises(SourceError, match="must be the cluster that the learner has read, kafka://other/t"):
-        KafkaRounds(source(), 5.0, follow=True).plan(learner, 10)
-    plan = KafkaRounds(source(cluster="other"), 5.0, follow=True).plan(learner, 10)
+        KafkaRounds(source(), 5.0, follow=True).plan(learner, 1_000)
+    plan = KafkaRounds(source(cluster="other"), 5.0, follow=True).plan(learner, 1_000)
     assert plan is not None
     assert plan.ranges == {0: (5, 15)}
 
@@ -219,6 +219,9 @@ def test_rounds_learn_how_many_rows_a_message_holds(monkeypatch: pytest.MonkeyPa
     first = rounds.plan(learner_with(), 5_000_000)
     assert first is not None
     assert first.messages == 10_000
+    short = KafkaRounds(source(), 5.0, follow=True).plan(learner_with(), 2_048)
+    assert short is not None
+    assert short.messages == 21  # as if each held a hundred rows
     broker.ends = [10_000]
     learner = Broker.learned(learner_with(), rounds, {0: SECOND}, rows=1_000_000)  # 100 rows a message
     broker.ends = [100_000]

@@ -16,8 +16,13 @@ from beam_ml.algorithms import find, linear, pca
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner
 from beam_ml.beam import file_rounds, rounds
 from beam_ml.beam.job import Job
+from beam_ml.beam.kafka.client import TopicState
+from beam_ml.beam.kafka.plan import plan_offsets
 from beam_ml.beam.rounds import Mode, Round, train
+from beam_ml.beam.sources import KafkaSource
+from beam_ml.core import learner as learners
 from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
 from beam_ml.errors import (
     BeamMLError,
     HeadMoved,
@@ -413,7 +418,7 @@ def test_workers_start_from_the_parents_anchor(tmp_path: Path) -> None:
         next(steps)
         seen += [sorted(value.parts) for value in learner(one).pending.values()]
     assert seen[0] == [0]
-    # Rounds 2, 3, 4 start from the anchor of the version before, numbered by its refreshes: none, 1 and 2.
+    # Rounds 2, 3, 4 start from the anchor of the version before; the first version has folded nothing and has none.
     assert seen[1:] == [[0], [1], [2]]
 
 
@@ -540,3 +545,62 @@ def test_cold_rounds_of_an_anchored_learner_are_smaller(tmp_path: Path, monkeypa
     run(job(tmp_path, source={"round_rows": 200_000}))
     assert wanted == [65_536, 131_072, 200_000, 200_000]
     assert find("linear.newton") is linear.NEWTON
+
+
+def test_cold_rounds_of_a_gradient_learner_are_half_of_what_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All windows of a round are grown from one anchor, so it is small against what that anchor has learned."""
+    (tmp_path / "data").mkdir()
+    x = np.random.default_rng(0).normal(size=12_000)
+    time = pa.array(np.arange(12_000) // 500 * 1_000_000, pa.timestamp("us", "UTC"))
+    whole = pa.table({"a": x, "b": x, "y": x, "t": time})
+    pq.write_table(whole, tmp_path / "data" / "0.parquet", row_group_size=256)
+    anchors = []
+    real = rounds.run_round_pipeline
+
+    def spy(job: Any, registry: Any, round_id: str, plan: Any, before: Learner, *rest: Any) -> None:
+        anchors.append((before.version, before.progress.rows, plan.rows()))
+        real(job, registry, round_id, plan, before, *rest)
+
+    monkeypatch.setattr(rounds, "run_round_pipeline", spy)
+    spec = {"spec": {"algorithm": "toy_sgd:TOY_SGD"}, "models": {"line": {"kind": "line"}}, "refresh": "1s"}
+    one = job(tmp_path, source={"round_rows": 4_096, "round_files": None}, **spec)
+    done = run(one)
+    assert [rows for _, _, rows in anchors] == [2_048, 2_048, 2_048, 2_048, 3_808]
+    assert [version for version, _, _ in anchors] == [0, 1, 2, 3, 4], "each round starts from a fresh anchor"
+    assert all(rows <= max(2_048, learned) for _, learned, rows in anchors)
+    assert learner(one).progress.rejected == {}
+    assert len(done) == 6
+
+
+@pytest.mark.parametrize("learned", [0, 10_000, 10_000_000])
+@pytest.mark.parametrize("kind", ["files", "kafka"])
+def test_the_growth_goes_by_what_was_read_from_any_source(tmp_path: Path, kind: str, learned: int) -> None:
+    sources = {"files": {}, "kafka": {"kind": "kafka", "brokers": "b:1", "topic": "t"}}
+    spec = {"spec": {"algorithm": "toy_sgd:TOY_SGD"}, "models": {"line": {"kind": "line"}}}
+    settings = job(tmp_path, **spec).to_dict() | {"source": sources[kind]}
+    one = Job.parse(settings)
+    grown = learners.new(one.algorithm(), one.algorithm_spec()).replace(progress=Progress(rows=learned))
+    state: Any = rounds._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, grown, {})  # type: ignore[arg-type]
+    wanted = rounds._rows_wanted(state)
+    assert wanted == {0: 2_048, 10_000: 4_096, 10_000_000: one.source.round_rows}[learned]
+    if isinstance(one.source, KafkaSource):
+        topic = TopicState("c", {0: 0}, {0: 1_000_000})
+        assert plan_offsets(one.source, "kafka://c/t", topic, {}, wanted).ranges == {0: (0, min(wanted, 1_000_000))}
+
+
+def test_small_rounds_that_were_full_follow_each_other_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is not left lying until the next round is due."""
+    (tmp_path / "data").mkdir()
+    x = np.random.default_rng(0).normal(size=8_000)
+    pq.write_table(pa.table({"a": x, "b": x, "y": x}), tmp_path / "data" / "0.parquet", row_group_size=256)
+    steps: list[str] = []
+    monkeypatch.setattr(file_rounds.FileRounds, "wait", lambda self, learner, stopping: steps.append("wait"))
+    spec = {"spec": {"algorithm": "toy_sgd:TOY_SGD"}, "models": {"line": {"kind": "line"}}, "refresh": "round"}
+    features = {"numeric": ["a", "b"], "label": "y"}
+    one = job(tmp_path, source={"round_files": None, "settle": 0}, features=features, **spec)
+    follow = train(one, Registry(one.registry), Mode("follow"), stopping=lambda: "wait" in steps)
+    steps += [f"{done.progress.rows}" for done in follow]
+    assert steps == ["wait", "2048", "2048", "2048", "1856"]
+    assert len(Registry(one.registry).versions("test")) == 4

@@ -1,13 +1,19 @@
 """Workers of a gradient learner pull the newest version's parameters while the stream runs."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
+import stream_support
 from stream_support import SECOND, Script, block, job, newest, stream, versions
 
 from beam_ml.algorithms import find, linear
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam import accumulate, references
-from beam_ml.beam.references import LiveAnchor, newest_anchor
+from beam_ml.beam import accumulate, anchors, engine, stream_fold
+from beam_ml.beam.anchors import Newest, newest_anchor
+from beam_ml.beam.references import LiveAnchor
+from beam_ml.beam.stream import build
+from beam_ml.beam.stream_start import Start
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close
@@ -21,12 +27,12 @@ LABELLED = {"numeric": ["x"], "label": "id", "time": "time"}
 
 @pytest.fixture(autouse=True)
 def fresh():
-    references._newest.cache_clear()
+    anchors.held.cache_clear()
 
 
-def sgd_job(tmp_path, **more):
+def sgd_job(tmp_path, name="stream", **more):
     spec = {"algorithm": "toy_sgd:TOY_SGD"} | more
-    return job(tmp_path, features=LABELLED, spec=spec, models={"line": {"kind": "line"}})
+    return job(tmp_path, name=name, features=LABELLED, spec=spec, models={"line": {"kind": "line"}})
 
 
 def steps(n=5):
@@ -58,7 +64,7 @@ def without_beam(a_job, n=5):
     for window in range(n):
         i = np.arange(window * 5, window * 5 + 5)
         rows = Batch.dense(np.sin(i)[:, None], i.astype(float), time=(window * 5 + i % 5) * SECOND)
-        accumulator = Accumulator(algorithm, spec, learner.refresh, algorithm.anchor(spec, learner.state))
+        accumulator = Accumulator(algorithm, spec, learner.version, algorithm.anchor(spec, learner.state))
         accumulator.add(rows)
         learner = learners.add_pending(algorithm, learner, (window + 1) * 5 * SECOND, accumulator.result())
         ((learner, _),) = fold_open(algorithm, learner, Plan({}))
@@ -84,6 +90,40 @@ def test_workers_that_never_look_again_learn_something_else(tmp_path, monkeypatc
     assert not close(learner.state, without_beam(a_job).state, rtol=1e-3)
     assert learner.progress.rows + sum(learner.progress.rejected.values()) == 25
     assert sum(learner.progress.rejected.values()) > 0
+
+
+def test_stale_rows_are_counted_and_seen(tmp_path, caplog):
+    """One poll of five windows, all grown from no anchor: one version may lie between."""
+    a_job = sgd_job(tmp_path)
+    registry, pipeline = Registry(a_job.registry), engine.new_pipeline()
+    rows = block([[(i, i)] for i in range(25)])
+    build(pipeline, a_job, registry, read=stream_support._Given([(0, rows)]))
+    done = engine.run(pipeline)
+    assert done.runner == "FnApiRunner"
+    counted = Counter()
+    for one in done.result.metrics().query()["counters"]:
+        counted[one.key.metric.name] += one.result
+    made = versions(registry)
+    assert [one.refreshes[0]["behind"] for one in made] == [{str(age): 5} for age in (0, 1, 2, 3, 4)]
+    assert [one.refreshes[0]["progress"]["rejected"] for one in made] == [{}, {}, *[{"stale anchor": 5}] * 3]
+    assert made[-1].progress["rejected"] == {"stale anchor": 15}
+    assert (counted["stale_rows"], counted["refreshes"], counted["rows"]) == (15, 5, 25)
+    assert "5 rows are rejected: more than 1 versions were published" in caplog.text
+
+
+def test_windows_that_one_firing_folds_go_into_one_version(tmp_path):
+    a_job = sgd_job(tmp_path)
+    algorithm, spec = a_job.algorithm(), a_job.algorithm_spec()
+    fold = stream_fold._StreamFold(stream_fold.FoldJob.of(a_job, a_job.registry, Start("run", 1)))
+    fold.setup()
+    learner = learners.new(algorithm, spec)
+    for end in (1, 2, 3, 4):
+        accumulator = Accumulator(algorithm, spec)
+        accumulator.add(Batch.dense([[float(end)]], [1.0]))
+        learner = learners.add_pending(algorithm, learner, end, accumulator.result())
+    after, refreshes, _ = fold._fold(learner, 3, None)
+    assert [one.behind for one, _ in refreshes] == [{0: 1}] * 3
+    assert (after.refresh, after.version, list(after.pending)) == (3, 1, [4])
 
 
 def test_newton_starts_from_the_newest_solution(tmp_path, monkeypatch):
@@ -118,7 +158,7 @@ def stored(registry, name="n", spec=SPEC, refresh=1, head=None):
 
 
 def test_a_look_every_ttl_and_none_in_between(tmp_path):
-    registry, look = Registry(tmp_path), references._newest(LiveAnchor(str(tmp_path), "n", 10.0), SPEC.to_json())
+    registry, look = Registry(tmp_path), Newest(LiveAnchor(str(tmp_path), "n", 10.0), SPEC.to_json())
     assert look.get(0.0) == (0, None)
     stored(registry)
     assert look.get(9.9)[0] == 0
@@ -129,7 +169,7 @@ def test_a_look_every_ttl_and_none_in_between(tmp_path):
 
 
 def test_a_registry_that_cannot_be_read_leaves_the_anchor(tmp_path, caplog):
-    registry, look = Registry(tmp_path), references._newest(LiveAnchor(str(tmp_path), "n", 10.0), SPEC.to_json())
+    registry, look = Registry(tmp_path), Newest(LiveAnchor(str(tmp_path), "n", 10.0), SPEC.to_json())
     stored(registry)
     assert look.get(0.0)[0] == 1
     stored(registry, refresh=2, head=1)

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing import test_stream
 from pipelines_support import MINUTE, RUNNERS, Seen, batches, create, ran
+from toy_sgd import SgdSpec
 
 from beam_ml import Registry, api, formats
 from beam_ml.algorithms import find, linear, pca
@@ -175,3 +176,12 @@ def test_fit_and_train_agree_for_an_exact_law(tmp_path):
     spec = pca.Spec(n_features=3)
     _, (learner,) = train(tmp_path, lambda p: create(p, batches(600)), Train(spec, refresh="2m"))
     assert close(learner.state, api.fit(spec, batches(600)).state, rtol=1e-9)
+
+
+def test_windows_that_go_into_one_version_are_none_of_them_too_stale(tmp_path):
+    """Of the toy's anchors one version old may be folded; all five windows are grown from none."""
+    step = Train(SgdSpec(n_features=3), {}, refresh="10m")
+    found, (learner,) = train(tmp_path, lambda p: create(p, rows()), step)
+    assert [one.progress.rejected for one in found] == [{}] * 5
+    assert [one.behind for one in found] == [{0: 600}] * 5
+    assert (learner.progress.rows, learner.refresh, learner.version) == (3000, 5, 1)

@@ -1,20 +1,23 @@
 """`TrainFn` and `MergeLearners` through every path an engine may take, against the Beam-free API."""
 
 import itertools
+import tracemalloc
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.testing import test_stream
 from apache_beam.transforms.trigger import AccumulationMode, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, SlidingWindows, TimestampedValue
 from pipelines_support import RUNNERS, Seen, batches, create, make_batch, ran
 
-from beam_ml import api, pca
-from beam_ml.algorithms import find
+from beam_ml import api, fm, linear, pca
+from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact.records import encode_accumulation
 from beam_ml.beam import MergeLearners, TrainFn, coders
+from beam_ml.core.accumulation import add
 from beam_ml.core.arrays import close
-from beam_ml.core.batch import Batch
+from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.learner import Learner
 from beam_ml.errors import MergeRefused
 
@@ -182,16 +185,110 @@ def test_merge_takes_generators_single_items_and_nothing():
     assert fn.extract_output(fn.merge_accumulators([])).progress.rows == 0
 
 
-def test_nothing_is_mutated():
+def test_nothing_but_what_is_added_to_is_mutated():
     fn, parts = accumulations()
     before = [as_bytes(part) for part in parts]
     merged = fn.merge_accumulators(parts)
-    fn.add_input(parts[0], make_batch(1000, SIZE))
+    fn.add_input(merged, make_batch(1000, SIZE))
     first = fn.extract_output(merged)
     second = fn.extract_output(fn.compact(merged))
     fn.merge_accumulators([merged, parts[0]])
     assert [as_bytes(part) for part in parts] == before
     assert close(first.state, second.state, rtol=0, atol=0)
+
+
+def wide_spec(algorithm, half_life=None):
+    if algorithm == "fm":
+        return fm.Spec(n_features=20_000, n_factors=4, half_life=half_life)
+    return linear.AdaGrad(n_features=20_000, sparse=True, l1=0.0, l2=0.0, half_life=half_life)
+
+
+def wide(seed, n=400, features=20_000, at=0):
+    rng = np.random.default_rng(seed)
+    indices = np.sort(rng.integers(0, features, (n, 20)), axis=1).astype(np.int32).ravel()
+    position = np.arange(seed * n, (seed + 1) * n)
+    return Batch.csr(
+        np.arange(0, n * 20 + 1, 20), indices, np.ones(n * 20), features, label=rng.integers(0, 2, n).astype(float),
+        time=np.full(n, at + seed * 1_000_000), origin=Origin("wide", "0"), position=position,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("half_life", [None, 3.0])
+@pytest.mark.parametrize("algorithm", ["fm", "adagrad"])
+def test_a_wide_table_grows_in_place_and_is_the_pure_sum(algorithm, half_life):
+    spec = wide_spec(algorithm, half_life)
+    fn = TrainFn(spec)
+    accumulator = fn.create_accumulator()
+    for i in range(6):
+        accumulator = fn.add_input(accumulator, wide(i))
+        if i in (2, 3):  # an engine may write it down and read it back at any time
+            coder = fn.get_accumulator_coder()
+            before = coder.encode(accumulator)
+            assert coder.encode(accumulator) == before
+            assert coder.estimate_size(accumulator) > 1_000_000
+            accumulator = coder.decode(before) if i == 2 else accumulator
+    found = fn.extract_output(accumulator)
+    pure = fn.create_accumulator()
+    for i in range(6):
+        pure = add(algorithm_of(spec), spec, pure, wide(i))
+    expected = fn.extract_output(pure)
+    assert close(found.state, expected.state, rtol=1e-9)
+    assert sorted(found.sample.identity) == sorted(expected.sample.identity)
+    assert found.progress.summary() == expected.progress.summary()
+
+    few = wide(7, n=4)
+    accumulator = fn.add_input(accumulator, few)  # grows from here on
+    held = fn.get_accumulator_coder().estimate_size(accumulator)
+    tracemalloc.start()
+    try:
+        assert fn.add_input(accumulator, few) is accumulator
+        assert tracemalloc.get_traced_memory()[1] < 0.1 * held
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("algorithm", ["fm", "adagrad"])
+def test_what_was_given_on_the_way_stays_as_it_is(algorithm):
+    spec = wide_spec(algorithm)
+    fn = TrainFn(spec)
+
+    def told(accumulation):
+        return encode_accumulation(algorithm_of(spec), spec, fn.compact(accumulation))
+
+    begun = fn.add_input(fn.create_accumulator(), wide(0))
+    given = [fn.compact(begun), fn.merge_accumulators([begun]), fn.merge_accumulators(one for one in [begun, begun])]
+    before = [told(one) for one in given]
+    from_given = fn.add_input(given[0], wide(1))
+    assert from_given is not given[0]
+    assert fn.add_input(begun, wide(2)) is begun
+    learner = fn.extract_output(begun)
+    assert [told(one) for one in given] == before
+    assert close(fn.extract_output(begun).state, learner.state, rtol=0, atol=0)
+    assert told(from_given) == told(fn.add_input(given[0], wide(1)))
+
+
+def test_a_small_part_of_a_wide_table_keeps_no_memory_to_grow_in():
+    """There may be thousands of keys, each with a few rows."""
+    spec = fm.Spec(n_features=1_000_000, n_factors=2)
+    fn = TrainFn(spec)
+    tracemalloc.start()
+    try:
+        kept = [fn.add_input(fn.create_accumulator(), wide(i, n=2, features=1_000_000)) for i in range(20)]
+        assert tracemalloc.get_traced_memory()[0] < 20 * 100_000
+    finally:
+        tracemalloc.stop()
+    assert [fn.extract_output(one).progress.rows for one in kept[:2]] == [2, 2]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_hot_keys_are_fanned_out(runner, tmp_path):
+    pipeline = beam.Pipeline(runner=RUNNERS[runner]())
+    seen = Seen(tmp_path, coders.LearnerCoder())
+    windowed = beam.WindowInto(FixedWindows(1_000))
+    rows = numbers(pipeline, runner, 7) | windowed | beam.ParDo(MakeBatch(SIZE))
+    rows | beam.CombinePerKey(TrainFn(SPEC)).with_hot_key_fanout(3) | seen.sink()
+    assert ran(pipeline) == runner
+    assert close(seen.one().state, api.fit(SPEC, [make_batch(i * SIZE, SIZE) for i in range(7)]).state, rtol=1e-9)
 
 
 def test_order_and_shape_of_the_tree_do_not_matter():

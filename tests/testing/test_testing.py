@@ -60,6 +60,7 @@ def test_the_laws_follow_from_what_the_algorithm_declares():
     assert law_names(BY_NAME["logistic"]) == common | additive | {"anchors"}
     assert law_names(BY_NAME["toy_sgd"]) == common | {"anchors"}
     assert law_names(BY_NAME["adagrad"]) == common | {"anchors", "shards"}
+    assert law_names(BY_NAME["fm"]) == common | {"anchors", "shards"}
     assert law_names(BY_NAME["toy_sample"]) == common | {"order-free"}
     assert all(law.__doc__ for law in LAWS.values())
 

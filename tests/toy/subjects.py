@@ -7,7 +7,7 @@ from toy_mean import TOY_MEAN, MeanSpec
 from toy_sample import TOY_SAMPLE, SampleSpec
 from toy_sgd import TOY_SGD, SgdSpec
 
-from beam_ml.algorithms import kmeans, linear, pca
+from beam_ml.algorithms import fm, kmeans, linear, pca
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.spec import ModelSpec, Spec
 
@@ -58,6 +58,8 @@ SUBJECTS = (
         linear.AdaGrad(n_features=3, task="regression", loss="huber", learning_rates=0.2, l1=0.0, l2=1e-4),
         (linear.Regressor(),),
     ),
+    Case("fm", fm.FM, fm.Spec(n_features=4, n_factors=2), (fm.Classifier(),)),
+    Case("fm_real", fm.FM, fm.Spec(n_features=3, n_factors=3, task="regression"), (fm.Regressor(),)),
     Case("toy_mean", TOY_MEAN, MeanSpec(n_features=2)),
     Case("toy_sgd", TOY_SGD, SgdSpec(n_features=2)),
     Case("toy_sample", TOY_SAMPLE, SampleSpec(n_features=2)),

@@ -9,7 +9,7 @@
 [21.0]
 """
 
-from beam_ml.algorithms.linear import adagrad, adagrad_derive, adagrad_fold
+from beam_ml.algorithms.linear import adagrad, adagrad_derive, adagrad_fold, adagrad_run
 from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, variants
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.derive import (
@@ -73,7 +73,7 @@ ADAGRAD = Algorithm(
     law=adagrad.law,
     init=adagrad.init,
     empty=adagrad.empty,
-    accumulate=adagrad.accumulate,
+    accumulate=adagrad_run.accumulate,
     merge=adagrad.merge,
     fold=adagrad_fold.fold,
     scale=adagrad.scale,
@@ -85,5 +85,6 @@ ADAGRAD = Algorithm(
     anchor_type=adagrad.Anchor,
     anchor=adagrad.anchor,
     merge_states=adagrad_fold.merge_states,
+    grow=adagrad_run.Run,
 )
 """Linear models by AdaGrad, many variants packed; ANCHORED."""

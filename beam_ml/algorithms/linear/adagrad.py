@@ -1,22 +1,27 @@
 """`linear.adagrad`: linear models by AdaGrad, many variants side by side; law ANCHORED.
 
 Letters: ``p`` parameter rows (features, the bias last), ``v`` variants, ``o`` outputs of a variant, ``k`` classes
-counted; of a partial ``c`` rows touched by closed runs, ``r`` by the open one, ``m`` rows of moments.
+counted; of a state ``m`` rows of the average (p or none); of a partial ``c`` rows touched by closed runs, ``r`` by the
+open one, ``m`` rows of moments.
 
 A worker runs over its rows in mini-batches, starting from the anchor: FTRL-proximal (McMahan 2011), which is AdaGrad
 (Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad`. What runs
 leave behind adds as `beam_ml.algorithms.anchored` says. Each coordinate's step is in units of 1 / its feature's scale,
 by moments of the anchor's rows and the worker's own (`adagrad_moments`), so no pass over the data comes first; dense
-features are centred by their means, which shifts only the bias.
+features are centred by their means, which shifts only the bias; without a bias they are not, nor are labels.
 
 With one shard, learning in windows is the sequential run but for rounding. With many shards a window the held-out loss
 exceeds the sequential run's by less than the law's bound, 10 % (median of five seeds, 16 shards, in the hardest case: a
 pass of six windows that double); with 16 windows a pass and 32 shards by less than 5 %. Cold, without an anchor, runs
 start from 0 and the bias of each is relative to its own rows' means, which differ by sampling error: the same bounds hold.
 
+A model is made of the last parameters or of their mean over folds, whichever had the smaller progressive loss: the last
+ones swing around the optimum by what the rows they saw last say, their mean does not (Polyak and Juditsky 1992; weights
+that rise with the rows seen: Shamir and Zhang 2013).
+
 Parts of a stale anchor (several windows of one round start from one) do not add to those of another: each is folded in
 turn, scaled by the curvature of then and searched for a length, 0 included, so that no fold makes its window's loss rise
-by much; parts more than ``max_staleness`` refreshes behind are rejected.
+by much; parts more than ``max_staleness`` versions behind are rejected.
 """
 
 import dataclasses
@@ -26,15 +31,12 @@ from jaxtyping import Float64, Int64
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves
-from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, joined, scaled_table
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, present, table_of
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, scaled_table
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
-from beam_ml.core.algorithm import Law, LawKind, check_batch
+from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
-from beam_ml.core.batch import Batch
 
-__all__ = ["Anchor", "Partial", "State", "accumulate", "anchor", "empty", "init", "law", "merge", "scale", "weight"]
+__all__ = ["Anchor", "Partial", "State", "anchor", "empty", "fading", "init", "law", "merge", "scale", "weight"]
 
 BOUND = 0.1
 
@@ -45,12 +47,14 @@ class State:
 
     theta: Float64[np.ndarray, "p v o"]  # coefficients per feature unit; last row: bias at the means
     slack: Float64[np.ndarray, "q v o"]  # in [−1, 1], where in its dead zone a coefficient of 0 is; no rows without L1
+    average: Float64[np.ndarray, "m v o"]  # mean of theta over folds, later ones weigh more; no rows: not kept
     squares: Float64[np.ndarray, "p v o"]  # Σ gradient², decayed
     faded: Float64[np.ndarray, ""]  # what squares and total were multiplied by since the last fold
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, decayed: what penalties are multiplied by
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all), decayed
     moments: Float64[np.ndarray, "p 5"]  # weight, mean, Σz², Σz³, Σz⁴ by feature, decayed; last row: of a real label
-    loss: Float64[np.ndarray, "v"]  # Σ weight · loss on rows not yet learned from, decayed
+    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of theta on rows not yet learned from, decayed
+    average_loss: Float64[np.ndarray, "v"]  # the same of the average; 0 without averaging
     loss_weight: Float64[np.ndarray, ""]  # Σ weight of those rows, decayed
     status: Int64[np.ndarray, "v"]  # 0: learning; 1: dropped as a loser; 2: dropped, it diverged
     length: Float64[np.ndarray, "v"]  # step length of the last fold; negative: along the mean of the runs
@@ -102,9 +106,11 @@ def init(spec: AdaGrad) -> State:
     """Give the state before any row."""
     p, v, o = spec.n_features + 1, spec.n_variants, spec.n_outputs
     return State(
-        theta=np.zeros((p, v, o)), slack=np.zeros((p if any(spec.l1) else 0, v, o)), squares=np.zeros((p, v, o)),
+        theta=np.zeros((p, v, o)), slack=np.zeros((p if any(spec.l1) else 0, v, o)),
+        average=np.zeros((p if spec.averaging else 0, v, o)), squares=np.zeros((p, v, o)),
         faded=np.ones(()), total=np.zeros(()), mass=np.zeros(spec.n_label_classes), moments=np.zeros((p, COLUMNS)),
-        loss=np.zeros(v), loss_weight=np.zeros(()), status=np.zeros(v, dtype=np.int64), length=np.zeros(v),
+        loss=np.zeros(v), average_loss=np.zeros(v), loss_weight=np.zeros(()),
+        status=np.zeros(v, dtype=np.int64), length=np.zeros(v),
         folds=np.zeros((), dtype=np.int64),
     )  # fmt: skip
 
@@ -123,14 +129,24 @@ def empty(spec: AdaGrad) -> Partial:
 
 
 def anchor(spec: AdaGrad, state: State) -> Anchor | None:
-    """Give what runs start from; None before the first row."""
-    del spec
+    """Give what runs start from, as the last fold left it; None before the first row.
+
+    A window of no weight is no fold though time goes by in it: runs of before and after it start from the same sums.
+    """
     if weight(state) <= 0.0:
         return None
+    left = scale(spec, state, 1.0 / fading(state))
+    assert isinstance(left, State)  # noqa: S101
     return Anchor(
-        theta=state.theta, slack=state.slack, squares=state.squares, total=state.total, mass=state.mass,
-        moments=state.moments, status=state.status, folds=state.folds,
+        theta=left.theta, slack=left.slack, squares=left.squares, total=left.total, mass=left.mass,
+        moments=left.moments, status=left.status, folds=left.folds,
     )  # fmt: skip
+
+
+def fading(state: State) -> float:
+    """Give what weights were multiplied by since the last fold; 1 where that is as good as 0."""
+    faded = float(state.faded)
+    return faded if faded >= np.finfo(np.float64).tiny else 1.0
 
 
 def weight(summary: State | Partial) -> float:
@@ -160,6 +176,7 @@ def scale(spec: AdaGrad, summary: State | Partial, factor: float) -> State | Par
         mass=summary.mass * factor,
         moments=scaled_table(summary.moments, factor),
         loss=summary.loss * factor,
+        average_loss=summary.average_loss * factor,
         loss_weight=np.asarray(summary.loss_weight * factor),
     )
 
@@ -188,64 +205,3 @@ def merge(spec: AdaGrad, a: Partial, b: Partial) -> Partial:
             folds=np.maximum(a.folds, b.folds), total=np.asarray(a.total + b.total),
             mass=a.mass + b.mass, moment_rows=rows, moments=table,
         )  # fmt: skip
-
-
-def accumulate(spec: AdaGrad, partial: Partial, batch: Batch, anchor: Anchor | None = None) -> Partial:
-    """Run on over a batch's rows, from the anchor or from where the open run is."""
-    check_batch(spec, batch)
-    rows = present(spec, batch)
-    if rows.label.size == 0:
-        return partial
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _run(spec, partial, rows, anchor)
-
-
-def _run(spec: AdaGrad, partial: Partial, rows: Rows, anchor: Anchor | None) -> Partial:
-    start = init(spec) if anchor is None else anchor
-    fresh = class_masses(spec, rows)
-    mass = partial.mass + fresh
-    w = rows.weight if spec.task == "regression" else rows.weight * class_factors(spec, start.mass + mass)[rows.kind]
-    numbers, rows = rows.placed(partial.open_rows)  # the parameter rows of the run
-    moment_rows, moments = add_tables(partial.moment_rows, partial.moments, *table_of(spec, rows, numbers))
-    own = anchored.at_rows(partial.moment_rows, partial.moments, numbers)
-    known = joined(start.moments[numbers], anchored.at_rows(moment_rows, moments, numbers))
-    now = shape_of_tables(spec, known, numbers)
-    last = shape_of_tables(spec, joined(start.moments[numbers], own), numbers)  # of the batch before
-    cold = anchor is None
-    # Moves have their bias at the anchor's means, or cold at the run's own.
-    home = last if cold else shape_of_tables(spec, start.moments[numbers], numbers)
-    live = Columns.of(spec, start.status)
-    total, at = float(start.total), float(start.total) + float(partial.open_total)
-    base = live.take(start.squares[numbers])
-    slack = live.take(start.slack[numbers]) if start.slack.size else None
-    begin = lift(live.take(start.theta[numbers]), slack, base, live, home, total)
-    u = begin + live.take(anchored.at_rows(partial.open_rows, partial.open_moved, numbers))
-    squares = live.take(anchored.at_rows(partial.open_rows, partial.open_squares, numbers))
-    theta = u
-    if partial.open_rows.size or not cold:
-        before = last.parameters(u, base + squares, live, at) if live.penalised else u
-        u[-1] += _moved_bias(home, last, before)
-    if live.penalised:
-        theta = now.parameters(u, base + squares, live, at)
-    if partial.open_rows.size or not cold:
-        u[-1] += _moved_bias(last, now, theta)
-        theta[-1] = u[-1]
-    rows.learn(spec, now, live, w, at, base, squares, u, theta)
-    at += float(w.sum())
-    if live.penalised:
-        theta = now.parameters(u, base + squares, live, at)
-    if not cold:
-        u[-1] -= _moved_bias(home, now, theta)
-    moved = u - begin
-    mine = anchored.move_of(numbers, live.put(moved), live.put(squares), live.put(base))
-    return dataclasses.replace(
-        partial, open_rows=mine.rows, open_scaled=mine.scaled, open_moved=mine.moved, open_squares=mine.squares,
-        open_total=np.asarray(at - total), runs=np.asarray(partial.runs + (1 if partial.open_rows.size == 0 else 0)),
-        folds=start.folds, total=np.asarray(partial.total + w.sum()), mass=mass, moment_rows=moment_rows, moments=moments,
-    )  # fmt: skip
-
-
-def _moved_bias(then: Shape, now: Shape, theta: np.ndarray) -> np.ndarray:
-    """Give what the bias (columns,) gains when means move, so that every score stays as it is."""
-    gained: np.ndarray = (now.centre - then.centre) @ theta[:-1] - (now.label_centre - then.label_centre)
-    return gained

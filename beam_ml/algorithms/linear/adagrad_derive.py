@@ -6,7 +6,7 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad import State, weight
-from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, linear_scores
+from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, linear_scores, progressive
 from beam_ml.algorithms.linear.adagrad_rows import Rows
 from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
@@ -36,14 +36,19 @@ class AdaGradModel:
     variant: Int64[np.ndarray, ""]  # which one
 
 
-def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str]]:
-    """Report every packed variant: settings, whether it still learns, progressive loss, step length of the last fold."""
+def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | bool]]:
+    """Report every packed variant: settings, whether it still learns, step length of the last fold.
+
+    ``loss`` is the progressive loss, of those that learn: the weights of the others' losses are of another time.
+    ``averaged`` tells whether a model of it is made of the mean of its parameters, whose progressive loss is the smaller.
+    """
     weight = float(state.loss_weight)
+    loss = progressive(spec, state.loss, state.average_loss)
     return [
         {
             "index": i, "learning_rate": rate, "l1": l1, "l2": l2, "status": _STATUS[int(state.status[i])],
-            **({"loss": float(state.loss[i]) / weight} if weight > 0 else {}),
-            "length": float(state.length[i]),
+            **({"loss": float(loss[i]) / weight} if weight > 0 and int(state.status[i]) == LEARNS else {}),
+            "length": float(state.length[i]), "averaged": _takes_average(spec, state, i),
         }
         for i, (rate, l1, l2) in enumerate(spec.variants)
     ]  # fmt: skip
@@ -54,7 +59,7 @@ def best_variant(spec: AdaGrad, state: State, sample: Batch | None) -> int:
     live = np.flatnonzero(state.status == LEARNS)
     if live.size == 1:
         return int(live[0])
-    loss = state.loss[live]
+    loss = progressive(spec, state.loss, state.average_loss)[live]
     if float(state.loss_weight) <= 0.0:
         if sample is None or len(sample) == 0:
             return int(live[0])
@@ -71,11 +76,18 @@ def _sample_loss(spec: AdaGrad, state: State, variant: int, sample: Batch) -> fl
     return float(sample.weights @ each[:, 0])
 
 
+def _takes_average(spec: AdaGrad, state: State, variant: int) -> bool:
+    return spec.averaging and bool(state.average_loss[variant] < state.loss[variant])
+
+
 def _model(
     spec: AdaGrad, state: State, variant: int, at: float = threshold.NEUTRAL, top_k: int = _TOP_K
 ) -> AdaGradModel:
     shape = shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1))
     theta = state.theta[:, variant]
+    if _takes_average(spec, state, variant):
+        average = state.average[:, variant]
+        theta = np.where(theta == 0.0, 0.0, average) if state.slack.size else average  # zeros of L1 stay zeros
     return AdaGradModel(
         coefficients=theta[:-1].copy(),
         intercept=theta[-1] + shape.label_centre,
@@ -102,8 +114,8 @@ def derive(
         sample: rows weighted to stand for all of them, for threshold rules.
 
     Raises:
-        DeriveRefused: no rows yet, a model spec of another task, a penalty, a variant that the spec does not have or that
-            diverged, or a threshold rule without a sample.
+        DeriveRefused: no rows yet, a model spec of another task, a penalty, a threshold where there are not two classes, a
+            variant that the spec does not have or that diverged, or a threshold rule without a sample.
     """
     name = type(model_spec).called
     if weight(state) <= 0.0:
@@ -120,12 +132,15 @@ def derive(
             f"got {getattr(model_spec, which)!r}."
         )
         raise DeriveRefused(message)
-    chosen = _chosen(spec, model_spec, state, sample)
     rule = getattr(model_spec, "threshold", threshold.NEUTRAL)
+    if spec.task != "binary" and rule != threshold.NEUTRAL:
+        given = repr(rule.by if isinstance(rule, Threshold) else rule)
+        message = f"{name}.threshold must be 0.5 with task {spec.task!r}, which has no threshold; got {given}."
+        raise DeriveRefused(message)
+    chosen = _chosen(spec, model_spec, state, sample)
     top_k = getattr(model_spec, "top_k", _TOP_K)
-    if not isinstance(rule, Threshold) or spec.task != "binary":
-        at = threshold.NEUTRAL if isinstance(rule, Threshold) else float(rule)
-        return _model(spec, state, chosen, at, top_k)
+    if not isinstance(rule, Threshold):
+        return _model(spec, state, chosen, float(rule), top_k)
     if sample is None or len(sample) == 0:
         message = f"{name}.threshold needs sampled rows for the rule {rule.by!r}; got none."
         raise DeriveRefused(message)

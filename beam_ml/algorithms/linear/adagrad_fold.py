@@ -7,16 +7,17 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
 from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad import Partial, State, moves_of, weight
+from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, weight
 from beam_ml.algorithms.linear.adagrad_moments import joined
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
 
-__all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "linear_scores", "merge_states"]
+__all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "linear_scores", "merge_states", "progressive"]
 
 LEARNS, LOST, DIVERGED = 0, 1, 2
+_ROWS_AT_ONCE = 1 << 14  # parameter rows whose penalty is computed together, so that what is on the way fits the cache
 
 
 def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule = "search") -> State:
@@ -44,9 +45,10 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Window:
-    """What a fold's steps are taken from: the live columns before it, and the sums over runs."""
+    """What a fold's steps are taken from: the state, its live columns, and the sums over runs."""
 
     spec: AdaGrad
+    state: State
     columns: Columns
     before: Shape
     shape: Shape
@@ -54,25 +56,33 @@ class _Window:
     runs: int
     rule: Rule
     stale: bool
-    theta: np.ndarray
-    slack: np.ndarray | None
-    squares: np.ndarray
-    total: float
     gained: float
 
     def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
-        columns, o = self.columns, self.spec.n_outputs
-        slack = None if self.slack is None else self.slack[rows]
-        base = self.squares[rows]
-        start = lift(self.theta[rows], slack, base, columns, self.before.at(rows), self.total)
+        columns, o, state = self.columns, self.spec.n_outputs, self.state
+        # What faded since the last fold fades the steps to come, not those taken from the anchor before.
+        faded = fading(state)
+        slack = columns.rows(state.slack, rows) if state.slack.size else None
+        base = columns.rows(state.squares, rows) / faded
+        before = float(state.total) / faded
+        start = lift(columns.rows(state.theta, rows), slack, base, columns, self.before.at(rows), before)
         total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
         move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
         u = start + move
         squares = base + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
-        counted = self.total + np.repeat(step.share(self.runs), o) * self.gained
+        counted = before + np.repeat(step.share(self.runs), o) * self.gained
         theta = self.shape.at(rows).parameters(u, squares, columns, counted) if columns.penalised else u
         return u, theta, squares, counted
+
+    def penalty(self, rows: np.ndarray, step: Step) -> np.ndarray:
+        """Give the penalty of each live variant (l,) after a step, of rising parameter rows that end with the bias."""
+        found = np.zeros(self.columns.rate.size)
+        for begin in range(0, rows.size - 1, _ROWS_AT_ONCE):
+            some = np.append(rows[begin : min(begin + _ROWS_AT_ONCE, rows.size - 1)], rows[-1])
+            found += self.shape.at(some).penalty(self.stepped(some, step)[1], self.columns)
+        by_variant: np.ndarray = found.reshape(self.columns.live.size, -1).sum(axis=1)
+        return by_variant
 
 
 def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
@@ -86,31 +96,29 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     before = shape_of_tables(spec, gathered if cold else state.moments, everything)  # where the moves' bias is at
     sums = moves_of(partial)
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
-    faded = float(state.faded) if float(state.faded) > 0.0 else 1.0
     window = _Window(
-        spec, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre), moves,
-        int(partial.runs), rule, int(partial.folds) != int(state.folds), columns.take(state.theta),
-        columns.take(state.slack) if state.slack.size else None, columns.take(state.squares / faded),
-        float(state.total) / faded, float(partial.total),
+        spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
+        moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), float(partial.total),
     )  # fmt: skip
     tested = None if sample is None else _Tested.of(spec, window, sample, state.mass + partial.mass)
-    loss, loss_weight = state.loss, float(state.loss_weight)
+    loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
     if tested is not None and not cold:
-        fresh = np.zeros(spec.n_variants)
-        fresh[columns.live] = tested.losses(columns.take(state.theta)[tested.rows]) * tested.weight.sum()
-        loss, loss_weight = loss + fresh, loss_weight + float(tested.weight.sum())
+        loss = loss + tested.sums(state.theta[tested.rows])
+        if spec.averaging:
+            average_loss = average_loss + tested.sums(_averaged(state, tested.rows))
+        loss_weight += float(tested.weight.sum())
+
+    # Without penalties only rows that moved change. With them all do, but those that never moved are 0.
+    known = anchored.union(np.flatnonzero(state.squares.any(axis=(1, 2))), moves.rows)
+    touched = known if columns.penalised else moves.rows
 
     def judged(step: Step) -> np.ndarray:
         assert tested is not None  # noqa: S101
-        theta = window.stepped(tested.rows, step)[1]
-        penalty = (
-            window.shape.at(tested.rows).penalty(theta, columns) if columns.penalised else np.zeros(theta.shape[1])
-        )
-        return tested.losses(theta) + penalty.reshape(columns.live.size, -1).sum(axis=1)
+        loss = tested.losses(window.stepped(tested.rows, step)[1])
+        return loss + window.penalty(touched, step) if columns.penalised else loss
 
     n = 0 if tested is None else tested.weight.size
     step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule, window.stale)
-    touched = everything if columns.penalised else moves.rows
     u, theta, squares, counted = window.stepped(touched, step)
     learned = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)
     finite = learned.reshape(columns.live.size, -1).all(axis=1)
@@ -123,21 +131,29 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     status[columns.live[~finite]] = DIVERGED
     good = np.zeros(spec.n_variants, dtype=bool)
     good[columns.live[finite]] = True
-    new_theta = _replaced(state.theta, touched, columns.put(theta), good)
-    new_theta[-1] += _bias_shift(before, after, new_theta)
+    new_theta = _shifted(_replaced(state.theta, touched, columns.put(theta), good), before, after)
+    average = state.average
+    if spec.averaging:
+        average = _shifted(average, before, after)
+        # Weights in proportion to the rows seen so far: with w new rows after N, 2w/(N + 2w) is for the newest.
+        fresh = 2.0 * float(partial.total)
+        share = fresh / (float(state.total) + fresh) if fresh > 0.0 else 0.0
+        average[known] += np.where(good[:, None], share * (new_theta[known] - average[known]), 0.0)
     length = state.length.copy()
     length[columns.live] = np.where(step.mean, -step.length, step.length)
     slack = state.slack
     if slack.size:
         slack = _replaced(slack, touched, columns.put(slack_of(u, squares, columns, window.shape, counted)), good)
         slack[new_theta != 0] = 0.0
+    loss = np.where(np.isfinite(loss), loss, state.loss)
+    average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
     folds = int(state.folds) + 1
     if folds in spec.halve_at:
-        status = _halved(status, loss)
+        status = _halved(status, progressive(spec, loss, average_loss))
     return State(
-        theta=new_theta, slack=slack, squares=np.where(good[:, None], grown, state.squares),
+        theta=new_theta, slack=slack, average=average, squares=np.where(good[:, None], grown, state.squares),
         faded=np.ones(()), total=np.asarray(state.total + partial.total), mass=state.mass + partial.mass,
-        moments=joined(state.moments, gathered), loss=np.where(np.isfinite(loss), loss, state.loss),
+        moments=joined(state.moments, gathered), loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
         folds=np.asarray(folds, dtype=np.int64),
     )  # fmt: skip
@@ -150,10 +166,24 @@ def _replaced(values: np.ndarray, rows: np.ndarray, fresh: np.ndarray, good: np.
     return out
 
 
-def _bias_shift(before: Shape, after: Shape, theta: np.ndarray) -> np.ndarray:
-    """Give what biases (v, o) gain when means move, so that every score stays as it is."""
-    gained: np.ndarray = np.tensordot(after.centre - before.centre, theta[:-1], axes=1)
-    return gained - (after.label_centre - before.label_centre)
+def _shifted(theta: np.ndarray, before: Shape, after: Shape) -> np.ndarray:
+    """Give a copy of θ (p, v, o) whose bias follows the means, so that every score stays as it is."""
+    out = theta.copy()
+    out[-1] += np.tensordot(after.centre - before.centre, theta[:-1], axes=1) - (
+        after.label_centre - before.label_centre
+    )
+    return out
+
+
+def _averaged(state: State, rows: np.ndarray) -> np.ndarray:
+    """Give the average (r, v, o) at some parameter rows; a coefficient that L1 holds at 0 is 0 there too."""
+    average = state.average[rows]
+    return np.where(state.theta[rows] == 0.0, 0.0, average) if state.slack.size else average
+
+
+def progressive(spec: AdaGrad, loss: np.ndarray, average_loss: np.ndarray) -> np.ndarray:
+    """Give each variant's progressive loss (v,): of its last parameters or of their average, whichever is smaller."""
+    return np.minimum(loss, average_loss) if spec.averaging else loss
 
 
 def _halved(status: np.ndarray, loss: np.ndarray) -> np.ndarray:
@@ -170,6 +200,7 @@ class _Tested:
     """Sampled rows, and the parameter rows that their scores need."""
 
     spec: AdaGrad
+    columns: Columns
     shape: Shape
     data: Rows
     rows: np.ndarray
@@ -180,13 +211,17 @@ class _Tested:
         data = present(spec, sample)
         if data.label.size == 0:
             return None
-        # A penalty is of every parameter; without, those that the sample meets will do.
-        also = np.arange(spec.n_features if window.columns.penalised else 0)
-        rows, data = data.placed(also)
+        rows, data = data.placed()
         weight = data.weight
         if spec.task != "regression":
             weight = weight * class_factors(spec, mass)[data.kind]
-        return _Tested(spec, window.shape, data, rows, weight)
+        return _Tested(spec, window.columns, window.shape, data, rows, weight)
+
+    def sums(self, theta: np.ndarray) -> np.ndarray:
+        """Give Σ weight · loss of every variant (v,), 0 of those that do not learn, with θ (r, v, o) at `rows`."""
+        out = np.zeros(self.spec.n_variants)
+        out[self.columns.live] = self.losses(self.columns.take(theta)) * self.weight.sum()
+        return out
 
     def losses(self, theta: np.ndarray) -> np.ndarray:
         """Give each live variant's mean loss (l,) with parameters θ (r, m) at `rows`."""
@@ -219,21 +254,23 @@ def merge_states(spec: AdaGrad, a: State, b: State) -> State:
     everything = np.arange(spec.n_features + 1)
     moments = joined(a.moments, b.moments)
     after = shape_of_tables(spec, moments, everything)
-    thetas = []
-    for one in (a, b):
-        theta = one.theta.copy()
-        theta[-1] += _bias_shift(shape_of_tables(spec, one.moments, everything), after, theta)
-        thetas.append(theta)
+    homes = [shape_of_tables(spec, one.moments, everything) for one in (a, b)]
+    thetas = [_shifted(one.theta, home, after) for one, home in zip((a, b), homes, strict=True)]
     squares = a.squares + b.squares
     share = np.divide(a.squares, squares, out=np.full_like(squares, 0.5), where=squares > 0)
     theta, slack = share * thetas[0] + (1.0 - share) * thetas[1], a.slack
     if slack.size:
         slack = np.where(theta == 0, share * a.slack + (1.0 - share) * b.slack, 0.0)
+    average = a.average
+    if spec.averaging:
+        first, second = (_shifted(one.average, home, after) for one, home in zip((a, b), homes, strict=True))
+        average = share * first + (1.0 - share) * second
     both = np.maximum(a.status, b.status)
     status = both if (both == LEARNS).any() else np.minimum(a.status, b.status)
     return State(
-        theta=theta, slack=slack, squares=squares,
+        theta=theta, slack=slack, average=average, squares=squares,
         faded=np.ones(()), total=np.asarray(a.total + b.total), mass=a.mass + b.mass, moments=moments,
-        loss=a.loss + b.loss, loss_weight=np.asarray(a.loss_weight + b.loss_weight), status=status,
+        loss=a.loss + b.loss, average_loss=a.average_loss + b.average_loss,
+        loss_weight=np.asarray(a.loss_weight + b.loss_weight), status=status,
         length=np.zeros_like(a.length), folds=np.maximum(a.folds, b.folds),
     )  # fmt: skip

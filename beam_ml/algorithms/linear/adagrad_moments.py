@@ -1,8 +1,9 @@
 """Running moments of features (and of a real label): what steps and penalties are scaled by.
 
 A table has one row a feature and five columns: weight W, mean, and Σ w(x − mean)ᵏ for k = 2, 3, 4; tables add exactly
-(Chan, Golub and LeVeque 1979; Pébay 2008). Of sparse features only the stored values count, around 0. Letters: ``m`` rows
-of a table, ``n`` rows of a batch, ``d`` features; a real label is one more row, numbered d.
+(Chan, Golub and LeVeque 1979; Pébay 2008). Of sparse features only the stored values count, around 0. Without a bias all
+are around 0 and the mean stands as 0, for what is centred would bring an intercept back. Letters: ``m`` rows of a table,
+``n`` rows of a batch, ``d`` features; a real label is one more row, numbered d.
 
 The scale of a feature is √(Σz⁴/Σz²), z around the mean or 0. An indicator that is 1 in a thousandth of the rows has the
 standard deviation 0.03, and a step in units of 1/0.03 would move its score by thirty times the learning rate when it is
@@ -16,6 +17,7 @@ from beam_ml.algorithms.anchored import at_rows, union
 __all__ = [
     "COLUMNS",
     "add_tables",
+    "around_zero",
     "centre_of",
     "dense_table",
     "label_table",
@@ -75,6 +77,23 @@ def dense_table(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def label_table(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Give the table (1, 5) of labels (n,)."""
     return dense_table(np.ascontiguousarray(label[:, None]), weight)
+
+
+def around_zero(table: np.ndarray) -> np.ndarray:
+    """Give the table (m, 5) of the same rows around 0 instead of their means.
+
+    >>> around_zero(dense_table(np.array([[1.0], [3.0]]), np.ones(2))).tolist()
+    [[2.0, 0.0, 10.0, 28.0, 82.0]]
+    """
+    weight, mean, second, third, fourth = table.T
+    first = weight * mean
+    out = np.zeros_like(table)
+    out[:, 0] = weight
+    out[:, 2] = second + first * mean
+    out[:, 3] = third + 3.0 * mean * second + first * mean**2
+    out[:, 4] = fourth + 4.0 * mean * third + 6.0 * mean**2 * second + first * mean**3
+    np.maximum(out[:, 4], 0.0, out=out[:, 4])
+    return out
 
 
 def sparse_table(indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, m: int) -> np.ndarray:

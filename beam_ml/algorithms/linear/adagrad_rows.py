@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, dense_table, label_table, sparse_table
+from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, around_zero, dense_table, label_table, sparse_table
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["Rows", "canonical", "class_factors", "class_masses", "densified", "present", "table_of"]
+__all__ = ["Rows", "canonical", "class_factors", "class_masses", "densified", "moments_of", "present"]
 
 MAX_DENSIFIED = 4096
 """Features up to which CSR rows may be written out in full for a learner of dense rows."""
@@ -41,21 +41,23 @@ class Rows:
     d: int
     place: np.ndarray | None = None
 
-    def placed(self, also: np.ndarray) -> tuple[np.ndarray, "Rows"]:
-        """Give the rising parameter rows that these rows touch, those in `also` and the bias, and number by them."""
+    def placed(self, scratch: np.ndarray | None = None) -> tuple[np.ndarray, "Rows"]:
+        """Give the parameter rows that these rows touch, the bias last, and number by them.
+
+        Args:
+            scratch: (d + 1,) int32, all −1, given back so; None: made here.
+        """
         if self.x is not None:
             return np.arange(self.d + 1), self
+        from beam_ml.kernels.adagrad_moments import number_columns
+
         assert self.indices is not None  # noqa: S101
-        mark = np.zeros(self.d + 1, dtype=bool)
-        mark[also] = True
-        mark[self.indices] = True
-        mark[-1] = True
-        numbers = np.flatnonzero(mark)
-        if numbers.size == self.d + 1:
-            return numbers, dataclasses.replace(self, place=self.indices)
-        slot = np.zeros(self.d + 1, dtype=np.int32)
-        slot[numbers] = np.arange(numbers.size, dtype=np.int32)
-        return numbers, dataclasses.replace(self, place=slot[self.indices])
+        scratch = np.full(self.d + 1, -1, dtype=np.int32) if scratch is None else scratch
+        numbers = np.empty(min(self.indices.size, self.d) + 1, dtype=np.int64)
+        place = np.empty(self.indices.size, dtype=np.int32)
+        count = number_columns(self.indices, scratch, numbers, place)
+        numbers[count] = self.d
+        return numbers[: count + 1], dataclasses.replace(self, place=place)
 
     def learn(
         self,
@@ -160,19 +162,20 @@ def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
     return factors
 
 
-def table_of(spec: AdaGrad, rows: Rows, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the moments, at the parameter rows `numbers` of placed rows, of what is scaled; a real label is row d."""
-    seen, table = np.zeros(0, dtype=np.int64), np.zeros((0, COLUMNS))
+def moments_of(spec: AdaGrad, rows: Rows, r: int) -> np.ndarray:
+    """Give the moments (r, 5) of placed rows at the parameter rows they touch; the last is of a real label.
+
+    Of what is not scaled they are 0; without a bias they are around 0, so that nothing is centred.
+    """
+    table = np.zeros((r, COLUMNS))
     if spec.normalize:
-        seen = numbers[:-1]
         if rows.x is not None:
-            table = dense_table(rows.x, rows.weight)
+            table[:-1] = dense_table(rows.x, rows.weight)
         else:
             assert rows.place is not None  # noqa: S101
             assert rows.indptr is not None  # noqa: S101
             assert rows.values is not None  # noqa: S101
-            table = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, seen.size)
+            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, r - 1)
     if spec.task == "regression" and spec.normalize_label:
-        seen = np.append(seen, rows.d)
-        table = np.concatenate([table, label_table(rows.label, rows.weight)])
-    return seen, table
+        table[-1:] = label_table(rows.label, rows.weight)
+    return table if spec.use_bias else around_zero(table)

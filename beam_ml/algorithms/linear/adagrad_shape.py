@@ -49,7 +49,13 @@ class Columns:
     def take(self, values: np.ndarray) -> np.ndarray:
         """Give an own (r, m) copy of the live columns of values (r, v, o)."""
         chosen = values if self.live.size == self.shape[0] else values[:, self.live]
-        return np.array(chosen.reshape(values.shape[0], -1), order="C")
+        return np.array(chosen.reshape(values.shape[0], self.rate.size), order="C")
+
+    def rows(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Give an own (r, m) copy of the live columns of values (p, v, o) at some rows."""
+        if self.live.size == self.shape[0]:
+            return np.take(values.reshape(values.shape[0], self.rate.size), rows, axis=0)
+        return self.take(np.take(values, rows, axis=0))
 
     def put(self, values: np.ndarray) -> np.ndarray:
         """Give (r, v, o) values, those of variants that do not learn 0."""

@@ -33,9 +33,14 @@ class AdaGrad(BaseSpec):
     """What shapes the state of linear models learned by AdaGrad: sparse or wide features, one or many outputs, packed.
 
     Every combination of ``learning_rates``, ``l1`` and ``l2`` is one variant, in that order, the last list fastest; all
-    learn in one pass. The penalties act on coefficients times their feature's scale: ``loss/n + l1·Σ s_j|β_j| +
-    l2/2·Σ s_j²β_j²``, bias free. The scale s_j of a feature is √(Σz⁴/Σz²) of its values (dense: around their mean), which
-    is 1 for an indicator however rare, and √3 standard deviations for normal values.
+    learn in one pass, each is measured on a sample of every window before it learns from it, and at the refreshes of
+    ``halve_at`` the worse half is dropped. A model is made of the best one, or of any, by `Variant`;
+    `beam_ml.linear.variants` tells how they do. ``averaging`` keeps the mean of each one's parameters over the folds besides
+    the last ones, one more table of the parameters' size, and predicts with whichever did better.
+
+    The penalties act on coefficients times their feature's scale: ``loss/n + l1·Σ s_j|β_j| +
+    l2/2·Σ s_j²β_j²``, bias free. The scale s_j of a feature is √(Σz⁴/Σz²) of its values (dense, with a bias: around their
+    mean), which is 1 for an indicator however rare, and √3 standard deviations for normal values.
 
     >>> spec = AdaGrad(n_features=100, learning_rates=(0.05, 0.1), l1=0.0, l2=(0.0, 1e-4))
     >>> spec.loss, spec.variants[1]
@@ -43,7 +48,7 @@ class AdaGrad(BaseSpec):
     """
 
     called = "linear.AdaGrad"
-    max_staleness: ClassVar[int | None] = 256
+    max_staleness: ClassVar[int | None] = 64
 
     algorithm: Literal["linear.adagrad"] = "linear.adagrad"
     task: Annotated[
@@ -76,23 +81,29 @@ class AdaGrad(BaseSpec):
         float, Field(gt=0, description="huber: residual from which it is linear, in standard deviations of the label")
     ] = 1.0
     learning_rates: Annotated[tuple[float, ...], Field(description="steps, in 1 / scale of the feature")] = (
-        0.02,
         0.05,
         0.1,
         0.2,
+        0.5,
     )
     l1: Annotated[tuple[float, ...], Field(description="strengths of Σ s_j|β_j|")] = (0.0, 1e-5)
     l2: Annotated[tuple[float, ...], Field(description="strengths of ½ Σ s_j²β_j²")] = (0.0, 1e-5)
     halve_at: Annotated[
         tuple[int, ...], Field(description="refreshes at which the worse half of the variants is dropped; (): never")
-    ] = (8, 16, 24, 32)
-    use_bias: bool = True
+    ] = (8, 16)  # leaves a quarter: in a stream that changes, another may be the best one later
+    use_bias: Annotated[
+        bool, Field(description="False: the intercept is 0, and features and labels are scaled but not centred")
+    ] = True
     bias_rate: Annotated[float, Field(gt=0, description="factor on the learning rate of the bias")] = 1.0
     normalize: Annotated[bool, Field(description="scale features by running moments, and centre dense ones")] = True
     normalize_label: Annotated[bool, Field(description="regression: scale and centre labels by running moments")] = True
     sparse: Annotated[bool, Field(description="learn from CSR rows; False: from dense ones. Others are converted")] = (
         False
     )
+    averaging: Annotated[
+        bool,
+        Field(description="keep the mean of the parameters over folds too, and predict with the better of the two"),
+    ] = True
     mini_batch_rows: Annotated[int, Field(ge=1, le=65_536, description="rows of one step")] = 16
     positive_weight: Annotated[
         Annotated[float, Field(gt=0)] | Literal["balanced"],

@@ -36,8 +36,9 @@ _ROUND_S = 5.0
 """Between rounds where windows are rounds and the job does not say."""
 _GRACE_S = 1.0
 """How long a round waits for the last rows of a window whose end has come by this clock: clocks differ."""
-_FIRST_MESSAGES = 10_000
-"""The first round's size: nobody knows yet how many rows a message holds."""
+_FIRST_MESSAGES, _FIRST_ROWS = 10_000, 100
+"""The first round's size, and how many rows each message is taken to hold, which nobody knows yet: too small a first round
+costs one more, too large a one costs a gradient learner its first anchors."""
 
 
 class KafkaRounds:
@@ -125,7 +126,7 @@ class KafkaRounds:
     def _messages(self, learner: Learner, wanted_rows: float) -> float:
         """Turn rows into messages by what those read so far have held."""
         rows = self._rows_per_message(learner)
-        return min(_FIRST_MESSAGES, wanted_rows) if rows is None else max(1.0, wanted_rows / rows)
+        return max(1.0, min(_FIRST_MESSAGES, wanted_rows / _FIRST_ROWS) if rows is None else wanted_rows / rows)
 
     def _rows_per_message(self, learner: Learner) -> float | None:
         """Go by the learner alone, so that a round tried again is the same; by this run where it knows other sources."""

@@ -1,0 +1,115 @@
+"""Models of factorization machines. Letters: ``n`` rows, ``d`` features, ``k`` factors."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from scipy.special import expit
+
+from beam_ml.algorithms.fm.fold import linear_scores
+from beam_ml.algorithms.fm.machine import State, weight
+from beam_ml.algorithms.fm.rows import feature_scales, label_scale
+from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
+from beam_ml.algorithms.linear import threshold
+from beam_ml.algorithms.linear.adagrad_rows import canonical
+from beam_ml.algorithms.linear.spec import Threshold
+from beam_ml.core import metrics
+from beam_ml.core.algorithm import Predictions
+from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.batch import Batch
+from beam_ml.errors import DeriveRefused, InvalidBatch
+
+__all__ = ["Model", "derive", "measure", "predict"]
+
+_LOGISTIC, _SQUARED = 0, 1
+
+
+@array_dataclass
+class Model:
+    """A second-order machine: ``η = intercept + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j`` (Rendle 2010)."""
+
+    intercept: Float64[np.ndarray, ""]  # score without features; regression: in label units, as all below
+    linear: Float64[np.ndarray, "d"]  # w, per feature unit
+    factors: Float64[np.ndarray, "d k"]  # v, per feature unit
+    threshold: Float64[np.ndarray, ""]  # binary: score from which predicted_label is 1; 0.5 and unused otherwise
+    loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared
+
+
+def _model(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model:
+    centre, unit = label_scale(state.label)
+    # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
+    met = state.squares[:-1].any(axis=1) / feature_scales(spec, state.sums)[:-1]
+    return Model(
+        intercept=np.asarray(centre + unit * state.theta[-1, 0]),
+        linear=unit * met * state.theta[:-1, 0],
+        # The scale of labels is shared out between the two factors of a product.
+        factors=np.sqrt(unit) * met[:, None] * state.theta[:-1, 1:],
+        threshold=np.asarray(at),
+        loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
+    )
+
+
+def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample: Batch | None) -> Model:
+    """Give the machine in the units of the data.
+
+    Args:
+        spec: of the state.
+        model_spec: the threshold.
+        state: what was learned.
+        sample: rows weighted to stand for all of them, for threshold rules.
+
+    Raises:
+        DeriveRefused: no rows yet, a model spec of another task, or a threshold rule without a sample.
+    """
+    name = type(model_spec).called
+    if weight(state) <= 0.0:
+        message = f"{name} needs rows of positive weight; the state has none yet."
+        raise DeriveRefused(message)
+    wanted = Regressor if spec.task == "regression" else Classifier
+    if not isinstance(model_spec, wanted):
+        message = f"fm.Spec with task {spec.task!r} derives {wanted.called}; got {name}."
+        raise DeriveRefused(message)
+    rule = getattr(model_spec, "threshold", threshold.NEUTRAL)
+    if not isinstance(rule, Threshold):
+        return _model(spec, state, float(rule))
+    if sample is None or len(sample) == 0:
+        message = f"{name}.threshold needs sampled rows for the rule {rule.by!r}; got none."
+        raise DeriveRefused(message)
+    assert sample.label is not None  # noqa: S101 admission rejects rows without a label
+    model = _model(spec, state)
+    at = threshold.choose(rule, _predicted(model, sample), sample.label, sample.weights)
+    return dataclasses.replace(model, threshold=np.asarray(at))
+
+
+def _predicted(model: Model, batch: Batch) -> np.ndarray:
+    """Give the probabilities of class 1, or values, (n,)."""
+    d = model.linear.shape[0]
+    if batch.n_features != d:
+        message = f"A factorization machine takes {d} features; got a batch of {batch.n_features}."
+        raise InvalidBatch(message)
+    # A feature given twice in a row is one feature: its square must not fall apart.
+    score = linear_scores(*canonical(batch), float(model.intercept), model.linear, model.factors)
+    return score if int(model.loss) == _SQUARED else np.asarray(expit(score))
+
+
+def predict(model: Model, batch: Batch) -> Predictions:
+    """Predict rows.
+
+    Returns:
+        ``score``: probability of class 1, or the value, (n,); for classifiers also ``predicted_label`` (n,) int64.
+    """
+    score = _predicted(model, batch)
+    if int(model.loss) == _SQUARED:
+        return {"score": score}
+    return {"score": score, "predicted_label": (score >= float(model.threshold)).astype(np.int64)}
+
+
+def measure(model: Model, batch: Batch) -> metrics.Binary | metrics.Regression:
+    """Measure predictions against the batch's labels."""
+    if batch.label is None:
+        message = "Measuring a factorization machine needs labels; got a batch without."
+        raise InvalidBatch(message)
+    score = _predicted(model, batch)
+    if int(model.loss) == _SQUARED:
+        return metrics.regression(score, batch.label, batch.weights)
+    return metrics.binary(score, batch.label, batch.weights, float(model.threshold))

@@ -1,0 +1,173 @@
+"""A worker's run over its rows, in a table of the parameter rows it has touched. Letters as in `machine`; ``s`` slots."""
+
+import dataclasses
+from types import ModuleType
+
+import numpy as np
+
+from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_label
+from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present
+from beam_ml.algorithms.fm.spec import Spec
+from beam_ml.algorithms.fm.start import starts
+from beam_ml.core.algorithm import check_batch
+from beam_ml.core.arrays import nbytes
+from beam_ml.core.batch import Batch
+
+__all__ = ["Run", "accumulate", "grow"]
+
+_LOGISTIC, _SQUARED = 0, 1
+
+
+class Run:
+    """The open run of a partial, in memory of its own; what closed runs left is kept as it is.
+
+    The anchor is only read, at rows when they are first touched, so all runs of a process share it. A slot of the table is
+    laid out as `beam_ml.kernels.fm` says; the numbers of slots by feature are pages of zeros until they are touched.
+    """
+
+    def __init__(self, spec: Spec, partial: Partial, anchor: Anchor | None) -> None:
+        from beam_ml.kernels import fm
+
+        self._kernels: ModuleType = fm
+        self._spec, self._anchor, self._begun = spec, anchor, partial
+        self._label, self._mass, self._faded = partial.label, partial.mass, 1.0
+        self._count = 0
+        self._slot = np.zeros(spec.n_features, dtype=np.int32)
+        self._rows = np.empty(0, dtype=np.int64)
+        self._table = np.empty((0, 3 * spec.columns + fm.EXTRA))
+        self._starts = np.empty((0, spec.columns))  # cold: what the rows were drawn as
+        self._rate = np.array(
+            [spec.bias_lr if spec.use_bias else 0.0, spec.linear_lr if spec.use_linear else 0.0, spec.factors_lr]
+        )
+        self._l2 = np.array([spec.bias_wd, spec.linear_wd, spec.factors_wd])
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the partial has: three sums an entry and two a row, of the rows touched."""
+        held = nbytes(self._begun) - self._begun.open_rows.size * self._row_bytes
+        return held + max(self._count, self._begun.open_rows.size) * self._row_bytes
+
+    @property
+    def _row_bytes(self) -> int:
+        return 8 * (1 + 3 * self._spec.columns + 2)
+
+    def add(self, batch: Batch) -> None:
+        """Run on over a batch's rows."""
+        check_batch(self._spec, batch)
+        rows = present(batch)
+        if rows.label.size:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._learn(rows)
+
+    def _learn(self, rows: Rows) -> None:
+        spec, m = self._spec, self._spec.columns
+        if self._count == 0:
+            self._open()
+        self._mass = self._mass + masses(spec, rows)
+        self._label = joined_labels(self._label, label_sums(spec, rows))
+        known = self._label if self._anchor is None else joined_labels(self._anchor.label, self._label)
+        centre, unit = label_scale(known)
+        place = self._placed(rows.indices)
+        code = _SQUARED if spec.task == "regression" else _LOGISTIC
+        clip = np.inf if spec.clip_gradient is None else spec.clip_gradient
+        self._kernels.run(
+            rows.indptr, place, rows.values, (rows.label - centre) / unit, rows.weight, code, self._rate, self._l2, clip,
+            spec.normalize, m, self._table[: self._count],
+        )  # fmt: skip
+
+    def _open(self) -> None:
+        """Begin the table: the bias first, then what the open run so far has touched."""
+        bias = self._spec.n_features
+        begun = self._begun.open_rows[:-1]
+        self._rows = np.concatenate([[bias], begun]).astype(np.int64)
+        self._slot[begun] = np.arange(1, begun.size + 1, dtype=np.int32)
+        self._touch(0, self._rows.size)
+        if not self._begun.open_rows.size:
+            return
+        m, order = self._spec.columns, np.roll(np.arange(begun.size + 1), 1)
+        table = self._table[: self._count]
+        table[:, :m] += self._begun.open_moved[order]
+        table[:, m : 2 * m] = self._begun.open_squares[order]
+        table[:, 3 * m + 2 :] = self._begun.open_sums[order] * self._faded
+
+    def _placed(self, indices: np.ndarray) -> np.ndarray:
+        """Give the slots (z,) of features, new ones included."""
+        place = np.empty(indices.size, dtype=np.int32)
+        most = self._count + min(indices.size, self._spec.n_features + 1 - self._count)
+        if self._rows.size < most:
+            self._rows = _longer(self._rows, self._count, most)
+        before = self._count
+        self._touch(before, int(self._kernels.assign(indices, self._slot, self._rows, before, place)))
+        return place
+
+    def _touch(self, begin: int, end: int) -> None:
+        """Fill new slots with what the anchor holds of their rows."""
+        m, anchor = self._spec.columns, self._anchor
+        if self._table.shape[0] < end:
+            self._table = _longer(self._table, begin, end)
+        fresh, rows = self._table[begin:end], self._rows[begin:end]
+        if anchor is not None:
+            self._kernels.fill(rows, anchor.theta, anchor.squares, anchor.sums, fresh)
+        else:
+            if self._starts.shape[0] < end:
+                self._starts = _longer(self._starts, begin, end)
+            self._starts[begin:end] = starts(self._spec, rows)
+            fresh[:, :m], fresh[:, m:] = self._starts[begin:end], 0.0
+        self._count = end
+
+    def scale(self, factor: float) -> None:
+        """Weigh all rows so far by a factor."""
+        if factor == 1.0:
+            return
+        if float(self._mass.sum()) * factor == 0.0:
+            self._begun, self._count = empty(self._spec), 0
+            self._label, self._mass, self._faded = self._begun.label, self._begun.mass, 1.0
+            self._slot[:] = 0
+            return
+        self._label, self._mass = scaled_label(self._label, factor), self._mass * factor
+        self._faded *= factor
+        self._table[: self._count, 3 * self._spec.columns + 2 :] *= factor
+
+    def partial(self) -> Partial:
+        """Give the partial so far."""
+        faded = self._begun
+        if self._faded != 1.0:
+            faded = dataclasses.replace(
+                faded, closed_sums=faded.closed_sums * self._faded, open_sums=faded.open_sums * self._faded
+            )
+        if self._count == 0:
+            return dataclasses.replace(faded, label=self._label, mass=self._mass) if self._faded != 1.0 else faded
+        m, anchor = self._spec.columns, self._anchor
+        order = np.argsort(self._rows[: self._count], kind="stable")
+        rows = self._rows[order]
+        scaled, moved, squares = (np.empty((rows.size, m)) for _ in range(3))
+        sums = np.empty((rows.size, 2))
+        begun, at = (self._starts, order) if anchor is None else (anchor.theta, rows)
+        self._kernels.gather(self._table, order, begun, at, scaled, moved, squares, sums)
+        return dataclasses.replace(
+            faded, open_rows=rows, open_scaled=scaled, open_moved=moved, open_squares=squares, open_sums=sums,
+            runs=np.asarray(faded.runs + (0 if faded.open_rows.size else 1)),
+            folds=np.zeros((), dtype=np.int64) if anchor is None else anchor.folds, label=self._label, mass=self._mass,
+        )  # fmt: skip
+
+
+def _longer(values: np.ndarray, held: int, least: int) -> np.ndarray:
+    """Give a longer copy of the first entries, with room to grow: doubling keeps the copies' sum small."""
+    out = np.empty((max(least, 2 * held), *values.shape[1:]), dtype=values.dtype)
+    out[:held] = values[:held]
+    return out
+
+
+def grow(spec: Spec, partial: Partial, anchor: Anchor | None = None) -> Run:
+    """Go on from a partial in memory of its own."""
+    return Run(spec, partial, anchor)
+
+
+def accumulate(spec: Spec, partial: Partial, batch: Batch, anchor: Anchor | None = None) -> Partial:
+    """Run on over a batch's rows, from the anchor or from where the open run is."""
+    check_batch(spec, batch)
+    if len(batch) == 0:
+        return partial
+    run = grow(spec, partial, anchor)
+    run.add(batch)
+    return run.partial()

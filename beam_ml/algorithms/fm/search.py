@@ -1,0 +1,66 @@
+"""How far a fold goes along the runs' summed moves: a length for each group of parameters. Letters: ``g`` groups.
+
+The bias is in every row, so runs agree about it and their sum overshoots most; most factors are met by few runs, whose sum
+is right. One length for all would hold these back: on ratings with 32 shards it loses 5 % of the sequential run's loss
+after five passes, where three lengths lose 0.1 %.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from beam_ml.algorithms.anchored import LENGTHS, MIN_SAMPLE_ROWS, Rule, Step
+
+__all__ = ["GROUPS", "choose"]
+
+GROUPS = 3
+"""Bias, linear weights, factors."""
+_SWEEPS = 2
+
+
+def choose(
+    loss: Callable[[Step], float], runs: int, sample_rows: int, rule: Rule = "search", stale: bool = False
+) -> Step:
+    """Choose each group's step, as `beam_ml.algorithms.anchored.choose_step` does a variant's.
+
+    First the best one for all groups is found, then each group's in turn with the others held, twice over.
+
+    Args:
+        loss: on the window's sample after a step of all groups; not finite: worse than any other.
+        runs: P.
+        sample_rows: rows in the sample.
+        rule: ``curvature`` and ``sum`` go the whole length untried, ``mean`` always takes the mean.
+        stale: the runs started from an earlier anchor.
+
+    Returns:
+        Lengths and directions (g,).
+    """
+    whole, mean = (1.0, False), (1.0, True)
+    if (runs <= 1 and not stale) or rule in ("curvature", "sum"):
+        return _step([whole] * GROUPS)
+    if rule == "mean" or sample_rows < MIN_SAMPLE_ROWS:
+        return _step([whole if runs <= 1 else mean] * GROUPS)
+    options = [(length, False) for length in LENGTHS] + [mean] + ([(0.0, False)] if stale else [])
+    chosen, least = [mean] * GROUPS, np.inf
+    for tried in _candidates(options, chosen):
+        found = loss(_step(tried))
+        if found < least:  # NaN is not
+            chosen[:], least = tried, found
+    return _step(chosen)
+
+
+def _candidates(
+    options: list[tuple[float, bool]], chosen: list[tuple[float, bool]]
+) -> Iterator[list[tuple[float, bool]]]:
+    """Give what to try next, going by what has been chosen so far."""
+    for option in options:
+        yield [option] * GROUPS
+    for _ in range(_SWEEPS):
+        for group in range(GROUPS):
+            for option in options:
+                if option != chosen[group]:
+                    yield [option if at == group else chosen[at] for at in range(GROUPS)]
+
+
+def _step(chosen: list[tuple[float, bool]]) -> Step:
+    return Step(np.array([length for length, _ in chosen]), np.array([mean for _, mean in chosen]))

@@ -1,0 +1,205 @@
+"""One worker's run of `linear.adagrad`, which goes on in memory of its own, batch after batch.
+
+Letters: ``p`` parameter rows in all, ``r`` those of a batch (the bias last), ``c`` room for those of the run, ``m`` live
+columns. A batch reads and writes its own rows only, so a run costs what its rows hold, however wide the table.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from beam_ml.algorithms import anchored
+from beam_ml.algorithms.linear.adagrad import Anchor, Partial, empty, init
+from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
+from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.core.algorithm import check_batch
+from beam_ml.core.arrays import nbytes
+from beam_ml.core.batch import Batch
+
+__all__ = ["Run", "accumulate"]
+
+_ROOM = 1024
+_LEAST_FADED = 2.0**-20
+
+
+def accumulate(spec: AdaGrad, partial: Partial, batch: Batch, anchor: Anchor | None = None) -> Partial:
+    """Run on over a batch's rows, from the anchor or from where the open run is."""
+    run = Run(spec, partial, anchor)
+    run.add(batch)
+    return run.partial()
+
+
+class Run:
+    """A partial that grows in place: `beam_ml.core.algorithm.Growing`."""
+
+    def __init__(self, spec: AdaGrad, partial: Partial, anchor: Anchor | None) -> None:
+        """Go on from a partial, which stays as it is.
+
+        Args:
+            spec: the spec.
+            partial: its open run goes on; without one, a run starts.
+            anchor: where runs start; None: cold.
+        """
+        self._spec, self._anchor = spec, anchor
+        self._start = init(spec) if anchor is None else anchor
+        self._live = Columns.of(spec, self._start.status)
+        self._begin(partial)
+
+    def _begin(self, partial: Partial) -> None:
+        self._before, self._changed = partial, False
+        self._mass, self._total, self._open_total = partial.mass, float(partial.total), float(partial.open_total)
+        self._has_run = partial.open_rows.size > 0
+        p, m = self._spec.n_features + 1, self._live.rate.size
+        self._slot = np.full(p, -1, dtype=np.int32)  # parameter row → place in what follows
+        self._local = np.full(p, -1, dtype=np.int32)  # scratch of `number_columns`
+        self._size = 0
+        self._rows = np.empty(0, dtype=np.int64)
+        self._in_run = np.zeros(0, dtype=bool)  # others have moments only, of runs that have ended
+        self._moved, self._squares = np.empty((0, m)), np.empty((0, m))  # as in the partial, live columns
+        self._moments = np.empty((0, COLUMNS))
+        self._faded = 1.0  # what moments are still to be weighed by: aging all of them for every batch would cost more
+        known, place = self._slots(partial.moment_rows), self._slots(partial.open_rows)
+        self._moments[known] = partial.moments
+        self._in_run[place] = True
+        self._moved[place] = self._live.take(partial.open_moved)
+        self._squares[place] = self._live.take(partial.open_squares)
+
+    def _slots(self, rows: np.ndarray) -> np.ndarray:
+        """Give the places of parameter rows; those that have none yet get one, with zeros."""
+        fresh = rows[self._slot[rows] < 0]
+        size = self._size + fresh.size
+        if size > self._rows.size:
+            room = min(max(2 * size, _ROOM), self._slot.size)
+            for name in ("_rows", "_in_run", "_moved", "_squares", "_moments"):
+                old = getattr(self, name)
+                new = np.zeros((room, *old.shape[1:]), dtype=old.dtype)
+                new[: self._size] = old[: self._size]
+                setattr(self, name, new)
+        self._slot[fresh] = np.arange(self._size, size, dtype=np.int32)
+        self._rows[self._size : size] = fresh
+        self._size = size
+        return self._slot[rows]
+
+    def add(self, batch: Batch) -> None:
+        """Run on over a batch's rows."""
+        check_batch(self._spec, batch)
+        rows = present(self._spec, batch)
+        if rows.label.size:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                self._add(rows)
+
+    def _add(self, rows: Rows) -> None:
+        spec, live, start, cold = self._spec, self._live, self._start, self._anchor is None
+        self._mass = self._mass + class_masses(spec, rows)
+        w = rows.weight
+        if spec.task != "regression":
+            w = w * class_factors(spec, start.mass + self._mass)[rows.kind]
+        numbers, rows = rows.placed(self._local)
+        place = self._slots(numbers)
+        own = scaled_table(np.take(self._moments, place, axis=0), self._faded)
+        grown = joined(own, moments_of(spec, rows, numbers.size))
+        self._moments[place] = scaled_table(grown, 1.0 / self._faded)
+        u, squares = np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0)
+        total, at = float(start.total), float(start.total) + self._open_total
+        begin: np.ndarray | float = 0.0
+        # Moves have their bias at the anchor's means, or cold at the run's own. `last`: after the batch before.
+        if cold:
+            base = np.zeros_like(squares)
+            now, last = (shape_of_tables(spec, table, numbers) for table in (grown, own))
+            home = last
+        else:
+            past = np.take(start.moments, numbers, axis=0)
+            base = live.rows(start.squares, numbers)
+            now, last, home = (
+                shape_of_tables(spec, table, numbers) for table in (joined(past, grown), joined(past, own), past)
+            )
+            slack = live.rows(start.slack, numbers) if start.slack.size else None
+            begin = lift(live.rows(start.theta, numbers), slack, base, live, home, total)
+            u += begin
+        theta = u
+        goes_on = self._has_run or not cold
+        if goes_on:
+            before = last.parameters(u, base + squares, live, at) if live.penalised else u
+            u[-1] += _moved_bias(home, last, before)
+        if live.penalised:
+            theta = now.parameters(u, base + squares, live, at)
+        if goes_on:
+            u[-1] += _moved_bias(last, now, theta)
+            theta[-1] = u[-1]
+        rows.learn(spec, now, live, w, at, base, squares, u, theta)
+        if not cold:
+            if live.penalised:
+                theta = now.parameters(u, base + squares, live, at + float(w.sum()))
+            u[-1] -= _moved_bias(home, now, theta)
+        self._moved[place], self._squares[place], self._in_run[place] = u - begin, squares, True
+        self._open_total += float(w.sum())
+        self._total += float(w.sum())
+        self._has_run = self._changed = True
+
+    def scale(self, factor: float) -> None:
+        """Weigh all rows so far by a factor; moves stay."""
+        if factor == 1.0:
+            return
+        if float(self._mass.sum()) * factor == 0.0:
+            self._begin(empty(self._spec))
+        self._mass = self._mass * factor
+        self._total *= factor
+        self._open_total *= factor
+        self._faded *= factor
+        if self._faded < _LEAST_FADED:
+            self._moments[: self._size] = scaled_table(self._moments[: self._size], self._faded)
+            self._faded = 1.0
+        self._changed = True
+
+    def partial(self) -> Partial:
+        """Give the partial of everything so far, in arrays of its own."""
+        if not self._changed:
+            return self._before
+        open_rows, place = self._rising(self._in_run[: self._size])
+        known, at = self._rising(self._measured())
+        live, before = self._live, self._before
+        with np.errstate(over="ignore", invalid="ignore"):
+            base = live.rows(self._start.squares, open_rows)
+            tables = (np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0), base)
+            move = anchored.move_of(open_rows, *(live.put(table) for table in tables))
+        return dataclasses.replace(
+            before, open_rows=move.rows, open_scaled=move.scaled, open_moved=move.moved, open_squares=move.squares,
+            open_total=np.asarray(self._open_total), runs=np.asarray(before.runs + self._started()),
+            folds=self._start.folds if self._has_run else before.folds, total=np.asarray(self._total), mass=self._mass,
+            moment_rows=known, moments=scaled_table(self._moments[at], self._faded),
+        )  # fmt: skip
+
+    def _started(self) -> int:
+        return int(self._has_run and self._before.open_rows.size == 0)
+
+    def _measured(self) -> np.ndarray:
+        """Tell which places have moments: features if they are normalised, the bias's if a real label is."""
+        rows, bias = self._rows[: self._size], self._slot.size - 1
+        label = self._spec.task == "regression" and self._spec.normalize_label
+        found: np.ndarray = np.where(rows == bias, label, self._spec.normalize)
+        return found
+
+    def _rising(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the parameter rows of some places, rising, and the places in that order."""
+        place = np.flatnonzero(which)
+        rows = self._rows[place]
+        order = np.argsort(rows)
+        return rows[order], place[order]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the partial would have now."""
+        if not self._changed:
+            return nbytes(self._before)
+        entries = 3 * self._spec.n_variants * self._spec.n_outputs
+        added = int(np.count_nonzero(self._in_run[: self._size])) - self._before.open_rows.size
+        known = int(np.count_nonzero(self._measured())) - self._before.moment_rows.size
+        return nbytes(self._before) + 8 * (added * (1 + entries) + known * (1 + COLUMNS))
+
+
+def _moved_bias(then: Shape, now: Shape, theta: np.ndarray) -> np.ndarray:
+    """Give what the bias (columns,) gains when means move, so that every score stays as it is."""
+    gained: np.ndarray = (now.centre - then.centre) @ theta[:-1] - (now.label_centre - then.label_centre)
+    return gained

@@ -1,0 +1,153 @@
+"""How a fold judges steps, and what it steps from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fm_support import FM, grown, model_of, ratings
+
+from beam_ml import Batch, fm
+from beam_ml.algorithms.anchored import Step
+from beam_ml.algorithms.fm.fold import _in_units, _Tested
+from beam_ml.algorithms.fm.rows import feature_scales
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulator, merge_all
+from beam_ml.core.arrays import close, identical
+from beam_ml.core.refresh import Plan, refresh
+
+D, K = 5, 2
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("length", [0.0, 0.5])
+def test_a_step_is_judged_by_loss_and_penalties_row_by_row(task, length):
+    spec = fm.Spec(n_features=D, n_factors=K, task=task, bias_wd=0.3, linear_wd=0.2, factors_wd=0.7)
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((40, D)) < 0.5, rng.normal(size=(40, D)) * [1, 10, 0.1, 3, 1], 0.0)
+    y = (rng.random(40) < 0.5).astype(float) if task == "binary" else 7 + 3 * rng.normal(size=40)
+    weight = rng.uniform(0.2, 3.0, 40)
+    sums = rng.uniform(1.0, 9.0, (D + 1, 2))
+    label = np.zeros(3) if task == "binary" else np.array([40.0, 7.0, 360.0])
+    theta, ways = rng.normal(size=(D + 1, K + 1)), [rng.normal(size=(D + 1, K + 1)) for _ in range(2)]
+    step = Step(length * np.array([1.0, 0.5, 0.25]), np.array([False, True, False]))
+    tested = _Tested.of(spec, Batch.dense(x, label=y, weight=weight), sums, label)
+    assert tested.rows.tolist() == list(range(D + 1))
+    found = tested.losses(theta, tuple(ways))(step)
+
+    bias = theta[-1, 0] + step.length[0] * ways[0][-1, 0]
+    w, v = theta[:-1, 0] + step.length[1] * ways[1][:-1, 0], theta[:-1, 1:] + step.length[2] * ways[0][:-1, 1:]
+    total = 0.0
+    for row, target, s in zip(x / feature_scales(spec, sums[:-1]), y, weight, strict=True):
+        eta = bias + w @ row + sum(row[i] * row[j] * (v[i] @ v[j]) for i in range(D) for j in range(i))
+        loss = np.log1p(np.exp(eta)) - target * eta if task == "binary" else 0.5 * (eta - (target - 7) / 3) ** 2
+        penalty = 0.3 * bias**2 + 0.2 * (w[row != 0] ** 2).sum() + 0.7 * (v[row != 0] ** 2).sum()
+        total += s * (loss + 0.5 * penalty)
+    assert found == pytest.approx(total / weight.sum(), rel=1e-10)
+
+
+def test_runs_are_scaled_by_the_squares_that_they_started_from():
+    """What fades between the anchor and the fold fades steps to come, not those that were taken."""
+    rows = ratings(1, 3_000)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
+    state = FM.fold(spec, FM.init(spec), grown(spec, rows.take(slice(1_000)), None), None)
+    anchor = FM.anchor(spec, state)
+    runs = [grown(spec, rows.take(slice(i, i + 1_000)), anchor) for i in (1_000, 2_000)]
+    merged = FM.merge(spec, *runs)
+    assert int(merged.folds) == int(anchor.folds) == 1  # not stale
+    plain, faded = (FM.fold(spec, one, merged, None, "curvature") for one in (state, FM.scale(spec, state, 0.25)))
+    np.testing.assert_allclose(faded.theta, plain.theta, rtol=1e-12)
+    assert (faded.squares <= plain.squares).all()
+    assert faded.squares.sum() < 0.9 * plain.squares.sum()
+    assert float(faded.faded) == 1.0
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_window_of_no_weight_leaves_no_trace(shards, lags):
+    """Time goes by in it, so sums fade; the fold of runs from the anchors of before and after it is the same."""
+    rows = ratings(6, 2_000)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression", half_life=1.0)
+
+    def window(begin, time, weight):
+        some = rows.take(slice(begin, begin + 1_000))
+        return some.replace(weight=np.full(1_000, weight), time=np.full(1_000, time * 1_000_000))
+
+    def states(windows):
+        learner, anchors = learners.new(FM, spec), [(0, None)]
+        for at, one in enumerate(windows):
+            number, anchor = anchors[-2 if lags and at == 2 else -1]
+            parts = []
+            for mine in np.array_split(np.arange(1_000), shards):
+                accumulator = Accumulator(FM, spec, number, anchor)
+                accumulator.add(one.take(mine))
+                parts.append(accumulator.result())
+            learner, _ = refresh(FM, learner, None, merge_all(FM, spec, parts), Plan(models={}))
+            anchors.append((learner.version, FM.anchor(spec, learner.state)))
+            yield learner
+
+    first, last = window(0, 0, 1.0), window(1_000, 2, 1.0)
+    *_, plain = states([first, last])
+    *_, empty, with_it = states([first, window(0, 1, 0.0), last])
+    assert float(empty.state.faded) == 0.5
+    assert with_it.dated.time == plain.dated.time == 2_000_000
+    assert close(with_it.state, plain.state, rtol=1e-12)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_scores_stay_as_they_are_under_other_scales(task):
+    rng = np.random.default_rng(2)
+    x = np.where(rng.random((500, D)) < 0.5, rng.normal(size=(500, D)), 0.0)
+    rows = Batch.dense(x, label=(x[:, 0] > 0).astype(float) if task == "binary" else 7 + 3 * x[:, 0])
+    spec = fm.Spec(n_features=D, n_factors=K, task=task)
+    state = FM.fold(spec, FM.init(spec), FM.accumulate(spec, FM.empty(spec), rows, None), None)
+    sums = state.sums * [1.0, 9.0]
+    label = state.label if task == "binary" else np.array([500.0, -40.0, 500.0 * 30.0**2])
+    other = dataclasses.replace(state, theta=_in_units(spec, state, sums, label), sums=sums, label=label)
+    kind = FM.models["classifier"]
+    before, after = (kind.predict(model_of(spec, one), rows)["score"] for one in (state, other))
+    np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)
+    assert not np.allclose(other.theta, state.theta, rtol=0.1)
+
+
+def test_a_stale_run_that_the_sample_speaks_against_is_not_taken_in():
+    rows = ratings(3, 3_000)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
+    first, second, third = (rows.take(slice(i, i + 1_000)) for i in (0, 1_000, 2_000))
+    state = FM.fold(spec, FM.init(spec), grown(spec, first, None), None)
+    anchor = FM.anchor(spec, state)
+    wrong = grown(spec, third.replace(label=5.5 - third.label), anchor)
+    later = FM.fold(spec, state, grown(spec, second, anchor), second)
+    assert FM.fold(spec, state, wrong, third).length.tolist() == [1.0, 1.0, 1.0]
+    judged = FM.fold(spec, later, wrong, third)
+    assert judged.length[1:].tolist() == [0.0, 0.0]
+    assert FM.weight(judged) == 3_000.0
+
+
+def test_forgetting_a_growing_partial_is_forgetting_the_partial():
+    rows = ratings(4, 900)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
+    first, second, third = (rows.take(slice(i, i + 300)) for i in (0, 300, 600))
+    begun = FM.merge(spec, grown(spec, first, None), grown(spec, second, None))
+    for start in (FM.empty(spec), grown(spec, first, None), FM.accumulate(spec, begun, third, None)):
+        run, expected = FM.grow(spec, start, None), start
+        for factor, more in ((0.5, second), (0.25, third), (0.5, first)):
+            run.scale(factor)
+            expected = FM.scale(spec, expected, factor)
+            assert close(run.partial(), expected, rtol=1e-12)
+            run.add(more)
+            expected = FM.accumulate(spec, expected, more, None)
+            assert close(run.partial(), expected, rtol=1e-12)
+        run.scale(0.0)
+        assert identical(run.partial(), FM.empty(spec))
+        run.add(third)
+        assert close(run.partial(), FM.accumulate(spec, FM.empty(spec), third, None), rtol=1e-12)
+
+
+def test_moves_are_scaled_by_the_curvature_half_way():
+    rows = ratings(5, 2_000)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
+    state = FM.fold(spec, FM.init(spec), grown(spec, rows.take(slice(1_000)), None), None)
+    for anchor, squares in ((None, np.zeros_like(state.squares)), (FM.anchor(spec, state), state.squares)):
+        found = grown(spec, rows.take(slice(1_000, None)), anchor)
+        root = np.sqrt(squares[found.open_rows] + 0.5 * found.open_squares)
+        np.testing.assert_allclose(found.open_scaled, found.open_moved * root, rtol=1e-12)

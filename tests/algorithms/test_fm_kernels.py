@@ -1,0 +1,170 @@
+"""The kernels of factorization machines against a numpy oracle and finite differences."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from beam_ml.kernels import fm as kernels
+
+K = 3
+M = K + 1
+RATE, L2 = np.array([0.3, 0.2, 0.1]), np.array([0.01, 0.02, 0.03])
+
+
+def csr(x):
+    rows, columns = np.nonzero(x)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(x)))]).astype(np.int64)
+    return indptr, (columns + 1).astype(np.int32), x[rows, columns]
+
+
+def data(seed=0, n=60, d=7):
+    rng = np.random.default_rng(seed)
+    x = np.where(rng.random((n, d)) < 0.5, rng.normal(size=(n, d)), 0.0)
+    x[n // 2] = 0.0  # a row without features
+    return x, rng
+
+
+def table_of(rng, d):
+    table = np.zeros((d + 1, 3 * M + kernels.EXTRA))
+    table[:, :M] = 0.3 * rng.normal(size=(d + 1, M))
+    table[:, 2 * M : 3 * M] = rng.uniform(0.1, 2.0, (d + 1, M))
+    return table
+
+
+def score(x, w0, w, v):
+    """Rendle's equation by its double sum over pairs."""
+    pairs = sum(x[i] * x[j] * (v[i] @ v[j]) for i in range(len(x)) for j in range(i))
+    return w0 + w @ x + pairs
+
+
+def oracle(x, y, weight, logistic, clip, theta, base):
+    """One AdaGrad step a row, in numpy; gives θ and the run's Σ gradient²."""
+    u, g = theta.copy(), np.zeros_like(theta)
+    for row, label, s in zip(x, y, weight, strict=True):
+        eta = score(row, u[0, 0], u[1:, 0], u[1:, 1:])
+        e = (expit(eta) if logistic else eta) - label
+        grad = np.zeros_like(u)
+        grad[0, 0], grad[1:, 0] = e, e * row
+        grad[1:, 1:] = e * row[:, None] * (row @ u[1:, 1:] - row[:, None] * u[1:, 1:])
+        there = np.concatenate([[True], row != 0])[:, None] * np.concatenate(
+            [np.full((1, M), [1, *[0] * K]), np.ones((len(u) - 1, M))]
+        )
+        grad = (
+            there
+            * s
+            * (
+                np.clip(grad, -clip, clip)
+                + u * np.vstack([np.full(M, L2[0]), np.tile([L2[1], *[L2[2]] * K], (len(u) - 1, 1))])
+            )
+        )
+        g += grad * grad
+        u -= (
+            np.vstack([np.full(M, RATE[0]), np.tile([RATE[1], *[RATE[2]] * K], (len(u) - 1, 1))])
+            * grad
+            / np.sqrt(base + g)
+        )
+    return u, g
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("logistic", [True, False])
+@pytest.mark.parametrize("clip", [np.inf, 0.2])
+def test_a_run_equals_the_oracle(dtype, logistic, clip):
+    x, rng = data()
+    x = x.astype(dtype).astype(np.float64)
+    y = (rng.random(len(x)) < 0.5).astype(float) if logistic else rng.normal(size=len(x))
+    weight = rng.uniform(0.2, 3.0, len(x))
+    table = table_of(rng, x.shape[1])
+    theta, base = table[:, :M].copy(), table[:, 2 * M : 3 * M].copy()
+    indptr, place, values = csr(x)
+    kernels.run(indptr, place, values.astype(dtype), y, weight, 0 if logistic else 1, RATE, L2, clip, False, M, table)
+    u, g = oracle(x, y, weight, logistic, clip, theta, base)
+    # The bias has one column; the others of its row are never touched.
+    np.testing.assert_allclose(table[:, :M], u, rtol=1e-10)
+    np.testing.assert_allclose(table[:, M : 2 * M], g, rtol=1e-10, atol=1e-15)
+
+
+def test_gradients_equal_finite_differences_of_the_loss():
+    """The first step of an entry from G = 0 has the sign of its gradient, and Σ gradient² its square."""
+    x, rng = data(1, n=1, d=5)
+    x[0] = rng.normal(size=5)
+    y, weight = np.array([1.0]), np.array([1.7])
+    table = table_of(rng, 5)
+    table[:, 2 * M : 3 * M] = 0.0
+    theta = table[:, :M].copy()
+    indptr, place, values = csr(x)
+    kernels.run(indptr, place, values, y, weight, 0, RATE, np.zeros(3), np.inf, False, M, table)
+
+    def loss(at):
+        eta = score(x[0], at[0, 0], at[1:, 0], at[1:, 1:])
+        return weight[0] * (np.log1p(np.exp(eta)) - eta)
+
+    step = 1e-6
+    for i in range(6):
+        for c in range(M if i else 1):
+            up, down = theta.copy(), theta.copy()
+            up[i, c] += step
+            down[i, c] -= step
+            slope = (loss(up) - loss(down)) / (2 * step)
+            assert table[i, M + c] == pytest.approx(slope**2, rel=1e-5)
+            rate = RATE[0 if i == 0 else 1 if c == 0 else 2]
+            assert table[i, c] - theta[i, c] == pytest.approx(-rate * np.sign(slope), rel=1e-9)
+
+
+def test_values_are_divided_by_the_root_mean_square_so_far():
+    x, rng = data(2)
+    y, weight = rng.normal(size=len(x)), rng.uniform(0.2, 3.0, len(x))
+    scaled, seen = x.copy(), np.full((2, x.shape[1]), [[3.0], [12.0]])  # before: weight 3 of values 2
+    for i in range(len(x)):
+        there = x[i] != 0
+        seen += weight[i] * np.stack([there, x[i] ** 2])
+        scaled[i] = x[i] / np.sqrt(seen[1] / seen[0])
+    found, expected = table_of(rng, x.shape[1]), None
+    expected = found.copy()
+    found[1:, 3 * M : 3 * M + 2] = [3.0, 12.0]
+    for normalize, rows, table in ((True, x, found), (False, scaled, expected)):
+        indptr, place, values = csr(rows)
+        kernels.run(indptr, place, values, y, weight, 1, RATE, L2, np.inf, normalize, M, table)
+    np.testing.assert_allclose(found[:, : 3 * M], expected[:, : 3 * M], rtol=1e-10)
+    np.testing.assert_allclose(found[1:, 3 * M + 2 :].T, seen - [[3.0], [12.0]], rtol=1e-10)
+
+
+def test_zeros_that_are_stored_are_no_features():
+    table = table_of(np.random.default_rng(3), 1)
+    before = table.copy()
+    kernels.run(
+        np.array([0, 1]),
+        np.array([1], np.int32),
+        np.zeros(1),
+        np.ones(1),
+        np.ones(1),
+        1,
+        RATE,
+        L2,
+        np.inf,
+        True,
+        M,
+        table,
+    )
+    assert np.array_equal(table[1], before[1])
+    assert table[0, 0] != before[0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_equal_the_double_sum(dtype):
+    x, rng = data(4)
+    x = x.astype(dtype).astype(np.float64)
+    w, v = rng.normal(size=x.shape[1]), rng.normal(size=(x.shape[1], K))
+    indptr, place, values = csr(x)
+    out = np.empty(len(x))
+    kernels.scores(indptr, place - np.int32(1), values.astype(dtype), 0.7, w, v, out)
+    np.testing.assert_allclose(out, [score(row, 0.7, w, v) for row in x], rtol=1e-10, atol=1e-12)
+
+
+def test_features_get_slots_in_the_order_they_come():
+    slot, rows = np.zeros(10, np.int32), np.empty(11, np.int64)
+    out = np.empty(5, np.int32)
+    count = kernels.assign(np.array([7, 2, 7, 9, 2], np.int32), slot, rows, 1, out)
+    assert (count, out.tolist(), rows[1:count].tolist()) == (4, [1, 2, 1, 3, 2], [7, 2, 9])
+    count = kernels.assign(np.array([0, 9], np.int32), slot, rows, count, out[:2])
+    assert (count, out[:2].tolist(), rows[count - 1]) == (5, [4, 3], 0)

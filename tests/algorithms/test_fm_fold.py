@@ -1,6 +1,7 @@
 """How a fold judges steps, and what it steps from."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -29,13 +30,19 @@ def test_a_step_is_judged_by_loss_and_penalties_row_by_row(task, length):
     sums = rng.uniform(1.0, 9.0, (D + 1, 2))
     label = np.zeros(3) if task == "binary" else np.array([40.0, 7.0, 360.0])
     theta, ways = rng.normal(size=(D + 1, K + 1)), [rng.normal(size=(D + 1, K + 1)) for _ in range(2)]
-    step = Step(length * np.array([1.0, 0.5, 0.25]), np.array([False, True, False]))
-    tested = _Tested.of(spec, Batch.dense(x, label=y, weight=weight), sums, label)
+    common = np.array([True, False, False, True, False, False])  # the bias is neither
+    mean = np.array([False, True, False, False, True])
+    step = Step(length * np.array([1.0, 0.5, 0.25, 2.0, 0.125]), mean)
+    tested = _Tested.of(spec, Batch.dense(x, label=y, weight=weight), sums, label, common)
     assert tested.rows.tolist() == list(range(D + 1))
     found = tested.losses(theta, tuple(ways))(step)
 
     bias = theta[-1, 0] + step.length[0] * ways[0][-1, 0]
-    w, v = theta[:-1, 0] + step.length[1] * ways[1][:-1, 0], theta[:-1, 1:] + step.length[2] * ways[0][:-1, 1:]
+    w, v = theta[:-1, 0].copy(), theta[:-1, 1:].copy()
+    for j in range(D):
+        linear, factors = (1, 2) if common[j] else (3, 4)
+        w[j] += step.length[linear] * ways[int(mean[linear])][j, 0]
+        v[j] += step.length[factors] * ways[int(mean[factors])][j, 1:]
     total = 0.0
     for row, target, s in zip(x / feature_scales(spec, sums[:-1]), y, weight, strict=True):
         eta = bias + w @ row + sum(row[i] * row[j] * (v[i] @ v[j]) for i in range(D) for j in range(i))
@@ -43,6 +50,30 @@ def test_a_step_is_judged_by_loss_and_penalties_row_by_row(task, length):
         penalty = 0.3 * bias**2 + 0.2 * (w[row != 0] ** 2).sum() + 0.7 * (v[row != 0] ** 2).sum()
         total += s * (loss + 0.5 * penalty)
     assert found == pytest.approx(total / weight.sum(), rel=1e-10)
+
+
+def test_a_feature_is_common_from_a_sixteenth_of_the_windows_rows_on():
+    """A number that all rows have and identifiers that few have take steps of their own."""
+    n = 4_000
+    rng = np.random.default_rng(2)
+    shop, amount = rng.integers(0, 400, n), rng.normal(size=n)
+    label = (rng.random(n) < 1 / (1 + np.exp(-rng.normal(size=400)[shop] - amount))).astype(float)
+    columns = np.stack([np.zeros(n, np.int64), 1 + shop], axis=1).ravel()
+    values = np.stack([amount, np.ones(n)], axis=1).ravel()
+    rows = Batch.csr(np.arange(n + 1) * 2, columns, values, 401, label=label)
+    spec = fm.Spec(n_features=401, n_factors=2)
+    state = FM.fold(spec, FM.init(spec), grown(spec, rows.take(slice(500)), None), None)
+    anchor = FM.anchor(spec, state)
+    runs = [grown(spec, rows.take(slice(i, i + 250)), anchor) for i in range(500, n, 250)]
+    merged = functools.reduce(lambda a, b: FM.merge(spec, a, b), runs)
+    after = FM.fold(spec, state, merged, rows.take(slice(500, n)))
+    # All runs agree about the amount, and few have met a shop.
+    length = np.abs(after.length)
+    assert length[3] > length[1]
+    whole = FM.fold(spec, state, merged, None, "curvature")
+    moved, full = after.theta - state.theta, whole.theta - state.theta
+    np.testing.assert_allclose(moved[1:-1, 0], after.length[3] * full[1:-1, 0], rtol=1e-9, atol=1e-12)
+    assert not np.isclose(moved[0, 0], after.length[3] * full[0, 0])
 
 
 def test_runs_are_scaled_by_the_squares_that_they_started_from():
@@ -117,9 +148,9 @@ def test_a_stale_run_that_the_sample_speaks_against_is_not_taken_in():
     anchor = FM.anchor(spec, state)
     wrong = grown(spec, third.replace(label=5.5 - third.label), anchor)
     later = FM.fold(spec, state, grown(spec, second, anchor), second)
-    assert FM.fold(spec, state, wrong, third).length.tolist() == [1.0, 1.0, 1.0]
+    assert FM.fold(spec, state, wrong, third).length.tolist() == [1.0] * 5
     judged = FM.fold(spec, later, wrong, third)
-    assert judged.length[1:].tolist() == [0.0, 0.0]
+    assert judged.length[3:].tolist() == [0.0, 0.0]
     assert FM.weight(judged) == 3_000.0
 
 

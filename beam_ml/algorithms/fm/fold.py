@@ -9,7 +9,7 @@ from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Rule, Step
 from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, weight
 from beam_ml.algorithms.fm.rows import Rows, feature_scales, joined_labels, label_scale, present
-from beam_ml.algorithms.fm.search import GROUPS, choose
+from beam_ml.algorithms.fm.search import COMMON, GROUPS, choose
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch
 
@@ -47,12 +47,14 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     def ways(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return anchored.directions(moves, rows, state.squares[rows] / faded, runs, rule, stale)
 
-    tested = None if sample is None else _Tested.of(spec, sample, sums, label)
+    common = np.zeros(sums.shape[0], dtype=bool)
+    common[moves.rows] = gathered[:, 0] >= COMMON * partial.mass.sum()
+    tested = None if sample is None else _Tested.of(spec, sample, sums, label, common)
     n = 0 if tested is None else tested.data.weight.size
     loss = _no_loss if tested is None else tested.losses(state.theta, ways(tested.rows))
     step = choose(loss, runs, n, rule, stale)
     theta, squares = state.theta.copy(), state.squares.copy()
-    moved = _stepped(theta[moves.rows], ways(moves.rows), step)
+    moved = _stepped(theta[moves.rows], ways(moves.rows), step, common[moves.rows])
     if not (np.isfinite(moved).all() and np.isfinite(moves.squares).all()):
         message = "fm.Spec diverged: a parameter is not finite"
         raise FloatingPointError(message)
@@ -64,12 +66,22 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     )  # fmt: skip
 
 
-def _stepped(theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray], step: Step) -> np.ndarray:
-    """Give parameters (r, m), the bias last, after a step along the summed direction or the mean of the moves."""
-    parts = (np.s_[-1:, :], np.s_[:-1, :1], np.s_[:-1, 1:])
-    for part, length, mean in zip(parts, step.length, step.mean, strict=True):
-        theta[part] += length * ways[int(mean)][part]
-    return theta
+def _stepped(theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray], step: Step, common: np.ndarray) -> np.ndarray:
+    """Give parameters (r, m), the bias last, after a step along the summed direction or the mean of the moves.
+
+    Args:
+        theta: (r, m) before.
+        ways: the summed direction and the mean of the moves, (r, m) each.
+        step: lengths and directions (g,).
+        common: (r,) bool: whether the feature is.
+    """
+    after = theta.copy()
+    features = np.arange(theta.shape[0] - 1)
+    for band, of_band in enumerate((features[common[:-1]], features[~common[:-1]])):
+        for part, group in ((np.s_[:1], 1 + 2 * band), (np.s_[1:], 2 + 2 * band)):
+            after[of_band, part] += step.length[group] * ways[int(step.mean[group])][of_band, part]
+    after[-1] += step.length[0] * ways[int(step.mean[0])][-1]
+    return after
 
 
 def _no_loss(step: Step) -> float:
@@ -89,6 +101,7 @@ class _Tested:
         place: (z,) of each value among them.
         scale: (r − 1,) of the features.
         met: (r,) weight of the sampled rows that have each feature: how often its penalty counts.
+        common: (r,) bool: whether the feature is.
     """
 
     spec: Spec
@@ -97,9 +110,10 @@ class _Tested:
     place: np.ndarray
     scale: np.ndarray
     met: np.ndarray
+    common: np.ndarray
 
     @staticmethod
-    def of(spec: Spec, sample: Batch, sums: np.ndarray, label: np.ndarray) -> "_Tested | None":
+    def of(spec: Spec, sample: Batch, sums: np.ndarray, label: np.ndarray, common: np.ndarray) -> "_Tested | None":
         data = present(sample)
         if data.label.size == 0:
             return None
@@ -109,7 +123,8 @@ class _Tested:
         met = np.bincount(place, weights=each, minlength=rows.size)
         met[-1] = data.weight.sum()
         normalised = dataclasses.replace(data, label=(data.label - centre) / unit)
-        return _Tested(spec, normalised, rows, place, feature_scales(spec, sums[rows[:-1]]), met)
+        scale = feature_scales(spec, sums[rows[:-1]])
+        return _Tested(spec, normalised, rows, place, scale, met, common[rows])
 
     def losses(self, theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray]) -> Callable[[Step], float]:
         """Give what tells a step's mean loss, penalties included.
@@ -119,39 +134,23 @@ class _Tested:
             ways: the summed direction and the mean of the moves (r, m), at `rows`.
         """
         spec, data = self.spec, self.data
-        start = _Groups.of(theta[self.rows], self.scale)
-        directions = [_Groups.of(way, self.scale) for way in ways]
+        before = theta[self.rows]
         met = self.met[:-1] * np.square(self.scale)
         total = float(data.weight.sum())
 
         def loss(step: Step) -> float:
-            bias, linear, factors = (
-                getattr(start, name) + length * getattr(directions[int(mean)], name)
-                for name, length, mean in zip(("bias", "linear", "factors"), step.length, step.mean, strict=True)
-            )
-            score = linear_scores(data.indptr, self.place, data.values, float(bias), linear, factors)
+            after = _stepped(before, ways, step, self.common)
+            real = after[:-1] / self.scale[:, None]  # per unit of unscaled features
+            bias, linear, factors = float(after[-1, 0]), real[:, 0], real[:, 1:]
+            score = linear_scores(data.indptr, self.place, data.values, bias, linear, factors)
             found = float(data.weight @ row_losses(spec, score, data.label))
             if spec.linear_wd > 0.0:
                 found += 0.5 * spec.linear_wd * float(met @ np.square(linear))
             if spec.factors_wd > 0.0:
                 found += 0.5 * spec.factors_wd * float(met @ np.einsum("rk,rk->r", factors, factors))
-            return found / total + 0.5 * spec.bias_wd * float(bias) ** 2
+            return found / total + 0.5 * spec.bias_wd * bias**2
 
         return loss
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Groups:
-    """Parameters per unit of unscaled features: bias, linear (r − 1,), factors (r − 1, k)."""
-
-    bias: float
-    linear: np.ndarray
-    factors: np.ndarray
-
-    @staticmethod
-    def of(values: np.ndarray, scale: np.ndarray) -> "_Groups":
-        real = values[:-1] / scale[:, None]
-        return _Groups(float(values[-1, 0]), real[:, 0].copy(), real[:, 1:].copy())
 
 
 def row_losses(spec: Spec, score: np.ndarray, label: np.ndarray) -> np.ndarray:

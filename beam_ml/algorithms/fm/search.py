@@ -1,8 +1,9 @@
 """How far a fold goes along the runs' summed moves: a length for each group of parameters. Letters: ``g`` groups.
 
-The bias is in every row, so runs agree about it and their sum overshoots most; most factors are met by few runs, whose sum
-is right. One length for all would hold these back: on ratings with 32 shards it loses 5 % of the sequential run's loss
-after five passes, where three lengths lose 0.1 %.
+The bias and the weights of a number that every row has are met by all runs: they agree, and their sum overshoots. Most
+identifiers are met by few, whose sum is right or falls short: each run takes a step or two where a sequential run would go
+on. One length for all holds back the ones or throws the others too far: with 32 shards it loses 5 % of the sequential run's
+loss on ratings after five passes, and 12 % on card transactions of numbers and identifiers, where these groups lose nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +12,13 @@ import numpy as np
 
 from beam_ml.algorithms.anchored import LENGTHS, MIN_SAMPLE_ROWS, Rule, Step
 
-__all__ = ["GROUPS", "choose"]
+__all__ = ["COMMON", "GROUPS", "choose"]
 
-GROUPS = 3
-"""Bias, linear weights, factors."""
+GROUPS = 5
+"""Bias; linear weights and factors of common features; linear weights and factors of rare ones."""
+COMMON = 1 / 16
+"""Share of a window's rows from which a feature is common."""
+_RARE_LINEAR = 3
 _SWEEPS = 2
 
 
@@ -57,7 +61,7 @@ def _candidates(
         yield [option] * GROUPS
     for _ in range(_SWEEPS):
         for group in range(GROUPS):
-            for option in options:
+            for option in [(2.0, False), *options] if group == _RARE_LINEAR else options:
                 if option != chosen[group]:
                     yield [option if at == group else chosen[at] for at in range(GROUPS)]
 

@@ -69,6 +69,9 @@ class _Window:
         start = lift(columns.rows(state.theta, rows), slack, base, columns, self.before.at(rows), before)
         total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
         move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
+        if step.bias is not None and step.bias_mean is not None:
+            at = rows == self.spec.n_features
+            move[at] = np.where(np.repeat(step.bias_mean, o), mean[at], total[at]) * np.repeat(step.bias, o)
         u = start + move
         squares = base + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
         counted = before + np.repeat(step.share(self.runs), o) * self.gained
@@ -112,10 +115,17 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     known = anchored.union(np.flatnonzero(state.squares.any(axis=(1, 2))), moves.rows)
     touched = known if columns.penalised else moves.rows
 
+    penalties: dict[bytes, np.ndarray] = {}  # by the features' step: the bias has none
+
     def judged(step: Step) -> np.ndarray:
         assert tested is not None  # noqa: S101
         loss = tested.losses(window.stepped(tested.rows, step)[1])
-        return loss + window.penalty(touched, step) if columns.penalised else loss
+        if not columns.penalised:
+            return loss
+        key = step.length.tobytes() + step.mean.tobytes()
+        if key not in penalties:
+            penalties[key] = window.penalty(touched, step)
+        return loss + penalties[key]
 
     n = 0 if tested is None else tested.weight.size
     step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule, window.stale)

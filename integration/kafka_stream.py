@@ -119,3 +119,27 @@ def lags(registry: str | Path, since: int = 0) -> list[float]:
         made = np.datetime64(one.created.rstrip("Z"), "us").astype(np.int64)
         found += [(int(made) - refresh["window_end"]) / 1e6 for refresh in one.refreshes]
     return found
+
+
+def check_taken_over(
+    path: Path, registry: str, older: Sequence[str], newer: Sequence[str], rows: Producer, folder: Path
+) -> None:
+    """Of two streams of one name the one begun later goes on, and the other ends and says why; every row counts once."""
+    with trainer(path, older, folder) as old:
+        wait(lambda: head(registry) >= 2, "two versions", folder)
+        with trainer(path, newer, folder) as new:
+            wait(lambda: old.poll() is not None, "the older one's end", folder)
+            assert old.returncode == 1
+            at = head(registry)
+            wait(lambda: head(registry) >= at + 2, "the newer one's versions", folder)
+            rows.finish()
+            wait(lambda: rows_of(registry) == rows.ids, "all rows", folder)
+            assert new.poll() is None
+    first = sorted(folder.glob("trainer-*.log"))[0].read_text()
+    assert "HeadMoved: kafka v" in first
+    assert "was published by another trainer, of epoch 2, since this one, of epoch 1, began" in first
+    check_all(registry, rows.ids, rows.messages)
+    store = Registry(registry)
+    epochs = [store.manifest("kafka", number).epoch for number in store.versions("kafka")]
+    assert epochs == sorted(epochs)
+    assert set(epochs) == {1, 2}

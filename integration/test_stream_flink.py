@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from kafka_rows import job_file, newest, versions_rise
-from kafka_stream import SOURCE, check_all, head, lags, producing, rows_of, trainer, wait
+from kafka_stream import SOURCE, check_all, check_taken_over, head, lags, producing, rows_of, trainer, wait
 from services.flink import flink
 from services.kafka import Cluster
 
@@ -115,20 +115,5 @@ def test_of_two_streams_of_one_name_the_one_begun_later_goes_on(kafka_cluster: C
     path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, refresh="3s", source=SOURCE)
     attempts = {"restart-strategy.fixed-delay.attempts": 2}
     with producing(kafka_cluster.bootstrap, topic) as rows, flink(tmp_path / "a", **attempts) as a:
-        with flink(tmp_path / "b") as b, trainer(path, a.options(streaming=True), tmp_path) as old:
-            wait(lambda: head(registry) >= 2, "two versions", tmp_path)
-            with trainer(path, b.options(streaming=True), tmp_path) as new:
-                wait(lambda: old.poll() is not None, "the older one's end", tmp_path)
-                assert old.returncode == 1
-                at = head(registry)
-                wait(lambda: head(registry) >= at + 2, "the newer one's versions", tmp_path)
-                rows.finish()
-                wait(lambda: rows_of(registry) == rows.ids, "all rows", tmp_path)
-                assert new.poll() is None
-    first = sorted(tmp_path.glob("trainer-*.log"))[0].read_text()
-    assert "was published by another trainer, of epoch 2, since this one, of epoch 1, began" in first
-    check_all(registry, rows.ids, rows.messages)
-    store = Registry(registry)
-    epochs = [store.manifest("kafka", number).epoch for number in store.versions("kafka")]
-    assert epochs == sorted(epochs)
-    assert set(epochs) == {1, 2}
+        with flink(tmp_path / "b") as b:
+            check_taken_over(path, registry, a.options(streaming=True), b.options(streaming=True), rows, tmp_path)

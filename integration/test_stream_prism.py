@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from kafka_rows import job_file, versions_rise
-from kafka_stream import SOURCE, check_all, head, lags, producing, rows_of, trainer, wait
+from kafka_stream import SOURCE, check_all, check_taken_over, head, lags, producing, rows_of, trainer, wait
 from services.kafka import Cluster
 from services.prism import Prism, prism
 
@@ -49,20 +49,7 @@ def test_of_two_trainers_the_one_begun_later_goes_on(kafka_cluster: Cluster, tmp
     kafka_cluster.create_topic(topic, partitions=2)
     path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, refresh="2s", source=SOURCE)
     with producing(kafka_cluster.bootstrap, topic) as rows, prism(tmp_path / "a") as a, prism(tmp_path / "b") as b:
-        with trainer(path, a.options(streaming=True), tmp_path) as old:
-            wait(lambda: head(registry) >= 2, "two versions", tmp_path)
-            with trainer(path, b.options(streaming=True), tmp_path) as new:
-                wait(lambda: old.poll() is not None, "the older one's end", tmp_path)
-                assert old.returncode == 1
-                at = head(registry)
-                wait(lambda: head(registry) >= at + 2, "the newer one's versions", tmp_path)
-                rows.finish()
-                wait(lambda: rows_of(registry) == rows.ids, "all rows", tmp_path)
-                assert new.poll() is None
-    first = sorted(tmp_path.glob("trainer-*.log"))[0].read_text()
-    assert "HeadMoved: kafka v" in first
-    assert "was published by another trainer, of epoch 2, since this one, of epoch 1, began" in first
-    check_all(registry, rows.ids, rows.messages)
+        check_taken_over(path, registry, a.options(streaming=True), b.options(streaming=True), rows, tmp_path)
 
 
 def test_sigterm_leaves_windows_open_or_closes_them(

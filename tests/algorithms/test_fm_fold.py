@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 import pytest
-from fm_support import FM, grown, model_of, ratings
+from fm_support import FM, grown, loss, model_of, ratings
 
 from beam_ml import Batch, fm
 from beam_ml.algorithms.anchored import Step
@@ -151,6 +151,7 @@ def test_a_stale_run_that_the_sample_speaks_against_is_not_taken_in():
     assert FM.fold(spec, state, wrong, third).length.tolist() == [1.0] * 5
     judged = FM.fold(spec, later, wrong, third)
     assert judged.length[3:].tolist() == [0.0, 0.0]
+    assert loss(spec, judged, third) < 0.9 * loss(spec, FM.fold(spec, later, wrong, third, "curvature"), third)
     assert FM.weight(judged) == 3_000.0
 
 

@@ -140,7 +140,11 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
     spec = a.spec
     time = decay.latest(a.dated.time, b.dated.time)
     left, right = (decay.advance(algorithm, spec, one.dated, time) for one in (a, b))
-    join = algorithm.merge_states or algorithm.merge
+    samples = (one.sample.scale_mass_to(spec, time).estimate(spec) for one in (a, b))
+    if algorithm.merge_states is None:
+        state = algorithm.merge(spec, left.summary, right.summary)
+    else:
+        state = algorithm.merge_states(spec, left.summary, right.summary, *samples)
     measured_at = decay.latest(a.metrics_time, b.metrics_time)
     # A name that stands for two model specs has metrics of neither.
     torn = {name for name, text in a.candidates.items() if b.candidates.get(name, text) != text}
@@ -153,7 +157,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
     champion = a.champion if a.progress.rows >= b.progress.rows else b.champion
     merged = Learner(
         spec=spec,
-        dated=Dated(join(spec, left.summary, right.summary), time),
+        dated=Dated(state, time),
         progress=a.progress.merge(b.progress),
         sample=a.sample.merge(b.sample, spec),
         metrics=dict(sorted(measured.items())),

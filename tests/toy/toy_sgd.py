@@ -128,7 +128,7 @@ def weight(summary):
     return float(summary.weight)
 
 
-def merge_states(spec, a, b):
+def merge_states(spec, a, b, sample_a=None, sample_b=None):
     total = float(a.weight + b.weight)
     if total == 0.0:
         return a

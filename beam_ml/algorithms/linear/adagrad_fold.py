@@ -254,7 +254,9 @@ def linear_scores(n: int, data: Rows, theta: np.ndarray, centre: np.ndarray) -> 
     return out
 
 
-def merge_states(spec: AdaGrad, a: State, b: State) -> State:
+def merge_states(
+    spec: AdaGrad, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None
+) -> State:
     """Add two learners' states: parameters by their mean weighted by Σ gradient², which is approximate; sums add.
 
     A variant learns on if it does in both, or in either where there is none of the kind; its age is the elder's.

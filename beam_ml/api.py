@@ -1,6 +1,8 @@
 """The Beam-free API: `fit merge derive predict save load`, for a notebook."""
 
 import dataclasses
+import hashlib
+import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.algorithm import LawKind, Predictions
-from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.batch import FIT, Batch, Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.passes import check_passes, in_pass
@@ -27,6 +29,7 @@ from beam_ml.errors import DeriveRefused, InvalidValue, MergeRefused, WrongKind
 __all__ = ["derive", "fit", "load", "merge", "predict", "save"]
 
 _FIRST_FOLD_ROWS = 1_000
+_NUMBERS = ("X", "indptr", "indices", "values", "label", "weight", "time")
 _NO_MODELS = Plan(models={})
 
 
@@ -92,7 +95,7 @@ def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iter
 
 def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: int) -> Learner:
     spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
-    lineage = Origin("fit", uuid.uuid4().hex)
+    batches, lineage = _lineage(learner, batches)
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
     seen = dict(learners.scanned(learner).covered)
@@ -109,6 +112,33 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: 
             due, rows = min(due * 2, refresh_rows), 0
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
     return current
+
+
+def _lineage(learner: Learner, batches: Iterable[Batch]) -> tuple[Iterable[Batch], Origin]:
+    """Return the batches, and what fit calls the source of rows without one: a digest of learner and first rows, and a mark.
+
+    By the digest, the same call draws the same sample and learns the same model; by the mark, its rows are others than
+    those of any other call.
+    """
+    rest, early, first = iter(batches), [], None
+    for batch in rest:
+        early.append(batch)
+        if len(batch):
+            first = batch
+            break
+    digest = hashlib.blake2b(digest_size=16)
+    scanned = learners.scanned(learner)
+    digest.update(f"{learner.spec.fingerprint} {learner.refresh} {scanned.scanned} {scanned.weight!r}".encode())
+    for origin, ranges in sorted(scanned.covered.items(), key=lambda item: item[0].drawn_as):
+        digest.update(f" {origin.drawn_as} {ranges.tolist()}".encode())
+    for name in _NUMBERS if first is not None else ():
+        value = getattr(first, name)
+        if value is not None:
+            digest.update(f" {name} {value.dtype} {value.shape} ".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+    # What can be gone through once only goes on behind its first batches.
+    again = itertools.chain(early, rest) if rest is batches else batches
+    return again, Origin(FIT, f"{digest.hexdigest()}#{uuid.uuid4().hex}")
 
 
 def _accumulator(current: Learner) -> Accumulator:

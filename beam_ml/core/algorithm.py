@@ -119,15 +119,17 @@ class Algorithm:
         empty: ``(spec) → Partial``; the identity of merge.
         accumulate: ``(spec, partial, batch, anchor) → Partial``; any batch size; keeps no reference to the batch's memory.
         merge: ``(spec, a, b) → Partial``; pure, commutative, associative within the law.
-        fold: ``(spec, state, partial, sample) → State``.
+        fold: ``(spec, state, partial, sample) → State``; the sample is the window's, weighted to stand for all its rows.
         anchor: ``(spec, state) → Anchor | None``.
         scale: ``(spec, summary, factor) → summary``: forgetting; takes a Partial or a State and gives the same class.
         weight: ``(summary) → float``: rows' total (decayed) weight in a Partial or a State, conserved by merge and fold.
         models: kind → ModelKind; the first is the default.
-        merge_states: ``(spec, a, b, sample_a=None, sample_b=None) → State``: merges two learners' states; each sample is that
-            learner's own, weighted to stand for all its rows, or None where it is not at hand. None: `merge` does.
+        merge_states: ``(spec, a, b, sample_a=None, sample_b=None) → State``: merges two learners' states; each sample is
+            that learner's own, weighted to stand for all its rows, or None where it is not at hand. None: `merge` does.
         grow: ``(spec, partial, anchor) → Growing``: goes on from a partial, left as it is, in memory of its own; None:
             workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
+        looks_back: fold takes a fifth argument, the learner's own sample, weighted to stand for all rows before the
+            window, or None: what a state says of its rows may be false where the window's solution is.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Algorithm:
     anchor: Callable[..., Any] = _no_anchor
     merge_states: Callable[..., Any] | None = None
     grow: Callable[..., Growing] | None = None
+    looks_back: bool = False
 
 
 def check_batch(spec: Spec, batch: Batch) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["ROW_COLUMNS", "Batch", "Origin"]
+__all__ = ["FIT", "ROW_COLUMNS", "Batch", "Origin"]
 
+FIT = "fit"
+"""Source of rows that `beam_ml.fit` was given without one; their partition is a digest, # and a mark of that call."""
 ROW_COLUMNS = ("label", "weight", "time", "position", "position_end")
 """The columns of one entry a row besides the features."""
 
@@ -20,6 +22,16 @@ class Origin:
 
     source: str
     partition: str
+
+    @property
+    def drawn_as(self) -> str:
+        """What decides, with seed and position, which rows are sampled: all but the mark that tells two equal fits apart.
+
+        >>> Origin("fit", "2f6b#0c1d").drawn_as == Origin("fit", "2f6b#9e8a").drawn_as
+        True
+        """
+        partition = self.partition.partition("#")[0] if self.source == FIT else self.partition
+        return f"{self.source}\0{partition}"
 
 
 def _vector(name: str, value: Any, n: int, dtype: Any) -> np.ndarray | None:

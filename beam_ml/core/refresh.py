@@ -257,7 +257,10 @@ def _refresh(
     if begun is None or spec.anchor_staleness is None:
         begun = _Together(version, learner.dated, {}, Sample.empty(spec))
     joined = begun.add(algorithm, spec, parts, accumulation.sample)
-    state, failure = _fold(algorithm, spec, joined, joined.sample.estimate(spec) if begun.parts else sampled)
+    samples = [joined.sample.estimate(spec) if begun.parts else sampled]
+    if algorithm.looks_back:
+        samples.append(learner.sample.estimate(spec))
+    state, failure = _fold(algorithm, spec, joined, samples)
     if failure is not None:
         if learner.discarded + 1 >= _MOST_DISCARDED:
             message = f"{_MOST_DISCARDED} folds in a row left a non-finite state; the last: {failure}."
@@ -364,7 +367,7 @@ def _fresh_parts(
     return kept, dropped, behind
 
 
-def _fold(algorithm: Algorithm, spec: Spec, joined: _Together, sampled: Batch | None) -> tuple[Dated, str | None]:
+def _fold(algorithm: Algorithm, spec: Spec, joined: _Together, samples: list[Batch | None]) -> tuple[Dated, str | None]:
     """Fold the parts, by ascending anchor; say why not when the state would not be finite."""
     dated = joined.base
     for _, part in sorted(joined.parts.items()):
@@ -373,7 +376,7 @@ def _fold(algorithm: Algorithm, spec: Spec, joined: _Together, sampled: Batch | 
         fresh = decay.advance(algorithm, spec, part, time)
         try:
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-                state = algorithm.fold(spec, old.summary, fresh.summary, sampled)
+                state = algorithm.fold(spec, old.summary, fresh.summary, *samples)
         except (np.linalg.LinAlgError, FloatingPointError) as error:
             return joined.base, str(error)
         for field in array_fields(state):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.batch import FIT, Batch, Origin
 from beam_ml.core.decay import factor, latest
 from beam_ml.core.spec import Spec
 
@@ -79,15 +79,18 @@ class Sample:
         time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
         mass = _masses(spec, batch, labels, time, c)
         tau = np.full(c, np.inf) if below is None else below
-        identity = _identities(spec.seed, batch)
-        keep = _candidates(spec, batch, identity, float(tau.max()), time)
+        origin = batch.origin or Origin("", "")
+        identity = drawn = _hashes(spec.seed, batch, f"{origin.source}\0{origin.partition}")
+        if origin.source == FIT:
+            drawn = _hashes(spec.seed, batch, origin.drawn_as)
+        keep = _candidates(spec, batch, drawn, float(tau.max()), time)
         wide = _too_wide(batch)
         too_wide = 0 if wide is None else int(np.count_nonzero(wide))
         if wide is not None:
             keep = keep[~wide[keep]]
         identity = identity[keep]
         rate = _log_rate(spec, batch, keep)
-        u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        u = ((drawn[keep] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
         order = np.log(-np.log(u)) - rate
         kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
         chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
@@ -182,7 +185,7 @@ def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) 
     return rate
 
 
-def _candidates(spec: Spec, batch: Batch, identity: np.ndarray, tau: float, time: int | None) -> np.ndarray:
+def _candidates(spec: Spec, batch: Batch, drawn: np.ndarray, tau: float, time: int | None) -> np.ndarray:
     """Give the rows whose hash could come before τ if they had the batch's largest rate: mostly few, by one comparison."""
     if tau == np.inf:
         return np.arange(len(batch))
@@ -192,7 +195,7 @@ def _candidates(spec: Spec, batch: Batch, identity: np.ndarray, tau: float, time
     least = np.exp(-np.exp(min(tau + top, 700.0)))
     # Two units of slack: the exact comparison follows, this one must only not lose a row to rounding.
     limit = max(0, int(least * 2.0**53) - 2) << 11
-    return np.flatnonzero(identity >= np.uint64(limit))
+    return np.flatnonzero(drawn >= np.uint64(limit))
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -208,9 +211,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _identities(seed: int, batch: Batch) -> np.ndarray:
-    origin = batch.origin or Origin("", "")
-    text = f"{seed}\0{origin.source}\0{origin.partition}".encode()
+def _hashes(seed: int, batch: Batch, origin: str) -> np.ndarray:
+    text = f"{seed}\0{origin}".encode()
     salt = np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
     place = np.arange(len(batch), dtype=np.int64) if batch.position is None else batch.position
     with np.errstate(over="ignore"):

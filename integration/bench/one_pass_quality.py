@@ -107,11 +107,11 @@ def compare(name: str, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test:
     seconds = time.perf_counter() - began
     anchored = 0.0005 if bound <= 0.002 else bound
     out["16 windows × 64 shards"] = (held_out(spec, state, x_test, y_test) / reference - 1.0, anchored, seconds)
-    damped = float(state.damped) / NEWTON.weight(state)
+
     for case, (excess, limit, seconds) in out.items():
         verdict = "ok" if excess <= limit else "OVER"
         print(f"  {case:24s} excess {excess:+.4%}  bound {limit:.2%}  {verdict:4s} {seconds:6.2f} s")
-    print(f"  damped share of the weight in windows: {damped:.2%}")
+
     return {
         case: {"excess": excess, "bound": limit, "holds": excess <= limit} for case, (excess, limit, _) in out.items()
     }

@@ -1,4 +1,4 @@
-"""Learning with `linear.Newton`: cold blocks, anchors, damping, class weights, data that goes wrong."""
+"""Learning with `linear.Newton`: cold blocks, anchors, class weights, data that goes wrong."""
 
 from functools import reduce
 
@@ -134,43 +134,6 @@ class TestAnchor:
         later = NEWTON.fold(spec, state, grown(spec, x[8000:], y[8000:]), None)
         assert later.pending_key.size == 0
         assert NEWTON.weight(later) == 8010
-
-
-class TestDamping:
-    def test_a_step_that_overshoots_is_shortened_and_counted(self) -> None:
-        spec = Newton(n_features=1)
-        rng = np.random.default_rng(5)
-        x = rng.normal(size=(20_000, 1))
-        rare = (rng.random(10_000) < 0.02).astype(np.float64)
-        common = (rng.random(10_000) < 0.7).astype(np.float64)
-        state = window(spec, NEWTON.init(spec), x[:10_000], rare, 1)
-        partial = grown(spec, x[10_000:], common, NEWTON.anchor(spec, state))
-        sample = sampled(spec, x[10_000:], common)
-        undamped = NEWTON.fold(spec, state, partial, None)
-        damped = NEWTON.fold(spec, state, partial, sample)
-        losses = [log_loss(common, scores(spec, s, x[10_000:])) for s in (state, damped, undamped)]
-        assert losses[1] < losses[0] < losses[2]
-        assert 0 < float(damped.damped) < 10_000
-        assert float(undamped.damped) == 0.0
-        assert NEWTON.weight(damped) == 20_000
-
-    def test_a_useless_step_is_left_out_altogether(self) -> None:
-        spec = Newton(n_features=8)
-        x, y = draw(12_000, 8, 6)
-        state = window(spec, NEWTON.init(spec), x[:6000], y[:6000], 1)
-        at = NEWTON.anchor(spec, state)
-        wrong = grown(spec, x[6000:], 1.0 - y[6000:], at)
-        folded = NEWTON.fold(spec, state, wrong, sampled(spec, x[6000:], y[6000:]))
-        assert float(folded.damped) == pytest.approx(6000)
-        assert scores(spec, folded, x) == pytest.approx(scores(spec, state, x), rel=1e-9)
-
-    def test_windows_of_one_law_are_not_damped(self, data) -> None:
-        x, y, *_ = data
-        spec = Newton(n_features=8)
-        state = NEWTON.init(spec)
-        for part in np.array_split(np.arange(y.size), 8):
-            state = window(spec, state, x[part], y[part], 2)
-        assert float(state.damped) == 0.0
 
 
 class TestClassWeights:

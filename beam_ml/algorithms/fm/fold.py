@@ -176,9 +176,7 @@ def linear_scores(
     return out
 
 
-def merge_states(
-    spec: Spec, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None
-) -> State:
+def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None) -> State:
     """Add two learners' states: parameters by their mean weighted by Σ gradient², which is approximate; sums add.
 
     Both are first told per features and labels of the joined scales. Factors have no axes of their own, so

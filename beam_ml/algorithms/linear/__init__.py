@@ -20,7 +20,18 @@ from beam_ml.algorithms.linear.derive import (
     predict_classifier,
     predict_regressor,
 )
-from beam_ml.algorithms.linear.newton import Anchor, accumulate, anchor, fold, identity, law, merge, scale, weight
+from beam_ml.algorithms.linear.newton import (
+    Anchor,
+    accumulate,
+    anchor,
+    fold,
+    identity,
+    law,
+    merge,
+    merge_states,
+    scale,
+    weight,
+)
 from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Threshold
 from beam_ml.algorithms.linear.sums import Partial
 from beam_ml.core.algorithm import Algorithm, ModelKind
@@ -61,6 +72,8 @@ NEWTON = Algorithm(
     },
     anchor_type=Anchor,
     anchor=anchor,
+    merge_states=merge_states,
+    looks_back=True,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""
 

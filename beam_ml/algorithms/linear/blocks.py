@@ -4,7 +4,7 @@ Letters: ``n`` rows, ``d`` features, ``g`` groups of rows kept apart (all; or cl
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import numpy as np
@@ -30,7 +30,10 @@ __all__ = [
     "at_point",
     "close_block",
     "combine",
+    "descend",
+    "distance",
     "effective_weight",
+    "flat_fit",
     "is_full",
     "positive_factor",
     "row_loss",
@@ -42,6 +45,7 @@ _SETTLED = 0.1  # 2 × what linearising may leave out, in statistical errors of 
 _MAX_STEPS = 40
 _COARSER = 4
 _FEWEST_ROWS = 512
+_CUT_SHORT = 0.125
 _HALVINGS = tuple(2.0**-k for k in range(11))
 
 
@@ -118,8 +122,8 @@ def _linearised(loss: Loss, point: Point, rows: Rows) -> Sums:
         y, s = rows.label[part], rows.weight[part]
         z, eta = shifted(rows.x[part], point)
         mu = loss.mean(eta)
-        w = s * np.maximum(loss.variance(mu), VARIANCE_FLOOR)
-        total = merge_sums(total, block_sums(z, point.origin, w, w * eta + s * (y - mu)))
+        w, p = s * np.maximum(loss.variance(mu), VARIANCE_FLOOR), s * (y - mu)
+        total = merge_sums(total, block_sums(z, point.origin, w, w * eta + p, p))
     return total
 
 
@@ -165,7 +169,7 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
     unit = float(sum(chunk.weight.sum() for chunk in chunks)) / rows
     mode = solve(prior).at(shape.origin) if prior.information > 0 else None
     if mode is None or not mode.is_finite:
-        mode = _flat(chunks, factor, unit, shape.origin)
+        mode = flat_fit(chunks, factor, unit, shape.origin)
     start = mode
     if rows >= _COARSER * max(_FEWEST_ROWS, 10 * (shape.origin.size + 1)) and prior.information == 0:
         # Every fourth row leads close to the block's mode at a fourth of the cost of each step, and so on downwards.
@@ -191,33 +195,71 @@ def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape)
         helpers = unit * float(row_loss(loss, at, pseudo)[0]) + 0.5 * float(
             ridge @ (at.coefficients - mode.coefficients) ** 2
         )
-        return rows_loss + 0.5 * _distance(prior, mode, at) + helpers
+        return rows_loss + 0.5 * distance(prior, mode, at) + helpers
 
     settled = _SETTLED if prior.information > 0 else 0.01 * _SETTLED
-    at = start
+    flat = flat_fit(chunks, factor, unit, shape.origin)
+    return descend(
+        sums_at, value, start, flat, lambda total: settled * np.sqrt((shape.origin.size + 1.0) * total.information)
+    )
+
+
+def descend(
+    sums_at: Callable[[Point], tuple[list[Sums], Sums]],
+    value: Callable[[Point], float],
+    start: Point,
+    refuge: Point,
+    settled: Callable[[Sums], float],
+) -> tuple[list[Sums], Point]:
+    """Take Newton steps, halved until the value falls.
+
+    A start that is sure of a category's label, and wrong, has next to no curvature there: its steps are far too long and
+    halving them holds all other parameters still. Steps that have to be cut short begin again at a start without opinions.
+
+    Args:
+        sums_at: the rows' sums by group linearised at a point, and the total that a step solves.
+        value: what the steps minimise.
+        start: where to begin.
+        refuge: where to begin again.
+        settled: the squared length Σw(Δη)² of a step that is the last one.
+
+    Returns:
+        The rows' sums by group, without their slope, and where the steps ended.
+    """
+    at, safe = start, start is refuge
     made, total = sums_at(at)
     reached: float | None = None
     for _ in range(_MAX_STEPS):
-        end = solve(total).at(shape.origin)
-        length = _distance(total, end, at)
+        end = solve(total).at(start.origin)
+        length = distance(total, end, at)
         if not np.isfinite(length):
-            return made, at
-        if length <= settled * np.sqrt((shape.origin.size + 1.0) * total.information):
-            return made, end
+            break
+        if length <= settled(total):
+            at = end
+            break
         reached = value(at) if reached is None else reached
-        for t in _HALVINGS:
-            trial = _between(at, end, t)
-            lower = value(trial)
-            if lower <= reached:
-                break
-        else:
-            return made, at
+        t, trial, lower = _shortened(value, at, end, reached)
+        if not safe and t <= _CUT_SHORT:
+            fresh, other = descend(sums_at, value, refuge, refuge, settled)
+            return (fresh, other) if value(other) <= lower else ([one.without_pull() for one in made], at)
+        if t == 0.0:
+            break
         at, reached = trial, lower
         made, total = sums_at(at)
-    return made, at
+    return [one.without_pull() for one in made], at
 
 
-def _flat(chunks: Sequence[Rows], factor: float, unit: float, origin: np.ndarray) -> Point:
+def _shortened(value: Callable[[Point], float], at: Point, end: Point, reached: float) -> tuple[float, Point, float]:
+    """Return the share of a step at which the value falls, its end and the value there; 0 where there is none."""
+    for t in _HALVINGS:
+        trial = _between(at, end, t)
+        lower = value(trial)
+        if lower <= reached:
+            return t, trial, lower
+    return 0.0, at, reached
+
+
+def flat_fit(chunks: Sequence[Rows], factor: float, unit: float, origin: np.ndarray) -> Point:
     """Give the intercept-only fit, half a row of each class added."""
     positive = factor * sum(float(one.weight @ one.label) for one in chunks) + 0.5 * unit
     negative = sum(float(one.weight @ (1.0 - one.label)) for one in chunks) + 0.5 * unit
@@ -230,7 +272,7 @@ def _between(a: Point, b: Point, t: float) -> Point:
     )
 
 
-def _distance(sums: Sums, a: Point, b: Point) -> float:
+def distance(sums: Sums, a: Point, b: Point) -> float:
     """Give Σ w (η_a − η_b)² over the rows of the sums."""
     if sums.information == 0.0:
         return 0.0

@@ -18,7 +18,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64
 
-from beam_ml.algorithms.linear import blocks
+from beam_ml.algorithms.linear import blocks, window
 from beam_ml.algorithms.linear.blocks import Rows, Shape
 from beam_ml.algorithms.linear.losses import LOSSES
 from beam_ml.algorithms.linear.solve import solve
@@ -36,16 +36,13 @@ from beam_ml.algorithms.linear.sums import (
     row_keys,
     with_groups,
 )
+from beam_ml.algorithms.linear.window import View
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
 from beam_ml.core.rows import smallest_row
 
-__all__ = ["Anchor", "accumulate", "anchor", "fold", "identity", "law", "merge", "scale", "weight"]
-
-_FRACTIONS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.0)
-_STANDARD_ERRORS = 2.0
-_LARGEST_RISE = 0.01
+__all__ = ["Anchor", "accumulate", "anchor", "fold", "identity", "law", "merge", "merge_states", "scale", "weight"]
 
 
 @array_dataclass
@@ -70,7 +67,7 @@ def identity(spec: Newton) -> Partial:
 
 
 def weight(summary: Partial) -> float:
-    """Give the rows' total (decayed) weight, pending and damped ones included."""
+    """Return the rows' total (decayed) weight, pending ones included."""
     return float(summary.mass.sum())
 
 
@@ -91,7 +88,7 @@ def scale(spec: Newton, summary: Partial, factor: float) -> Partial:
         mass=summary.mass * factor,
         feature_scatter=summary.feature_scatter * factor,
         pending_weight=summary.pending_weight * factor,
-        damped=np.asarray(summary.damped * factor),
+        started=np.asarray(summary.started * factor),
         underdetermined=np.asarray(summary.underdetermined * factor),
     )
     return with_groups(scaled, [one.scaled(factor) for one in groups(summary)])
@@ -130,6 +127,10 @@ def accumulate(spec: Newton, partial: Partial, batch: Batch, anchor: Anchor | No
         fresh = dataclasses.replace(fresh, feature_mean=mean, feature_scatter=scatter)
         if anchor is not None:
             point = Point(anchor.coefficients, float(anchor.intercept), anchor.origin).at(fresh.origin)
+            started = np.asarray(rows.weight.sum())
+            fresh = dataclasses.replace(
+                fresh, start=point.coefficients, start_bias=np.asarray(point.intercept), started=started
+            )
             return join(partial, with_groups(fresh, blocks.at_point(spec, point, rows)))
         if blocks.is_full([partial.pending_label, rows.label], spec.n_features):
             # Nothing of the batch need be copied: all of it goes into the block.
@@ -137,55 +138,87 @@ def accumulate(spec: Newton, partial: Partial, batch: Batch, anchor: Anchor | No
         return _within_cap(spec, join(partial, _pending(fresh, rows)))
 
 
-def fold(spec: Newton, state: Partial, partial: Partial, sample: Batch | None) -> Partial:
-    """Learn a window: its sums are added, scaled by the largest fraction at which the sample's loss does not rise.
+def fold(spec: Newton, state: Partial, partial: Partial, sample: Batch | None, past: Batch | None = None) -> Partial:
+    """Learn a window at its full weight: by its sums where one step from its anchor is good enough, else at its solution.
 
-    Fractions are 1, ½ … 1/16 and 0; a rise counts when it is over two standard errors of the sample's mean loss
-    difference, or over 1 % of the loss: smaller ones are the sample's noise. What a fraction leaves out is counted in
-    ``damped``. Pending rows are solved as a block once there are enough of them, or any posterior to go by.
+    See `beam_ml.algorithms.linear.window`. Pending rows are solved as a block once there are enough of them, or any
+    posterior to go by.
 
     Args:
         spec: the spec.
         state: before.
         partial: the window's.
-        sample: rows of the window, weighted to stand for all of them; None: nothing is damped.
+        sample: rows of the window, weighted to stand for all of them; None: one step is taken unseen.
+        past: rows weighted to stand for all that the state has learned; None: its parabola stands for them everywhere.
     """
     if LOSSES[spec.loss].constant or weight(partial) == 0.0:
         return join(state, partial)
     with np.errstate(over="ignore", invalid="ignore"):
-        fraction = _fraction(spec, state, partial, sample)
-        if fraction < 1.0:
-            in_sums = weight(partial) - float(partial.pending_weight.sum())
-            partial = with_groups(partial, [one.scaled(fraction) for one in groups(partial)])
-            partial = dataclasses.replace(partial, damped=np.asarray(partial.damped + (1.0 - fraction) * in_sums))
-        total = join(state, partial)
+        total = _without_anchor(join(state, partial))
+        fresh = None if sample is None else _view(partial, _anchor_of(partial), sample)
+        if fresh is not None:
+            before = None if past is None else _view(state, solution(spec, state), past)
+            total = with_groups(total, window.learned(spec, groups(state), before, [fresh], total.mass))
         if total.pending_key.size and total.information.sum() > 0:
             return _closed_pending(spec, total)
         return _settled(spec, total)
 
 
-def _fraction(spec: Newton, state: Partial, partial: Partial, sample: Batch | None) -> float:
-    before = solution(spec, state)
-    if before is None or sample is None or partial.information.sum() == 0.0:
-        return 1.0
+def merge_states(
+    spec: Newton, a: Partial, b: Partial, sample_a: Batch | None = None, sample_b: Batch | None = None
+) -> Partial:
+    """Add two learners' states; where they lie far apart, their sums are taken anew where the joint samples' optimum is.
+
+    Each state's sums are a parabola around its own parameters, which is false far from them.
+
+    Args:
+        spec: the spec.
+        a: one.
+        b: the other.
+        sample_a: rows weighted to stand for all that `a` has learned.
+        sample_b: the same of `b`; without either, the sums are added as they are.
+    """
+    total = merge(spec, a, b)
+    if LOSSES[spec.loss].constant or sample_a is None or sample_b is None:
+        return total
+    with np.errstate(over="ignore", invalid="ignore"):
+        views = [_view(one, solution(spec, one), rows) for one, rows in ((a, sample_a), (b, sample_b))]
+        if views[0] is None or views[1] is None:
+            return total
+        both = [view for view in views if view is not None]
+        return with_groups(total, window.learned(spec, groups(identity(spec)), None, both, total.mass))
+
+
+def _anchor_of(partial: Partial) -> Point | None:
+    if float(partial.started) == 0.0:
+        return None
+    return Point(partial.start, float(partial.start_bias), partial.origin)
+
+
+def _without_anchor(state: Partial) -> Partial:
+    """Forget where rows were linearised: a state has many anchors behind it."""
+    sums = [one.without_pull() for one in groups(state)]
+    zero = np.zeros(())
+    return dataclasses.replace(
+        with_groups(state, sums), start=np.zeros_like(state.start), start_bias=zero, started=zero
+    )  # fmt: skip
+
+
+def _view(summary: Partial, anchor: Point | None, sample: Batch) -> View | None:
+    """Return the summed rows of a partial or state beside sampled ones; None where there are none of either."""
+    if anchor is None or not anchor.is_finite or summary.information.sum() == 0.0:
+        return None
     rows = present(sample)
-    if rows.label.size == 0:
-        return 1.0
-    loss = LOSSES[spec.loss]
-    mass = state.mass + partial.mass
-    s = blocks.effective_weight(rows.label, rows.weight, blocks.positive_factor(spec, mass))
-    share = s / s.sum()
-    old = blocks.row_loss(loss, before, rows)
-    mine, fresh = groups(state), groups(partial)
-    for fraction in _FRACTIONS[:-1]:
-        sums = [merge_sums(a, b.scaled(fraction)) for a, b in zip(mine, fresh, strict=True)]
-        after = solve(blocks.combine(spec, sums, mass))
-        rise = blocks.row_loss(loss, after, rows) - old
-        mean = float(share @ rise)
-        error = float(np.sqrt(np.sum((share * (rise - mean)) ** 2)))
-        if mean <= min(_STANDARD_ERRORS * error, _LARGEST_RISE * float(share @ old)):
-            return fraction
-    return 0.0
+    kind = (rows.label >= 0.5).astype(np.intp)
+    waiting = (summary.pending_label >= 0.5).astype(np.intp)
+    mass = np.maximum(summary.mass - np.bincount(waiting, weights=summary.pending_weight, minlength=2), 0.0)
+    seen = np.bincount(kind, weights=rows.weight, minlength=2)
+    factor = np.divide(mass, seen, out=np.zeros(2), where=seen > 0)
+    kept = factor[kind] > 0
+    if not kept.any():
+        return None
+    rows = Rows(rows.x[kept], rows.label[kept], (rows.weight * factor[kind])[kept])
+    return View(groups(summary), anchor, rows, _shape(summary))
 
 
 def settle_all(spec: Newton, state: Partial) -> tuple[Partial, Point]:

@@ -6,9 +6,11 @@ For a row with features x, weight s and linear score η at the anchor, mean μ(�
 
     w = s·V(μ)      r = w·η + s·(y − μ)
     W = Σw   m = Σw(x − o)/W   S = Σw(x − o − m)(x − o − m)ᵀ   R = Σr   c = Σ(x − o − m)r
+    p = s·(y − μ)      P = Σp      Q = Σ(x − o)p
 
 around an origin o, the lexicographically smallest row. ``b = S⁻¹c``, ``b₀ = R/W − mᵀb`` is one step of iteratively
-reweighted least squares, additive over rows, shards and anchors. Centred sums, as in Chan, Golub and LeVeque 1979, keep
+reweighted least squares, additive over rows, shards and anchors; (P, Q) is the exact slope of the rows' log likelihood at
+their anchor, which the fold needs where one step is not enough. Centred sums, as in Chan, Golub and LeVeque 1979, keep
 their digits at any offset of the features.
 """
 
@@ -38,6 +40,11 @@ class Partial:
     scatter: Float64[np.ndarray, "g d d"]  # S, centred, w-weighted
     response: Float64[np.ndarray, "g"]  # R, Σr
     cross: Float64[np.ndarray, "g d"]  # c, Σ(x − o − m)r
+    pull: Float64[np.ndarray, "g"]  # P, slope by the intercept at the anchor; a state's are 0, as it has no anchor
+    pull_by: Float64[np.ndarray, "g d"]  # Q, slope by the coefficients
+    start: Float64[np.ndarray, "d"]  # coefficients of the anchor; of several, their mean weighted by rows
+    start_bias: Float64[np.ndarray, ""]  # its η at the origin
+    started: Float64[np.ndarray, ""]  # weight of the rows linearised at an anchor
     mass: Float64[np.ndarray, "c"]  # row weight by class (squared loss: in all), pending rows included
     feature_mean: Float64[np.ndarray, "d"]  # row-weighted mean relative to the origin, pending rows included
     feature_scatter: Float64[np.ndarray, "d"]  # Σ s(x − mean)² by feature, pending rows included
@@ -45,13 +52,12 @@ class Partial:
     pending_label: Float64[np.ndarray, "p"]  # their labels
     pending_weight: Float64[np.ndarray, "p"]  # their row weights
     pending_key: UInt64[np.ndarray, "p"]  # hash of features and label: the canonical order
-    damped: Float64[np.ndarray, ""]  # row weight whose sums a fold left out to keep the loss from rising
     underdetermined: Float64[np.ndarray, ""]  # row weight solved in blocks that the byte cap closed too early
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sums:
-    """The sums of one group of rows: W, m, S, R, c around an origin."""
+    """The sums of one group of rows: W, m, S, R, c around an origin, and P, Q at the rows' anchor."""
 
     origin: np.ndarray
     information: float
@@ -59,13 +65,19 @@ class Sums:
     scatter: np.ndarray
     response: float
     cross: np.ndarray
+    pull: float = 0.0
+    pull_by: np.ndarray | float = 0.0
 
     def scaled(self, factor: float) -> "Sums":
         """Weigh all rows by a factor."""
         return Sums(
             self.origin, self.information * factor, self.mean, self.scatter * factor, self.response * factor,
-            self.cross * factor,
+            self.cross * factor, self.pull * factor, self.pull_by * factor,
         )  # fmt: skip
+
+    def without_pull(self) -> "Sums":
+        """Return the same sums, their slope forgotten: they no longer belong to one anchor."""
+        return dataclasses.replace(self, pull=0.0, pull_by=0.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,9 +105,10 @@ def empty(d: int, n_groups: int, n_classes: int) -> Partial:
     return Partial(
         origin=np.zeros(d), information=np.zeros(n_groups), mean=np.zeros((n_groups, d)),
         scatter=np.zeros((n_groups, d, d)), response=np.zeros(n_groups), cross=np.zeros((n_groups, d)),
-        mass=np.zeros(n_classes), feature_mean=np.zeros(d), feature_scatter=np.zeros(d),
+        pull=np.zeros(n_groups), pull_by=np.zeros((n_groups, d)), start=np.zeros(d), start_bias=np.zeros(()),
+        started=np.zeros(()), mass=np.zeros(n_classes), feature_mean=np.zeros(d), feature_scatter=np.zeros(d),
         pending_x=np.zeros((0, d)), pending_label=none, pending_weight=none, pending_key=none.astype(np.uint64),
-        damped=np.zeros(()), underdetermined=np.zeros(()),
+        underdetermined=np.zeros(()),
     )  # fmt: skip
 
 
@@ -104,7 +117,7 @@ def groups(partial: Partial) -> list[Sums]:
     return [
         Sums(
             partial.origin, float(partial.information[g]), partial.mean[g], partial.scatter[g],
-            float(partial.response[g]), partial.cross[g],
+            float(partial.response[g]), partial.cross[g], float(partial.pull[g]), partial.pull_by[g],
         )
         for g in range(partial.information.size)
     ]  # fmt: skip
@@ -137,7 +150,15 @@ def merge_sums(a: Sums, b: Sums) -> Sums:
     scatter = a.scatter + b.scatter
     scatter += np.outer(root, root)
     cross = (a.cross + b.cross) + delta * (share_a * b.response - share_b * a.response)
-    return Sums(origin, total, share_a * m_a + share_b * m_b, scatter, a.response + b.response, cross)
+    pull_by = _about(a, origin) + _about(b, origin)
+    return Sums(
+        origin, total, share_a * m_a + share_b * m_b, scatter, a.response + b.response, cross, a.pull + b.pull, pull_by
+    )  # fmt: skip
+
+
+def _about(one: Sums, origin: np.ndarray) -> np.ndarray | float:
+    """Return Q around another origin."""
+    return one.pull_by + one.pull * (one.origin - origin) if one.pull else one.pull_by
 
 
 def shifted(x: np.ndarray, point: Point) -> tuple[np.ndarray, np.ndarray]:
@@ -163,20 +184,21 @@ def cuts(n: int, d: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, n, step))
 
 
-def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray) -> Sums:
-    """Sum one cache-sized block of rows z = x − o (n, d) float64, which is overwritten; w > 0 and r are (n,)."""
+def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray, p: np.ndarray | None = None) -> Sums:
+    """Sum one cache-sized block of rows z = x − o (n, d) float64, which is overwritten; w > 0, r and p are (n,)."""
     from beam_ml.kernels.linear_rows import whiten
 
     total = float(w.sum())
     if total == 0.0 or z.shape[0] == 0:
         return no_sums(origin)
     response = float(r.sum())
+    pull, pull_by = (0.0, 0.0) if p is None else (float(p.sum()), p @ z)
     mean = (w / total) @ z
     root = np.sqrt(w)
     whiten(z, mean, root)
     # Σ(x − m)w = 0, so the mean response may be taken off first: the sum then keeps its digits at any label offset.
     cross = ((r - w * (response / total)) / root) @ z
-    return Sums(origin, total, mean, z.T @ z, response, cross)
+    return Sums(origin, total, mean, z.T @ z, response, cross, pull, pull_by)
 
 
 def moments(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,6 +226,8 @@ def with_groups(partial: Partial, sums: list[Sums]) -> Partial:
         scatter=np.array([one.scatter for one in sums]),
         response=np.array([one.response for one in sums]),
         cross=np.array([one.cross for one in sums]),
+        pull=np.array([one.pull for one in sums]),
+        pull_by=np.array([_about(one, partial.origin) + np.zeros(partial.origin.size) for one in sums]),
     )
 
 
@@ -219,10 +243,14 @@ def join(a: Partial, b: Partial) -> Partial:
     share_a, share_b = n_a / (n_a + n_b), n_b / (n_a + n_b)
     m_a, m_b = a.feature_mean + (a.origin - origin), b.feature_mean + (b.origin - origin)
     spread = (m_b - m_a) ** 2 * (share_a * share_b * (n_a + n_b))
+    start, start_bias, started = _started(a, b, origin)
     x, label, weight, key = _together(a, b)
     joined = dataclasses.replace(
         a,
         origin=origin,
+        start=start,
+        start_bias=start_bias,
+        started=started,
         mass=a.mass + b.mass,
         feature_mean=share_a * m_a + share_b * m_b,
         feature_scatter=(a.feature_scatter + b.feature_scatter) + spread,
@@ -230,10 +258,20 @@ def join(a: Partial, b: Partial) -> Partial:
         pending_label=label,
         pending_weight=weight,
         pending_key=key,
-        damped=np.asarray(a.damped + b.damped),
         underdetermined=np.asarray(a.underdetermined + b.underdetermined),
     )
     return with_groups(joined, sums)
+
+
+def _started(a: Partial, b: Partial, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the anchor of both around an origin: the mean of theirs, weighted by the rows linearised there."""
+    started = a.started + b.started
+    if started == 0.0:
+        return a.start, a.start_bias, np.asarray(started)
+    share_a, share_b = a.started / started, b.started / started
+    bias_a, bias_b = (one.start_bias + (origin - one.origin) @ one.start for one in (a, b))
+    start = share_a * a.start + share_b * b.start
+    return start, np.asarray(share_a * bias_a + share_b * bias_b), np.asarray(started)
 
 
 def _together(a: Partial, b: Partial) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What a refresh says about its candidates: whose metrics they are, how old, and that none is infinite."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_sums_that_are_infinite_already_are_left_behind() -> None:
     spoilt = pca.PCA.models["components"].measure(
         pca.PCA.models["components"].derive(SPEC, TWO, before.state, None), Batch.dense(np.ones((1, 3)))
     )
-    spoilt = type(spoilt)(weight=spoilt.weight, squared=np.asarray(np.inf))
+    spoilt = dataclasses.replace(spoilt, squared=np.asarray(np.inf))
     after, done = learn(before.replace(metrics={"a": spoilt}), 4 * DAY, window(SPEC, 4 * DAY), Plan({"a": TWO}))
     assert done.progressive["a"] == done.measured["a"]
     assert np.isfinite(after.metrics["a"].squared)

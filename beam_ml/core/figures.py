@@ -1,6 +1,6 @@
 """Figures from sums: each metric by name, its standard error beside it, and which ones a record can give."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.special import entr
@@ -9,8 +9,10 @@ from beam_ml.core import ranking
 from beam_ml.core.measures import Binary, Distortion, Metrics, Multiclass, Regression
 from beam_ml.core.ranking import Table, share_above
 
-__all__ = ["compute", "names"]
+__all__ = ["WINDOW", "compute", "names", "of_window", "with_error"]
 
+WINDOW = " of the window"
+"""What follows a metric's name where it is of the newest window's rows alone."""
 _NAMES: dict[type, tuple[str, ...]] = {
     Binary: (
         "accuracy", "auc", "average_precision", "base_rate", "log_loss", "precision", "prior_log_loss", "recall",
@@ -32,6 +34,25 @@ def names(kinds: Sequence[type]) -> tuple[str, ...]:
     ('msd', 'rows_weight', 'sse')
     """
     return tuple(sorted({name for kind in kinds for name in _NAMES[kind]}))
+
+
+_WITHOUT_ERROR = {
+    "base_rate", "macro_f", "macro_precision", "prior_log_loss", "prior_mse", "rows", "rows_weight", "sse", "top_k_accuracy",
+}  # fmt: skip
+
+
+def with_error(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return those that have a standard error."""
+    return tuple(sorted(set(metrics) - _WITHOUT_ERROR))
+
+
+def of_window(name: str) -> str:
+    """Return what a metric of the newest window's rows alone is called.
+
+    >>> of_window("auc")
+    'auc of the window'
+    """
+    return name + WINDOW
 
 
 def compute(a: Metrics, at_k: float | None = None) -> dict[str, float]:

@@ -117,6 +117,36 @@ def test_estimates_are_unbiased_under_weights_and_decay() -> None:
     assert abs(np.mean(guesses) - truth) < 4 * error
 
 
+@pytest.mark.parametrize("half_life", [None, 150.0])
+def test_estimates_of_what_goes_with_weight_and_age_are_unbiased(half_life: float | None) -> None:
+    """Heavy and new rows are drawn more often and must count for less: sums of the weight itself and of the age tell."""
+    rng = np.random.default_rng(11)
+    weight, n = np.exp(rng.normal(0.0, 1.5, 4_000)), 4_000
+    time = rng.integers(0, 900_000_000, n)
+    age = (time.max() - time) * 1e-6
+    spec = Two(n_features=2, half_life=half_life)
+    batch = rows(n, spec, seed=5, weight=weight, time=time)
+    decayed = weight if half_life is None else weight * np.exp2(-age / half_life)
+    assert batch.label is not None
+    values = np.column_stack([np.minimum(weight, 3.0), age, (weight > 2.0) * batch.label])
+    truth, guesses = decayed @ values, []
+    for seed in range(250):
+        estimate = Sample.of(spec.model_copy(update={"seed": seed}), batch).estimate(spec)
+        assert estimate is not None
+        assert estimate.weight is not None
+        assert estimate.weight.sum() == pytest.approx(decayed.sum(), rel=1e-9)
+        guesses.append(estimate.weight @ values[_places(batch, estimate)])
+    error = np.std(guesses, axis=0) / np.sqrt(len(guesses))
+    # A ratio of two estimates is off by a share of its own spread besides: at most a hundredth here.
+    assert np.all(np.abs(np.mean(guesses, axis=0) - truth) < 4 * error + 0.01 * np.abs(truth))
+
+
+def _places(batch: Batch, drawn: Batch) -> np.ndarray:
+    """Which rows of a batch were drawn, by their features."""
+    order = np.argsort(batch.dense_x[:, 0])
+    return order[np.searchsorted(batch.dense_x[order, 0], drawn.dense_x[:, 0])]
+
+
 def test_half_life_prefers_new_rows() -> None:
     spec = Spec(algorithm="plain", n_features=2, half_life=10.0)
     found = Sample.of(spec, rows(5000, spec))

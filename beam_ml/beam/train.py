@@ -22,7 +22,7 @@ from beam_ml.beam.telemetry import count_refreshes, timed
 from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
-from beam_ml.core.champions import check_gate
+from beam_ml.core.champions import check_gate, reached
 from beam_ml.core.gate import Gate, Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
@@ -102,7 +102,9 @@ class _Fold(DoFn):
     def _with_models(self, learner: Learner, one: Refresh) -> Refresh:
         facts = model_facts(learner, one, None if self._features is None else json.loads(self._features))
         models = {
-            name: Model(self._spec, self._plan.models[name], arrays, facts) for name, arrays in one.models.items()
+            name: Model(self._spec, mine, arrays, facts | reached(self._algorithm, learner, mine, arrays))
+            for name, arrays in one.models.items()
+            for mine in (self._plan.models[name],)
         }
         return dataclasses.replace(one, models=models)
 

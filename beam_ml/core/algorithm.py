@@ -124,10 +124,12 @@ class Algorithm:
         scale: ``(spec, summary, factor) → summary``: forgetting; takes a Partial or a State and gives the same class.
         weight: ``(summary) → float``: rows' total (decayed) weight in a Partial or a State, conserved by merge and fold.
         models: kind → ModelKind; the first is the default.
-        merge_states: ``(spec, a, b, sample_a=None, sample_b=None) → State``: merges two learners' states; each sample is that
-            learner's own, weighted to stand for all its rows, or None where it is not at hand. None: `merge` does.
+        merge_states: ``(spec, a, b, sample_a=None, sample_b=None) → State``: merges two learners' states; each sample is
+            that learner's own, weighted to stand for all its rows, or None where it is not at hand. None: `merge` does.
         grow: ``(spec, partial, anchor) → Growing``: goes on from a partial, left as it is, in memory of its own; None:
             workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
+        scorer: ``(spec, anchor) → (batch → (n,)) | None``: of two classes, probabilities of class 1 by the anchor's model;
+            of rows that rank high, workers draw more (`core.sample`). None: no model, and no rank.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Algorithm:
     anchor: Callable[..., Any] = _no_anchor
     merge_states: Callable[..., Any] | None = None
     grow: Callable[..., Growing] | None = None
+    scorer: Callable[..., Callable[[Batch], np.ndarray] | None] | None = None
 
 
 def check_batch(spec: Spec, batch: Batch) -> None:

@@ -1,7 +1,7 @@
 """Which candidate is the best so far, by metrics of rows that it had not seen, and what the gate is told of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from beam_ml.core import decay, figures, metrics
 from beam_ml.core.accumulation import Accumulation
@@ -13,7 +13,7 @@ from beam_ml.core.measures import Binary, Distortion, Multiclass, Regression
 from beam_ml.core.spec import ModelSpec, Spec, canonical_json
 from beam_ml.errors import InvalidValue
 
-__all__ = ["LOSSES", "champion", "check_gate", "judged", "of_models", "progressive", "remembered"]
+__all__ = ["LOSSES", "champion", "check_gate", "judged", "of_models", "progressive", "reached", "remembered"]
 
 LOSSES = ("log_loss", "mse", "msd")
 """What champions are chosen by: the first of them that a model has."""
@@ -72,6 +72,20 @@ def judged(progressive: Mapping[str, float], window: Mapping[str, float], rows: 
 def remembered(now: Mapping[str, float]) -> dict[str, float]:
     """Return what of the judged figures later refreshes look back at: not their standard errors."""
     return {name: value for name, value in now.items() if not name.removesuffix(figures.WINDOW).endswith("_se")}
+
+
+def reached(algorithm: Algorithm, learner: Learner, model_spec: ModelSpec, model: Any) -> dict[str, dict[str, float]]:
+    """Return what a model whose threshold was chosen by a rule comes to on the rows it was chosen by, for its facts.
+
+    Precision and recall, each with its standard error: from the learner's sample, which stands for all rows learned from.
+    """
+    rule = getattr(model_spec, "threshold", None)
+    rows = None if rule is None or isinstance(rule, int | float) else learner.sample.ranked(learner.spec)
+    if rows is None:
+        return {}
+    found = metrics.compute(algorithm.models[model_spec.kind].measure(model, rows))
+    wanted = ("precision", "precision_se", "recall", "recall_se")
+    return {"reached": {name: found[name] for name in wanted if name in found}}
 
 
 def _kinds(algorithm: Algorithm, spec: Spec, models: Sequence[ModelSpec]) -> list[type]:

@@ -154,7 +154,7 @@ def derive_all(algorithm: Algorithm, learner: Learner, models: Mapping[str, Mode
     """Derive every candidate from a learner; none from one that has seen no rows, or none of any weight."""
     if learner.progress.rows == 0 or algorithm.weight(learner.state) <= 0:
         return {}
-    sample = learner.sample.estimate(learner.spec)
+    sample = learner.sample.ranked(learner.spec)
     return {
         name: model_kind(algorithm, spec).derive(learner.spec, spec, learner.state, sample)
         for name, spec in models.items()
@@ -250,7 +250,8 @@ def _refresh(
     models = derive_all(algorithm, learner, plan.models) if previous is None else previous
     models = {name: model for name, model in models.items() if name in plan.models}
     sampled = accumulation.sample.estimate(spec)
-    measured = measure_all(algorithm, models, plan.models, sampled)
+    ranked = accumulation.sample.ranked(spec)
+    measured = measure_all(algorithm, models, plan.models, ranked)
 
     version = learner.version if together is None else together.version
     parts, dropped, behind = _fresh_parts(algorithm, learner, accumulation, version)
@@ -287,7 +288,7 @@ def _refresh(
         folded = folded.replace(cold=version + 1)
     derived = models if failure is not None else derive_all(algorithm, folded, plan.models)
     served = best if best in derived else next(iter(sorted(derived)), None)
-    refitted = _refitted(algorithm, plan, spec, derived, served, sampled)
+    refitted = _refitted(algorithm, plan, spec, derived, served, ranked)
     now = judged(values.get(best or "", {}), found.get(best or "", {}), folded.progress.rows)
     reasons = [*plan.gate.judge(now, learner.history).reasons]
     before = prior.gap(spec, found.get(served or "", {}))
@@ -325,12 +326,12 @@ def _refitted(
     spec: Spec,
     derived: Mapping[str, Any],
     served: str | None,
-    sampled: Batch | None,
+    rows: Batch | None,
 ) -> dict[str, dict[str, float]]:
     """Measure the model that would be served on the rows that it has just learned from, where a prior is at hand."""
     if served is None or not plan.gate.minds_prior or spec.label_target == "none":
         return {}
-    return _computed(measure_all(algorithm, {served: derived[served]}, plan.models, sampled))
+    return _computed(measure_all(algorithm, {served: derived[served]}, plan.models, rows))
 
 
 def _fresh_parts(

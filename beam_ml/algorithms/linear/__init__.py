@@ -21,6 +21,7 @@ from beam_ml.algorithms.linear.derive import (
     predict_regressor,
 )
 from beam_ml.algorithms.linear.newton import Anchor, accumulate, anchor, fold, identity, law, merge, scale, weight
+from beam_ml.algorithms.linear.ranking import scorer
 from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Threshold
 from beam_ml.algorithms.linear.sums import Partial
 from beam_ml.core.algorithm import Algorithm, ModelKind
@@ -61,6 +62,7 @@ NEWTON = Algorithm(
     },
     anchor_type=Anchor,
     anchor=anchor,
+    scorer=scorer,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""
 

@@ -17,6 +17,7 @@ from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.algorithm import LawKind, Predictions
 from beam_ml.core.batch import FIT, Batch, Origin
+from beam_ml.core.champions import reached
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.passes import check_passes, in_pass
@@ -186,9 +187,10 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
         message = f"{algorithm.name} derives a model from at least one row; this learner has seen none."
         raise DeriveRefused(message)
     with one_thread():
-        arrays = kind.derive(learner.spec, model_spec, learner.state, learner.sample.estimate(learner.spec))
+        arrays = kind.derive(learner.spec, model_spec, learner.state, learner.sample.ranked(learner.spec))
+        found = reached(algorithm, learner, model_spec, arrays)
     progress = learner.progress
-    facts = {"refresh": learner.refresh, "rows": progress.rows, "trained_through": progress.time_max}
+    facts = {"refresh": learner.refresh, "rows": progress.rows, "trained_through": progress.time_max, **found}
     return Model(learner.spec, model_spec, arrays, facts)
 
 

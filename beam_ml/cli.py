@@ -3,7 +3,7 @@
 import json
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,18 @@ def ls(url: str, name: str | None) -> None:
             if served is not None and served.number == number:
                 gate += "  ← served"
             values = _measured(version)
-            cells = [f"{values[metric]:.4f}" if metric in values else "" for metric in _METRICS]
+            cells = [_cell(values, metric) for metric in _METRICS]
             rows, champion = f"{version.progress.get('rows', 0):,}", version.champion or ""
             table.add_row(f"v{number}", version.created, rows, str(len(version.refreshes)), champion, *cells, gate)
     console.print(table)
+
+
+def _cell(values: Mapping[str, float], metric: str) -> str:
+    """Give a metric with its standard error, where there is one."""
+    if metric not in values:
+        return ""
+    error = values.get(f"{metric}_se")
+    return f"{values[metric]:.4f}" + ("" if error is None else f" ±{error:.4f}")
 
 
 def _measured(manifest: Manifest) -> dict[str, float]:

@@ -23,7 +23,7 @@ def learner(seed: int, rows: int = 100) -> Learner:
 def publish(where: Path, name: str, one: Learner, accepted: bool = True) -> None:
     store = Registry(where)
     head = store.head_number(name)
-    metrics = {"auc": 0.5 + head / 10, "log_loss": 0.1}
+    metrics = {"auc": 0.5 + head / 10, "auc_se": 0.0125, "log_loss": 0.1}
     facts = {
         "spec": SPEC.to_dict(),
         "progress": one.progress.summary(),
@@ -64,6 +64,8 @@ def test_ls(where: Path) -> None:
     assert "served" in lines[2]
     assert "0.6000" in lines[2]
     assert "refused: auc is 0.5, must be >= 0.9" in lines[3]
+    assert "0.7000 ±0.0125" in lines[3]
+    assert "0.1000 ±" not in lines[3]
 
 
 def test_ls_steps_over_a_damaged_version(where: Path) -> None:

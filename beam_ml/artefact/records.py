@@ -133,10 +133,8 @@ def _batch_in(meta: Mapping[str, Any], arrays: _Reader) -> Batch:
     columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
     if arrays.get("X") is not None:
         return Batch.dense(arrays["X"], origin=origin, **columns)
-    n_features = int(meta["n_features"])
-    return Batch.csr(
-        arrays["indptr"], arrays["indices"], arrays["values"], n_features, origin=origin, **columns
-    )  # fmt: skip
+    sparse = arrays["indptr"], arrays["indices"], arrays["values"], int(meta["n_features"])
+    return Batch.csr(*sparse, origin=origin, **columns)
 
 
 def _progress_out(progress: Progress, path: str, into: Arrays) -> dict[str, Any]:
@@ -166,14 +164,17 @@ def _progress_in(meta: Mapping[str, Any], arrays: _Reader) -> Progress:
 
 def _sample_out(sample: Sample, path: str, into: Arrays) -> dict[str, Any]:
     _put(into, path, {name: getattr(sample, name) for name in _SAMPLE})
+    if sample.importance is not None:
+        into[path + "importance"] = sample.importance
     rows = None if sample.rows is None else _batch_out(sample.rows, path + "rows/", into)
-    return {"rows": rows, "time": sample.time, "too_wide": sample.too_wide}
+    top = {} if sample.top is None else {"top": _sample_out(sample.top, path + "top/", into)}
+    return {"rows": rows, "time": sample.time, "too_wide": sample.too_wide} | top
 
 
 def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: _Reader) -> Sample:
     rows = None if meta["rows"] is None else _batch_in(meta["rows"], arrays.at("rows"))
     n, c = 0 if rows is None else len(rows), classes(spec)
-    columns = {name: arrays[name] for name in _SAMPLE}
+    columns: dict[str, Any] = {name: arrays[name] for name in _SAMPLE} | {"importance": arrays.get("importance")}
     for name, (dtype, by_class) in _SAMPLE.items():
         array, length = columns[name], c if by_class else n
         if array.dtype != dtype or array.shape != (length,):
@@ -182,6 +183,10 @@ def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: _Reader) -> Sample:
         _refuse(f"a sample of {spec.n_features} features; got {rows.n_features}")
     if n and not 0 <= int(columns["kind"].min()) <= int(columns["kind"].max()) < c:
         _refuse(f"a sample's kind in [0, {c})")
+    weights = columns["importance"]
+    if weights is not None and (weights.dtype != np.float64 or weights.shape != (n,) or np.any(weights < 1.0)):
+        _refuse(f"a sample's importance as float64 ({n},) of at least 1; got {weights.dtype} {weights.shape}")
+    columns["top"] = _sample_in(spec, meta["top"], arrays.at("top")) if "top" in meta else None
     return Sample(rows, **columns, time=_time(meta["time"]), too_wide=_whole(meta, "too_wide"))
 
 

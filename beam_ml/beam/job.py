@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
 from beam_ml.beam.sources import FileSource, KafkaSource, Source
 from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
 from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
@@ -128,7 +129,9 @@ class Job(Settings):
         """Give the model specs and the gate."""
         algorithm = find(self.algorithm_spec().algorithm)
         models: dict[str, ModelSpec] = {name: model_spec_from(algorithm, value) for name, value in self.models.items()}
-        return Plan(models, Gate(self.gate))
+        gate = Gate(self.gate)
+        check_gate(algorithm, self.algorithm_spec(), models, gate)
+        return Plan(models, gate)
 
     def windows(self) -> Windows:
         """Give the windows in µs."""

@@ -22,6 +22,7 @@ from beam_ml.beam.telemetry import count_refreshes, timed
 from beam_ml.beam.version import facts_of, model_facts, payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.champions import check_gate, reached
 from beam_ml.core.gate import Gate, Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
@@ -57,8 +58,9 @@ class Trained(NamedTuple):
 def _plan_json(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -> str:
     for one in models.values():
         model_kind(algorithm_of(spec), one)
-    rules = Gate(tuple(gate)).rules
-    return json.dumps({"models": {name: one.to_dict() for name, one in models.items()}, "gate": rules})
+    asked = Gate(tuple(gate))
+    check_gate(algorithm_of(spec), spec, models, asked)
+    return json.dumps({"models": {name: one.to_dict() for name, one in models.items()}, "gate": asked.rules})
 
 
 @with_input_types(tuple[int, Accumulation])
@@ -100,7 +102,9 @@ class _Fold(DoFn):
     def _with_models(self, learner: Learner, one: Refresh) -> Refresh:
         facts = model_facts(learner, one, None if self._features is None else json.loads(self._features))
         models = {
-            name: Model(self._spec, self._plan.models[name], arrays, facts) for name, arrays in one.models.items()
+            name: Model(self._spec, mine, arrays, facts | reached(self._algorithm, learner, mine, arrays))
+            for name, arrays in one.models.items()
+            for mine in (self._plan.models[name],)
         }
         return dataclasses.replace(one, models=models)
 

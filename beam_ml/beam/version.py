@@ -5,6 +5,7 @@ from typing import Any
 
 from beam_ml.algorithms import algorithm_of
 from beam_ml.artefact.records import encode_learner, encode_model
+from beam_ml.core.champions import reached
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
@@ -51,8 +52,11 @@ def models_of(
     learner: Learner, specs: Mapping[str, ModelSpec], models: Mapping[str, Any], features: Mapping[str, Any] | None
 ) -> dict[str, Model]:
     """Give what was derived from a learner as models to store."""
-    facts = model_facts(learner, None, features)
-    return {name: Model(learner.spec, specs[name], arrays, facts) for name, arrays in models.items()}
+    facts, algorithm = model_facts(learner, None, features), algorithm_of(learner.spec)
+    return {
+        name: Model(learner.spec, specs[name], arrays, facts | reached(algorithm, learner, specs[name], arrays))
+        for name, arrays in models.items()
+    }
 
 
 def verdict_of(refreshes: Sequence[Refresh], models: Mapping[str, Any], before: Verdict) -> Verdict:

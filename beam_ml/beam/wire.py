@@ -164,6 +164,7 @@ def encode_refresh(value: Refresh) -> bytes:
         "window_end": value.window_end,
         "measured": _numbers_out(value.measured),
         "progressive": _numbers_out(value.progressive),
+        "refitted": _numbers_out(value.refitted),
         "champion": value.champion,
         "verdict": [value.verdict.accepted, list(value.verdict.reasons)],
         "discarded": value.discarded,
@@ -183,6 +184,7 @@ def decode_refresh(data: bytes) -> Refresh:
         progress=records.decode_progress(found.arrays["progress"].tobytes()),
         measured=_numbers_in(meta["measured"]),
         progressive=_numbers_in(meta["progressive"]),
+        refitted=_numbers_in(meta["refitted"]),
         champion=meta["champion"],
         verdict=Verdict(accepted, tuple(reasons)),
         models={

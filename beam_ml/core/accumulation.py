@@ -131,6 +131,8 @@ class Accumulator:
         self._progress: list[Progress] = [] if mine is None else [mine.progress]
         self._rest: list[Progress] = [begun.rest]
         self._sample = begun.sample
+        scorer = algorithm.scorer
+        self._scorer = None if scorer is None or anchor is None else scorer(spec, anchor)
         self._fresh: list[Sample] = []
         self._unnumbered: Origin | None = None
         self._n_unnumbered = 0
@@ -150,7 +152,8 @@ class Accumulator:
             return
         self._growth.add(batch)
         self._progress.append(Progress.of(batch, late))
-        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample.tau))
+        probability = None if self._scorer is None else self._scorer(batch)
+        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample, probability))
         if len(self._fresh) >= 8 or self._sample.rows is None:
             self._settle()
         if len(self._progress) >= 64:

@@ -130,6 +130,8 @@ class Algorithm:
             workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
         looks_back: fold takes a fifth argument, the learner's own sample, weighted to stand for all rows before the
             window, or None: what a state says of its rows may be false where the window's solution is.
+        scorer: ``(spec, anchor) → (batch → (n,)) | None``: of two classes, probabilities of class 1 by the anchor's model;
+            of rows that rank high, workers draw more (`core.sample`). None: no model, and no rank.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Algorithm:
     merge_states: Callable[..., Any] | None = None
     grow: Callable[..., Growing] | None = None
     looks_back: bool = False
+    scorer: Callable[..., Callable[[Batch], np.ndarray] | None] | None = None
 
 
 def check_batch(spec: Spec, batch: Batch) -> None:

@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.core import decay, metrics
+from beam_ml.core import decay, metrics, prior
 from beam_ml.core.accumulation import COLD, Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
+from beam_ml.core.champions import LOSSES, champion, judged, of_models, progressive, remembered
 from beam_ml.core.decay import Dated
 from beam_ml.core.gate import HISTORY, OPEN, Gate, Verdict
-from beam_ml.core.learner import Learner, metrics_at
+from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
-from beam_ml.core.spec import ModelSpec, Spec, canonical_json
+from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import DeriveRefused, TrainingFailed
 
@@ -44,9 +45,6 @@ STALE = "stale anchor"
 _DISCARDED = "fold discarded"
 FOLD_REASONS = (STALE, _DISCARDED)
 """Why rows are rejected that their workers had learned from."""
-
-LOSSES = ("log_loss", "mse", "msd")
-"""What champions are chosen by: the first of them that a model has."""
 
 _log = logging.getLogger(__name__)
 _MOST_DISCARDED = 3
@@ -79,6 +77,8 @@ class Refresh:
         verdict: the gate's.
         models: candidate → model derived after the fold; empty when it was discarded.
         discarded: why the fold was dropped, if it was.
+        refitted: the candidate that would be served → metrics of its model from `models` on this window's rows, from which
+            it has learned; empty where no prior is minded.
         behind: published versions between a part's anchor and the fold → rows that came with it, the ones dropped too;
             empty where an anchor may be of any age.
     """
@@ -93,6 +93,7 @@ class Refresh:
     models: Mapping[str, Any]
     discarded: str | None = None
     behind: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    refitted: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything but the models as plain JSON values."""
@@ -102,6 +103,7 @@ class Refresh:
             "progress": self.progress.summary(),
             "measured": {name: dict(values) for name, values in self.measured.items()},
             "progressive": {name: dict(values) for name, values in self.progressive.items()},
+            "refitted": {name: dict(values) for name, values in self.refitted.items()},
             "champion": self.champion,
             "accepted": self.verdict.accepted,
             "reasons": list(self.verdict.reasons),
@@ -152,7 +154,7 @@ def derive_all(algorithm: Algorithm, learner: Learner, models: Mapping[str, Mode
     """Derive every candidate from a learner; none from one that has seen no rows, or none of any weight."""
     if learner.progress.rows == 0 or algorithm.weight(learner.state) <= 0:
         return {}
-    sample = learner.sample.estimate(learner.spec)
+    sample = learner.sample.ranked(learner.spec)
     return {
         name: model_kind(algorithm, spec).derive(learner.spec, spec, learner.state, sample)
         for name, spec in models.items()
@@ -244,11 +246,12 @@ def _refresh(
 ) -> tuple[Learner, Refresh, _Together]:
     """Fold a window into the version after the learner's, or into the one that others have gone into already."""
     spec = learner.spec
-    learner = _of_plan(learner, plan)
+    learner = of_models(learner, plan.models)
     models = derive_all(algorithm, learner, plan.models) if previous is None else previous
     models = {name: model for name, model in models.items() if name in plan.models}
     sampled = accumulation.sample.estimate(spec)
-    measured = measure_all(algorithm, models, plan.models, sampled)
+    ranked = accumulation.sample.ranked(spec)
+    measured = measure_all(algorithm, models, plan.models, ranked)
 
     version = learner.version if together is None else together.version
     parts, dropped, behind = _fresh_parts(algorithm, learner, accumulation, version)
@@ -268,17 +271,17 @@ def _refresh(
         rows = rows.as_rejected(_DISCARDED)
     seen = rows.merge(dropped).merge(accumulation.rest)
 
-    progressive, time = _progressive(learner, window_end, accumulation, measured)
-    values = {name: metrics.compute(value) for name, value in sorted(progressive.items())}
-    champion = _champion(values, learner.champion)
+    total, time = progressive(learner, window_end, accumulation, measured)
+    values, found = _computed(total), _computed(measured)
+    best = champion(values, learner.champion)
 
     folded = learner.replace(
         dated=learner.dated if failure is not None else state,
         progress=learner.progress.merge(seen),
         sample=learner.sample if failure is not None else learner.sample.merge(accumulation.sample, spec),
-        metrics=dict(sorted(progressive.items())),
+        metrics=dict(sorted(total.items())),
         metrics_time=time,
-        champion=champion,
+        champion=best,
         refresh=learner.refresh + 1,
         shared=learner.shared + (together is not None),
         folded_through=decay.latest(learner.folded_through, window_end),
@@ -286,53 +289,52 @@ def _refresh(
     )
     if spec.anchor_staleness is not None and algorithm.anchor(spec, folded.state) is None:
         folded = folded.replace(cold=version + 1)
-    now = dict(values.get(champion or "", {})) | {"rows": float(folded.progress.rows)}
-    verdict = plan.gate.judge(now, learner.history)
+    derived = models if failure is not None else derive_all(algorithm, folded, plan.models)
+    served = best if best in derived else next(iter(sorted(derived)), None)
+    refitted = _refitted(algorithm, plan, spec, derived, served, ranked)
+    now = judged(values.get(best or "", {}), found.get(best or "", {}), folded.progress.rows)
+    reasons = [*plan.gate.judge(now, learner.history).reasons]
+    before = prior.gap(spec, found.get(served or "", {}))
+    if plan.gate.minds_prior:
+        after = prior.gap(spec, refitted.get(served or "", {}))
+        why = prior.reason(before, after, bool(learner.history and prior.BEHIND in learner.history[-1]))
+        reasons += [] if why is None else [why]
     if failure is not None:
-        verdict = Verdict(False, (f"fold discarded: {failure}", *verdict.reasons))
-    folded = folded.replace(history=(*learner.history, now)[-HISTORY:])
+        reasons.insert(0, f"fold discarded: {failure}")
+    entry = remembered(now) | ({prior.BEHIND: 1.0} if before is not None and before.behind else {})
+    folded = folded.replace(history=(*learner.history, entry)[-HISTORY:])
     done = Refresh(
         number=folded.refresh,
         window_end=window_end,
         progress=seen,
-        measured={name: metrics.compute(value) for name, value in sorted(measured.items())},
+        measured=found,
         progressive=values,
-        champion=champion,
-        verdict=verdict,
-        models=models if failure is not None else derive_all(algorithm, folded, plan.models),
+        champion=best,
+        verdict=Verdict(not reasons, tuple(reasons)),
+        models=derived,
         discarded=failure,
         behind=behind,
+        refitted=refitted,
     )
     return folded, done, begun if failure is not None else joined
 
 
-def _of_plan(learner: Learner, plan: Plan) -> Learner:
-    """Leave out the metrics of models that are no longer derived, lest one be judged that nobody serves."""
-    wanted = {name: canonical_json(spec.to_dict()) for name, spec in sorted(plan.models.items())}
-    kept = {name for name in learner.metrics if name in wanted and learner.candidates.get(name) == wanted[name]}
-    return learner.replace(
-        metrics={name: value for name, value in learner.metrics.items() if name in kept},
-        candidates=wanted,
-        champion=learner.champion if learner.champion in kept else None,
-    )
+def _computed(measured: Mapping[str, metrics.Metrics]) -> dict[str, dict[str, float]]:
+    return {name: metrics.compute(value) for name, value in sorted(measured.items())}
 
 
-def _progressive(
-    learner: Learner, window_end: int | None, accumulation: Accumulation, measured: Mapping[str, metrics.Metrics]
-) -> tuple[dict[str, metrics.Metrics], int | None]:
-    """Add a window's metrics to those so far, both aged to the newest time known; give that time too."""
-    rows_time = accumulation.sample.time
-    newest = window_end if window_end is not None else accumulation.progress.time_max
-    time = decay.latest(decay.latest(learner.metrics_time, newest), rows_time)
-    age = 0 if time is None or rows_time is None else time - rows_time
-    factor = decay.factor(learner.spec.half_life, age)
-    total = {name: value for name, value in metrics_at(learner, time).items() if metrics.finite(value)}
-    for name, value in measured.items():
-        # One row of 1e200 makes a sum infinite, which no forgetting heals: such a window is not counted.
-        if metrics.finite(value):
-            aged = value if factor == 1.0 else metrics.scale(value, factor)
-            total[name] = metrics.merge(total[name], aged) if name in total else aged
-    return total, time
+def _refitted(
+    algorithm: Algorithm,
+    plan: Plan,
+    spec: Spec,
+    derived: Mapping[str, Any],
+    served: str | None,
+    rows: Batch | None,
+) -> dict[str, dict[str, float]]:
+    """Measure the model that would be served on the rows that it has just learned from, where a prior is at hand."""
+    if served is None or not plan.gate.minds_prior or spec.label_target == "none":
+        return {}
+    return _computed(measure_all(algorithm, {served: derived[served]}, plan.models, rows))
 
 
 def _fresh_parts(
@@ -385,18 +387,3 @@ def _fold(algorithm: Algorithm, spec: Spec, joined: _Together, samples: list[Bat
                 return joined.base, f"{field.name} of the state is not finite"
         dated = Dated(state, time)
     return dated, None
-
-
-def _champion(values: Mapping[str, Mapping[str, float]], before: str | None) -> str | None:
-    """Give the candidate with the smallest progressive loss; the one before wins ties."""
-    losses = {
-        name: next(entry[loss] for loss in LOSSES if loss in entry)
-        for name, entry in values.items()
-        if any(loss in entry for loss in LOSSES)
-    }
-    if not losses:
-        return before
-    best = min(losses.values())
-    if before in losses and losses[before] <= best:
-        return before
-    return min(name for name, loss in losses.items() if loss <= best)

@@ -8,17 +8,24 @@ split or merged. The order of a row with weight w and event time t is
 
 the logarithm of an exponential clock with the row's (decayed) weight as its rate: weighted sampling without replacement
 (Efraimidis & Spirakis 2006; bottom-k sketches of Cohen & Kaplan 2007). Exact (decayed) class masses stand beside it.
+
+Where class 1 is rare, each sampled row of class 0 stands for hundreds, and what lies at the top of a ranking is told by two
+or three of them. Workers that know a model therefore draw a second sample of class 0, `top`, in which a row's rate is times
+its importance ``1 + 512·p``, p its probability of class 1 by that model (close to local case-control sampling, Fithian and
+Hastie 2014); rows that came before any model are of importance 16, since some of them may rank high. One hash decides on
+both, so a row is in either exactly when its clock is below the later of two thresholds, and the rows of both together count
+by that chance (`ranked`): no fewer spread evenly than without a model, and of the highest nearly all.
 """
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from beam_ml.core.batch import FIT, Batch, Origin
+from beam_ml.core.batch import Batch
 from beam_ml.core.decay import factor, latest
+from beam_ml.core.identity import draws, identities
 from beam_ml.core.spec import Spec
 
 __all__ = ["MAX_BYTES", "MAX_ROWS", "Sample"]
@@ -26,7 +33,9 @@ __all__ = ["MAX_BYTES", "MAX_ROWS", "Sample"]
 MAX_ROWS = 4096
 MAX_BYTES = 4 << 20
 _MAX_CLASSES = 256
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_UNKNOWN = 16.0
+_IMPORTANCE = 512.0
+"""How many times likelier, plus one, a row of class 0 is kept in `top` that a model is sure is of class 1."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +51,8 @@ class Sample:
         mass: (c,) float64 weight of all rows seen, by class, relative to `time`.
         time: newest event time seen, µs; None without half-life.
         too_wide: rows left out because one of them is over 1/64 of the byte cap.
+        importance: (n,) float64 importance of each row; None: no model was known of any.
+        top: sample of the rows of class 0 by rate times importance; None: those of this sample are one.
     """
 
     rows: Batch | None
@@ -52,6 +63,8 @@ class Sample:
     mass: np.ndarray
     time: int | None = None
     too_wide: int = 0
+    importance: np.ndarray | None = None
+    top: "Sample | None" = None
 
     @staticmethod
     def empty(spec: Spec) -> "Sample":
@@ -63,43 +76,31 @@ class Sample:
         )  # fmt: skip
 
     @staticmethod
-    def of(spec: Spec, batch: Batch, below: np.ndarray | None = None) -> "Sample":
+    def of(spec: Spec, batch: Batch, below: "Sample | None" = None, probability: np.ndarray | None = None) -> "Sample":
         """Sample one batch of admitted rows.
 
         Args:
             spec: seed, half-life and classes.
             batch: n rows with positions (without: they count as rows 0 … n − 1 of no origin).
-            below: (c,) thresholds already reached elsewhere: rows at or above them need no look (they would be cut).
+            below: sample so far: rows at or above its thresholds need no look (they would be cut).
+            probability: (n,) of class 1 by some model, of two classes; None: none is known.
         """
-        c = classes(spec)
-        n = len(batch)
-        if n == 0:
+        if len(batch) == 0:
             return Sample.empty(spec)
-        labels = batch.label if c > 1 else None
-        time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
-        mass = _masses(spec, batch, labels, time, c)
-        tau = np.full(c, np.inf) if below is None else below
-        origin = batch.origin or Origin("", "")
-        identity = drawn = _hashes(spec.seed, batch, f"{origin.source}\0{origin.partition}")
-        if origin.source == FIT:
-            drawn = _hashes(spec.seed, batch, origin.drawn_as)
-        keep = _candidates(spec, batch, drawn, float(tau.max()), time)
-        wide = _too_wide(batch)
-        too_wide = 0 if wide is None else int(np.count_nonzero(wide))
-        if wide is not None:
-            keep = keep[~wide[keep]]
-        identity = identity[keep]
-        rate = _log_rate(spec, batch, keep)
-        u = ((drawn[keep] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-        order = np.log(-np.log(u)) - rate
-        kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
-        chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
-        chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
-        keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
-        if keep.size == 0:
-            return Sample(None, order, identity, kept_kind, tau, mass, time, too_wide)
-        rows = batch.take(keep).replace(origin=None, position=None, position_end=None)
-        return _cut(rows, order, identity, kept_kind, tau, mass, time, too_wide)
+        hashes = (identities(spec.seed, batch), draws(spec.seed, batch))
+        tau = None if below is None else below.tau
+        if classes(spec) != 2 or (probability is None and (below is None or below.top is None)):
+            return _drawn(spec, batch, hashes, tau)
+        if probability is None:
+            importance = np.full(len(batch), _UNKNOWN)
+        else:  # an anchor run off to infinity tells nothing
+            known = (
+                probability if np.isfinite(probability.sum()) else np.where(np.isfinite(probability), probability, 0.0)
+            )
+            importance = 1.0 + _IMPORTANCE * known
+        tau_top = None if below is None else below._as_top(rows=False).tau
+        top = _drawn(spec, batch, hashes, tau_top, importance, top=True)
+        return dataclasses.replace(_drawn(spec, batch, hashes, tau, importance), top=top)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
         """Add two samples of one spec."""
@@ -110,19 +111,21 @@ class Sample:
         """Add any number of samples of one spec at once: cut once instead of after each."""
         if not samples:
             return Sample.empty(spec)
-        time = functools.reduce(latest, (one.time for one in samples))
-        mass = functools.reduce(np.add, (one._mass_at(spec, time) for one in samples))
-        tau = functools.reduce(np.minimum, (one.tau for one in samples))
-        wide = sum(one.too_wide for one in samples)
-        held = [one for one in samples if one.rows is not None]
-        if not held or (len(held) == 1 and bool(np.all(held[0].tau <= tau))):
-            one = held[0] if held else samples[0]
-            return dataclasses.replace(one, tau=tau, mass=mass, time=time, too_wide=wide)
-        rows = Batch.concat([one.rows for one in held if one.rows is not None])
-        order, identity, kind = (
-            np.concatenate([getattr(one, name) for one in held]) for name in ("order", "identity", "kind")
-        )
-        return _cut(rows, order, identity, kind, tau, mass, time, wide)
+        whole = _merged(samples, spec)
+        if all(one.top is None for one in samples):
+            return whole
+        return dataclasses.replace(whole, top=_merged([one._as_top() for one in samples], spec))
+
+    def _as_top(self, rows: bool = True) -> "Sample":
+        """Give `top`, or where no model was known the rows of class 0 as one; `rows` says whether they are needed."""
+        if self.top is not None:
+            return self.top
+        zeros, known = (self.kind == 0) & rows, np.log(_UNKNOWN)
+        mine = None if self.rows is None or not zeros.any() else self.rows.take(zeros)
+        return dataclasses.replace(
+            self, rows=mine, order=self.order[zeros] - known, identity=self.identity[zeros], kind=self.kind[zeros],
+            tau=np.append(self.tau[0] - known, np.full(self.tau.size - 1, np.inf)), importance=_given(self)[zeros],
+        )  # fmt: skip
 
     def estimate(self, spec: Spec) -> Batch | None:
         """Give the rows weighted so that weighted sums estimate sums over all rows seen, each class to its exact mass.
@@ -132,16 +135,31 @@ class Sample:
         if self.rows is None:
             return None
         log_rate = _log_rate(spec, self.rows)
-        with np.errstate(over="ignore"):
-            chance = -np.expm1(-np.exp(self.tau[self.kind] + log_rate))
-        weight = np.exp(log_rate - log_rate.max()) / np.maximum(chance, 1e-300)
-        sums = np.bincount(self.kind, weights=weight, minlength=self.mass.size)
-        scale = np.divide(self.mass, sums, out=np.zeros_like(sums), where=sums > 0)
-        return self.rows.replace(weight=weight * scale[self.kind])
+        return _standing(self.rows, log_rate, self.tau[self.kind] + log_rate, self.kind, self.mass)
+
+    def ranked(self, spec: Spec) -> Batch | None:
+        """Give rows that stand for all rows seen, as `estimate` does, with those of `top` among them.
+
+        What models are chosen, measured and cut off by: the rows that rank highest stand for few others.
+        """
+        base, top = self.estimate(spec), self.top
+        if self.rows is None or base is None or top is None or top.rows is None:
+            return base
+        zeros = self.kind == 0
+        rows = Batch.concat([self.rows.take(zeros), top.rows])
+        identity = np.concatenate([self.identity[zeros], top.identity])
+        importance = np.concatenate([_given(self)[zeros], _given(top)])
+        _, once = np.unique(identity, return_index=True)
+        rows, importance = rows.take(once), importance[once]
+        log_rate = _log_rate(spec, rows)
+        reached = log_rate + np.maximum(self.tau[0], top.tau[0] + np.log(importance))
+        drawn = _standing(rows, log_rate, reached, np.zeros(once.size, np.intp), self.mass)
+        return drawn if zeros.all() else Batch.concat([base.take(~zeros), drawn])
 
     def scale_mass_to(self, spec: Spec, time: int | None) -> "Sample":
         """Bring the masses forward to `time`."""
-        return dataclasses.replace(self, mass=self._mass_at(spec, time), time=latest(self.time, time))
+        top = None if self.top is None else self.top.scale_mass_to(spec, time)
+        return dataclasses.replace(self, mass=self._mass_at(spec, time), time=latest(self.time, time), top=top)
 
     def _mass_at(self, spec: Spec, time: int | None) -> np.ndarray:
         if time is None or self.time is None or time <= self.time:
@@ -152,7 +170,98 @@ class Sample:
     def nbytes(self) -> int:
         """Give the bytes held."""
         rows = 0 if self.rows is None else self.rows.nbytes
-        return rows + self.order.nbytes + self.identity.nbytes + self.kind.nbytes
+        importance = 0 if self.importance is None else self.importance.nbytes
+        top = 0 if self.top is None else self.top.nbytes
+        return rows + self.order.nbytes + self.identity.nbytes + self.kind.nbytes + importance + top
+
+
+def _given(sample: Sample) -> np.ndarray:
+    return np.full(sample.order.size, _UNKNOWN) if sample.importance is None else sample.importance
+
+
+def _standing(rows: Batch, log_rate: np.ndarray, reached: np.ndarray, kind: np.ndarray, mass: np.ndarray) -> Batch:
+    """Weigh rows by 1 / chance, each class to its mass.
+
+    Args:
+        rows: n sampled rows.
+        log_rate: (n,) ln of their own (decayed) weight.
+        reached: (n,) ln of rate times threshold: what a unit exponential clock must be below.
+        kind: (n,) class.
+        mass: (c,) of the classes.
+    """
+    with np.errstate(over="ignore"):
+        chance = -np.expm1(-np.exp(reached))
+    weight = np.exp(log_rate - log_rate.max()) / np.maximum(chance, 1e-300)
+    sums = np.bincount(kind, weights=weight, minlength=mass.size)
+    scale = np.divide(mass, sums, out=np.zeros_like(sums), where=sums > 0)
+    return rows.replace(weight=weight * scale[kind])
+
+
+def _drawn(
+    spec: Spec,
+    batch: Batch,
+    hashes: tuple[np.ndarray, np.ndarray],
+    below: np.ndarray | None,
+    importance: np.ndarray | None = None,
+    top: bool = False,
+) -> Sample:
+    """Sample at least one row, by identities and draws; for `top`, rows of class 0 alone, by rate times importance."""
+    c = classes(spec)
+    labels = batch.label if c > 1 else None
+    time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
+    mass = _masses(spec, batch, labels, time, c)
+    tau = np.full(c, np.inf) if below is None else below
+    # No class but 0 ever has a threshold in `top`.
+    most, reach = (float(importance.max()), tau[0]) if top and importance is not None else (1.0, tau.max())
+    keep = _candidates(spec, batch, hashes[1], float(reach), time, most)
+    if top and labels is not None:
+        keep = keep[labels[keep] == 0]
+    wide = _too_wide(batch)
+    too_wide = 0 if wide is None else int(np.count_nonzero(wide))
+    if wide is not None:
+        keep = keep[~wide[keep]]
+    identity = hashes[0][keep]
+    rate = _log_rate(spec, batch, keep)
+    if importance is not None:
+        importance = importance[keep]
+        rate = rate + np.log(importance) if top else rate
+    u = ((hashes[1][keep] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    order = np.log(-np.log(u)) - rate
+    kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
+    chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
+    chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
+    keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
+    importance = None if importance is None else importance[chosen]
+    if keep.size == 0:
+        return Sample(None, order, identity, kept_kind, tau, mass, time, too_wide, importance)
+    rows = batch.take(keep).replace(origin=None, position=None, position_end=None)
+    return _cut(
+        rows,
+        order,
+        identity,
+        kept_kind,
+        importance,
+        Sample(None, order, identity, kept_kind, tau, mass, time, too_wide),
+    )
+
+
+def _merged(samples: Sequence[Sample], spec: Spec) -> Sample:
+    """Add samples, their `top` aside."""
+    time = functools.reduce(latest, (one.time for one in samples))
+    mass = functools.reduce(np.add, (one._mass_at(spec, time) for one in samples))
+    tau = functools.reduce(np.minimum, (one.tau for one in samples))
+    wide = sum(one.too_wide for one in samples)
+    held = [one for one in samples if one.rows is not None]
+    if not held or (len(held) == 1 and bool(np.all(held[0].tau <= tau))):
+        one = held[0] if held else samples[0]
+        return dataclasses.replace(one, tau=tau, mass=mass, time=time, too_wide=wide, top=None)
+    rows = Batch.concat([one.rows for one in held if one.rows is not None])
+    order, identity, kind = (
+        np.concatenate([getattr(one, name) for one in held]) for name in ("order", "identity", "kind")
+    )
+    known = any(one.importance is not None for one in held)
+    importance = np.concatenate([_given(one) for one in held]) if known else None
+    return _cut(rows, order, identity, kind, importance, Sample(None, order, identity, kind, tau, mass, time, wide))
 
 
 def classes(spec: Spec) -> int:
@@ -185,42 +294,21 @@ def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) 
     return rate
 
 
-def _candidates(spec: Spec, batch: Batch, drawn: np.ndarray, tau: float, time: int | None) -> np.ndarray:
+def _candidates(
+    spec: Spec, batch: Batch, drawn: np.ndarray, tau: float, time: int | None, most: float = 1.0
+) -> np.ndarray:
     """Give the rows whose hash could come before τ if they had the batch's largest rate: mostly few, by one comparison."""
     if tau == np.inf:
         return np.arange(len(batch))
-    top = 0.0 if batch.weight is None else float(np.log(max(batch.weight.max(), 1e-300)))
+    top = float(np.log(max(most, 1e-300)))
+    if batch.weight is not None:
+        top += float(np.log(max(batch.weight.max(), 1e-300)))
     if time is not None and spec.half_life is not None:
         top += time * (1e-6 * np.log(2.0) / spec.half_life)
     least = np.exp(-np.exp(min(tau + top, 700.0)))
     # Two units of slack: the exact comparison follows, this one must only not lose a row to rounding.
     limit = max(0, int(least * 2.0**53) - 2) << 11
     return np.flatnonzero(drawn >= np.uint64(limit))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele, Lea & Flood 2014), a bijection of uint64 that leaves no visible pattern; in place."""
-    shifted = x >> np.uint64(30)
-    x ^= shifted
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    np.right_shift(x, np.uint64(27), out=shifted)
-    x ^= shifted
-    x *= np.uint64(0x94D049BB133111EB)
-    np.right_shift(x, np.uint64(31), out=shifted)
-    x ^= shifted
-    return x
-
-
-def _hashes(seed: int, batch: Batch, origin: str) -> np.ndarray:
-    text = f"{seed}\0{origin}".encode()
-    salt = np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
-    place = np.arange(len(batch), dtype=np.int64) if batch.position is None else batch.position
-    with np.errstate(over="ignore"):
-        x = place.astype(np.uint64)
-        x += np.uint64(1)
-        x *= _GOLDEN
-        x += salt
-        return _mix(x)
 
 
 def _row_bytes(rows: Batch) -> np.ndarray:
@@ -258,21 +346,24 @@ def _cut(
     order: np.ndarray,
     identity: np.ndarray,
     kind: np.ndarray,
-    tau: np.ndarray,
-    mass: np.ndarray,
-    time: int | None,
-    too_wide: int,
+    importance: np.ndarray | None,
+    other: Sample,
 ) -> Sample:
-    """Put rows into canonical order, each once, and cut every class to its caps and τ."""
+    """Put rows into canonical order, each once, and cut every class to its caps and τ; all else is the other's."""
+    mass, time, too_wide = other.mass, other.time, other.too_wide
+
+    def sample(rows: Batch | None, final: np.ndarray, tau: np.ndarray) -> Sample:
+        factor = None if importance is None else importance[final]
+        return Sample(rows, order[final], identity[final], kind[final], tau, mass, time, too_wide, factor)
+
     if rows is None or len(rows) == 0:
-        return Sample(None, order[:0], identity[:0], kind[:0], tau, mass, time, too_wide)
-    c = tau.size
+        return sample(None, np.zeros(0, np.intp), other.tau)
+    tau = other.tau.copy()
     place = np.lexsort((identity, order, kind))
     repeated = np.zeros(place.size, dtype=bool)
     repeated[1:] = (identity[place][1:] == identity[place][:-1]) & (kind[place][1:] == kind[place][:-1])
     place = place[~repeated & (order[place] < tau[kind[place]])]
-    size = _row_bytes(rows)
-    tau = tau.copy()
+    size, c = _row_bytes(rows), tau.size
     kept = []
     for k in range(c):
         mine = place[kind[place] == k] if c > 1 else place
@@ -282,6 +373,4 @@ def _cut(
             tau[k] = min(tau[k], float(order[mine[np.argmin(fits)]]))
         kept.append(mine[fits])
     final = np.concatenate(kept)
-    if final.size == 0:
-        return Sample(None, order[:0], identity[:0], kind[:0], tau, mass, time, too_wide)
-    return Sample(rows.take(final), order[final], identity[final], kind[final], tau, mass, time, too_wide)
+    return sample(rows.take(final) if final.size else None, final, tau)

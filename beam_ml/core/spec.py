@@ -155,6 +155,11 @@ class Spec(Settings):
         return 1
 
     @property
+    def aims_at_mean(self) -> bool:
+        """Whether scores are meant as probabilities, or as means of the label: what a prior can be compared with."""
+        return True
+
+    @property
     def anchor_staleness(self) -> int | None:
         """Published versions that may lie between an anchor and the fold before its rows are rejected (None: any)."""
         return type(self).max_staleness

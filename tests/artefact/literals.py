@@ -64,6 +64,18 @@ def sample(spec: Spec, sparse: bool = False) -> Sample:
     else:
         rows = Batch.dense([[0.25, 0.5], [1.25, 1.5]], **columns)
     c = 2 if spec.n_label_classes == 2 else 1
+    top = None
+    if spec.algorithm == "linear.newton" and not sparse:
+        top = Sample(
+            rows.take([0]),
+            order=np.array([-2.5]),
+            identity=np.array([2**63 + 1], dtype=np.uint64),
+            kind=np.zeros(1, dtype=np.int32),
+            tau=np.array([0.25, np.inf]),
+            mass=np.arange(1.0, c + 1.0),
+            time=7,
+            importance=np.array([33.0]),
+        )
     return Sample(
         rows,
         order=np.array([-1.5, 0.5]),
@@ -73,6 +85,8 @@ def sample(spec: Spec, sparse: bool = False) -> Sample:
         mass=np.arange(1.0, c + 1.0),
         time=7,
         too_wide=1,
+        importance=None if top is None else np.array([33.0, 490.5]),
+        top=top,
     )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from typing import Any
 
@@ -210,3 +211,18 @@ def test_counts_that_are_none(field: str, value: Any) -> None:
     meta = decode(LEARNER).meta
     with pytest.raises(CorruptArtefact):
         records.decode_learner(changed(progress={**meta["progress"], field: value}), find)
+
+
+def test_a_sample_by_importance_is_read_back_and_checked() -> None:
+    algorithm, one = literals.learner("linear.newton")
+    back = records.decode_learner(records.encode_learner(algorithm, one), find)
+    assert back.sample.top is not None
+    assert one.sample.top is not None
+    assert back.sample.importance.tolist() == [33.0, 490.5]
+    assert back.sample.top.importance.tolist() == [33.0]
+    assert back.sample.top.tau.tolist() == [0.25, np.inf]
+    assert back.sample.top.rows.dense_x.tolist() == one.sample.top.rows.dense_x.tolist()
+    for wrong in (np.array([0.5, 2.0]), np.array([2.0]), np.array([2, 3])):
+        spoilt = one.replace(sample=dataclasses.replace(one.sample, importance=wrong))
+        with pytest.raises(CorruptArtefact, match=r"importance as float64 \(2,\) of at least 1"):
+            records.decode_learner(records.encode_learner(algorithm, spoilt), find)

@@ -34,6 +34,10 @@ def test_a_good_job() -> None:
         ({"spec": {}}, r"spec.algorithm must be given as text; got None"),
         ({"models": {"m": {"kind": "clusters"}}}, r"model.kind must be one of .*got 'clusters'"),
         ({"gate": ["auc"]}, r"gate must be rules like"),
+        (
+            {"gate": ["rmse of the window < 3"]},
+            r"gate must be about metrics .*\(accuracy, auc, .*; got 'rmse of the window < 3'",
+        ),
         ({"name": "a/b"}, r"job.name must"),
         ({"refresh": "soon"}, r"job.refresh"),
         ({"refresh": 0}, r"job.refresh"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,33 @@ def test_forgetting_an_origin_keeps_the_counts() -> None:
 
 def test_bytes_are_those_of_the_intervals() -> None:
     assert Progress.of(rows([0, 2, 4])).nbytes == 48
+
+
+def test_the_newest_time_of_an_origin_stays_whatever_order_its_rows_come_in() -> None:
+    parts = [Progress.of(rows(places)) for places in ([7, 90], [3], [40, 41], [12])]
+    forwards, backwards = Progress(), Progress()
+    for part in parts:
+        forwards = forwards.merge(part)
+    for part in parts[::-1]:
+        backwards = backwards.merge(part)
+    assert forwards.latest == backwards.latest == {A: 90}
+    assert forwards == dataclasses.replace(backwards, covered=forwards.covered)
+    other = Progress.of(rows([5], B)).merge(forwards).merge(Progress.of(rows([4], B)))
+    assert other.latest == {A: 90, B: 5}
+
+
+def test_weight_is_that_of_the_rows() -> None:
+    weighed = rows([0, 1, 2]).replace(weight=np.array([0.25, 0.0, 4.0]))
+    assert Progress.of(weighed).weight == 4.25
+    assert Progress.of(weighed).merge(Progress.of(rows([5, 6]))).weight == 6.25
+
+
+def test_rows_of_a_dropped_fold_are_neither_learned_nor_late_nor_dated() -> None:
+    total = Progress.of(rows([5, 9]), late=2).merge(Progress.of_rejected(rows([3]), "late"))
+    dropped = total.as_rejected("fold discarded")
+    assert dropped.summary() == {
+        **{"rows": 0, "weight": 0.0, "bytes": 0, "time_min": None, "time_max": None, "late": 0},
+        "rejected": {"late": 1, "fold discarded": 2},
+    }
+    assert dropped.scanned == total.scanned
+    assert Progress.of_rejected(rows([3]), "late").as_rejected("x").rejected == {"late": 1}

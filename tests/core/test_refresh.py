@@ -113,6 +113,7 @@ def test_a_fold_that_turns_non_finite_keeps_the_parent_and_three_end_the_job() -
         assert learner.state is good.state
         assert learner.progress.rows == 500
         assert learner.progress.rejected == {"fold discarded": 500 * i}
+        assert learner.sample is good.sample  # rows that nothing was learned from stand for nothing
     with pytest.raises(TrainingFailed, match="3 folds in a row left a non-finite state"):
         refresh(broken, learner, 3000, accumulate(rows(1500, 500)), PLAN)
     healed, done = refresh(ALGORITHM, learner, 3000, accumulate(rows(1500, 500)), PLAN)

@@ -1,5 +1,6 @@
 """What a refresh says about its candidates: whose metrics they are, how old, and that none is infinite."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ def test_a_candidate_that_is_gone_is_neither_champion_nor_judged() -> None:
     assert done.champion == after.champion == "bad"
     assert list(done.progressive) == list(after.metrics) == ["bad"]
     assert done.progressive["bad"]["rows_weight"] == pytest.approx(300)
-    assert done.verdict.reasons == (f"msd is {done.progressive['bad']['msd']:.6g}, must be <= 1",)
+    found = done.progressive["bad"]
+    assert done.verdict.reasons == (f"msd is {found['msd']:.6g} ± {found['msd_se']:.2g}, must be <= 1",)
 
 
 def test_a_candidate_that_is_renamed_starts_without_metrics_when_its_window_is_empty() -> None:
@@ -108,7 +110,7 @@ def test_sums_that_are_infinite_already_are_left_behind() -> None:
     spoilt = pca.PCA.models["components"].measure(
         pca.PCA.models["components"].derive(SPEC, TWO, before.state, None), Batch.dense(np.ones((1, 3)))
     )
-    spoilt = type(spoilt)(weight=spoilt.weight, squared=np.asarray(np.inf))
+    spoilt = dataclasses.replace(spoilt, squared=np.asarray(np.inf))
     after, done = learn(before.replace(metrics={"a": spoilt}), 4 * DAY, window(SPEC, 4 * DAY), Plan({"a": TWO}))
     assert done.progressive["a"] == done.measured["a"]
     assert np.isfinite(after.metrics["a"].squared)
@@ -158,3 +160,30 @@ def test_a_name_of_two_model_specs_has_no_metrics_after_a_merge() -> None:
     both = learners.merge(pca.PCA, mine, other)
     assert list(both.metrics) == list(both.candidates) == ["b"]
     assert both.champion is None
+
+
+def test_a_tie_leaves_the_champion() -> None:
+    """Two names of one model spec are as good as each other: the champion stays, whichever comes first by name."""
+    before = grown(SPEC, Plan({"b": TWO}))
+    assert before.champion == "b"
+    after, done = learn(before, 4 * DAY, window(SPEC, 4 * DAY), Plan({"a": TWO, "b": TWO}))
+    same = after.replace(metrics={"a": after.metrics["b"], "b": after.metrics["b"]})
+    again, done = learn(same, 5 * DAY, window(SPEC, 5 * DAY), Plan({"a": TWO, "b": TWO}))
+    assert done.progressive["a"] == done.progressive["b"]
+    assert done.champion == again.champion == "b"
+
+
+def test_a_window_is_judged_by_those_before_it_not_by_itself() -> None:
+    plan = Plan({"a": TWO}, Gate(("msd of the window not worse than 50 % over the last 10 refreshes",)))
+    before = grown(SPEC, plan)
+    after, done = learn(before, 4 * DAY, window(SPEC, 4 * DAY, n=2000, scale=1.33), plan)
+    past = [entry["msd of the window"] for entry in before.history if "msd of the window" in entry]
+    assert len(past) == 2
+    now = done.measured["a"]
+    mean = sum(past) / len(past)
+    with_itself = (sum(past) + now["msd"]) / 3
+    assert with_itself * 1.5 + now["msd_se"] > now["msd"] > mean * 1.5 + now["msd_se"]  # the numbers tell the two apart
+    said = f"msd of the window is {now['msd']:.6g} ± {now['msd_se']:.2g}, was {mean:.6g} on average over 2 refreshes"
+    assert done.verdict.reasons == (said,)
+    assert after.history[-1]["msd of the window"] == now["msd"]
+    assert "msd_se" not in after.history[-1]

@@ -40,6 +40,11 @@ def same(a: Sample, b: Sample) -> bool:
         return False
     names = ("order", "identity", "kind", "tau")
     equal = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
+    equal &= (a.top is None) == (b.top is None) and (a.importance is None) == (b.importance is None)
+    if a.top is not None and b.top is not None:
+        equal &= same(a.top, b.top)
+    if a.importance is not None and b.importance is not None:
+        equal &= np.array_equal(a.importance, b.importance)
     if a.rows is not None and b.rows is not None:
         equal &= np.array_equal(a.rows.dense_x, b.rows.dense_x)
     return equal and bool(np.allclose(a.mass, b.mass, rtol=1e-12)) and a.time == b.time
@@ -73,7 +78,7 @@ def test_thresholds_known_beforehand_change_nothing() -> None:
     batch = rows(1000, CLASSES)
     first, second = batch.take(slice(0, 500)), batch.take(slice(500, 1000))
     begun = Sample.of(CLASSES, first)
-    assert same(begun.merge(Sample.of(CLASSES, second, begun.tau), CLASSES), Sample.of(CLASSES, batch))
+    assert same(begun.merge(Sample.of(CLASSES, second, begun), CLASSES), Sample.of(CLASSES, batch))
 
 
 def test_the_same_rows_twice_are_sampled_once() -> None:
@@ -115,6 +120,36 @@ def test_estimates_are_unbiased_under_weights_and_decay() -> None:
         guesses.append(float(estimate.weight @ estimate.dense_x[:, 0] ** 2))
     error = np.std(guesses) / np.sqrt(len(guesses))
     assert abs(np.mean(guesses) - truth) < 4 * error
+
+
+@pytest.mark.parametrize("half_life", [None, 150.0])
+def test_estimates_of_what_goes_with_weight_and_age_are_unbiased(half_life: float | None) -> None:
+    """Heavy and new rows are drawn more often and must count for less: sums of the weight itself and of the age tell."""
+    rng = np.random.default_rng(11)
+    weight, n = np.exp(rng.normal(0.0, 1.5, 4_000)), 4_000
+    time = rng.integers(0, 900_000_000, n)
+    age = (time.max() - time) * 1e-6
+    spec = Two(n_features=2, half_life=half_life)
+    batch = rows(n, spec, seed=5, weight=weight, time=time)
+    decayed = weight if half_life is None else weight * np.exp2(-age / half_life)
+    assert batch.label is not None
+    values = np.column_stack([np.minimum(weight, 3.0), age, (weight > 2.0) * batch.label])
+    truth, guesses = decayed @ values, []
+    for seed in range(250):
+        estimate = Sample.of(spec.model_copy(update={"seed": seed}), batch).estimate(spec)
+        assert estimate is not None
+        assert estimate.weight is not None
+        assert estimate.weight.sum() == pytest.approx(decayed.sum(), rel=1e-9)
+        guesses.append(estimate.weight @ values[_places(batch, estimate)])
+    error = np.std(guesses, axis=0) / np.sqrt(len(guesses))
+    # A ratio of two estimates is off by a share of its own spread besides: at most a hundredth here.
+    assert np.all(np.abs(np.mean(guesses, axis=0) - truth) < 4 * error + 0.01 * np.abs(truth))
+
+
+def _places(batch: Batch, drawn: Batch) -> np.ndarray:
+    """Which rows of a batch were drawn, by their features."""
+    order = np.argsort(batch.dense_x[:, 0])
+    return order[np.searchsorted(batch.dense_x[order, 0], drawn.dense_x[:, 0])]
 
 
 def test_half_life_prefers_new_rows() -> None:
@@ -172,7 +207,7 @@ def test_rows_too_wide_are_left_out_whatever_the_batches(size: int, monkeypatch:
     whole = Sample.of(spec, batch)
     total = Sample.empty(spec)
     for start in range(0, 1000, size):
-        fresh = Sample.of(spec, batch.take(slice(start, start + size)), total.tau)
+        fresh = Sample.of(spec, batch.take(slice(start, start + size)), total)
         total = total.merge(fresh, spec)
     assert whole.too_wide == total.too_wide == np.count_nonzero(counts == 6)
     assert np.array_equal(whole.identity, total.identity)
@@ -182,3 +217,106 @@ def test_rows_too_wide_are_left_out_whatever_the_batches(size: int, monkeypatch:
     narrow = Sample.of(spec, batch.take(counts == 1))
     assert np.array_equal(whole.identity, narrow.identity)
     assert whole.mass.tolist() == [weight.sum()]
+
+
+def scores(batch: Batch) -> np.ndarray:
+    """Probabilities of class 1 by some model: rare, and right more often than not."""
+    assert batch.label is not None
+    return 1.0 / (1.0 + np.exp(-(3.0 * batch.dense_x[:, 0] + 2.0 * batch.label - 7.0)))
+
+
+def drawn(spec: Spec, batch: Batch, cuts: list[int], known: list[bool]) -> list[Sample]:
+    """One sample of each piece of a batch, by importance where a model is known."""
+    parts = [batch.take(slice(a, b)) for a, b in itertools.pairwise([0, *cuts, len(batch)])]
+    return [Sample.of(spec, part, None, scores(part) if by else None) for part, by in zip(parts, known, strict=True)]
+
+
+@pytest.mark.parametrize("spec", [CLASSES, DECAYED], ids=["plain", "half-life"])
+def test_rows_drawn_by_importance_do_not_depend_on_how_they_were_split(spec: Spec) -> None:
+    weight = np.random.default_rng(3).uniform(0.0, 2.0, 2_000)
+    batch = rows(2_000, spec, weight=weight)
+    whole = Sample.of(spec, batch, None, scores(batch))
+    assert whole.top is not None
+    assert whole.top.rows is not None
+    assert len(whole.top.rows) == 32
+    assert not whole.top.kind.any()
+    parts = drawn(spec, batch, [300, 310, 1_500], [True] * 4)
+    for order in itertools.permutations(parts):
+        assert same(Sample.merge_all(list(order), spec), whole)
+        assert same(functools.reduce(lambda a, b: a.merge(b, spec), order), whole)
+    grown = Sample.empty(spec)
+    for start in range(0, 2_000, 90):
+        part = batch.take(slice(start, start + 90))
+        grown = grown.merge(Sample.of(spec, part, grown, scores(part)), spec)
+    assert same(grown, whole)
+    assert Sample.empty(spec).merge(whole, spec).top is not None
+
+
+def test_rows_of_before_any_model_have_their_place_among_those_drawn_by_importance() -> None:
+    batch = rows(1_500, CLASSES)
+    parts = drawn(CLASSES, batch, [200, 700], [False, True, False])
+    orders = [Sample.merge_all(list(order), CLASSES) for order in itertools.permutations(parts)]
+    first, second, third = parts
+    orders.append(third.merge(first, CLASSES).merge(second, CLASSES))
+    orders.append(
+        Sample.of(CLASSES, batch.take(slice(700, 1_500)), first.merge(second, CLASSES))
+        .merge(first, CLASSES)
+        .merge(second, CLASSES)
+    )
+    for one in orders[1:]:
+        assert same(one, orders[0])
+    alone = Sample.of(CLASSES, batch)
+    assert alone.top is None
+    assert alone.ranked(CLASSES) is not None
+    ranked, plain = alone.ranked(CLASSES), alone.estimate(CLASSES)
+    assert ranked is not None
+    assert plain is not None
+    assert np.array_equal(ranked.weights, plain.weights)
+
+
+@pytest.mark.parametrize("half_life", [None, 200.0])
+@pytest.mark.parametrize("known", [[True, True], [False, True]])
+def test_ranked_rows_stand_for_all_rows(half_life: float | None, known: list[bool]) -> None:
+    rng = np.random.default_rng(2)
+    n = 4_000
+    spec = Two(n_features=2, half_life=half_life)
+    batch = rows(n, spec, seed=9, weight=rng.uniform(0.2, 2.0, n), time=rng.integers(0, 600_000_000, n))
+    assert batch.label is not None
+    assert batch.time is not None
+    own = (
+        batch.weights
+        if half_life is None
+        else batch.weights * np.exp2((batch.time - batch.time.max()) * 1e-6 / half_life)
+    )
+    by_score = scores(batch)
+    zeros = batch.label == 0
+    values = np.column_stack([by_score, batch.dense_x[:, 0], by_score > 0.2, batch.dense_x[:, 1] ** 2]) * zeros[:, None]
+    truth, ranked, plain = own @ values, [], []
+    for seed in range(200):
+        sample = Sample.merge_all(drawn(spec.model_copy(update={"seed": seed}), batch, [1_000], known), spec)
+        for estimate, guesses in ((sample.ranked(spec), ranked), (sample.estimate(spec), plain)):
+            assert estimate is not None
+            assert estimate.label is not None
+            assert estimate.weights[estimate.label == 0].sum() == pytest.approx(own[zeros].sum(), rel=1e-9)
+            assert estimate.weights[estimate.label == 1].sum() == pytest.approx(own[~zeros].sum(), rel=1e-9)
+            guesses.append(estimate.weights @ values[_places(batch, estimate)])
+    spread, before = np.std(ranked, axis=0), np.std(plain, axis=0)
+    assert np.all(np.abs(np.mean(ranked, axis=0) - truth) < 4 * spread / np.sqrt(200) + 0.02 * np.abs(truth))
+    top = 0.7 if known[0] else 0.95
+    assert np.all(spread[[0, 2]] < top * before[[0, 2]])  # what lies at the top of the ranking is known better
+    assert np.all(spread[[1, 3]] < 1.1 * before[[1, 3]])  # and the rest no worse
+
+
+def test_a_model_that_ran_off_to_infinity_draws_like_none() -> None:
+    batch = rows(800, CLASSES)
+    broken = np.where(np.arange(800) % 2 == 0, np.nan, np.inf)
+    found = Sample.of(CLASSES, batch, None, broken)
+    level = Sample.of(CLASSES, batch, None, np.zeros(800))
+    assert found.top is not None
+    assert same(found, level)
+    assert found.nbytes > Sample.of(CLASSES, batch).nbytes
+
+
+def test_no_importance_where_labels_are_not_two_classes() -> None:
+    batch = rows(100, PLAIN)
+    assert Sample.of(PLAIN, batch, None, np.full(100, 0.5)).top is None

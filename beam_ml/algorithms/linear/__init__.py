@@ -32,6 +32,7 @@ from beam_ml.algorithms.linear.newton import (
     scale,
     weight,
 )
+from beam_ml.algorithms.linear.ranking import scorer
 from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Threshold
 from beam_ml.algorithms.linear.sums import Partial
 from beam_ml.core.algorithm import Algorithm, ModelKind
@@ -74,6 +75,7 @@ NEWTON = Algorithm(
     anchor=anchor,
     merge_states=merge_states,
     looks_back=True,
+    scorer=scorer,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""
 

@@ -213,6 +213,12 @@ class AdaGrad(BaseSpec):
         return 1 if self.task == "regression" else self.n_classes
 
     @property
+    def aims_at_mean(self) -> bool:
+        """Whether scores are meant as probabilities or means: not with hinge losses, quantiles, or classes weighted anew."""
+        plain = self.positive_weight == 1.0 and not self.class_weights and not self.balance_multiclass_weights
+        return plain and self.loss in ("logistic", "softmax", "squared")
+
+    @property
     def n_outputs(self) -> int:
         """Number of linear scores of a variant."""
         return self.n_classes if self.task == "multiclass" else 1

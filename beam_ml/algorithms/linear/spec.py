@@ -102,6 +102,11 @@ class Newton(BaseSpec):
         """Number of label classes the sample keeps apart."""
         return 2 if LOSSES[self.loss].target == "class" else 1
 
+    @property
+    def aims_at_mean(self) -> bool:
+        """Whether scores are meant as probabilities or means: not where one class counts for more than it weighs."""
+        return self.positive_weight == 1.0
+
 
 class Threshold(Settings):
     """A rule that chooses the score from which a row is predicted positive, on the learner's sample.

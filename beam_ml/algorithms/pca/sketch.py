@@ -8,8 +8,10 @@ Rows enter centred by their block's mean, times √weight; joining two summaries
 row more, √(W_a W_b / W)·(m_b − m_a): Chan's correction, so that S is centred exactly. When B is full it *shrinks*: with the
 eigenvalues λ of BBᵀ, each direction loses ``δ = λ_{l+1}`` and at most l are left, at a cost that the new rows share.
 Each time Δ grows by δ and the trace falls by (l + 1)·δ or more; from this the bound follows, whatever the order, the batches
-and the merges. Directions that always matter lose δ each time, so deriving gives Δ back to each eigenvalue kept:
-λ_i(BᵀB) + Δ lies between λ_i(S) and λ_i(S) + Δ. Rounding adds 1e-16 times the largest λ at each shrink.
+and the merges. Deriving gives back what was lost: to a direction that stands out Δ, since it lost δ each time, and to the
+others an even share of what is missing then from the trace of S, which is known exactly. What all directions are said to
+hold thus adds up to the trace, and each lies between λ_i(BᵀB) and λ_i(BᵀB) + Δ. Rounding adds 1e-16 times the largest λ at
+each shrink.
 
 References: Liberty, "Simple and deterministic matrix sketching" (2013); Ghashami, Liberty, Phillips and Woodruff, "Frequent
 directions: simple and deterministic matrix sketching" (2016); Desai, Ghashami and Phillips, "Improved practical matrix
@@ -30,6 +32,7 @@ from beam_ml.errors import DeriveRefused
 __all__ = ["accumulate", "derive", "empty", "fold", "guarantee", "law", "merge", "scale", "weight"]
 
 _BOUND = 0.02
+_STANDS_OUT = 4.0
 _MIN_NEW_ROWS = 128  # a shrink takes tens of µs however few its rows: a narrow sketch takes in this many at a time
 _WORK_BYTES = 1 << 26  # and any sketch no more than this holds
 _EPS = float(np.finfo(np.float64).eps)
@@ -215,7 +218,7 @@ def _completed(vectors: np.ndarray, c: int) -> np.ndarray:
 
 
 def derive(spec: Spec, model_spec: Components, state: Sketch, sample: Batch | None = None) -> Model:
-    """Derive the first c components: right singular vectors of B; a squared singular value of S is one of B plus Δ.
+    """Derive the first c components: right singular vectors of B, their squared singular values given back what was lost.
 
     Shares are of the exact total variance. Uncentred, √W·mean is one more row of B. Components past the rank of the data
     are orthonormal directions along which the rows do not vary: singular value 0, and a whitened projection of 0.
@@ -240,7 +243,33 @@ def derive(spec: Spec, model_spec: Components, state: Sketch, sample: Batch | No
     squared = np.zeros(max(c, singular.size))
     if singular.size:
         squared[: singular.size] = np.where(singular > floor * singular[0], singular * singular, 0.0)
-    return model_of(model_spec, state, _completed(vectors, c), squared + float(state.shrunk), variation)
+    given_back = _lost(squared, float(state.shrunk), variation, d)
+    return model_of(model_spec, state, _completed(vectors, c), squared + given_back, variation)
+
+
+def _lost(squared: np.ndarray, shrunk: float, variation: float, d: int) -> np.ndarray:
+    """Return what each direction has lost to shrinking, so that what all d have makes up the trace.
+
+    A direction loses between nothing and Δ, and all together what the trace of BᵀB lacks. One that stands out was in B at
+    each shrink and lost Δ; the others, which came and went, share the rest evenly. As standing out counts a squared
+    singular value of B above Δ/4, and a share of it below.
+
+    Args:
+        squared: squared singular values of B, falling; at most d count.
+        shrunk: Δ.
+        variation: trace of S.
+        d: features.
+    """
+    missing = variation - float(squared.sum())
+    if shrunk <= 0.0 or missing <= 0.0:
+        return np.zeros_like(squared)
+    out = np.minimum(1.0, _STANDS_OUT * squared / shrunk)
+    count = float(out.sum())
+    if missing <= count * shrunk:  # no more is given back than is missing
+        return missing / count * out
+    others = d - count
+    even = min(shrunk, (missing - count * shrunk) / others) if others > 0.0 else shrunk
+    return even + (shrunk - even) * out
 
 
 def guarantee(spec: Spec, summary: Sketch, rows: Batch) -> tuple[float, float]:

@@ -1,0 +1,215 @@
+"""Figures from sums: each metric by name, its standard error beside it, and which ones a record can give."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy.special import entr
+
+from beam_ml.core import ranking
+from beam_ml.core.measures import Binary, Distortion, Metrics, Multiclass, Regression
+from beam_ml.core.ranking import Table, share_above
+
+__all__ = ["WINDOW", "compute", "names", "of_window", "with_error"]
+
+WINDOW = " of the window"
+"""What follows a metric's name where it is of the newest window's rows alone."""
+_NAMES: dict[type, tuple[str, ...]] = {
+    Binary: (
+        "accuracy", "auc", "average_precision", "base_rate", "log_loss", "precision", "prior_log_loss", "recall",
+        "rows_weight",
+    ),
+    Multiclass: (
+        "accuracy", "balanced_accuracy", "log_loss", "macro_f", "macro_precision", "macro_recall", "prior_log_loss",
+        "rows_weight", "top_k_accuracy",
+    ),
+    Regression: ("mae", "mse", "prior_mse", "rmse", "rows_weight"),
+    Distortion: ("msd", "rows_weight", "sse"),
+}  # fmt: skip
+
+
+def names(kinds: Sequence[type]) -> tuple[str, ...]:
+    """Return the metrics that records of some kinds give, without their standard errors and those that need a k.
+
+    >>> names([Distortion])
+    ('msd', 'rows_weight', 'sse')
+    """
+    return tuple(sorted({name for kind in kinds for name in _NAMES[kind]}))
+
+
+_WITHOUT_ERROR = {
+    "base_rate", "macro_f", "macro_precision", "prior_log_loss", "prior_mse", "rows", "rows_weight", "sse", "top_k_accuracy",
+}  # fmt: skip
+
+
+def with_error(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return those that have a standard error."""
+    return tuple(sorted(set(metrics) - _WITHOUT_ERROR))
+
+
+def of_window(name: str) -> str:
+    """Return what a metric of the newest window's rows alone is called.
+
+    >>> of_window("auc")
+    'auc of the window'
+    """
+    return name + WINDOW
+
+
+def compute(a: Metrics, at_k: float | None = None) -> dict[str, float]:
+    """Return the metrics by name; one that is undefined (no rows, one class only) or not finite is left out.
+
+    ``auc_se`` is the standard error of ``auc``, and so on; ``prior_mse`` is the mse of the rows' mean label.
+
+    Args:
+        a: the sums.
+        at_k: also give precision_at_k and recall_at_k among the `at_k` heaviest-scored weight.
+    """
+    found = _compute(a, at_k)
+    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+
+
+def _compute(a: Metrics, at_k: float | None) -> dict[str, float]:
+    # Squares of 1e200 overflow, and what is not finite is left out.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if isinstance(a, Distortion):
+            return _compute_distortion(a)
+        if isinstance(a, Regression):
+            return _compute_regression(a)
+        return _compute_multiclass(a) if isinstance(a, Multiclass) else _compute_binary(a, at_k)
+
+
+def _error(square: float, cross: float, squared: float, mean: float, unknown: float, total: float) -> float:
+    """Return the standard error of a mean, Σ w v / Σ w, from the rows' squared weights.
+
+    Half a row of the mean weight that knows nothing counts too: of one row the noise would else be 0.
+
+    Args:
+        square: Σ w² v².
+        cross: Σ w² v.
+        squared: Σ w².
+        mean: the mean.
+        unknown: how far the value of a row that knows nothing lies from the mean.
+        total: Σ w.
+    """
+    spread = max(square - 2.0 * mean * cross + mean * mean * squared, 0.0)
+    return float(np.sqrt(spread + 0.5 * (squared / total * unknown) ** 2)) / total
+
+
+def _compute_distortion(a: Distortion) -> dict[str, float]:
+    total = float(a.weight)
+    if total <= 0:
+        return {}
+    msd = float(a.squared) / total
+    se = _error(float(a.noise_squared), float(a.noise), float(a.weight_squared), msd, np.sqrt(2.0) * msd, total)
+    return {"rows_weight": total, "sse": float(a.squared), "msd": msd, "msd_se": se}
+
+
+def _compute_regression(a: Regression) -> dict[str, float]:
+    """The error of a row that knows nothing is that of a normal one: squared, √2 times the mean off."""
+    total = float(a.weight)
+    if total <= 0:
+        return {}
+    mse, mae, squared = float(a.squared) / total, float(a.absolute) / total, float(a.weight_squared)
+    prior, rmse = float(a.label_scatter) / total, float(np.sqrt(mse))
+    mse_se, mae_se = (
+        _error(float(a.noise_squared[i]), float(a.noise[i]), squared, mean, off, total)
+        for i, (mean, off) in enumerate(((mse, np.sqrt(2.0) * mse), (mae, mae)))
+    )
+    return {
+        "rows_weight": total,
+        "mse": mse,
+        "mse_se": mse_se,
+        "rmse": rmse,
+        "rmse_se": mse_se / (2.0 * rmse) if rmse > 0 else 0.0,
+        "mae": mae,
+        "mae_se": mae_se,
+        "prior_mse": prior,
+    }
+
+
+def _log_loss(
+    mass: np.ndarray, squared: np.ndarray, loss: np.ndarray, noise: np.ndarray, noise_squared: np.ndarray
+) -> dict[str, float]:
+    """Return log loss, its standard error given the masses of the classes, and that of the classes' own shares."""
+    total, variance = float(mass.sum()), 0.0
+    for k in np.flatnonzero(mass > 0):
+        mean = float(loss[k] / mass[k])
+        unknown = -np.log(mass[k] / total) - mean
+        one = _error(float(noise_squared[k]), float(noise[k]), float(squared[k]), mean, unknown, float(mass[k]))
+        variance += (one * mass[k] / total) ** 2
+    return {
+        "log_loss": float(loss.sum()) / total,
+        "log_loss_se": float(np.sqrt(variance)),
+        "prior_log_loss": float(entr(mass / total).sum()),
+    }
+
+
+def _compute_multiclass(a: Multiclass) -> dict[str, float]:
+    """Average by class over the classes that have rows; a class that is never predicted has the precision 0."""
+    total = float(a.actual.sum())
+    if total <= 0:
+        return {}
+    known = a.actual > 0
+    recall = a.hits[known] / a.actual[known]
+    guessed = a.predicted[known]
+    precision = np.divide(a.hits[known], guessed, out=np.zeros_like(guessed), where=guessed > 0)
+    below = precision + recall
+    f1 = np.divide(2.0 * precision * recall, below, out=np.zeros_like(below), where=below > 0)
+    columns = zip(a.hits, a.hits_squared, a.actual, a.actual_squared, strict=True)
+    noise = np.array([share_above(*map(float, column)) for column in columns])
+    balanced_se = float(np.sqrt(np.sum(noise[known] / a.actual[known] ** 2))) / int(known.sum())
+    return {
+        "rows_weight": total,
+        **_log_loss(a.actual, a.actual_squared, a.log_loss, a.log_loss_noise, a.log_loss_squared),
+        "accuracy": float(a.hits.sum()) / total,
+        "accuracy_se": float(np.sqrt(noise.sum())) / total,
+        "top_k_accuracy": float(a.in_top) / total,
+        "balanced_accuracy": float(recall.mean()),
+        "balanced_accuracy_se": balanced_se,
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_recall_se": balanced_se,
+        "macro_f": float(f1.mean()),
+    }
+
+
+def _compute_binary(a: Binary, at_k: float | None) -> dict[str, float]:
+    mass = np.array([a.negatives.sum(), a.positives.sum()])
+    squared = np.array([a.negatives_squared.sum(), a.positives_squared.sum()])
+    zeros, ones = map(float, mass)
+    total = zeros + ones
+    if total <= 0:
+        return {}
+    out = {"rows_weight": total, "base_rate": ones / total}
+    out |= _log_loss(mass, squared, a.log_loss, a.log_loss_noise, a.log_loss_squared)
+    out |= _compute_decided(a, mass, squared)
+    rows = Table(a.score, a.positives, a.negatives, a.positives_squared, a.negatives_squared)
+    if ones > 0 and zeros > 0:
+        out["auc"], out["auc_se"] = ranking.auc(rows)
+        out["average_precision"], out["average_precision_se"] = ranking.average_precision(rows)
+    if at_k is not None and at_k > 0:
+        hits, se = ranking.at_k(rows, at_k)
+        out |= {"precision_at_k": hits / min(at_k, total), "precision_at_k_se": se / min(at_k, total)}
+        if ones > 0:
+            out |= {"recall_at_k": hits / ones, "recall_at_k_se": se / ones}
+    return out
+
+
+def _compute_decided(a: Binary, mass: np.ndarray, squared: np.ndarray) -> dict[str, float]:
+    """Return what depends on the threshold."""
+    zeros, ones = map(float, mass)
+    wrong, hits = map(float, a.predicted)
+    columns = zip(a.predicted, a.predicted_squared, mass, squared, strict=True)
+    noise_wrong, noise_hits = (share_above(*map(float, column)) for column in columns)
+    total, taken = zeros + ones, wrong + hits
+    out = {
+        "accuracy": (zeros - wrong + hits) / total,
+        "accuracy_se": float(np.sqrt(noise_wrong + noise_hits)) / total,
+    }
+    if taken > 0:
+        precision = hits / taken
+        se = float(np.sqrt((1.0 - precision) ** 2 * noise_hits + precision**2 * noise_wrong)) / taken
+        out |= {"precision": precision, "precision_se": se}
+    if ones > 0:
+        out |= {"recall": hits / ones, "recall_se": float(np.sqrt(noise_hits)) / ones}
+    return out

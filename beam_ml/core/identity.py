@@ -1,0 +1,51 @@
+"""Who a row is: a hash of seed, origin and position, the same wherever and however often the row is read."""
+
+import hashlib
+
+import numpy as np
+
+from beam_ml.core.batch import FIT, Batch, Origin
+
+__all__ = ["draws", "identities"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele, Lea & Flood 2014), a bijection of uint64 that leaves no visible pattern; in place."""
+    shifted = x >> np.uint64(30)
+    x ^= shifted
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    np.right_shift(x, np.uint64(27), out=shifted)
+    x ^= shifted
+    x *= np.uint64(0x94D049BB133111EB)
+    np.right_shift(x, np.uint64(31), out=shifted)
+    x ^= shifted
+    return x
+
+
+def identities(seed: int, batch: Batch) -> np.ndarray:
+    """Return one uint64 per row; without positions, rows count as 0 … n − 1 of their origin."""
+    origin = batch.origin or Origin("", "")
+    return _hashes(seed, batch, f"{origin.source}\0{origin.partition}")
+
+
+def draws(seed: int, batch: Batch) -> np.ndarray:
+    """Return one uint64 per row by which it is drawn: its identity, but that of two equal fits is the same.
+
+    A sample of `fit`'s is then the same for the same call, and its rows are other rows all the same.
+    """
+    origin = batch.origin
+    return identities(seed, batch) if origin is None or origin.source != FIT else _hashes(seed, batch, origin.drawn_as)
+
+
+def _hashes(seed: int, batch: Batch, origin: str) -> np.ndarray:
+    text = f"{seed}\0{origin}".encode()
+    salt = np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
+    place = np.arange(len(batch), dtype=np.int64) if batch.position is None else batch.position
+    with np.errstate(over="ignore"):
+        x = place.astype(np.uint64)
+        x += np.uint64(1)
+        x *= _GOLDEN
+        x += salt
+        return _mix(x)

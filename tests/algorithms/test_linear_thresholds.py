@@ -1,0 +1,95 @@
+"""Thresholds by rule are those of all rows, whatever the seed, once workers know a model to rank rows by."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beam_ml import Batch, Learner, derive, fit, linear, predict
+from beam_ml.algorithms.linear import threshold
+from beam_ml.core import metrics
+from beam_ml.core.batch import Origin
+from beam_ml.core.sample import Sample
+
+N, RATE = 200_000, 0.006
+RULE = linear.Threshold(by="recall_at_target_precision", target=0.7)
+
+
+def rare(n: int = N, seed: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label = (rng.random(n) < RATE).astype(float)
+    x = rng.normal(size=(n, 5))
+    x[:, :3] += label[:, None] * [1.5, 2.0, 2.5]
+    return x, label
+
+
+def learned(x: np.ndarray, label: np.ndarray, seed: int, step: int = 20_000) -> Learner:
+    spec = linear.Newton(n_features=x.shape[1], seed=seed)
+    origin = Origin("files", "rows")
+    return fit(
+        spec,
+        [
+            Batch.dense(
+                x[at : at + step], label=label[at : at + step], origin=origin, position=np.arange(at, at + step)
+            )
+            for at in range(0, len(label), step)
+        ],
+    )
+
+
+def reached(model: Any, x: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    taken = predict(model, Batch.dense(x))["predicted_label"] == 1
+    return float(label[taken].mean()), float(label[taken].sum() / label.sum())
+
+
+def test_a_precision_target_is_met_by_the_same_recall_whatever_the_seed() -> None:
+    x, label = rare()
+    found, stated = [], []
+    for seed in range(10):
+        learner = learned(x, label, seed)
+        model = derive(learner, linear.Classifier(threshold=RULE))
+        found.append(reached(model, x, label))
+        stated.append(model.facts["reached"])
+        assert len(learner.sample.ranked(learner.spec)) <= 6_144
+    precision, recall = np.array(found).T
+    assert np.ptp(recall) <= 0.1
+    assert np.ptp(precision) <= 0.1
+    best = threshold.choose(RULE, predict(model, Batch.dense(x))["score"], label, np.ones(N))
+    whole = (predict(model, Batch.dense(x))["score"] >= best)[label == 1].mean()
+    assert np.abs(recall - whole).max() <= 0.07
+    for name, values in (("precision", precision), ("recall", recall)):
+        off = [abs(one[name] - value) / one[f"{name}_se"] for one, value in zip(stated, values, strict=True)]
+        assert max(off) < 4.0  # the interval stated holds what all rows say
+        assert np.median([one[f"{name}_se"] for one in stated]) < 0.05
+
+
+def test_without_a_model_to_rank_by_the_interval_says_how_little_is_known() -> None:
+    x, label = rare()
+    spec = linear.Newton(n_features=5)
+    rows = Sample.of(spec, Batch.dense(x, label=label)).estimate(spec)
+    ranked = learned(x, label, 0).sample.ranked(spec)
+    model = derive(learned(x, label, 0), linear.Classifier())
+    assert rows is not None
+    assert ranked is not None
+
+    def precision_se(batch: Batch) -> float:
+        score = predict(model, batch)["score"]
+        return metrics.compute(metrics.binary(score, batch.label, batch.weights, 0.3))["precision_se"]
+
+    assert precision_se(rows) > 2.0 * precision_se(ranked)
+
+
+def test_a_threshold_that_was_given_states_nothing() -> None:
+    x, label = rare(4_000)
+    learner = learned(x, label, 0, step=2_000)
+    assert "reached" not in derive(learner, linear.Classifier(threshold=0.3)).facts
+    line = fit(linear.Newton(n_features=5, loss="squared"), [Batch.dense(x, label=x[:, 0])])
+    assert line.sample.top is None
+    assert "reached" not in derive(line, linear.Regressor()).facts
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_same_rows_and_batches_give_the_same_threshold_to_the_bit(seed: int) -> None:
+    x, label = rare(30_000)
+    models = [derive(learned(x, label, seed, step=3_000), linear.Classifier(threshold=RULE)).arrays for _ in range(2)]
+    assert models[0].threshold.tobytes() == models[1].threshold.tobytes()

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.threads import one_thread
-from beam_ml.testing import algebra, forgetting, growth, guarantee, hygiene, quality, serving
+from beam_ml.testing import algebra, change, forgetting, growth, guarantee, hygiene, quality, repeats, serving
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.subject import Subject, additive
 
@@ -50,6 +50,8 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "no recompilation": hygiene.recompilation,
         "derive is pure": serving.derive_pure,
         "predictions": serving.predictions,
+        "same rows, same model": repeats.same_model,
+        **change.FOLLOWS,
     }
 )
 """Name → law; a law's docstring states it."""
@@ -65,12 +67,15 @@ _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
         "order-free": lambda law: law.kind is LawKind.GATHERED,
         "anchors": lambda law: law.kind is LawKind.ANCHORED,
         "shards": lambda law: law.kind is LawKind.ANCHORED and law.bound > 0.0,
+        "merged regions": lambda law: law.kind is not LawKind.GATHERED,
     }
 )
 
 
-def applies(name: str, law: Law) -> bool:
-    """Tell whether what an algorithm declares includes this law."""
+def applies(name: str, law: Law, spec: Spec) -> bool:
+    """Tell whether what an algorithm declares for a spec includes this law."""
+    if name in change.LABELLED and spec.label_target == "none":
+        return False
     return name not in _ONLY_FOR or _ONLY_FOR[name](law)
 
 
@@ -100,7 +105,7 @@ def laws_for(
     """
     subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, shrink)
     for name, check in LAWS.items():
-        if applies(name, subject.law):
+        if applies(name, subject.law, subject.spec):
             yield name, _named(name, check, subject)
 
 

@@ -36,7 +36,8 @@ class SamplePartial:
 
 @array_dataclass
 class SampleState:
-    centres: Float64[np.ndarray, "m d"]  # the rows of the last fold, in hash order
+    key: UInt64[np.ndarray, "m"]  # hash of the row's position, rising
+    centres: Float64[np.ndarray, "m d"]  # a sample of all rows folded, feature units
     weight: Float64[np.ndarray, ""]  # Σ weight of all folded rows
 
 
@@ -50,7 +51,7 @@ def law(spec):
 
 
 def init(spec):
-    return SampleState(centres=np.zeros((0, spec.n_features)), weight=np.zeros(()))
+    return SampleState(key=np.zeros(0, np.uint64), centres=np.zeros((0, spec.n_features)), weight=np.zeros(()))
 
 
 def empty(spec):
@@ -89,13 +90,15 @@ def merge(spec, a, b):
 def fold(spec, state, partial, sample):
     if float(partial.weight) == 0.0:
         return state
-    return SampleState(centres=partial.rows, weight=np.asarray(state.weight + partial.weight))
+    held = SamplePartial(key=state.key, rows=state.centres, weight=state.weight)
+    both = merge(spec, held, partial)
+    return SampleState(key=both.key, centres=both.rows, weight=both.weight)
 
 
 def scale(spec, summary, factor):
     weight = np.asarray(summary.weight * factor)
     if isinstance(summary, SampleState):
-        return SampleState(centres=summary.centres, weight=weight)
+        return SampleState(key=summary.key, centres=summary.centres, weight=weight)
     return SamplePartial(key=summary.key, rows=summary.rows, weight=weight)
 
 

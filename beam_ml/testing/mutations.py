@@ -10,7 +10,7 @@ import numpy as np
 
 from beam_ml.core.algorithm import Law
 from beam_ml.core.spec import Spec
-from beam_ml.testing import faults, faults_change, faults_growth
+from beam_ml.testing import faults, faults_change, faults_given, faults_growth
 from beam_ml.testing.faults import Mutate
 from beam_ml.testing.laws import applies
 
@@ -54,6 +54,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("sketch bound", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
     Mutation("guarantee", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
     Mutation("guarantee", "rows are centred by batch", faults.replaced(accumulate=faults.batch_centred)),
+    Mutation("bounded", "what is merged is kept", faults.replaced(merge=faults_given.keeps_what_it_merges)),
+    Mutation(
+        "copies", "rows count alike", faults.replaced(accumulate=faults.weights_mapped(faults_given.weights_levelled))
+    ),
+    Mutation("forgotten", "both sides count alike", faults.replaced(merge=faults_given.sides_count_alike)),
+    Mutation("any width", "one feature counts half", faults.replaced(accumulate=faults_given.fails_when_narrow)),
+    Mutation("nameless rows", "rows must have places", faults.replaced(accumulate=faults_given.needs_places)),
+    Mutation("full precision", "rounded to float32", faults.replaced(accumulate=faults_given.single_precision)),
+    Mutation("hashed", "the seed is ignored", faults.replaced(accumulate=faults_given.ignores_seed)),
+    Mutation("hashed", "places are ignored", faults.replaced(accumulate=faults_given.ignores_places)),
+    Mutation("measures weigh", "rows count alike", faults.models_mapped(faults_given.measures_unweighted)),
     Mutation("order-free", "the last bits show the order", faults.replaced(merge=faults.order_shows)),
     Mutation("anchors", "any anchor is accepted", faults.endless_anchor, lambda law: not law.across_anchors),
     Mutation("anchors", "claims to add across anchors", faults.claims_to_add, lambda law: not law.across_anchors),

@@ -3,6 +3,7 @@
 Weights are kept in units of 2⁻²⁰ rows, so that their sums are exact and merging is free of order to the last bit.
 """
 
+import zlib
 from typing import Annotated, Literal
 
 import numpy as np
@@ -66,12 +67,19 @@ def hashed(seed, position):
     return z ^ (z >> np.uint64(31))
 
 
+def places(batch):
+    """Where the rows came from; without a name they are told apart by what is in them."""
+    if batch.position is not None:
+        return batch.position
+    return np.array([zlib.crc32(row.tobytes()) for row in batch.dense_x])
+
+
 def accumulate(spec, partial, batch, anchor):
     check_batch(spec, batch)
     present = batch.weights > 0
     if not present.any():
         return partial
-    key = hashed(spec.seed, batch.position[present])
+    key = hashed(spec.seed, places(batch)[present])
     order = np.argsort(key)[: spec.capacity]
     units = np.round(batch.weights / UNIT) * UNIT
     rows = batch.dense_x[present].astype(np.float64)

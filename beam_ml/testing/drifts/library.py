@@ -87,7 +87,7 @@ def turning() -> Iterator[Drift]:
 def awakening() -> Iterator[Drift]:
     """A feature stands still, among rows of uneven weights that come one by one, then moves."""
     moving = Regime(_ROWS, weights="uneven")
-    for value, half_life in ((0.0, None), (0.37, None), (0.37, 8.0), (7.0, 8.0)):
+    for value, half_life in ((0.0, None), (0.37, 8.0), (7.0, 8.0)):
         # Each row's sum rounds, and rounding adds up to a deviation of its own.
         still = dataclasses.replace(moving, rows=_FEW, still=value, batch_rows=1)
         yield Drift(

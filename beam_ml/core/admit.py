@@ -6,7 +6,12 @@ from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 
-__all__ = ["admit"]
+__all__ = ["HEAVIEST", "admit"]
+
+HEAVIEST = 1e15
+"""Most that a row may weigh. Beside more, rows of weight 1 are lost to rounding, and no half-life brings them back."""
+
+_TOO_HEAVY = f"weight over {HEAVIEST:g}"
 
 
 def _bad_features(batch: Batch) -> np.ndarray | None:
@@ -74,6 +79,7 @@ def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
     rules += _bad_labels(spec, batch)
     if batch.weight is not None:
         rules.append(("weight not in [0, inf)", ~((batch.weight >= 0) & np.isfinite(batch.weight))))
+        rules.append((_TOO_HEAVY, batch.weight > HEAVIEST))
     rejected: dict[str, np.ndarray] = {}
     gone: np.ndarray | None = None
     for reason, mask in rules:

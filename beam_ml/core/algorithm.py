@@ -47,6 +47,8 @@ class Law:
         across_anchors: ANCHORED: parts of different anchors add (Newton).
         guarantee: SKETCH: ``(spec, summary, rows) → (error, most)``: how far a summary of these rows is off, and the most
             that it may be on any rows, in any number of shards; None where only `bound` is stated.
+        drift: largest ratio of a default model's loss to that of a linear model fitted anew to all rows as they are
+            weighted, in every window of every drift of `beam_ml.testing.drifts`; None: only the prior bounds it.
     """
 
     kind: LawKind
@@ -55,6 +57,7 @@ class Law:
     homomorphic: bool = False
     across_anchors: bool = False
     guarantee: Callable[[Any, Any, Batch], tuple[float, float]] | None = None
+    drift: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

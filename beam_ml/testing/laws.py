@@ -13,7 +13,19 @@ from types import MappingProxyType
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.threads import one_thread
-from beam_ml.testing import algebra, forgetting, growth, guarantee, hygiene, quality, serving
+from beam_ml.testing import (
+    algebra,
+    bounds,
+    change,
+    forgetting,
+    given,
+    growth,
+    guarantee,
+    hygiene,
+    quality,
+    repeats,
+    serving,
+)
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.subject import Subject, additive
 
@@ -31,6 +43,9 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "state is partial": algebra.state_is_partial,
         "sketch bound": algebra.sketch_bound,
         "guarantee": guarantee.guarantee,
+        "bounded": bounds.bounded,
+        "copies": bounds.copies,
+        "forgotten": bounds.forgotten,
         "order-free": algebra.order_free,
         "anchors": algebra.anchors,
         "shards": quality.shards,
@@ -38,6 +53,10 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "half-life": forgetting.half_life,
         "zero weight": forgetting.zero_weight,
         "integer weight": forgetting.integer_weight,
+        "any width": given.widths,
+        "nameless rows": given.nameless,
+        "full precision": given.precise,
+        "hashed": given.hashed,
         "purity": hygiene.purity,
         "ownership": hygiene.ownership,
         "growth": growth.growth,
@@ -50,6 +69,9 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "no recompilation": hygiene.recompilation,
         "derive is pure": serving.derive_pure,
         "predictions": serving.predictions,
+        "measures weigh": given.weighed,
+        "same rows, same model": repeats.same_model,
+        **change.FOLLOWS,
     }
 )
 """Name → law; a law's docstring states it."""
@@ -62,15 +84,22 @@ _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
         "state is partial": lambda law: law.kind in (LawKind.EXACT, LawKind.SKETCH),
         "sketch bound": lambda law: law.kind is LawKind.SKETCH,
         "guarantee": lambda law: law.kind is LawKind.SKETCH and law.guarantee is not None,
+        "copies": lambda law: law.kind is LawKind.SKETCH,
+        "forgotten": lambda law: law.kind is LawKind.SKETCH,
+        "full precision": additive,
+        "hashed": lambda law: law.kind is LawKind.GATHERED,
         "order-free": lambda law: law.kind is LawKind.GATHERED,
         "anchors": lambda law: law.kind is LawKind.ANCHORED,
         "shards": lambda law: law.kind is LawKind.ANCHORED and law.bound > 0.0,
+        "merged regions": lambda law: law.kind is not LawKind.GATHERED,
     }
 )
 
 
-def applies(name: str, law: Law) -> bool:
-    """Tell whether what an algorithm declares includes this law."""
+def applies(name: str, law: Law, spec: Spec) -> bool:
+    """Tell whether what an algorithm declares for a spec includes this law."""
+    if name in change.LABELLED and spec.label_target == "none":
+        return False
     return name not in _ONLY_FOR or _ONLY_FOR[name](law)
 
 
@@ -100,7 +129,7 @@ def laws_for(
     """
     subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, shrink)
     for name, check in LAWS.items():
-        if applies(name, subject.law):
+        if applies(name, subject.law, subject.spec):
             yield name, _named(name, check, subject)
 
 

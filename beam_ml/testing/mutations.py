@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from beam_ml.core.algorithm import Law
-from beam_ml.testing import faults, faults_growth
+from beam_ml.core.spec import Spec
+from beam_ml.testing import faults, faults_change, faults_given, faults_growth
 from beam_ml.testing.faults import Mutate
 from beam_ml.testing.laws import applies
 
@@ -37,9 +38,9 @@ class Mutation:
     breaks: Callable[[Law], bool] = _always
 
 
-def mutations_for(law: Law) -> Iterator[Mutation]:
-    """Give the mutations that break an algorithm of this law, for every law of `beam_ml.testing.laws` it declares."""
-    return (m for m in MUTATIONS if applies(m.law, law) and m.breaks(law))
+def mutations_for(law: Law, spec: Spec) -> Iterator[Mutation]:
+    """Return the mutations that break an algorithm of this law and spec, for every law it declares."""
+    return (m for m in MUTATIONS if applies(m.law, law, spec) and m.breaks(law))
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -53,6 +54,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("sketch bound", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
     Mutation("guarantee", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
     Mutation("guarantee", "rows are centred by batch", faults.replaced(accumulate=faults.batch_centred)),
+    Mutation("bounded", "what is merged is kept", faults.replaced(merge=faults_given.keeps_what_it_merges)),
+    Mutation(
+        "copies", "rows count alike", faults.replaced(accumulate=faults.weights_mapped(faults_given.weights_levelled))
+    ),
+    Mutation("forgotten", "both sides count alike", faults.replaced(merge=faults_given.sides_count_alike)),
+    Mutation("any width", "one feature counts half", faults.replaced(accumulate=faults_given.fails_when_narrow)),
+    Mutation("nameless rows", "rows must have places", faults.replaced(accumulate=faults_given.needs_places)),
+    Mutation("full precision", "rounded to float32", faults.replaced(accumulate=faults_given.single_precision)),
+    Mutation("hashed", "the seed is ignored", faults.replaced(accumulate=faults_given.ignores_seed)),
+    Mutation("hashed", "places are ignored", faults.replaced(accumulate=faults_given.ignores_places)),
+    Mutation("measures weigh", "rows count alike", faults.models_mapped(faults_given.measures_unweighted)),
     Mutation("order-free", "the last bits show the order", faults.replaced(merge=faults.order_shows)),
     Mutation("anchors", "any anchor is accepted", faults.endless_anchor, lambda law: not law.across_anchors),
     Mutation("anchors", "claims to add across anchors", faults.claims_to_add, lambda law: not law.across_anchors),
@@ -91,5 +103,39 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("derive is pure", "derive works in place", faults.models_mapped(faults.derive_writes)),
     Mutation("predictions", "relative to the batch", faults.models_mapped(faults.batch_relative)),
     Mutation("predictions", "measures relative to the batch", faults.models_mapped(faults.measure_ignores_weight)),
+    Mutation(
+        "same rows, same model",
+        "every call differs",
+        faults.replaced(accumulate=faults.different_each_time, grow=lambda algorithm: None),
+    ),
+    Mutation(
+        "follows moving inputs", "what is unlike is dropped", faults.replaced(fold=faults_change.drops_the_unlike)
+    ),
+    Mutation(
+        "follows moving inputs",
+        "new windows count a tenth",
+        faults.replaced(fold=faults_change.counts_a_part),
+        lambda law: law.drift is not None,
+    ),
+    Mutation(
+        "follows a jump of the ratio", "what is unlike is dropped", faults.replaced(fold=faults_change.drops_the_unlike)
+    ),
+    Mutation(
+        "follows turning slopes", "what is unlike is dropped", faults.replaced(fold=faults_change.drops_the_unlike)
+    ),
+    Mutation("follows a feature that awakes", "scaled by rounding", faults_change.scaled_by_noise),
+    Mutation("unit rows", "learned at a ninth of their length", faults_change.any_scale(1.0 / 9.0)),
+    Mutation("far outlier", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.lies_far)),
+    Mutation("one fold", "labels go to other rows", faults_change.labels_mixed),
+    Mutation("cold shards", "every worker centres alone", faults_change.accumulates(faults_change.shards_centred)),
+    Mutation("merged regions", "the first is kept", faults.replaced(merge_states=faults_change.takes_the_first)),
+    Mutation("one label only", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.one_label)),
+    Mutation("windows of one row", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.one_row)),
+    Mutation(
+        "odd weights",
+        "weight 0 counts as 1",
+        faults_change.accumulates(lambda batch: batch.replace(weight=np.where(batch.weights > 0, batch.weights, 1.0))),
+    ),
+    Mutation("missing for a day", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.few_rows)),
 )
 """Every way of breaking an algorithm; each law has at least one."""

@@ -19,7 +19,7 @@ from beam_ml.errors import DeriveRefused
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.strategies import World, batches, worlds
 
-__all__ = ["Scenario", "Subject", "additive", "arrays_of", "difference", "digest", "require", "sample_of"]
+__all__ = ["Scenario", "Subject", "additive", "arrays_of", "difference", "digest", "require", "sample_of", "warm"]
 
 WARM_ROWS = 6_000
 """Rows a warm state has seen: enough for every learner here to have an anchor."""
@@ -164,7 +164,7 @@ class Subject:
         def build(draw: st.DrawFn) -> Scenario:
             world = draw(worlds(sparse=self.sparse))
             state = (
-                _warm(self, dataclasses.replace(world, form="normal"))
+                warm(self, dataclasses.replace(world, form="normal"))
                 if draw(warmth)
                 else self.algorithm.init(self.spec)
             )
@@ -240,13 +240,13 @@ def sample_of(rows: Sequence[Batch]) -> Batch | None:
 
 
 @functools.lru_cache(maxsize=128)
-def _warm(subject: Subject, world: World) -> Any:
+def warm(subject: Subject, world: World) -> Any:
     """Give the state after enough rows of a world for an anchor; shared, since states are immutable."""
     state = subject.algorithm.init(subject.spec)
     for seed in (1_000, 1_001):
         batch = world.batch(subject.spec, WARM_ROWS // 2, seed)
         anchor = subject.algorithm.anchor(subject.spec, state)
         state = subject.fold(state, subject.accumulate([batch], anchor), [batch])
-    warm = subject.algorithm.anchor(subject.spec, state) is not None
-    require(warm, f"a state that has seen {WARM_ROWS} rows gives an anchor")
+    anchored = subject.algorithm.anchor(subject.spec, state) is not None
+    require(anchored, f"a state that has seen {WARM_ROWS} rows gives an anchor")
     return state

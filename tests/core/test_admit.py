@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from beam_ml.algorithms import pca
-from beam_ml.core.admit import admit
+from beam_ml.core.admit import HEAVIEST, admit
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidBatch
@@ -75,6 +75,13 @@ def test_weights() -> None:
     good, rejected = admit(UNLABELLED, batch)
     assert reasons(rejected) == {"weight not in [0, inf)": [1, 2, 3]}
     assert len(good) == 1
+
+
+def test_a_row_that_outweighs_all_others_to_the_last_digit_is_rejected() -> None:
+    weight = [1.0, HEAVIEST, np.nextafter(HEAVIEST, np.inf), 1e300, np.inf]
+    good, rejected = admit(UNLABELLED, Batch.dense(np.zeros((5, 2)), weight=weight))
+    assert reasons(rejected) == {"weight not in [0, inf)": [4], "weight over 1e+15": [2, 3]}
+    assert good.weights.tolist() == [1.0, HEAVIEST]
 
 
 def test_a_row_with_several_faults_counts_once() -> None:

@@ -17,6 +17,7 @@ from beam_ml.core.arrays import identical, to_arrays
 from beam_ml.core.batch import Batch
 from beam_ml.errors import InvalidValue
 from beam_ml.testing import ARRAYS, LAWS, Codec, check_algorithm, laws_for
+from beam_ml.testing.change import LABELLED
 from beam_ml.testing.strategies import World, splits, worlds
 from beam_ml.testing.subject import Subject, arrays_of, difference, digest
 
@@ -51,17 +52,23 @@ def test_an_algorithm_that_crashes_breaks_the_law_it_crashes_in():
 
 
 def test_the_laws_follow_from_what_the_algorithm_declares():
-    additive = {"homomorphism", "half-life", "integer weight"}
-    special = additive | {"state is partial", "sketch bound", "guarantee", "order-free", "anchors", "shards"}
+    additive = {"homomorphism", "half-life", "integer weight", "full precision"}
+    sketch = {"state is partial", "sketch bound", "copies", "forgotten"}
+    special = (
+        additive | sketch | LABELLED | {"guarantee", "order-free", "hashed", "anchors", "shards", "merged regions"}
+    )
     common = set(LAWS) - special
-    assert law_names(BY_NAME["pca"]) == common | additive | {"state is partial"}
-    assert law_names(BY_NAME["kmeans"]) == common | {"state is partial", "sketch bound"}
-    assert law_names(BY_NAME["pca_sketch"]) == common | {"state is partial", "sketch bound", "guarantee"}
-    assert law_names(BY_NAME["logistic"]) == common | additive | {"anchors"}
-    assert law_names(BY_NAME["toy_sgd"]) == common | {"anchors"}
-    assert law_names(BY_NAME["adagrad"]) == common | {"anchors", "shards"}
-    assert law_names(BY_NAME["fm"]) == common | {"anchors", "shards"}
-    assert law_names(BY_NAME["toy_sample"]) == common | {"order-free"}
+    merges = common | {"merged regions"}
+    labelled = merges | LABELLED
+    assert law_names(BY_NAME["pca"]) == merges | additive | {"state is partial"}
+    assert law_names(BY_NAME["kmeans"]) == merges | sketch
+    assert law_names(BY_NAME["pca_sketch"]) == merges | sketch | {"guarantee"}
+    assert law_names(BY_NAME["squared"]) == labelled | additive | {"state is partial"}
+    assert law_names(BY_NAME["logistic"]) == labelled | additive | {"anchors"}
+    assert law_names(BY_NAME["toy_sgd"]) == labelled | {"anchors"}
+    assert law_names(BY_NAME["adagrad"]) == labelled | {"anchors", "shards"}
+    assert law_names(BY_NAME["fm"]) == labelled | {"anchors", "shards"}
+    assert law_names(BY_NAME["toy_sample"]) == common | {"order-free", "hashed"}
     assert all(law.__doc__ for law in LAWS.values())
 
 

@@ -3,6 +3,7 @@
 Weights are kept in units of 2⁻²⁰ rows, so that their sums are exact and merging is free of order to the last bit.
 """
 
+import zlib
 from typing import Annotated, Literal
 
 import numpy as np
@@ -36,7 +37,8 @@ class SamplePartial:
 
 @array_dataclass
 class SampleState:
-    centres: Float64[np.ndarray, "m d"]  # the rows of the last fold, in hash order
+    key: UInt64[np.ndarray, "m"]  # hash of the row's position, rising
+    centres: Float64[np.ndarray, "m d"]  # a sample of all rows folded, feature units
     weight: Float64[np.ndarray, ""]  # Σ weight of all folded rows
 
 
@@ -50,7 +52,7 @@ def law(spec):
 
 
 def init(spec):
-    return SampleState(centres=np.zeros((0, spec.n_features)), weight=np.zeros(()))
+    return SampleState(key=np.zeros(0, np.uint64), centres=np.zeros((0, spec.n_features)), weight=np.zeros(()))
 
 
 def empty(spec):
@@ -65,12 +67,19 @@ def hashed(seed, position):
     return z ^ (z >> np.uint64(31))
 
 
+def places(batch):
+    """Where the rows came from; without a name they are told apart by what is in them."""
+    if batch.position is not None:
+        return batch.position
+    return np.array([zlib.crc32(row.tobytes()) for row in batch.dense_x])
+
+
 def accumulate(spec, partial, batch, anchor):
     check_batch(spec, batch)
     present = batch.weights > 0
     if not present.any():
         return partial
-    key = hashed(spec.seed, batch.position[present])
+    key = hashed(spec.seed, places(batch)[present])
     order = np.argsort(key)[: spec.capacity]
     units = np.round(batch.weights / UNIT) * UNIT
     rows = batch.dense_x[present].astype(np.float64)
@@ -89,13 +98,15 @@ def merge(spec, a, b):
 def fold(spec, state, partial, sample):
     if float(partial.weight) == 0.0:
         return state
-    return SampleState(centres=partial.rows, weight=np.asarray(state.weight + partial.weight))
+    held = SamplePartial(key=state.key, rows=state.centres, weight=state.weight)
+    both = merge(spec, held, partial)
+    return SampleState(key=both.key, centres=both.rows, weight=both.weight)
 
 
 def scale(spec, summary, factor):
     weight = np.asarray(summary.weight * factor)
     if isinstance(summary, SampleState):
-        return SampleState(centres=summary.centres, weight=weight)
+        return SampleState(key=summary.key, centres=summary.centres, weight=weight)
     return SamplePartial(key=summary.key, rows=summary.rows, weight=weight)
 
 

@@ -1,7 +1,8 @@
-"""Local gradient descent from an anchor, first order: law ANCHORED, an anchor may lie one refresh behind.
+"""Local descent from an anchor: law ANCHORED, an anchor may lie one refresh behind.
 
-Every batch moves a shard's own run by one normalised least-mean-squares step; fold adds the weighted mean of the runs.
-Merging closes the runs: their sum stays, and rows accumulated afterwards start again from the anchor.
+Every batch moves a shard's own run by one damped least-squares step, of one row: the normalised least-mean-squares step;
+fold adds the weighted mean of the runs. Merging closes the runs: their sum stays, and rows accumulated afterwards start
+again from the anchor. States that merge take whichever of some parameters does best on both samples.
 """
 
 from typing import ClassVar, Literal
@@ -12,13 +13,14 @@ from jaxtyping import Float64
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind, check_batch
 from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.batch import Batch
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import DeriveRefused
 
 
 class SgdSpec(Spec):
     algorithm: Literal["toy_sgd:TOY_SGD"] = "toy_sgd:TOY_SGD"
-    rate: float = 0.5
+    rate: float = 0.9
 
     label_rule: ClassVar[Literal["none", "real", "class"]] = "real"
     max_staleness: ClassVar[int | None] = 1
@@ -75,16 +77,22 @@ def accumulate(spec, partial, batch, anchor):
     total = float(weight.sum())
     if total == 0.0:
         return partial
-    x = with_bias(batch.dense_x)
     theta = partial.run if anchor is None else anchor.theta + partial.run
-    error = (x @ theta - batch.label) / (1.0 + np.einsum("ij,ij->i", x, x))
-    step = -spec.rate * (weight / total) @ (x * error[:, None])
+    step = spec.rate * least_squares(batch.take(weight > 0), theta)
     return SgdPartial(
         moved=partial.moved,
         weight=np.asarray(partial.weight + total),
         run=partial.run + step,
         run_weight=np.asarray(partial.run_weight + total),
     )
+
+
+def least_squares(rows, theta):
+    """The step to the rows' least squares, damped as by one row of length 1 in each direction."""
+    x, root = with_bias(rows.dense_x), np.sqrt(rows.weights)
+    p = theta.size
+    design = np.vstack([x * root[:, None], np.eye(p)])
+    return np.linalg.lstsq(design, np.append((rows.label - x @ theta) * root, np.zeros(p)), rcond=None)[0]
 
 
 def closed(partial):
@@ -133,6 +141,11 @@ def merge_states(spec, a, b, sample_a=None, sample_b=None):
     if total == 0.0:
         return a
     theta = (float(a.weight) * a.theta + float(b.weight) * b.theta) / total
+    samples = [one for one in (sample_a, sample_b) if one is not None]
+    if samples:
+        joint = Batch.concat(samples)
+        choices = [theta, a.theta, b.theta, theta + least_squares(joint, theta)]
+        theta = min(choices, key=lambda one: float(joint.weights @ (with_bias(joint.dense_x) @ one - joint.label) ** 2))
     return SgdState(theta=theta, weight=np.asarray(total))
 
 

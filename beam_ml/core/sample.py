@@ -150,6 +150,7 @@ class Sample:
         identity = np.concatenate([self.identity[zeros], top.identity])
         importance = np.concatenate([_given(self)[zeros], _given(top)])
         _, once = np.unique(identity, return_index=True)
+        once.sort()  # identities differ between equal fits; the order of the rows may not
         rows, importance = rows.take(once), importance[once]
         log_rate = _log_rate(spec, rows)
         reached = log_rate + np.maximum(self.tau[0], top.tau[0] + np.log(importance))

@@ -59,13 +59,13 @@ def _features(batch: Batch, change: Callable[[np.ndarray], np.ndarray]) -> Batch
 def drops_the_unlike(algorithm: Algorithm) -> Any:
     """A window on which the present model is worse than a constant is dropped, as if the rows were at fault."""
 
-    def fold(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
+    def fold(spec: Any, state: Any, partial: Any, sample: Any, *past: Any) -> Any:
         if sample is not None and algorithm.weight(state) > 0.0:
             task = task_of(spec)
             prior = loss_of(task, constant(task, sample)(sample), sample)
             if min(_losses(algorithm, spec, state, sample), default=0.0) > _UNLIKE * prior:
                 return state
-        return algorithm.fold(spec, state, partial, sample)
+        return algorithm.fold(spec, state, partial, sample, *past)
 
     return fold
 
@@ -91,9 +91,9 @@ def _any_of(kind: Any, name: str) -> Any:
 def counts_a_part(algorithm: Algorithm) -> Any:
     """Every window but the first counts a tenth."""
 
-    def fold(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
+    def fold(spec: Any, state: Any, partial: Any, sample: Any, *past: Any) -> Any:
         late = algorithm.weight(state) > 0.0
-        return algorithm.fold(spec, state, algorithm.scale(spec, partial, 0.1) if late else partial, sample)
+        return algorithm.fold(spec, state, algorithm.scale(spec, partial, 0.1) if late else partial, sample, *past)
 
     return fold
 
@@ -111,8 +111,8 @@ def _learned_as(change: Callable[[Batch], Batch]) -> Mutate:
     """Rows are changed before they are accumulated, and in the sample that a fold sees."""
 
     def mutate(algorithm: Algorithm) -> Algorithm:
-        def fold(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
-            return algorithm.fold(spec, state, partial, None if sample is None else change(sample))
+        def fold(spec: Any, state: Any, partial: Any, *samples: Any) -> Any:
+            return algorithm.fold(spec, state, partial, *(rows if rows is None else change(rows) for rows in samples))
 
         return dataclasses.replace(accumulates(change)(algorithm), fold=fold)
 

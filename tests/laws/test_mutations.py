@@ -3,6 +3,7 @@
 import pytest
 from subjects import EXAMPLES, SUBJECTS
 
+from beam_ml.testing.change import FOLLOWS
 from beam_ml.testing.laws import LAWS, laws_for
 from beam_ml.testing.mutations import MUTATIONS, mutations_for
 
@@ -22,6 +23,7 @@ def test_the_law_notices(subject, mutation):
     with pytest.raises(AssertionError, match=f"breaks the law '{mutation.law}'") as caught:
         laws[mutation.law]()
     assert not isinstance(caught.value.__cause__, Warning | AttributeError | NameError)  # caught, not crashed
+    assert mutation.law not in FOLLOWS or isinstance(caught.value.__cause__, AssertionError)
 
 
 def test_every_law_has_a_mutation_that_some_subject_undergoes():

@@ -77,6 +77,15 @@ def test_weights() -> None:
     assert len(good) == 1
 
 
+def test_a_weight_beside_which_others_vanish_is_refused() -> None:
+    batch = Batch.dense(np.zeros((5, 2)), weight=[1e9, 1.001e9, 1e16, 1e300, 0.0])
+    good, rejected = admit(UNLABELLED, batch)
+    assert reasons(rejected) == {"weight above 1e+09": [1, 2, 3]}
+    assert good.weights.tolist() == [1e9, 0.0]
+    both = Batch.dense(np.zeros((3, 2)), weight=[np.inf, 1e300, 2.0])
+    assert reasons(admit(UNLABELLED, both)[1]) == {"weight not in [0, inf)": [0], "weight above 1e+09": [1]}
+
+
 def test_a_row_with_several_faults_counts_once() -> None:
     batch = Batch.dense([[np.nan, 0.0]], weight=[-1.0])
     assert reasons(admit(UNLABELLED, batch)[1]) == {"non-finite feature": [0]}

@@ -6,12 +6,11 @@ from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 
-__all__ = ["HEAVIEST", "admit"]
+__all__ = ["MOST_WEIGHT", "admit"]
 
-HEAVIEST = 1e15
-"""Most that a row may weigh. Beside more, rows of weight 1 are lost to rounding, and no half-life brings them back."""
-
-_TOO_HEAVY = f"weight over {HEAVIEST:g}"
+MOST_WEIGHT = 1e9
+"""Largest weight of a row: beside one of 1e16 a row of weight 1 vanishes from a float64 sum, and a learner that has taken
+such a row in would hear no other again."""
 
 
 def _bad_features(batch: Batch) -> np.ndarray | None:
@@ -64,7 +63,7 @@ def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
 
     Returns:
         The good rows, and reason → row numbers (within `batch`) of the rows that reason rejects; a row that breaks
-        several rules counts under the first: non-finite feature, label, weight.
+        several rules counts under the first: non-finite feature, label, weight (0 is harmless, `MOST_WEIGHT` the largest).
 
     Raises:
         InvalidBatch: the width is not the spec's.
@@ -78,8 +77,9 @@ def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
         rules.append(("non-finite feature", features))
     rules += _bad_labels(spec, batch)
     if batch.weight is not None:
-        rules.append(("weight not in [0, inf)", ~((batch.weight >= 0) & np.isfinite(batch.weight))))
-        rules.append((_TOO_HEAVY, batch.weight > HEAVIEST))
+        known = np.isfinite(batch.weight)
+        rules.append(("weight not in [0, inf)", ~((batch.weight >= 0) & known)))
+        rules.append((f"weight above {MOST_WEIGHT:g}", known & (batch.weight > MOST_WEIGHT)))
     rejected: dict[str, np.ndarray] = {}
     gone: np.ndarray | None = None
     for reason, mask in rules:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from beam_ml.core import decay, metrics
+from beam_ml.core import decay, metrics, rejects
 from beam_ml.core.accumulation import COLD, Accumulation
 from beam_ml.core.accumulation import merge as merge_accumulations
 from beam_ml.core.algorithm import Algorithm, LawKind
@@ -74,7 +74,9 @@ class Learner:
 
     def __repr__(self) -> str:
         open_windows = f", {len(self.pending)} open windows" if self.pending else ""
-        return f"Learner({self.spec.algorithm}, refresh {self.refresh}, {self.progress.rows:,} rows{open_windows})"
+        rejected = rejects.said(self.progress)
+        rows = f"{self.progress.rows:,} rows" + (f", {rejected}" if rejected else "")
+        return f"Learner({self.spec.algorithm}, refresh {self.refresh}, {rows}{open_windows})"
 
 
 def new(algorithm: Algorithm, spec: Spec) -> Learner:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.core import decay, metrics, prior
+from beam_ml.core import decay, metrics, prior, rejects
 from beam_ml.core.accumulation import COLD, Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
@@ -269,6 +269,9 @@ def _refresh(
             message = f"{_MOST_DISCARDED} folds in a row left a non-finite state; the last: {failure}."
             raise TrainingFailed(message)
         rows = rows.as_rejected(_DISCARDED)
+    told = rejects.warning(spec, rows.merge(accumulation.rest), accumulation.sample)
+    if told is not None and failure is None:
+        _log.warning("%s", told)
     seen = rows.merge(dropped).merge(accumulation.rest)
 
     total, time = progressive(learner, window_end, accumulation, measured)

@@ -8,12 +8,13 @@ import pytest
 from sklearn.cluster import KMeans
 
 from beam_ml.algorithms import find, kmeans, spec_from
-from beam_ml.algorithms.kmeans import KMEANS
+from beam_ml.algorithms.kmeans import KMEANS, Partial
 from beam_ml.algorithms.kmeans.coreset import canonical, cells_of, locate
 from beam_ml.algorithms.kmeans.coreset import reduce as shrink
 from beam_ml.core import metrics
 from beam_ml.core.arrays import close, identical
 from beam_ml.core.batch import Batch
+from beam_ml.core.sample import Sample
 from beam_ml.errors import DeriveRefused, InvalidBatch, InvalidValue
 from beam_ml.testing.laws import laws_for
 
@@ -290,6 +291,68 @@ def test_measure_is_the_sum_of_squares_that_the_centres_leave():
     found = metrics.compute(KIND.measure(model, Batch.dense(x, weight=weight)))
     np.testing.assert_allclose(found["sse"], weight @ apart, rtol=1e-12)
     np.testing.assert_allclose(found["rows_weight"], weight.sum())
+
+
+def drawn(spec, x, weight=None, seed=0):
+    """A sample of 4,096 rows, as a learner keeps one."""
+    batch = Batch.dense(x, weight=weight, position=np.arange(len(x)))
+    return Sample.of(spec.model_copy(update={"seed": seed}), batch).estimate(spec)
+
+
+ROWS = {
+    "even": lambda rng: rng.random((24_000, 3)),
+    "normal": lambda rng: rng.normal(size=(24_000, 7)),
+    "heavy tails": lambda rng: rng.standard_t(4, size=(24_000, 4)),
+    "a sheet": lambda rng: rng.normal(size=(24_000, 2)) @ rng.normal(size=(2, 9)) + 0.1 * rng.normal(size=(24_000, 9)),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("k", [12, 40])
+def test_the_sum_of_squares_is_that_of_the_rows(name, k):
+    """At k = k_max a coreset centre often lies between two clusters, and some of its rows are nearer to the other."""
+    rng = np.random.default_rng(21)
+    x = ROWS[name](rng)
+    weight = rng.uniform(0.5, 2.0, len(x))
+    spec, state = state_of(x, k, weight, batch_rows=3_000)
+    plain = derive(spec, state, k, restarts=2)
+    model = KIND.derive(spec, kmeans.Clusters(k=k, restarts=2), state, drawn(spec, x, weight))
+    true = sse(model, x, weight)
+    assert model.sse.sum() == pytest.approx(true, rel=0.03)
+    assert plain.sse.sum() >= 0.999 * true  # an upper bound
+    assert abs(model.sse.sum() - true) < 0.5 * abs(plain.sse.sum() - true)
+    np.testing.assert_allclose(model.weight.sum(), weight.sum(), rtol=1e-9)
+    assert (np.diff(model.weight) <= 0).all()
+    nearest = KIND.predict(model, Batch.dense(x))["closest_cluster"]
+    mine = np.bincount(nearest, weights=weight, minlength=k)
+    assert np.abs(model.weight - mine).sum() < 0.1 * weight.sum()
+
+
+def test_where_no_row_goes_elsewhere_a_sample_changes_no_bit():
+    x = mixture(n=9_000, clusters=5, d=4)
+    spec, state = state_of(x, k_max=5)
+    model = KIND.derive(spec, kmeans.Clusters(k=5), state, drawn(spec, x))
+    assert identical(model, derive(spec, state, 5))
+
+
+def test_a_cluster_without_a_sampled_row_keeps_what_the_coreset_says():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.normal(size=(9_000, 2)), rng.normal(size=(2, 2)) + 500.0])
+    spec, state = state_of(x, k_max=6)
+    sample = drawn(spec, x[:9_000])
+    model = KIND.derive(spec, kmeans.Clusters(k=6), state, sample)
+    far = model.centres[:, 0] > 250
+    assert far.any()
+    np.testing.assert_allclose(model.weight[far].sum(), 2.0)
+    np.testing.assert_allclose(model.sse.sum(), sse(model, x), rtol=0.05)
+
+
+def test_equal_centres_join_with_their_scatter():
+    two = Partial(
+        centres=np.array([[1.0], [1.0], [4.0]]), weight=np.array([2.0, 3.0, 1.0]), scatter=np.array([0.5, 0.25, 7.0])
+    )
+    one = canonical(two)
+    assert sorted(zip(one.centres.ravel(), one.weight, one.scatter, strict=True)) == [(1.0, 5.0, 0.75), (4.0, 1.0, 7.0)]
 
 
 def test_one_cluster_is_the_mean_and_its_scatter():

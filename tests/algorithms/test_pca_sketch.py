@@ -201,6 +201,17 @@ def test_all_that_a_sketch_can_say_adds_up_to_no_more_than_the_trace(name, cente
     assert model.explained_variance_ratio.sum() <= 1.1 * true[:18].sum() / true.sum()
 
 
+def test_what_was_shrunk_fades_with_the_rows():
+    """Forgetting weighs all by one factor: what a faded sketch gives back is that share of what it gave before."""
+    x = np.random.default_rng(5).normal(size=(2_000, 30))
+    spec = spec_of(30, 5)
+    state = state_of(spec, x)
+    faded = PCA_SKETCH.scale(spec, state, 1 / 64)
+    assert float(faded.shrunk) == float(state.shrunk) / 64 > 0
+    np.testing.assert_allclose(derive(spec, faded, 3).explained_variance, derive(spec, state, 3).explained_variance)
+    assert float(PCA_SKETCH.merge(spec, faded, state).shrunk) >= float(state.shrunk) * (1 + 1 / 64)
+
+
 def test_a_flat_spectrum_shrinks_to_nothing_and_is_still_known():
     spec = spec_of(8, 4)
     x = np.vstack([np.eye(8), -np.eye(8)])

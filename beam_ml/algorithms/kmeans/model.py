@@ -3,7 +3,7 @@
 import numpy as np
 
 from beam_ml import kernels
-from beam_ml.algorithms.kmeans.lloyd import cluster
+from beam_ml.algorithms.kmeans.lloyd import Clustering, cluster
 from beam_ml.algorithms.kmeans.spec import Clusters, Model, Partial, Spec
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
@@ -18,6 +18,17 @@ def derive(spec: Spec, model_spec: Clusters, state: Partial, sample: Batch | Non
 
     Fewer distinct rows than k give one cluster for each: a model never has an empty or a doubled cluster.
 
+    The coreset gives all rows of one of its centres to one cluster, also those that another cluster is nearer to: their
+    sum of squares is too large by that, with normal rows in 8 dimensions by 5 to 18 % at k = k_max. The sample's rows tell
+    how many go elsewhere, and what they cost there; with it `weight` and `sse` are those of each row's nearest centre,
+    within some 2 %. Without, `sse` is an upper bound: what the clusters cost if rows stay with their coreset centre.
+
+    Args:
+        spec: of the state.
+        model_spec: how many clusters, and how they are sought.
+        state: the coreset.
+        sample: rows weighted to stand for all of them; None: `weight` and `sse` are those of the coreset.
+
     Raises:
         DeriveRefused: no rows yet, rows too large to square, or k above the spec's k_max.
     """
@@ -31,7 +42,39 @@ def derive(spec: Spec, model_spec: Clusters, state: Partial, sample: Batch | Non
         message = "kmeans.Clusters needs a finite coreset; the rows were too large to square."
         raise DeriveRefused(message)
     found = cluster(state, model_spec, spec.seed)
+    if sample is not None and len(sample):
+        found = _as_sampled(found, state, sample)
     return Model(centres=found.centres, weight=found.weight, sse=found.sse)
+
+
+def _as_sampled(found: Clustering, state: Partial, sample: Batch) -> Clustering:
+    """Move weight and squares from the clusters of the rows' coreset centres to those nearest to the rows themselves.
+
+    A cluster's weight is handed on in the proportions of its sampled rows' weights, its squares in those of their squares:
+    where no row goes elsewhere nothing changes, whatever the sample's noise.
+    """
+    rows, weight = sample.dense_x, sample.weights
+    cell, _ = kernels.kmeans_nearest.nearest(rows, state.centres)
+    of_centre, _ = kernels.kmeans_nearest.nearest(state.centres, found.centres)
+    given, (mine, squared) = of_centre[cell], kernels.kmeans_nearest.nearest(rows, found.centres)
+    if np.array_equal(given, mine):
+        return found
+    k = found.weight.size
+    before = kernels.kmeans_absorb.squared_to(rows, found.centres, given)
+    of_weight = _handed_on(found.weight, given, mine, weight, weight, k)
+    of_squares = _handed_on(found.sse, given, mine, weight * before, weight * squared, k)
+    order = np.argsort(-of_weight, kind="stable")
+    return Clustering(found.centres[order], of_weight[order], of_squares[order])
+
+
+def _handed_on(
+    total: np.ndarray, given: np.ndarray, mine: np.ndarray, before: np.ndarray, after: np.ndarray, k: int
+) -> np.ndarray:
+    """Scale the sampled rows of each cluster to its total, and add up what they come to in the clusters they go to."""
+    sampled = np.bincount(given, weights=before, minlength=k)
+    scale = np.divide(total, sampled, out=np.zeros(k), where=sampled > 0)
+    moved = np.bincount(mine, weights=after * scale[given], minlength=k)
+    return np.where(sampled > 0, 0.0, total) + moved
 
 
 def _closest(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:

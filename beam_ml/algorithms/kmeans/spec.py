@@ -77,5 +77,5 @@ class Model:
     """Cluster centres, heaviest first."""
 
     centres: Float64[np.ndarray, "k d"]  # feature units
-    weight: Float64[np.ndarray, "k"]  # Σ weight of the rows in each cluster
-    sse: Float64[np.ndarray, "k"]  # Σ weight · squared distance of those rows to the centre, feature units squared
+    weight: Float64[np.ndarray, "k"]  # Σ weight of the rows nearest to each centre, as far as the sample tells
+    sse: Float64[np.ndarray, "k"]  # Σ weight · squared distance of those rows to it; without a sample an upper bound

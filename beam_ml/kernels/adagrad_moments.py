@@ -22,27 +22,38 @@ _KINDS = (types.float32, types.float64)
     fastmath=_REORDER,
 )
 def dense_moments(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """Write weight, mean and centred power sums 2 to 4 of x (n, d), n ≥ 1, to `out` (d, 5), zero before."""
+    """Write weight, mean, centred power sums 2 to 4 and moving weight of x (n, d), n ≥ 1, to `out` (d, 6), zero before.
+
+    A row moves a column where its value is not the column's commonest. That one is found by majority vote (Boyer and
+    Moore 1981), which finds it wherever it holds more than half of the rows; where none does, nearly every row moves.
+    """
     n, d = x.shape
     first, second, third, fourth = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
-    origin = np.empty(d)
+    origin, common, lead, moving = np.empty(d), np.empty(d), np.zeros(d), np.empty(d)
     total = 0.0
     for j in range(d):
         origin[j] = x[0, j]
+        common[j] = x[0, j]
     for i in range(n):
         s = weight[i]
         total += s
         for j in range(d):
-            first[j] += s * (np.float64(x[i, j]) - origin[j])
+            value = np.float64(x[i, j])
+            first[j] += s * (value - origin[j])
+            same = value == common[j]
+            fresh = lead[j] == 0.0
+            common[j] = value if fresh else common[j]
+            lead[j] += 1.0 if same or fresh else -1.0
     for j in range(d):
         origin[j] += first[j] / total
-        first[j] = 0.0
+        moving[j] = 0.0
     for i in range(n):
         s = weight[i]
         for j in range(d):
-            z = np.float64(x[i, j]) - origin[j]
+            value = np.float64(x[i, j])
+            z = value - origin[j]
             z2 = z * z
-            first[j] += s * z
+            moving[j] += s if value != common[j] else 0.0
             second[j] += s * z2
             third[j] += s * z2 * z
             fourth[j] += s * z2 * z2
@@ -51,6 +62,7 @@ def dense_moments(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
         out[j, 2] = second[j]
         out[j, 3] = third[j]
         out[j, 4] = fourth[j]
+        out[j, 5] = moving[j]
 
 
 @numba.njit(
@@ -61,7 +73,7 @@ def dense_moments(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
 def sparse_moments(
     indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, out: np.ndarray
 ) -> None:
-    """Add weight and Σ s·xᵏ, k = 2 and 4, of the stored values other than 0 to `out` (m, 5)."""
+    """Add weight, Σ s·xᵏ, k = 2 and 4, and weight again (all move) of the stored values other than 0 to `out` (m, 6)."""
     for i in range(weight.size):
         s = weight[i]
         for z in range(indptr[i], indptr[i + 1]):
@@ -72,6 +84,7 @@ def sparse_moments(
                 out[j, 0] += s
                 out[j, 2] += s * square
                 out[j, 4] += s * square * square
+                out[j, 5] += s
 
 
 @numba.njit(types.boolean(_I8, _I4), cache=True, nogil=True)

@@ -150,7 +150,7 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
     rng = np.random.default_rng(2)
     x = np.round(rng.gamma(2.0, size=(500, 3)) * 2**20) / 2**20 + offset
     w = rng.uniform(0.1, 2.0, 500)
-    out = np.zeros((3, 5))
+    out = np.zeros((3, 6))
     adagrad_moments.dense_moments(x, w, out)
     mean = np.average(x - offset, axis=0, weights=w)
     z = x - offset - mean
@@ -158,13 +158,21 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
     np.testing.assert_allclose(out[:, 1] - offset, mean, rtol=1e-7)
     for k in (2, 3, 4):
         np.testing.assert_allclose(out[:, k], w @ z**k, rtol=1e-6)
+    np.testing.assert_allclose(out[:, 5], w.sum(), rtol=0.01)
+
+
+def test_rows_away_from_the_commonest_value_move_a_column() -> None:
+    x = np.array([[1.0, 4.0], [0.0, 4.0], [0.0, 4.0], [1.0, 4.0], [0.0, 4.0]])
+    out = np.zeros((2, 6))
+    adagrad_moments.dense_moments(x, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), out)
+    assert out[:, 5].tolist() == [9.0, 0.0]
 
 
 def test_sparse_moments_count_stored_values_other_than_zero() -> None:
-    out = np.zeros((2, 5))
+    out = np.zeros((2, 6))
     indptr, place = np.array([0, 2, 3, 4]), np.array([0, 1, 0, 0], dtype=np.int32)
     adagrad_moments.sparse_moments(indptr, place, np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0]), out)
-    np.testing.assert_allclose(out, [[1.5, 0, 4.5, 0, 16.5], [1, 0, 9, 0, 81]])
+    np.testing.assert_allclose(out, [[1.5, 0, 4.5, 0, 16.5, 1.5], [1, 0, 9, 0, 81, 1]])
 
 
 def test_canonical_rows_have_rising_columns() -> None:

@@ -52,7 +52,9 @@ class State:
     faded: Float64[np.ndarray, ""]  # what squares and total were multiplied by since the last fold
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, decayed: what penalties are multiplied by
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all), decayed
-    moments: Float64[np.ndarray, "p 5"]  # weight, mean, Σz², Σz³, Σz⁴ by feature, decayed; last row: of a real label
+    moments: Float64[
+        np.ndarray, "p 6"
+    ]  # weight, mean, Σz², Σz³, Σz⁴, moving weight by feature, decayed; last row: of a real label
     loss: Float64[np.ndarray, "v"]  # Σ weight · loss of theta on rows not yet learned from, decayed
     average_loss: Float64[np.ndarray, "v"]  # the same of the average; 0 without averaging
     loss_weight: Float64[np.ndarray, ""]  # Σ weight of those rows, decayed
@@ -79,7 +81,7 @@ class Partial:
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, all runs
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all)
     moment_rows: Int64[np.ndarray, "m"]  # rows of moments, rising
-    moments: Float64[np.ndarray, "m 5"]  # weight, mean, Σz², Σz³, Σz⁴
+    moments: Float64[np.ndarray, "m 6"]  # weight, mean, Σz², Σz³, Σz⁴, moving weight
 
 
 @array_dataclass
@@ -91,7 +93,7 @@ class Anchor:
     squares: Float64[np.ndarray, "p v o"]  # as in the state
     total: Float64[np.ndarray, ""]  # as in the state
     mass: Float64[np.ndarray, "k"]  # as in the state
-    moments: Float64[np.ndarray, "p 5"]  # as in the state
+    moments: Float64[np.ndarray, "p 6"]  # as in the state
     status: Int64[np.ndarray, "v"]  # as in the state
     folds: Int64[np.ndarray, ""]  # as in the state
 

@@ -8,7 +8,7 @@ from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, weight
-from beam_ml.algorithms.linear.adagrad_moments import joined
+from beam_ml.algorithms.linear.adagrad_moments import held, joined
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
@@ -17,6 +17,7 @@ from beam_ml.core.batch import Batch
 __all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "linear_scores", "merge_states", "progressive"]
 
 LEARNS, LOST, DIVERGED = 0, 1, 2
+_GROWTH = 4.0  # how much a scale may grow in one fold before its coefficients are taken for noise of the smaller one
 _ROWS_AT_ONCE = 1 << 14  # parameter rows whose penalty is computed together, so that what is on the way fits the cache
 
 
@@ -45,13 +46,14 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Window:
-    """What a fold's steps are taken from: the state, its live columns, and the sums over runs."""
+    """What a fold's steps are taken from: the state, its live columns, the share of θ kept, and the sums over runs."""
 
     spec: AdaGrad
     state: State
     columns: Columns
     before: Shape
     shape: Shape
+    kept: np.ndarray
     moves: Moves
     runs: int
     rule: Rule
@@ -66,7 +68,8 @@ class _Window:
         slack = columns.rows(state.slack, rows) if state.slack.size else None
         base = columns.rows(state.squares, rows) / faded
         before = float(state.total) / faded
-        start = lift(columns.rows(state.theta, rows), slack, base, columns, self.before.at(rows), before)
+        theta = columns.rows(state.theta, rows) * self.kept[rows, None]
+        start = lift(theta, slack, base, columns, self.before.at(rows), before)
         total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
         move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
         if step.bias is not None and step.bias_mean is not None:
@@ -95,13 +98,15 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     cold = weight(state) <= 0.0
     gathered = np.zeros_like(state.moments)
     gathered[partial.moment_rows] = partial.moments
-    after = shape_of_tables(spec, joined(state.moments, gathered), everything)
+    moments = held(joined(state.moments, gathered))
+    after = shape_of_tables(spec, moments, everything)
     before = shape_of_tables(spec, gathered if cold else state.moments, everything)  # where the moves' bias is at
+    kept = _kept(before, after)
     sums = moves_of(partial)
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
     window = _Window(
         spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
-        moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), float(partial.total),
+        kept, moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), float(partial.total),
     )  # fmt: skip
     tested = None if sample is None else _Tested.of(spec, window, sample, state.mass + partial.mass)
     loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
@@ -144,7 +149,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     new_theta = _shifted(_replaced(state.theta, touched, columns.put(theta), good), before, after)
     average = state.average
     if spec.averaging:
-        average = _shifted(average, before, after)
+        average = _shifted(average * kept[:, None, None], before, after)
         # Weights in proportion to the rows seen so far: with w new rows after N, 2w/(N + 2w) is for the newest.
         fresh = 2.0 * float(partial.total)
         share = fresh / (float(state.total) + fresh) if fresh > 0.0 else 0.0
@@ -163,7 +168,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     return State(
         theta=new_theta, slack=slack, average=average, squares=np.where(good[:, None], grown, state.squares),
         faded=np.ones(()), total=np.asarray(state.total + partial.total), mass=state.mass + partial.mass,
-        moments=joined(state.moments, gathered), loss=loss, average_loss=average_loss,
+        moments=moments, loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
         folds=np.asarray(folds, dtype=np.int64),
     )  # fmt: skip
@@ -174,6 +179,19 @@ def _replaced(values: np.ndarray, rows: np.ndarray, fresh: np.ndarray, good: np.
     out = values.copy()
     out[rows] = np.where(good[:, None], fresh, out[rows])
     return out
+
+
+def _kept(before: Shape, after: Shape) -> np.ndarray:
+    """Give the share of θ (p,) that is kept: all, but for features whose scale has grown more than fourfold.
+
+    What was learned of a feature that hardly moved, z of 10⁻⁹, is a coefficient of 10⁹, and it stands for nothing but
+    noise where z is 0.1: so much past the bound as the square of the scale grows, it shrinks (Ross, Mineiro and Langford
+    2013 do so at every growth).
+    """
+    then, now = before.inverse_unit / before.label_unit, after.inverse_unit / after.label_unit
+    share = np.divide(_GROWTH * then, now, out=np.ones_like(now), where=(then > 0) & (now > 0))
+    kept: np.ndarray = np.square(np.minimum(share, 1.0))
+    return kept
 
 
 def _shifted(theta: np.ndarray, before: Shape, after: Shape) -> np.ndarray:
@@ -264,7 +282,7 @@ def merge_states(
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
     everything = np.arange(spec.n_features + 1)
-    moments = joined(a.moments, b.moments)
+    moments = held(joined(a.moments, b.moments))
     after = shape_of_tables(spec, moments, everything)
     homes = [shape_of_tables(spec, one.moments, everything) for one in (a, b)]
     thetas = [_shifted(one.theta, home, after) for one, home in zip((a, b), homes, strict=True)]

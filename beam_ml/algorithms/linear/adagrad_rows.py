@@ -163,7 +163,7 @@ def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
 
 
 def moments_of(spec: AdaGrad, rows: Rows, r: int) -> np.ndarray:
-    """Give the moments (r, 5) of placed rows at the parameter rows they touch; the last is of a real label.
+    """Give the moments (r, 6) of placed rows at the parameter rows they touch; the last is of a real label.
 
     Of what is not scaled they are 0; without a bias they are around 0, so that nothing is centred.
     """

@@ -133,7 +133,7 @@ def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, shape: Shape,
 
 
 def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray) -> Shape:
-    """Give the units by moments (r, 5) of the parameter rows `numbers`, the last of which is the bias or label."""
+    """Give the units by moments (r, 6) of the parameter rows `numbers`, the last of which is the bias or label."""
     label_centre, label_scale = 0.0, 1.0
     if spec.task == "regression" and spec.normalize_label:
         label_centre = float(table[-1, 1])

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numba import types
 
-from beam_ml.kernels.losses import pull
+from beam_ml.kernels.losses import add_costs, pull
 
 __all__ = ["dense_run", "sparse_run", "sparse_scores"]
 
@@ -138,7 +138,7 @@ _I4 = types.Array(types.int32, 1, "C", readonly=True)
 _TABLE = types.float64[:, ::1]
 _LOSS = (types.int64, types.int64, types.float64, types.float64)
 _STEP = (_F8, _F8, _F8, _F8, types.float64, types.boolean, types.int64)
-_TABLES = (types.Array(types.float64, 2, "C", readonly=True), _TABLE, _TABLE, _TABLE)
+_TABLES = (types.Array(types.float64, 2, "C", readonly=True), _TABLE, _TABLE, _TABLE, types.float64[::1])
 
 
 @numba.njit(
@@ -171,6 +171,7 @@ def sparse_run(
     squares: np.ndarray,
     u: np.ndarray,
     theta: np.ndarray,
+    costs: np.ndarray,
 ) -> float:
     """Run over n CSR rows, in mini-batches; give the total weight after them.
 
@@ -196,6 +197,7 @@ def sparse_run(
         squares: (r, m) Σ gradient² of the run; updated.
         u: (r, m) parameters before the proximal map; updated.
         theta: (r, m) parameters; updated where touched.
+        costs: (v,) Σ weight · loss of each row before its mini-batch is learned from; added to. (0,): not measured.
     """
     n, r, m = y.size, u.shape[0], u.shape[1]
     bias = r - 1
@@ -203,6 +205,7 @@ def sparse_run(
     stamp = np.full(r, -1, dtype=np.int64)
     touched = np.empty(r, dtype=np.int64)
     score, e = np.empty(m), np.empty(m)
+    measured = costs.size > 0
     roots = np.sqrt(base + squares) if penalised else grad
     for begin in range(0, n, batch_rows):
         end = min(begin + batch_rows, n)
@@ -223,6 +226,8 @@ def sparse_run(
                 for c in range(m):
                     score[c] += x * theta[j, c]
             pull(code, score, y[i], weight[i], outputs, shape, label_unit, e)
+            if measured:
+                add_costs(code, score, y[i], weight[i], outputs, shape, label_unit, costs)
             for z in range(indptr[i], indptr[i + 1]):
                 j, x = place[z], values[z]
                 for c in range(m):
@@ -271,6 +276,7 @@ def dense_run(
     squares: np.ndarray,
     u: np.ndarray,
     theta: np.ndarray,
+    costs: np.ndarray,
 ) -> float:
     """Run over n dense rows x (n, d), less `centre` (d,), in mini-batches; see `sparse_run` for the rest."""
     n, d = x.shape
@@ -288,6 +294,7 @@ def dense_run(
     g, flat_base, flat_squares = grad.reshape(-1), base.reshape(-1), squares.reshape(-1)
     flat_u, flat_theta = u.reshape(-1), theta.reshape(-1)
     roots = np.sqrt(flat_base + flat_squares)
+    measured = costs.size > 0
     for begin in range(0, n, batch_rows):
         rows = min(batch_rows, n - begin)
         for i in range(rows):
@@ -300,6 +307,8 @@ def dense_run(
             for c in range(m):
                 score[i, c] += theta[d, c]
             pull(code, score[i], y[begin + i], weight[begin + i], outputs, shape, label_unit, e[i])
+            if measured:
+                add_costs(code, score[i], y[begin + i], weight[begin + i], outputs, shape, label_unit, costs)
             for c in range(m):
                 grad[d, c] += e[i, c]
             total += weight[begin + i]

@@ -99,6 +99,7 @@ class TestAveraging:
         state = dataclasses.replace(
             learned(spec, rows, [0, 500]),
             loss=np.array([2e3, 5e3]), average_loss=np.array([3e3, 1e3]), loss_weight=np.asarray(1e4),
+            run_loss=np.zeros(2), run_weight=np.zeros(()),
         )  # fmt: skip
         report = linear.variants(spec, state)
         assert [(entry["loss"], entry["averaged"]) for entry in report] == [(0.2, False), (0.1, True)]

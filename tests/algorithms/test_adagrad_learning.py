@@ -11,6 +11,7 @@ from beam_ml import Batch, fit, linear, merge
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator, merge_all
 from beam_ml.core.arrays import close
+from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.testing.laws import check_algorithm
@@ -398,8 +399,12 @@ class TestPacking:
         assert int(model_of(spec, learned(spec, rows, [0, 500, 1_000, 3_000])).variant) == 1
         first = learned(spec, rows, [0, 3_000])
         assert float(first.loss_weight) == 0.0
-        assert int(model_of(spec, first, sample=rows).variant) == 1
-        assert int(model_of(spec, first).variant) == 0
+        assert float(first.run_weight) == 3_000.0
+        assert int(model_of(spec, first).variant) == 1
+        again = learned(spec, rows.replace(origin=Origin("files, pass 2", "0")), [0, 3_000])
+        assert float(again.run_weight) == 0.0
+        assert int(model_of(spec, again, sample=rows).variant) == 1
+        assert int(model_of(spec, again).variant) == 0
 
 
 class TestForgetting:

@@ -55,9 +55,11 @@ class State:
     moments: Float64[
         np.ndarray, "p 6"
     ]  # weight, mean, Σz², Σz³, Σz⁴, moving weight by feature, decayed; last row: of a real label
-    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of theta on rows not yet learned from, decayed
+    run_loss: Float64[np.ndarray, "v"]  # Σ weight · loss of rows when runs came to them, before learning, decayed
+    run_weight: Float64[np.ndarray, ""]  # Σ weight of those rows, decayed
+    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of theta on samples not yet learned from, decayed
     average_loss: Float64[np.ndarray, "v"]  # the same of the average; 0 without averaging
-    loss_weight: Float64[np.ndarray, ""]  # Σ weight of those rows, decayed
+    loss_weight: Float64[np.ndarray, ""]  # Σ weight of those samples, decayed
     status: Int64[np.ndarray, "v"]  # 0: learning; 1: dropped as a loser; 2: dropped, it diverged
     length: Float64[np.ndarray, "v"]  # step length of the last fold; negative: along the mean of the runs
     folds: Int64[np.ndarray, ""]  # folds so far
@@ -80,6 +82,8 @@ class Partial:
     folds: Int64[np.ndarray, ""]  # folds that the anchor had seen; 0: cold
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, all runs
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all)
+    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of rows before they were learned from; not of later passes
+    loss_weight: Float64[np.ndarray, ""]  # Σ weight of those rows
     moment_rows: Int64[np.ndarray, "m"]  # rows of moments, rising
     moments: Float64[np.ndarray, "m 6"]  # weight, mean, Σz², Σz³, Σz⁴, moving weight
 
@@ -111,7 +115,7 @@ def init(spec: AdaGrad) -> State:
         theta=np.zeros((p, v, o)), slack=np.zeros((p if any(spec.l1) else 0, v, o)),
         average=np.zeros((p if spec.averaging else 0, v, o)), squares=np.zeros((p, v, o)),
         faded=np.ones(()), total=np.zeros(()), mass=np.zeros(spec.n_label_classes), moments=np.zeros((p, COLUMNS)),
-        loss=np.zeros(v), average_loss=np.zeros(v), loss_weight=np.zeros(()),
+        run_loss=np.zeros(v), run_weight=np.zeros(()), loss=np.zeros(v), average_loss=np.zeros(v), loss_weight=np.zeros(()),
         status=np.zeros(v, dtype=np.int64), length=np.zeros(v),
         folds=np.zeros((), dtype=np.int64),
     )  # fmt: skip
@@ -125,7 +129,7 @@ def empty(spec: AdaGrad) -> Partial:
         closed_rows=rows, closed_scaled=none, closed_moved=none, closed_squares=none,
         open_rows=rows, open_scaled=none, open_moved=none, open_squares=none, open_total=np.zeros(()),
         runs=np.zeros((), dtype=np.int64), folds=np.zeros((), dtype=np.int64), total=np.zeros(()),
-        mass=np.zeros(spec.n_label_classes),
+        mass=np.zeros(spec.n_label_classes), loss=np.zeros(spec.n_variants), loss_weight=np.zeros(()),
         moment_rows=rows, moments=np.zeros((0, COLUMNS)),
     )  # fmt: skip
 
@@ -168,6 +172,8 @@ def scale(spec: AdaGrad, summary: State | Partial, factor: float) -> State | Par
             open_total=np.asarray(summary.open_total * factor),
             total=np.asarray(summary.total * factor),
             mass=summary.mass * factor,
+            loss=summary.loss * factor,
+            loss_weight=np.asarray(summary.loss_weight * factor),
             moments=scaled_table(summary.moments, factor),
         )
     return dataclasses.replace(
@@ -177,6 +183,8 @@ def scale(spec: AdaGrad, summary: State | Partial, factor: float) -> State | Par
         total=np.asarray(summary.total * factor),
         mass=summary.mass * factor,
         moments=scaled_table(summary.moments, factor),
+        run_loss=summary.run_loss * factor,
+        run_weight=np.asarray(summary.run_weight * factor),
         loss=summary.loss * factor,
         average_loss=summary.average_loss * factor,
         loss_weight=np.asarray(summary.loss_weight * factor),
@@ -205,5 +213,6 @@ def merge(spec: AdaGrad, a: Partial, b: Partial) -> Partial:
             empty(spec), closed_rows=moves.rows, closed_scaled=moves.scaled, closed_moved=moves.moved,
             closed_squares=moves.squares, runs=np.asarray(a.runs + b.runs),
             folds=np.maximum(a.folds, b.folds), total=np.asarray(a.total + b.total),
-            mass=a.mass + b.mass, moment_rows=rows, moments=table,
+            mass=a.mass + b.mass, loss=a.loss + b.loss, loss_weight=np.asarray(a.loss_weight + b.loss_weight),
+            moment_rows=rows, moments=table,
         )  # fmt: skip

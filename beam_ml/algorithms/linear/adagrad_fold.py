@@ -17,6 +17,8 @@ from beam_ml.core.batch import Batch
 __all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "linear_scores", "merge_states", "progressive"]
 
 LEARNS, LOST, DIVERGED = 0, 1, 2
+_FRESH = 1.0 - 1e-6
+_WORST = 1e280  # stands for a loss that is not finite
 _GROWTH = 4.0  # how much a scale may grow in one fold before its coefficients are taken for noise of the smaller one
 _ROWS_AT_ONCE = 1 << 14  # parameter rows whose penalty is computed together, so that what is on the way fits the cache
 
@@ -24,9 +26,9 @@ _ROWS_AT_ONCE = 1 << 14  # parameter rows whose penalty is computed together, so
 def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule = "search") -> State:
     """Learn a window: each variant takes its step, then the proximal map; sums of gradients and moments add.
 
-    Every variant is first measured on the sample, which it has not learned from: its progressive loss. A variant whose
-    parameters are not finite any more is dropped and keeps those it had; at the refreshes of ``halve_at`` the worse half
-    of the others by progressive loss is dropped too.
+    Runs have measured every row before they learned from it. The parameters of before, and their average, are measured
+    here on the sample, which they have not learned from. A variant whose parameters are not finite any more is dropped and
+    keeps those it had; at the refreshes of ``halve_at`` the worse half of the others by progressive loss is dropped too.
 
     Args:
         spec: the spec.
@@ -110,7 +112,9 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     )  # fmt: skip
     tested = None if sample is None else _Tested.of(spec, window, sample, state.mass + partial.mass)
     loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
-    if tested is not None and not cold:
+    # Rows of a later pass have been learned from: nothing is measured on them.
+    fresh = float(partial.loss_weight) >= _FRESH * float(partial.total)
+    if tested is not None and not cold and fresh:
         loss = loss + tested.sums(state.theta[tested.rows])
         if spec.averaging:
             average_loss = average_loss + tested.sums(_averaged(state, tested.rows))
@@ -162,13 +166,15 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         slack[new_theta != 0] = 0.0
     loss = np.where(np.isfinite(loss), loss, state.loss)
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
+    run_loss = np.minimum(state.run_loss + np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1
     if folds in spec.halve_at:
-        status = _halved(status, progressive(spec, loss, average_loss))
+        status = _halved(status, progressive(spec, run_loss, loss, average_loss))
     return State(
         theta=new_theta, slack=slack, average=average, squares=np.where(good[:, None], grown, state.squares),
         faded=np.ones(()), total=np.asarray(state.total + partial.total), mass=state.mass + partial.mass,
-        moments=moments, loss=loss, average_loss=average_loss,
+        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + partial.loss_weight),
+        loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
         folds=np.asarray(folds, dtype=np.int64),
     )  # fmt: skip
@@ -209,9 +215,14 @@ def _averaged(state: State, rows: np.ndarray) -> np.ndarray:
     return np.where(state.theta[rows] == 0.0, 0.0, average) if state.slack.size else average
 
 
-def progressive(spec: AdaGrad, loss: np.ndarray, average_loss: np.ndarray) -> np.ndarray:
-    """Give each variant's progressive loss (v,): of its last parameters or of their average, whichever is smaller."""
-    return np.minimum(loss, average_loss) if spec.averaging else loss
+def progressive(spec: AdaGrad, run_loss: np.ndarray, loss: np.ndarray, average_loss: np.ndarray) -> np.ndarray:
+    """Return each variant's Σ weight · loss (v,) on rows that it had not learned from.
+
+    Runs measure every row before they learn from it, and folds a sample of every window, with the parameters before it:
+    the last ones, or their average, whichever is better so far.
+    """
+    found: np.ndarray = run_loss + (np.minimum(loss, average_loss) if spec.averaging else loss)
+    return found
 
 
 def _halved(status: np.ndarray, loss: np.ndarray) -> np.ndarray:
@@ -300,6 +311,7 @@ def merge_states(
     return State(
         theta=theta, slack=slack, average=average, squares=squares,
         faded=np.ones(()), total=np.asarray(a.total + b.total), mass=a.mass + b.mass, moments=moments,
+        run_loss=np.minimum(a.run_loss + b.run_loss, _WORST), run_weight=np.asarray(a.run_weight + b.run_weight),
         loss=a.loss + b.loss, average_loss=a.average_loss + b.average_loss,
         loss_weight=np.asarray(a.loss_weight + b.loss_weight), status=status,
         length=np.zeros_like(a.length), folds=np.maximum(a.folds, b.folds),

@@ -9,6 +9,7 @@ from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, around_zero, dens
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
+from beam_ml.core.passes import first_pass
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["Rows", "canonical", "class_factors", "class_masses", "densified", "moments_of", "present"]
@@ -29,6 +30,7 @@ class Rows:
         weight: (n,) > 0.
         place: (z,) int32 parameter rows of the stored values, once `placed`.
         d: features.
+        fresh: whether none of them has been learned from before: they are of a first pass.
     """
 
     x: np.ndarray | None
@@ -40,6 +42,7 @@ class Rows:
     weight: np.ndarray
     d: int
     place: np.ndarray | None = None
+    fresh: bool = True
 
     def placed(self, scratch: np.ndarray | None = None) -> tuple[np.ndarray, "Rows"]:
         """Give the parameter rows that these rows touch, the bias last, and number by them.
@@ -70,20 +73,27 @@ class Rows:
         squares: np.ndarray,
         u: np.ndarray,
         theta: np.ndarray,
-    ) -> None:
-        """Run over the rows; `squares`, `u` and `theta` are updated."""
+    ) -> np.ndarray:
+        """Run over the rows; `squares`, `u` and `theta` are updated.
+
+        Returns:
+            (l,) Σ weight · loss of each live variant on the rows, each before it was learned from; 0 unless fresh.
+        """
         from beam_ml.kernels import adagrad as kernels
 
+        costs = np.zeros(columns.live.size)
         # A feature that does not vary yet stays still; so does its dead zone.
         rest = (
             self.label - shape.label_centre, weight, losses.code_of(spec), spec.n_outputs, losses.shape_of(spec),
             shape.label_unit, shape.unit, shape.inverse_unit, columns.rate, columns.l1 / shape.label_unit,
             columns.l2 / shape.label_unit, total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
+            costs if self.fresh else costs[:0],
         )  # fmt: skip
         if self.x is not None:
             kernels.dense_run(self.x, shape.centre, *rest)
         else:
             kernels.sparse_run(self.indptr, self.place, self.values, *rest)
+        return costs
 
 
 def present(spec: AdaGrad, batch: Batch) -> Rows:
@@ -94,10 +104,11 @@ def present(spec: AdaGrad, batch: Batch) -> Rows:
         weight = batch.weights
     label = np.zeros(len(batch)) if batch.label is None else batch.label
     kind = np.zeros(0, dtype=np.int64) if spec.task == "regression" else label.astype(np.int64)
+    fresh = batch.origin is None or first_pass(batch.origin) == batch.origin
     if not spec.sparse:
-        return Rows(densified(batch), None, None, None, label, kind, weight, batch.n_features)
+        return Rows(densified(batch), None, None, None, label, kind, weight, batch.n_features, fresh=fresh)
     indptr, indices, values = canonical(batch)
-    return Rows(None, indptr, indices, values, label, kind, weight, batch.n_features)
+    return Rows(None, indptr, indices, values, label, kind, weight, batch.n_features, fresh=fresh)
 
 
 def densified(batch: Batch) -> np.ndarray:

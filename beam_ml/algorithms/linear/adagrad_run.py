@@ -50,6 +50,7 @@ class Run:
     def _begin(self, partial: Partial) -> None:
         self._before, self._changed = partial, False
         self._mass, self._total, self._open_total = partial.mass, float(partial.total), float(partial.open_total)
+        self._loss, self._loss_weight = self._live.of_variants(partial.loss), float(partial.loss_weight)
         self._has_run = partial.open_rows.size > 0
         p, m = self._spec.n_features + 1, self._live.rate.size
         self._slot = np.full(p, -1, dtype=np.int32)  # parameter row → place in what follows
@@ -128,7 +129,8 @@ class Run:
         if goes_on:
             u[-1] += _moved_bias(last, now, theta)
             theta[-1] = u[-1]
-        rows.learn(spec, now, live, w, at, base, squares, u, theta)
+        self._loss = self._loss + rows.learn(spec, now, live, w, at, base, squares, u, theta)
+        self._loss_weight += float(w.sum()) if rows.fresh else 0.0
         if not cold:
             if live.penalised:
                 theta = now.parameters(u, base + squares, live, at + float(w.sum()))
@@ -147,6 +149,8 @@ class Run:
         self._mass = self._mass * factor
         self._total *= factor
         self._open_total *= factor
+        self._loss = self._loss * factor
+        self._loss_weight *= factor
         self._faded *= factor
         if self._faded < _LEAST_FADED:
             self._moments[: self._size] = scaled_table(self._moments[: self._size], self._faded)
@@ -168,6 +172,8 @@ class Run:
             before, open_rows=move.rows, open_scaled=move.scaled, open_moved=move.moved, open_squares=move.squares,
             open_total=np.asarray(self._open_total), runs=np.asarray(before.runs + self._started()),
             folds=self._start.folds if self._has_run else before.folds, total=np.asarray(self._total), mass=self._mass,
+            loss=live.to_variants(self._loss),
+            loss_weight=np.asarray(self._loss_weight),
             moment_rows=known, moments=scaled_table(self._moments[at], self._faded),
         )  # fmt: skip
 

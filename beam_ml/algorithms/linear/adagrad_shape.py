@@ -66,6 +66,16 @@ class Columns:
         out[:, self.live] = values.reshape(r, self.live.size, self.shape[1])
         return out
 
+    def of_variants(self, values: np.ndarray) -> np.ndarray:
+        """Return the live variants' values (l,) of values (v,)."""
+        return values[self.live]
+
+    def to_variants(self, values: np.ndarray) -> np.ndarray:
+        """Return values (v,) of the live variants' (l,), those of the others 0."""
+        out = np.zeros(self.shape[0])
+        out[self.live] = values
+        return out
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:

@@ -66,7 +66,7 @@ class TestAveraging:
         rng = np.random.default_rng(0)
         x = rng.normal(size=(8_000, 20))
         y = rng.random(8_000) < expit(2.0 * x[:, 0] - x[:, 1])
-        spec = linear.AdaGrad(n_features=20, learning_rates=0.5, l1=0.01, l2=0.0)
+        spec = linear.AdaGrad(n_features=20, learning_rates=3.0, l1=0.01, l2=0.0)
         state = learned(spec, Batch.dense(x, label=y), list(range(0, 8_001, 500)), 4)
         assert linear.variants(spec, state)[0]["averaged"] is True
         zero = state.theta[:-1, 0, 0] == 0.0
@@ -94,7 +94,7 @@ class TestAveraging:
         np.testing.assert_allclose(new.average, expected, rtol=1e-12)
 
     def test_a_variant_is_as_good_as_the_better_of_its_two(self) -> None:
-        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.1, 0.2), l1=0.0, l2=0.0, halve_at=(2,))
+        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.1, 0.2), l1=0.0, l2=0.0, halve_at=(750,))
         rows = binary(1_000)
         state = dataclasses.replace(
             learned(spec, rows, [0, 500]),

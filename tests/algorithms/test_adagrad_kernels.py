@@ -117,7 +117,9 @@ def test_runs_follow_their_equations(name: str, o: int, dtype: type, penalised: 
     base, squares, u = rng.uniform(0, 2, (d + 1, m)), rng.uniform(0, 1, (d + 1, m)), rng.normal(size=(d + 1, m)) * 0.1
     base[4] = squares[4] = u[4] = 0.0  # never touched before
     loss = (losses.CODES[name], o, 0.0)
-    x64 = x.astype(np.float64)
+    reach = np.append(np.full(d, np.inf), np.inf)
+    reach[1] = 0.5
+    x64 = np.clip(x.astype(np.float64), -reach[:-1], reach[:-1])
     expected = oracle(x64, y, w, *loss, unit, inverse_unit, rate, l1, l2, 7.0, 16, base, squares, u)
 
     def run(kernel, *rows):
@@ -126,7 +128,7 @@ def test_runs_follow_their_equations(name: str, o: int, dtype: type, penalised: 
         if penalised:
             mine_theta = proximal_of(mine_u, base + squares, rate, l1, l2, inverse_unit, 7.0)
         total = kernel(
-            *rows, y, w, *loss, 1.0, unit, inverse_unit, rate, l1, l2, 7.0, penalised, 16, base, mine_squares, mine_u,
+            *rows, y, w, *loss, 1.0, unit, inverse_unit, reach, rate, l1, l2, 7.0, penalised, 16, base, mine_squares, mine_u,
             mine_theta, costs,
         )  # fmt: skip
         after = proximal_of(mine_u, base + mine_squares, rate, l1, l2, inverse_unit, total)
@@ -167,7 +169,7 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
     x = np.round(rng.gamma(2.0, size=(500, 3)) * 2**20) / 2**20 + offset
     w = rng.uniform(0.1, 2.0, 500)
     out = np.zeros((3, 6))
-    adagrad_moments.dense_moments(x, w, out)
+    adagrad_moments.dense_moments(x, w, np.full(3, -np.inf), np.full(3, np.inf), out)
     mean = np.average(x - offset, axis=0, weights=w)
     z = x - offset - mean
     np.testing.assert_allclose(out[:, 0], w.sum())
@@ -180,14 +182,15 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
 def test_rows_away_from_the_commonest_value_move_a_column() -> None:
     x = np.array([[1.0, 4.0], [0.0, 4.0], [0.0, 4.0], [1.0, 4.0], [0.0, 4.0]])
     out = np.zeros((2, 6))
-    adagrad_moments.dense_moments(x, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), out)
+    adagrad_moments.dense_moments(x, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), *np.array([[-9.0, -9.0], [9.0, 9.0]]), out)
     assert out[:, 5].tolist() == [9.0, 0.0]
 
 
 def test_sparse_moments_count_stored_values_other_than_zero() -> None:
     out = np.zeros((2, 6))
     indptr, place = np.array([0, 2, 3, 4]), np.array([0, 1, 0, 0], dtype=np.int32)
-    adagrad_moments.sparse_moments(indptr, place, np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0]), out)
+    values, weight = np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0])
+    adagrad_moments.sparse_moments(indptr, place, values, weight, np.full(2, np.inf), out)
     np.testing.assert_allclose(out, [[1.5, 0, 4.5, 0, 16.5, 1.5], [1, 0, 9, 0, 81, 1]])
 
 

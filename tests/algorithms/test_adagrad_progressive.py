@@ -29,7 +29,7 @@ def wide(n: int, seed: int, d: int = 8_000, length: int = 25) -> Batch:
 
 @pytest.mark.parametrize("refresh_rows", [2_000, 65_536])
 def test_after_few_folds_the_variant_is_not_the_one_that_knows_its_rows_by_heart(refresh_rows: int) -> None:
-    spec = linear.AdaGrad(n_features=8_000, sparse=True, learning_rates=(0.03, 0.1, 0.5, 4.0), l1=0.0, l2=0.0)
+    spec = linear.AdaGrad(n_features=8_000, sparse=True, learning_rates=(0.03, 0.1, 0.3, 3.0), l1=0.0, l2=0.0)
     train, held_out = wide(2_000, 1), wide(4_000, 2)
     learner = fit(spec, [train], refresh_rows=refresh_rows)
     each = [measured(model_of(spec, learner.state, i), held_out)["log_loss"] for i in range(spec.n_variants)]
@@ -44,13 +44,13 @@ def test_runs_measure_each_mini_batch_before_they_learn_it(spec: linear.AdaGrad)
     """Against a model derived before each mini-batch of rows, from a run that has seen those before it."""
     one = type(spec).parse({**spec.to_dict(), "averaging": False, "normalize": False, "normalize_label": False})
     rows = World(seed=4, sparse=spec.sparse).batch(spec, 96, weights="uniform")
-    whole = grown(one, rows)
+    whole = grown(one, rows, batch_rows=16)
     found = np.zeros(one.n_variants)
     for begin in range(0, 96, 16):
         part = rows.take(slice(begin, begin + 16))
         state = ALGORITHM.init(one)
         if begin:
-            state = ALGORITHM.fold(one, state, grown(one, rows.take(slice(0, begin))), None)
+            state = ALGORITHM.fold(one, state, grown(one, rows.take(slice(0, begin)), batch_rows=16), None)
         score = (
             part.dense_x @ state.theta[:-1].reshape(4, -1)
             if part.is_dense

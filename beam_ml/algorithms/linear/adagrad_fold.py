@@ -7,10 +7,10 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
 from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, weight
+from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, sums_of, weight
 from beam_ml.algorithms.linear.adagrad_moments import held, joined
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables, slack_of
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
 
@@ -28,7 +28,8 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
 
     Runs have measured every row before they learned from it. The parameters of before, and their average, are measured
     here on the sample, which they have not learned from. A variant whose parameters are not finite any more is dropped and
-    keeps those it had; at the refreshes of ``halve_at`` the worse half of the others by progressive loss is dropped too.
+    keeps those it had; once the weight of ``halve_at`` rows is seen, the worse half of the others by progressive loss is
+    dropped too.
 
     Args:
         spec: the spec.
@@ -60,7 +61,8 @@ class _Window:
     runs: int
     rule: Rule
     stale: bool
-    gained: float
+    sums_before: Sums
+    sums: Sums
 
     def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
@@ -68,18 +70,22 @@ class _Window:
         # What faded since the last fold fades the steps to come, not those taken from the anchor before.
         faded = fading(state)
         slack = columns.rows(state.slack, rows) if state.slack.size else None
-        base = columns.rows(state.squares, rows) / faded
-        before = float(state.total) / faded
+        plain = columns.rows(state.squares, rows) / faded
+        before = self.sums_before
+        base = plain + before.behind(self.spec, plain[-1], self.before.scale[rows])
         theta = columns.rows(state.theta, rows) * self.kept[rows, None]
-        start = lift(theta, slack, base, columns, self.before.at(rows), before)
+        start = lift(theta, slack, base, columns, self.before.at(rows), before.total)
+        squares = plain + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
+        behind = self.sums.behind(self.spec, squares[-1], self.shape.scale[rows])
         total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
         move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
         if step.bias is not None and step.bias_mean is not None:
             at = rows == self.spec.n_features
             move[at] = np.where(np.repeat(step.bias_mean, o), mean[at], total[at]) * np.repeat(step.bias, o)
         u = start + move
-        squares = base + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
-        counted = before + np.repeat(step.share(self.runs), o) * self.gained
+        squares += behind
+        gained = self.sums.total - before.total
+        counted = before.total + np.repeat(step.share(self.runs), o) * gained
         theta = self.shape.at(rows).parameters(u, squares, columns, counted) if columns.penalised else u
         return u, theta, squares, counted
 
@@ -101,20 +107,24 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     gathered = np.zeros_like(state.moments)
     gathered[partial.moment_rows] = partial.moments
     moments = held(joined(state.moments, gathered))
-    after = shape_of_tables(spec, moments, everything)
-    before = shape_of_tables(spec, gathered if cold else state.moments, everything)  # where the moves' bias is at
+    faded = fading(state)
+    first = sums_of(state).plus(Sums(), 1.0 / faded)
+    sums_after = first.plus(sums_of(partial))
+    after = shape_of_tables(spec, moments, everything, sums_after.pace)
+    # Where the moves' bias is at.
+    before = shape_of_tables(spec, gathered if cold else state.moments, everything, first.pace)
     kept = _kept(before, after)
     sums = moves_of(partial)
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
     window = _Window(
         spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
-        kept, moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), float(partial.total),
+        kept, moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), first, sums_after,
     )  # fmt: skip
     tested = None if sample is None else _Tested.of(spec, window, sample, state.mass + partial.mass)
     loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
     # Rows of a later pass have been learned from: nothing is measured on them.
-    fresh = float(partial.loss_weight) >= _FRESH * float(partial.total)
-    if tested is not None and not cold and fresh:
+    unseen = float(partial.loss_weight) >= _FRESH * float(partial.total)
+    if tested is not None and not cold and unseen:
         loss = loss + tested.sums(state.theta[tested.rows])
         if spec.averaging:
             average_loss = average_loss + tested.sums(_averaged(state, tested.rows))
@@ -168,15 +178,19 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
     run_loss = np.minimum(state.run_loss + np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1
-    if folds in spec.halve_at:
+    seen = float(state.seen) + weight(partial)
+    for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
         status = _halved(status, progressive(spec, run_loss, loss, average_loss))
     return State(
         theta=new_theta, slack=slack, average=average, squares=np.where(good[:, None], grown, state.squares),
-        faded=np.ones(()), total=np.asarray(state.total + partial.total), mass=state.mass + partial.mass,
+        faded=np.ones(()), total=np.asarray(state.total + partial.total),
+        stepped=np.asarray(state.stepped + partial.stepped),
+        stepped_squares=np.asarray(state.stepped_squares + partial.stepped_squares),
+        norm=np.asarray(state.norm + partial.norm), mass=state.mass + partial.mass,
         moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + partial.loss_weight),
         loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
-        folds=np.asarray(folds, dtype=np.int64),
+        folds=np.asarray(folds, dtype=np.int64), seen=np.asarray(seen),
     )  # fmt: skip
 
 
@@ -310,9 +324,11 @@ def merge_states(
     status = both if (both == LEARNS).any() else np.minimum(a.status, b.status)
     return State(
         theta=theta, slack=slack, average=average, squares=squares,
-        faded=np.ones(()), total=np.asarray(a.total + b.total), mass=a.mass + b.mass, moments=moments,
+        faded=np.ones(()), total=np.asarray(a.total + b.total),
+        stepped=np.asarray(a.stepped + b.stepped), stepped_squares=np.asarray(a.stepped_squares + b.stepped_squares),
+        norm=np.asarray(a.norm + b.norm), mass=a.mass + b.mass, moments=moments,
         run_loss=np.minimum(a.run_loss + b.run_loss, _WORST), run_weight=np.asarray(a.run_weight + b.run_weight),
         loss=a.loss + b.loss, average_loss=a.average_loss + b.average_loss,
         loss_weight=np.asarray(a.loss_weight + b.loss_weight), status=status,
-        length=np.zeros_like(a.length), folds=np.maximum(a.folds, b.folds),
+        length=np.zeros_like(a.length), folds=np.maximum(a.folds, b.folds), seen=np.asarray(a.seen + b.seen),
     )  # fmt: skip

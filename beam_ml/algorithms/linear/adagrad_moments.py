@@ -94,12 +94,24 @@ def scaled_table(table: np.ndarray, factor: float) -> np.ndarray:
     return table * np.array([factor, 1.0, factor, factor, factor, factor])
 
 
-def dense_table(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Give the table (d, 6) of n ≥ 1 dense rows (n, d) of positive weight (n,)."""
+def dense_table(
+    x: np.ndarray, weight: np.ndarray, centre: np.ndarray | None = None, farthest: np.ndarray | None = None
+) -> np.ndarray:
+    """Give the table (d, 6) of n ≥ 1 dense rows (n, d) of positive weight (n,).
+
+    Args:
+        x: the rows.
+        weight: of each.
+        centre: (d,) from which values count at most `farthest`; None: 0.
+        farthest: (d,) None: all values count as they are.
+    """
     from beam_ml.kernels.adagrad_moments import dense_moments
 
-    out = np.zeros((x.shape[1], COLUMNS))
-    dense_moments(x, weight, out)
+    d = x.shape[1]
+    out = np.zeros((d, COLUMNS))
+    reach = np.full(d, np.inf) if farthest is None else farthest
+    middle = np.zeros(d) if centre is None else centre
+    dense_moments(x, weight, middle - reach, middle + reach, out)
     return out
 
 
@@ -126,12 +138,14 @@ def around_zero(table: np.ndarray) -> np.ndarray:
     return out
 
 
-def sparse_table(indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, m: int) -> np.ndarray:
-    """Give the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1."""
+def sparse_table(
+    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, farthest: np.ndarray
+) -> np.ndarray:
+    """Give the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1; values count at most `farthest` (m,)."""
     from beam_ml.kernels.adagrad_moments import sparse_moments
 
-    out = np.zeros((m, COLUMNS))
-    sparse_moments(indptr, place, values, weight, out)
+    out = np.zeros((farthest.size, COLUMNS))
+    sparse_moments(indptr, place, values, weight, farthest, out)
     return out
 
 

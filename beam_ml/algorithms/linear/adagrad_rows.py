@@ -82,11 +82,13 @@ class Rows:
         from beam_ml.kernels import adagrad as kernels
 
         costs = np.zeros(columns.live.size)
+        l1, l2 = (penalty * (shape.pace / shape.label_unit) for penalty in (columns.l1, columns.l2))
+        reach = shape.reach if spec.normalize else np.full(shape.unit.size, np.inf)
         # A feature that does not vary yet stays still; so does its dead zone.
         rest = (
             self.label - shape.label_centre, weight, losses.code_of(spec), spec.n_outputs, losses.shape_of(spec),
-            shape.label_unit, shape.unit, shape.inverse_unit, columns.rate, columns.l1 / shape.label_unit,
-            columns.l2 / shape.label_unit, total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
+            shape.label_unit, shape.unit, shape.inverse_unit, reach, columns.rate, l1, l2,
+            total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
             costs if self.fresh else costs[:0],
         )  # fmt: skip
         if self.x is not None:
@@ -173,20 +175,22 @@ def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
     return factors
 
 
-def moments_of(spec: AdaGrad, rows: Rows, r: int) -> np.ndarray:
+def moments_of(spec: AdaGrad, rows: Rows, shape: Shape) -> np.ndarray:
     """Give the moments (r, 6) of placed rows at the parameter rows they touch; the last is of a real label.
 
+    Values farther from the centre than the shape of before says count as being there.
     Of what is not scaled they are 0; without a bias they are around 0, so that nothing is centred.
     """
+    r = shape.unit.size
     table = np.zeros((r, COLUMNS))
     if spec.normalize:
         if rows.x is not None:
-            table[:-1] = dense_table(rows.x, rows.weight)
+            table[:-1] = dense_table(rows.x, rows.weight, shape.centre, shape.farthest)
         else:
             assert rows.place is not None  # noqa: S101
             assert rows.indptr is not None  # noqa: S101
             assert rows.values is not None  # noqa: S101
-            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, r - 1)
+            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, shape.farthest)
     if spec.task == "regression" and spec.normalize_label:
         table[-1:] = label_table(rows.label, rows.weight)
     return table if spec.use_bias else around_zero(table)

@@ -11,14 +11,14 @@ from scipy.special import expit
 
 from beam_ml import Batch, linear
 from beam_ml.algorithms.anchored import Step, choose_step
-from beam_ml.algorithms.linear import adagrad_fold
+from beam_ml.algorithms.linear import adagrad_fold, adagrad_window
 from beam_ml.core.arrays import nbytes
 from beam_ml.testing.strategies import World
 
 
 class TestAveraging:
     def test_the_mean_weighs_folds_by_the_rows_seen(self) -> None:
-        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.1, 1.0), l1=0.0, l2=0.0, halve_at=())
+        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.5, 1.0), l1=0.0, l2=0.0, halve_at=())
         rows, thetas = binary(2_000), []
         for end in (500, 1_000, 1_500, 2_000):
             state = learned(spec, rows, list(range(0, end + 1, 500)))
@@ -149,7 +149,7 @@ def test_penalties_are_the_same_however_many_rows_are_computed_together(monkeypa
 
     monkeypatch.setattr(adagrad_fold.anchored, "choose_step", choose)
     for at_once in (1 << 14, 7):
-        monkeypatch.setattr(adagrad_fold, "_ROWS_AT_ONCE", at_once)
+        monkeypatch.setattr(adagrad_window, "_ROWS_AT_ONCE", at_once)
         learned(spec, binary(2_000, d=20), [0, 1_000, 2_000], shards=3)
     np.testing.assert_allclose(tried[:2], tried[2:], rtol=1e-12)
 

@@ -6,7 +6,8 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad import State, weight
-from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, linear_scores, progressive
+from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, progressive
+from beam_ml.algorithms.linear.adagrad_refine import linear_scores
 from beam_ml.algorithms.linear.adagrad_rows import Rows
 from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant

@@ -6,21 +6,20 @@ import numpy as np
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
-from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, sums_of, weight
+from beam_ml.algorithms.linear.adagrad_merge import shifted
 from beam_ml.algorithms.linear.adagrad_moments import held, joined
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift, shape_of_tables, slack_of
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined
 from beam_ml.core.batch import Batch
 
-__all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "linear_scores", "merge_states", "progressive"]
+__all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "progressive"]
 
 LEARNS, LOST, DIVERGED = 0, 1, 2
 _FRESH = 1.0 - 1e-6
 _WORST = 1e280  # stands for a loss that is not finite
 _GROWTH = 4.0  # how much a scale may grow in one fold before its coefficients are taken for noise of the smaller one
-_ROWS_AT_ONCE = 1 << 14  # parameter rows whose penalty is computed together, so that what is on the way fits the cache
 
 
 def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule = "search") -> State:
@@ -47,58 +46,6 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
         return _fold(spec, state, partial, sample, rule)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Window:
-    """What a fold's steps are taken from: the state, its live columns, the share of θ kept, and the sums over runs."""
-
-    spec: AdaGrad
-    state: State
-    columns: Columns
-    before: Shape
-    shape: Shape
-    kept: np.ndarray
-    moves: Moves
-    runs: int
-    rule: Rule
-    stale: bool
-    sums_before: Sums
-    sums: Sums
-
-    def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
-        columns, o, state = self.columns, self.spec.n_outputs, self.state
-        # What faded since the last fold fades the steps to come, not those taken from the anchor before.
-        faded = fading(state)
-        slack = columns.rows(state.slack, rows) if state.slack.size else None
-        plain = columns.rows(state.squares, rows) / faded
-        before = self.sums_before
-        base = plain + before.behind(self.spec, plain[-1], self.before.scale[rows])
-        theta = columns.rows(state.theta, rows) * self.kept[rows, None]
-        start = lift(theta, slack, base, columns, self.before.at(rows), before.total)
-        squares = plain + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
-        behind = self.sums.behind(self.spec, squares[-1], self.shape.scale[rows])
-        total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
-        move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
-        if step.bias is not None and step.bias_mean is not None:
-            at = rows == self.spec.n_features
-            move[at] = np.where(np.repeat(step.bias_mean, o), mean[at], total[at]) * np.repeat(step.bias, o)
-        u = start + move
-        squares += behind
-        gained = self.sums.total - before.total
-        counted = before.total + np.repeat(step.share(self.runs), o) * gained
-        theta = self.shape.at(rows).parameters(u, squares, columns, counted) if columns.penalised else u
-        return u, theta, squares, counted
-
-    def penalty(self, rows: np.ndarray, step: Step) -> np.ndarray:
-        """Give the penalty of each live variant (l,) after a step, of rising parameter rows that end with the bias."""
-        found = np.zeros(self.columns.rate.size)
-        for begin in range(0, rows.size - 1, _ROWS_AT_ONCE):
-            some = np.append(rows[begin : min(begin + _ROWS_AT_ONCE, rows.size - 1)], rows[-1])
-            found += self.shape.at(some).penalty(self.stepped(some, step)[1], self.columns)
-        by_variant: np.ndarray = found.reshape(self.columns.live.size, -1).sum(axis=1)
-        return by_variant
-
-
 def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
     p = spec.n_features + 1
     everything = np.arange(p)
@@ -116,18 +63,18 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     kept = _kept(before, after)
     sums = moves_of(partial)
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
-    window = _Window(
+    window = Window(
         spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
         kept, moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), first, sums_after,
     )  # fmt: skip
-    tested = None if sample is None else _Tested.of(spec, window, sample, state.mass + partial.mass)
+    tested = None if sample is None else Tested.of(spec, window, sample, state.mass + partial.mass)
     loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
     # Rows of a later pass have been learned from: nothing is measured on them.
     unseen = float(partial.loss_weight) >= _FRESH * float(partial.total)
     if tested is not None and not cold and unseen:
         loss = loss + tested.sums(state.theta[tested.rows])
         if spec.averaging:
-            average_loss = average_loss + tested.sums(_averaged(state, tested.rows))
+            average_loss = average_loss + tested.sums(_averaged(state, state.theta, state.average, tested.rows))
         loss_weight += float(tested.weight.sum())
 
     # Without penalties only rows that moved change. With them all do, but those that never moved are 0.
@@ -147,8 +94,17 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         return loss + penalties[key]
 
     n = 0 if tested is None else tested.weight.size
-    step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule, window.stale)
+    longer = anchored.LONG if int(partial.runs) > 1 else ()
+    step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule, window.stale, longer)
     u, theta, squares, counted = window.stepped(touched, step)
+    more: Refined | None = None
+    if tested is not None and rule == "search" and n >= anchored.MIN_SAMPLE_ROWS:
+        more = refined(window, tested, step)
+        at = np.minimum(np.searchsorted(touched, tested.rows), touched.size - 1)
+        here = touched[at] == tested.rows
+        for table, fresh in ((u, more.found.u), (theta, more.found.theta)):
+            table[:, np.repeat(more.again, spec.n_outputs)] = 0.0
+            table[at[here]] = fresh[here]
     learned = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)
     finite = learned.reshape(columns.live.size, -1).all(axis=1)
     if not finite.any():
@@ -156,23 +112,43 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         raise FloatingPointError(message)
     grown = state.squares.copy()
     grown[touched] += columns.put(anchored.at_rows(moves.rows, moves.squares, touched))
+    again = np.zeros(0, dtype=np.int64) if more is None else columns.live[more.again]
+    if more is not None and tested is not None and again.size:
+        # What gradients were elsewhere says nothing here: those of the sample stand for the window's.
+        grown[:, again] = 0.0
+        factor = float(partial.total) / tested.weight.size
+        grown[np.ix_(tested.rows, again)] = factor * columns.put(more.found.squares)[:, again]
     status = state.status.copy()
     status[columns.live[~finite]] = DIVERGED
     good = np.zeros(spec.n_variants, dtype=bool)
     good[columns.live[finite]] = True
-    new_theta = _shifted(_replaced(state.theta, touched, columns.put(theta), good), before, after)
+    theta_here = state.theta.copy()
+    theta_here[:, again] = 0.0
+    _replace(theta_here, touched, columns.put(theta), good)
+    new_theta = shifted(theta_here, before, after)
     average = state.average
     if spec.averaging:
-        average = _shifted(average * kept[:, None, None], before, after)
+        average = average * kept[:, None, None]
+        average[:, again] = theta_here[:, again]
         # Weights in proportion to the rows seen so far: with w new rows after N, 2w/(N + 2w) is for the newest.
-        fresh = 2.0 * float(partial.total)
-        share = fresh / (float(state.total) + fresh) if fresh > 0.0 else 0.0
-        average[known] += np.where(good[:, None], share * (new_theta[known] - average[known]), 0.0)
+        newest = 2.0 * float(partial.total)
+        share = newest / (float(state.total) + newest) if newest > 0.0 else 0.0
+        average[known] += np.where(good[:, None], share * (theta_here[known] - average[known]), 0.0)
+        if more is not None and tested is not None:
+            # A mean that is worse than a constant is of a world that is gone; until it is measured, neither is ahead.
+            there = columns.take(_averaged(state, theta_here, average, tested.rows))
+            gone = columns.live[more.lost(there) | more.again]
+            average[:, gone] = theta_here[:, gone]
+            average_loss = average_loss.copy()
+            average_loss[gone] = np.maximum(average_loss, loss)[gone]
+        average = shifted(average, before, after)
     length = state.length.copy()
     length[columns.live] = np.where(step.mean, -step.length, step.length)
     slack = state.slack
     if slack.size:
-        slack = _replaced(slack, touched, columns.put(slack_of(u, squares, columns, window.shape, counted)), good)
+        slack = slack.copy()
+        slack[:, again] = 0.0
+        _replace(slack, touched, columns.put(slack_of(u, squares, columns, window.shape, counted)), good)
         slack[new_theta != 0] = 0.0
     loss = np.where(np.isfinite(loss), loss, state.loss)
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
@@ -194,11 +170,9 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     )  # fmt: skip
 
 
-def _replaced(values: np.ndarray, rows: np.ndarray, fresh: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Give a copy of values (p, v, o) with `fresh` at some rows of the variants that are good."""
-    out = values.copy()
-    out[rows] = np.where(good[:, None], fresh, out[rows])
-    return out
+def _replace(values: np.ndarray, rows: np.ndarray, fresh: np.ndarray, good: np.ndarray) -> None:
+    """Write `fresh` to some rows of values (p, v, o), of the variants that are good."""
+    values[rows] = np.where(good[:, None], fresh, values[rows])
 
 
 def _kept(before: Shape, after: Shape) -> np.ndarray:
@@ -214,19 +188,9 @@ def _kept(before: Shape, after: Shape) -> np.ndarray:
     return kept
 
 
-def _shifted(theta: np.ndarray, before: Shape, after: Shape) -> np.ndarray:
-    """Give a copy of θ (p, v, o) whose bias follows the means, so that every score stays as it is."""
-    out = theta.copy()
-    out[-1] += np.tensordot(after.centre - before.centre, theta[:-1], axes=1) - (
-        after.label_centre - before.label_centre
-    )
-    return out
-
-
-def _averaged(state: State, rows: np.ndarray) -> np.ndarray:
+def _averaged(state: State, theta: np.ndarray, average: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Give the average (r, v, o) at some parameter rows; a coefficient that L1 holds at 0 is 0 there too."""
-    average = state.average[rows]
-    return np.where(state.theta[rows] == 0.0, 0.0, average) if state.slack.size else average
+    return np.where(theta[rows] == 0.0, 0.0, average[rows]) if state.slack.size else average[rows]
 
 
 def progressive(spec: AdaGrad, run_loss: np.ndarray, loss: np.ndarray, average_loss: np.ndarray) -> np.ndarray:
@@ -246,89 +210,3 @@ def _halved(status: np.ndarray, loss: np.ndarray) -> np.ndarray:
     out = status.copy()
     out[order[(live.size + 1) // 2 :]] = LOST
     return out
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Tested:
-    """Sampled rows, and the parameter rows that their scores need."""
-
-    spec: AdaGrad
-    columns: Columns
-    shape: Shape
-    data: Rows
-    rows: np.ndarray
-    weight: np.ndarray
-
-    @staticmethod
-    def of(spec: AdaGrad, window: _Window, sample: Batch, mass: np.ndarray) -> "_Tested | None":
-        data = present(spec, sample)
-        if data.label.size == 0:
-            return None
-        rows, data = data.placed()
-        weight = data.weight
-        if spec.task != "regression":
-            weight = weight * class_factors(spec, mass)[data.kind]
-        return _Tested(spec, window.columns, window.shape, data, rows, weight)
-
-    def sums(self, theta: np.ndarray) -> np.ndarray:
-        """Give Σ weight · loss of every variant (v,), 0 of those that do not learn, with θ (r, v, o) at `rows`."""
-        out = np.zeros(self.spec.n_variants)
-        out[self.columns.live] = self.losses(self.columns.take(theta)) * self.weight.sum()
-        return out
-
-    def losses(self, theta: np.ndarray) -> np.ndarray:
-        """Give each live variant's mean loss (l,) with parameters θ (r, m) at `rows`."""
-        score = linear_scores(self.weight.size, self.data, theta, self.shape.centre) + self.shape.label_centre
-        score = score.reshape(self.weight.size, -1, self.spec.n_outputs)
-        code, shape = losses.code_of(self.spec), losses.shape_of(self.spec)
-        each = losses.row_losses(code, score, self.data.label, shape, 1.0 / self.shape.label_unit)
-        found: np.ndarray = (self.weight @ each) / self.weight.sum()
-        return found
-
-
-def linear_scores(n: int, data: Rows, theta: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Give the linear scores (n, m) of placed rows with parameters θ (r, m), the bias last."""
-    from beam_ml.kernels import adagrad as kernels
-
-    if data.x is not None:
-        return np.asarray(np.subtract(data.x, centre, dtype=np.float64) @ theta[:-1] + theta[-1])
-    out = np.empty((n, theta.shape[1]))
-    kernels.sparse_scores(data.indptr, data.place, data.values, np.ascontiguousarray(theta), out)
-    return out
-
-
-def merge_states(
-    spec: AdaGrad, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None
-) -> State:
-    """Add two learners' states: parameters by their mean weighted by Σ gradient², which is approximate; sums add.
-
-    A variant learns on if it does in both, or in either where there is none of the kind; its age is the elder's.
-    """
-    if weight(a) <= 0.0 or weight(b) <= 0.0:
-        return b if weight(a) <= 0.0 else a
-    everything = np.arange(spec.n_features + 1)
-    moments = held(joined(a.moments, b.moments))
-    after = shape_of_tables(spec, moments, everything)
-    homes = [shape_of_tables(spec, one.moments, everything) for one in (a, b)]
-    thetas = [_shifted(one.theta, home, after) for one, home in zip((a, b), homes, strict=True)]
-    squares = a.squares + b.squares
-    share = np.divide(a.squares, squares, out=np.full_like(squares, 0.5), where=squares > 0)
-    theta, slack = share * thetas[0] + (1.0 - share) * thetas[1], a.slack
-    if slack.size:
-        slack = np.where(theta == 0, share * a.slack + (1.0 - share) * b.slack, 0.0)
-    average = a.average
-    if spec.averaging:
-        first, second = (_shifted(one.average, home, after) for one, home in zip((a, b), homes, strict=True))
-        average = share * first + (1.0 - share) * second
-    both = np.maximum(a.status, b.status)
-    status = both if (both == LEARNS).any() else np.minimum(a.status, b.status)
-    return State(
-        theta=theta, slack=slack, average=average, squares=squares,
-        faded=np.ones(()), total=np.asarray(a.total + b.total),
-        stepped=np.asarray(a.stepped + b.stepped), stepped_squares=np.asarray(a.stepped_squares + b.stepped_squares),
-        norm=np.asarray(a.norm + b.norm), mass=a.mass + b.mass, moments=moments,
-        run_loss=np.minimum(a.run_loss + b.run_loss, _WORST), run_weight=np.asarray(a.run_weight + b.run_weight),
-        loss=a.loss + b.loss, average_loss=a.average_loss + b.average_loss,
-        loss_weight=np.asarray(a.loss_weight + b.loss_weight), status=status,
-        length=np.zeros_like(a.length), folds=np.maximum(a.folds, b.folds), seen=np.asarray(a.seen + b.seen),
-    )  # fmt: skip

@@ -62,6 +62,19 @@ class Rows:
         numbers[count] = self.d
         return numbers[: count + 1], dataclasses.replace(self, place=place)
 
+    def chosen(self, index: np.ndarray) -> "Rows":
+        """Return some of the rows (n,), as learned from before; placed ones stay placed."""
+        label, kind, weight = (one[index] if one.size else one for one in (self.label, self.kind, self.weight))
+        common = dataclasses.replace(self, label=label, kind=kind, weight=weight, fresh=False)
+        if self.x is not None:
+            return dataclasses.replace(common, x=np.ascontiguousarray(self.x[index]))
+        assert self.indptr is not None  # noqa: S101
+        size = np.diff(self.indptr)[index]
+        indptr = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+        at = np.arange(int(indptr[-1])) + np.repeat(self.indptr[:-1][index] - indptr[:-1], size)
+        indices, values, place = (None if one is None else one[at] for one in (self.indices, self.values, self.place))
+        return dataclasses.replace(common, indptr=indptr, indices=indices, values=values, place=place)
+
     def learn(
         self,
         spec: AdaGrad,

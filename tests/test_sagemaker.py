@@ -86,7 +86,7 @@ MAPPED: list[tuple[str, str, dict[str, str], str, str, Any, Any]] = [
     ("linear-learner", "loss", REAL, "huber_loss", "spec.loss", "squared", "huber"),
     ("linear-learner", "loss", REAL, "eps_insensitive_squared_loss", "spec.loss", "squared", "eps_insensitive_squared"),
     ("linear-learner", "loss", REAL, "eps_insensitive_absolute_loss", "spec.loss", "squared", "eps_insensitive_absolute"),
-    ("linear-learner", "learning_rate", BINARY | STEPS, "0.03", "spec.learning_rates", (0.1,), (0.03,)),
+    ("linear-learner", "learning_rate", BINARY | STEPS, "0.03", "spec.learning_rates", (0.5,), (0.03,)),
     ("linear-learner", "learning_rate", BINARY, "0.03", "spec.algorithm", "linear.newton", "linear.adagrad"),
     ("linear-learner", "wd", BINARY, "0.25", "model.l2", 0.0, 0.25),
     ("linear-learner", "wd", REAL, "0.25", "model.l2", 0.0, 0.25),
@@ -437,7 +437,7 @@ def test_defaults() -> None:
         linear.Newton(n_features=20, loss="squared"), linear.Regressor(), ()
     )
     found = hyperparameters("linear-learner", MULTI)
-    rates = tuple(0.1 * 2.0**i for i in range(-4, 4))
+    rates = tuple(0.5 * 2.0**i for i in range(-4, 4))
     assert found.spec == linear.AdaGrad(
         n_features=20, task="multiclass", n_classes=4, learning_rates=rates, l1=(0, 1e-5), l2=(0, 1e-5), bias_rate=10
     )
@@ -470,7 +470,7 @@ def test_auto_takes_as_many_models_as_there_is_room_for(width: int) -> None:
 def test_auto_takes_one_model_where_there_is_no_room_for_two() -> None:
     spec = hyperparameters("linear-learner", MULTI | {"feature_dim": "50000000"}).spec
     assert isinstance(spec, linear.AdaGrad)
-    assert spec.variants == ((0.1, 0.0, 0.0),)
+    assert spec.variants == ((0.5, 0.0, 0.0),)
     with pytest.raises(InvalidValue, match=r"^linear\.AdaGrad\.n_features × variants × outputs must be at most"):
         hyperparameters("linear-learner", MULTI | {"feature_dim": "100000000"})
 

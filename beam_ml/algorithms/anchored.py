@@ -20,6 +20,7 @@ import numpy as np
 
 __all__ = [
     "LENGTHS",
+    "LONG",
     "MIN_SAMPLE_ROWS",
     "Moves",
     "Rule",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 LENGTHS = (1.0, 0.5, 0.25, 0.125, 0.0625)
+LONG = (2.0, 4.0, 8.0)
+"""Lengths beyond the whole, for learners that ask for them: of runs that each saw few rows the sum falls short."""
 MIN_SAMPLE_ROWS = 256
 
 Rule = Literal["search", "curvature", "mean", "sum"]
@@ -154,6 +157,7 @@ def choose_step(
     sample_rows: int,
     rule: Rule = "search",
     stale: bool = False,
+    longer: tuple[float, ...] = (),
 ) -> Step:
     """Choose each variant's step.
 
@@ -173,6 +177,7 @@ def choose_step(
         sample_rows: rows in the sample.
         rule: ``curvature`` and ``sum`` go the whole length untried, ``mean`` always takes the mean.
         stale: the runs started from an earlier anchor.
+        longer: lengths above 1 that are tried too.
     """
     everyone = np.ones(variants, dtype=bool)
     whole, mean = Step(np.ones(variants), ~everyone), Step(np.ones(variants), everyone)
@@ -183,6 +188,7 @@ def choose_step(
     tried = [Step(np.full(variants, t), ~everyone) for t in LENGTHS] + [mean]
     if stale:
         tried.append(Step(np.zeros(variants), ~everyone))
+    tried += [Step(np.full(variants, t), ~everyone) for t in longer]
     best = _best([loss(one if stale else Step(one.length, one.mean, mean.length, mean.mean)) for one in tried])
     length, along = _taken(tried, best)
     bias = _best([loss(Step(length, along, one.length, one.mean)) for one in tried], best)

@@ -92,12 +92,12 @@ class Sample:
         hashes = (identities(spec.seed, batch), draws(spec.seed, batch))
         tau = None if below is None else below.tau
         if classes(spec) != 2 or (scorer is None and (below is None or below.top is None)):
-            return _drawn(spec, batch, identity, tau, None)
+            return _drawn(spec, batch, hashes, tau, None)
         rate = functools.partial(_importance, scorer)
         tau_top = None if below is None else below._as_top(rows=False).tau
         most = _UNKNOWN if scorer is None else 1.0 + _IMPORTANCE
-        top = _drawn(spec, batch, identity, tau_top, rate, most)
-        return dataclasses.replace(_drawn(spec, batch, identity, tau, rate), top=top)
+        top = _drawn(spec, batch, hashes, tau_top, rate, most)
+        return dataclasses.replace(_drawn(spec, batch, hashes, tau, rate), top=top)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
         """Add two samples of one spec."""
@@ -216,7 +216,7 @@ def _drawn(
     Args:
         spec: seed, half-life and classes.
         batch: the rows.
-        identity: (n,) of them.
+        hashes: (n,) their identities, and what they are drawn by.
         below: (c,) thresholds so far.
         importance: rows → importance of each.
         most: largest importance, by which rows of class 0 alone are drawn; 0: all rows are, by their own rate.
@@ -227,19 +227,19 @@ def _drawn(
     mass = _masses(spec, batch, labels, time, c)
     tau = np.full(c, np.inf) if below is None else below
     # No class but 0 ever has a threshold in `top`.
-    keep = _candidates(spec, batch, identity, float(tau[0] if top else tau.max()), time, most if top else 1.0)
+    keep = _candidates(spec, batch, hashes[1], float(tau[0] if top else tau.max()), time, most if top else 1.0)
     if top and labels is not None:
         keep = keep[labels[keep] == 0]
     wide = _too_wide(batch)
     too_wide = 0 if wide is None else int(np.count_nonzero(wide))
     if wide is not None:
         keep = keep[~wide[keep]]
-    identity, rate = identity[keep], _log_rate(spec, batch, keep)
+    identity, drawn, rate = hashes[0][keep], hashes[1][keep], _log_rate(spec, batch, keep)
     factor = None
     if top and importance is not None:
         factor = importance(batch if keep.size == len(batch) else batch.take(keep))
         rate = rate + np.log(factor)
-    u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    u = ((drawn >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     order = np.log(-np.log(u)) - rate
     kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
     chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))

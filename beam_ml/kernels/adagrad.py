@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numba import types
 
-from beam_ml.kernels.losses import pull
+from beam_ml.kernels.losses import add_costs, pull
 
 __all__ = ["dense_run", "sparse_run", "sparse_scores"]
 
@@ -137,8 +137,8 @@ _I8 = types.Array(types.int64, 1, "C", readonly=True)
 _I4 = types.Array(types.int32, 1, "C", readonly=True)
 _TABLE = types.float64[:, ::1]
 _LOSS = (types.int64, types.int64, types.float64, types.float64)
-_STEP = (_F8, _F8, _F8, _F8, types.float64, types.boolean, types.int64)
-_TABLES = (types.Array(types.float64, 2, "C", readonly=True), _TABLE, _TABLE, _TABLE)
+_STEP = (_F8, _F8, _F8, _F8, _F8, types.float64, types.boolean, types.int64)
+_TABLES = (types.Array(types.float64, 2, "C", readonly=True), _TABLE, _TABLE, _TABLE, types.float64[::1])
 
 
 @numba.njit(
@@ -161,6 +161,7 @@ def sparse_run(
     label_unit: float,
     unit: np.ndarray,
     inverse_unit: np.ndarray,
+    reach: np.ndarray,
     rate: np.ndarray,
     l1: np.ndarray,
     l2: np.ndarray,
@@ -171,6 +172,7 @@ def sparse_run(
     squares: np.ndarray,
     u: np.ndarray,
     theta: np.ndarray,
+    costs: np.ndarray,
 ) -> float:
     """Run over n CSR rows, in mini-batches; give the total weight after them.
 
@@ -186,6 +188,7 @@ def sparse_run(
         label_unit: 1 / the label's unit.
         unit: (r,) step of a parameter row at rate 1; 0 holds it still.
         inverse_unit: (r,) what its L2 penalty is relative to; 0: none.
+        reach: (r,) most that a feature's value counts for, on either side.
         rate: (m,) learning rate of each column.
         l1: (m,) penalties, which do not touch the last row.
         l2: (m,) as l1.
@@ -196,6 +199,7 @@ def sparse_run(
         squares: (r, m) Σ gradient² of the run; updated.
         u: (r, m) parameters before the proximal map; updated.
         theta: (r, m) parameters; updated where touched.
+        costs: (v,) Σ weight · loss of each row before its mini-batch is learned from; added to. (0,): not measured.
     """
     n, r, m = y.size, u.shape[0], u.shape[1]
     bias = r - 1
@@ -203,6 +207,7 @@ def sparse_run(
     stamp = np.full(r, -1, dtype=np.int64)
     touched = np.empty(r, dtype=np.int64)
     score, e = np.empty(m), np.empty(m)
+    measured = costs.size > 0
     roots = np.sqrt(base + squares) if penalised else grad
     for begin in range(0, n, batch_rows):
         end = min(begin + batch_rows, n)
@@ -219,12 +224,16 @@ def sparse_run(
             for c in range(m):
                 score[c] = theta[bias, c]
             for z in range(indptr[i], indptr[i + 1]):
-                j, x = place[z], values[z]
+                j = place[z]
+                x = min(max(np.float64(values[z]), -reach[j]), reach[j])
                 for c in range(m):
                     score[c] += x * theta[j, c]
             pull(code, score, y[i], weight[i], outputs, shape, label_unit, e)
+            if measured:
+                add_costs(code, score, y[i], weight[i], outputs, shape, label_unit, costs)
             for z in range(indptr[i], indptr[i + 1]):
-                j, x = place[z], values[z]
+                j = place[z]
+                x = min(max(np.float64(values[z]), -reach[j]), reach[j])
                 for c in range(m):
                     grad[j, c] += x * e[c]
             for c in range(m):
@@ -261,6 +270,7 @@ def dense_run(
     label_unit: float,
     unit: np.ndarray,
     inverse_unit: np.ndarray,
+    reach: np.ndarray,
     rate: np.ndarray,
     l1: np.ndarray,
     l2: np.ndarray,
@@ -271,28 +281,30 @@ def dense_run(
     squares: np.ndarray,
     u: np.ndarray,
     theta: np.ndarray,
+    costs: np.ndarray,
 ) -> float:
     """Run over n dense rows x (n, d), less `centre` (d,), in mini-batches; see `sparse_run` for the rest."""
     n, d = x.shape
     m = u.shape[1]
     grad = np.zeros((d + 1, m))
     block, e = np.empty((batch_rows, d)), np.empty((batch_rows, m))
-    step, reach, damping = np.empty((d + 1, m)), np.zeros((d + 1, m)), np.zeros((d + 1, m))
+    step, pull_in, damping = np.empty((d + 1, m)), np.zeros((d + 1, m)), np.zeros((d + 1, m))
     for j in range(d + 1):
         for c in range(m):
             step[j, c] = rate[c] * unit[j]
             if j < d:
-                reach[j, c] = rate[c] * l1[c]
+                pull_in[j, c] = rate[c] * l1[c]
                 damping[j, c] = rate[c] * l2[c] * inverse_unit[j]
-    step, reach, damping = step.reshape(-1), reach.reshape(-1), damping.reshape(-1)
+    step, pull_in, damping = step.reshape(-1), pull_in.reshape(-1), damping.reshape(-1)
     g, flat_base, flat_squares = grad.reshape(-1), base.reshape(-1), squares.reshape(-1)
     flat_u, flat_theta = u.reshape(-1), theta.reshape(-1)
     roots = np.sqrt(flat_base + flat_squares)
+    measured = costs.size > 0
     for begin in range(0, n, batch_rows):
         rows = min(batch_rows, n - begin)
         for i in range(rows):
             for j in range(d):
-                block[i, j] = np.float64(x[begin + i, j]) - centre[j]
+                block[i, j] = min(max(np.float64(x[begin + i, j]) - centre[j], -reach[j]), reach[j])
         some = block[:rows]
         score = np.dot(some, theta[:d])
         grad[d] = 0.0
@@ -300,12 +312,14 @@ def dense_run(
             for c in range(m):
                 score[i, c] += theta[d, c]
             pull(code, score[i], y[begin + i], weight[begin + i], outputs, shape, label_unit, e[i])
+            if measured:
+                add_costs(code, score[i], y[begin + i], weight[begin + i], outputs, shape, label_unit, costs)
             for c in range(m):
                 grad[d, c] += e[i, c]
             total += weight[begin + i]
         np.dot(some.T, e[:rows], grad[:d])
         if penalised:
-            _move_all_penalised(g, step, reach, damping, total, flat_base, flat_squares, roots, flat_u, flat_theta)
+            _move_all_penalised(g, step, pull_in, damping, total, flat_base, flat_squares, roots, flat_u, flat_theta)
         else:
             _move_all(g, step, flat_base, flat_squares, flat_u)
     return total

@@ -13,36 +13,63 @@ _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _I8 = types.Array(types.int64, 1, "C", readonly=True)
 _I4 = types.Array(types.int32, 1, "C", readonly=True)
 _KINDS = (types.float32, types.float64)
+_FEW, _FEW_OF = 2.0, 0.02  # rows, or share of the rows, that may be outliers
+
+
+@numba.njit(nogil=True)
+def _bounds_of_few(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of each column (d,), infinite where more than a few values lie beyond."""
+    n, d = x.shape
+    beyond = np.zeros(d)
+    for i in range(n):
+        for j in range(d):
+            value = np.float64(x[i, j])
+            beyond[j] += 1.0 if value < low[j] or value > high[j] else 0.0
+    few = max(_FEW, _FEW_OF * n)
+    return np.where(beyond > few, -np.inf, low), np.where(beyond > few, np.inf, high)
 
 
 @numba.njit(
-    [types.void(types.Array(kind, 2, "C", readonly=True), _F8, types.float64[:, ::1]) for kind in _KINDS],
+    [types.void(types.Array(kind, 2, "C", readonly=True), _F8, _F8, _F8, types.float64[:, ::1]) for kind in _KINDS],
     cache=True,
     nogil=True,
     fastmath=_REORDER,
 )
-def dense_moments(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """Write weight, mean and centred power sums 2 to 4 of x (n, d), n ≥ 1, to `out` (d, 5), zero before."""
+def dense_moments(x: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, out: np.ndarray) -> None:
+    """Write weight, mean, centred power sums 2 to 4 and moving weight of x (n, d), n ≥ 1, to `out` (d, 6), zero before.
+
+    A row moves a column where its value is not the column's commonest. That one is found by majority vote (Boyer and
+    Moore 1981), which finds it wherever it holds more than half of the rows; where none does, nearly every row moves.
+    Values beyond `low` and `high` (d,) count as those, where they are few: where many are so far out, the column has moved.
+    """
     n, d = x.shape
+    least, most = _bounds_of_few(x, low, high)
     first, second, third, fourth = np.zeros(d), np.zeros(d), np.zeros(d), np.zeros(d)
-    origin = np.empty(d)
+    origin, common, lead, moving = np.empty(d), np.empty(d), np.zeros(d), np.empty(d)
     total = 0.0
     for j in range(d):
-        origin[j] = x[0, j]
+        origin[j] = min(max(np.float64(x[0, j]), least[j]), most[j])
+        common[j] = origin[j]
     for i in range(n):
         s = weight[i]
         total += s
         for j in range(d):
-            first[j] += s * (np.float64(x[i, j]) - origin[j])
+            value = min(max(np.float64(x[i, j]), least[j]), most[j])
+            first[j] += s * (value - origin[j])
+            same = value == common[j]
+            fresh = lead[j] == 0.0
+            common[j] = value if fresh else common[j]
+            lead[j] += 1.0 if same or fresh else -1.0
     for j in range(d):
         origin[j] += first[j] / total
-        first[j] = 0.0
+        moving[j] = 0.0
     for i in range(n):
         s = weight[i]
         for j in range(d):
-            z = np.float64(x[i, j]) - origin[j]
+            value = min(max(np.float64(x[i, j]), least[j]), most[j])
+            z = value - origin[j]
             z2 = z * z
-            first[j] += s * z
+            moving[j] += s if value != common[j] else 0.0
             second[j] += s * z2
             third[j] += s * z2 * z
             fourth[j] += s * z2 * z2
@@ -51,27 +78,48 @@ def dense_moments(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
         out[j, 2] = second[j]
         out[j, 3] = third[j]
         out[j, 4] = fourth[j]
+        out[j, 5] = moving[j]
 
 
 @numba.njit(
-    [types.void(_I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, types.float64[:, ::1]) for kind in _KINDS],
+    [
+        types.void(_I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, _F8, types.float64[:, ::1])
+        for kind in _KINDS
+    ],
     cache=True,
     nogil=True,
 )
 def sparse_moments(
-    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, out: np.ndarray
+    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, reach: np.ndarray, out: np.ndarray
 ) -> None:
-    """Add weight and Σ s·xᵏ, k = 2 and 4, of the stored values other than 0 to `out` (m, 5)."""
+    """Add weight, Σ s·xᵏ, k = 2 and 4, and weight again (all move) of the stored values other than 0 to `out` (m, 6).
+
+    Values beyond ± `reach` (m,) count as those, where they are few.
+    """
+    beyond, stored = np.zeros(reach.size), np.zeros(reach.size)
+    for i in range(weight.size):
+        for z in range(indptr[i], indptr[i + 1]):
+            j = place[z]
+            stored[j] += 1.0
+            beyond[j] += 1.0 if abs(np.float64(values[z])) > reach[j] else 0.0
+    reach = np.where(beyond > np.maximum(_FEW, _FEW_OF * stored), np.inf, reach)
+    beyond, stored = np.zeros(reach.size), np.zeros(reach.size)
+    for i in range(weight.size):
+        for z in range(indptr[i], indptr[i + 1]):
+            stored[place[z]] += 1.0
+            beyond[place[z]] += 1.0 if abs(np.float64(values[z])) > reach[place[z]] else 0.0
+    most = np.where(beyond > np.maximum(_FEW, _FEW_OF * stored), np.inf, reach)
     for i in range(weight.size):
         s = weight[i]
         for z in range(indptr[i], indptr[i + 1]):
             x = np.float64(values[z])
             if x != 0.0:
                 j = place[z]
-                square = x * x
+                square = min(abs(x), most[j]) ** 2
                 out[j, 0] += s
                 out[j, 2] += s * square
                 out[j, 4] += s * square * square
+                out[j, 5] += s
 
 
 @numba.njit(types.boolean(_I8, _I4), cache=True, nogil=True)

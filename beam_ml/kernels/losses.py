@@ -1,4 +1,4 @@
-"""Gradients of the losses of linear models, one row and many outputs at a time, for other kernels to call.
+"""Losses of linear models and their gradients, one row and many outputs at a time, for other kernels to call.
 
 Letters: ``v`` variants, ``o`` outputs of a variant; a row's scores are (v·o,), the outputs of a variant side by side.
 """
@@ -21,6 +21,7 @@ __all__ = [
     "QUANTILE",
     "SOFTMAX",
     "SQUARED",
+    "add_costs",
     "gradients",
     "pull",
 ]
@@ -101,6 +102,55 @@ def pull(
             if worst + shape > score[first + mine]:
                 out[first + rival] = weight
                 out[first + mine] = -weight
+
+
+@numba.njit(inline="always")
+def _cost(code: int, score: float, y: float, shape: float, unit: float) -> float:
+    """Return a loss of one output, whose derivative is `_slope`."""
+    if code == LOGISTIC:
+        return max(score, 0.0) - y * score + math.log1p(math.exp(-abs(score)))
+    if code == HINGE:
+        return max(shape - (score if y >= 0.5 else -score), 0.0)
+    r = (score - y) * unit
+    if code == SQUARED:
+        return 0.5 * r * r
+    size = abs(r)
+    if code == ABSOLUTE:
+        return size
+    if code == HUBER:
+        return 0.5 * r * r if size <= shape else shape * (size - 0.5 * shape)
+    if code == QUANTILE:
+        return (1.0 - shape) * r if r > 0.0 else -shape * r
+    beyond = max(size - shape, 0.0)
+    return 0.5 * beyond * beyond if code == EPS_SQUARED else beyond
+
+
+@numba.njit(nogil=True)
+def add_costs(
+    code: int, score: np.ndarray, y: float, weight: float, outputs: int, shape: float, unit: float, out: np.ndarray
+) -> None:
+    """Add ``weight · loss`` of one row to `out` (v,); the arguments are those of `pull`."""
+    if outputs == 1:
+        for c in range(score.size):
+            out[c] += weight * _cost(code, score[c], y, shape, unit)
+        return
+    mine = int(y)
+    for k in range(out.size):
+        first = k * outputs
+        if code == SOFTMAX:
+            top = score[first]
+            for o in range(1, outputs):
+                top = max(top, score[first + o])
+            total = 0.0
+            for o in range(outputs):
+                total += math.exp(score[first + o] - top)
+            out[k] += weight * (math.log(total) + top - score[first + mine])
+        else:
+            rival = -np.inf
+            for o in range(outputs):
+                if o != mine:
+                    rival = max(rival, score[first + o])
+            out[k] += weight * max(shape + rival - score[first + mine], 0.0)
 
 
 @numba.njit("void(i8, f8[:,::1], f8[::1], f8[::1], i8, f8, f8, f8[:,::1])", cache=True, nogil=True)

@@ -6,7 +6,7 @@ gradient steps (mini_batch_size; a number for learning_rate, num_models or bias_
 no L1 on a normalised label. `linear.AdaGrad` is taken everywhere else.
 
 Its variants are the product's parallel models: the penalties that are given (0 and 1e-5 for one that is not, from 8 models
-on), and learning rates at equal ratios around the one given (0.1 where none is), at most a factor of 16 away. The
+on), and learning rates at equal ratios around the one given (0.5 where none is), at most a factor of 16 away. The
 progressive loss chooses among them; one model is the one given. Both learners take penalties as
 ``wd/2·Σβ²`` and ``l1·Σ|β|`` of scaled features beside the mean loss; the scale is AdaGrad's own, or Newton's standard
 deviation.
@@ -24,7 +24,7 @@ __all__ = ["TABLE", "build"]
 _NEWTON_FEATURES = 500
 _DENSE_FEATURES = 2000
 _ENTRIES = 1 << 28
-_RATE, _RATES, _OCTAVES = 0.1, 8, 8
+_RATE, _RATES, _OCTAVES = 0.5, 8, 8
 _PENALTIES = (0.0, 1e-5)
 _BIAS_RATE = 10.0
 
@@ -89,7 +89,7 @@ TABLE: tuple[Name, ...] = (
         to="AdaGrad.loss, or Newton.loss",
     ),
     Name("optimizer", one_of("auto", "adam", "sgd", "rmsprop"), "auto", refused=_OPTIMISERS, harmless=("auto",)),
-    Name("learning_rate", real(0, None, "auto", open_low=True), "auto", to="AdaGrad.learning_rates; auto: around 0.1"),
+    Name("learning_rate", real(0, None, "auto", open_low=True), "auto", to="AdaGrad.learning_rates; auto: around 0.5"),
     Name(
         "momentum",
         real(0, 1, "auto", open_high=True),

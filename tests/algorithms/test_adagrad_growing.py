@@ -11,14 +11,14 @@ from scipy.special import expit
 
 from beam_ml import Batch, linear
 from beam_ml.algorithms.anchored import Step, choose_step
-from beam_ml.algorithms.linear import adagrad_fold
+from beam_ml.algorithms.linear import adagrad_fold, adagrad_window
 from beam_ml.core.arrays import nbytes
 from beam_ml.testing.strategies import World
 
 
 class TestAveraging:
     def test_the_mean_weighs_folds_by_the_rows_seen(self) -> None:
-        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.1, 1.0), l1=0.0, l2=0.0, halve_at=())
+        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.5, 1.0), l1=0.0, l2=0.0, halve_at=())
         rows, thetas = binary(2_000), []
         for end in (500, 1_000, 1_500, 2_000):
             state = learned(spec, rows, list(range(0, end + 1, 500)))
@@ -66,7 +66,7 @@ class TestAveraging:
         rng = np.random.default_rng(0)
         x = rng.normal(size=(8_000, 20))
         y = rng.random(8_000) < expit(2.0 * x[:, 0] - x[:, 1])
-        spec = linear.AdaGrad(n_features=20, learning_rates=0.5, l1=0.01, l2=0.0)
+        spec = linear.AdaGrad(n_features=20, learning_rates=3.0, l1=0.01, l2=0.0)
         state = learned(spec, Batch.dense(x, label=y), list(range(0, 8_001, 500)), 4)
         assert linear.variants(spec, state)[0]["averaged"] is True
         zero = state.theta[:-1, 0, 0] == 0.0
@@ -94,11 +94,12 @@ class TestAveraging:
         np.testing.assert_allclose(new.average, expected, rtol=1e-12)
 
     def test_a_variant_is_as_good_as_the_better_of_its_two(self) -> None:
-        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.1, 0.2), l1=0.0, l2=0.0, halve_at=(2,))
+        spec = linear.AdaGrad(n_features=4, sparse=True, learning_rates=(0.1, 0.2), l1=0.0, l2=0.0, halve_at=(750,))
         rows = binary(1_000)
         state = dataclasses.replace(
             learned(spec, rows, [0, 500]),
             loss=np.array([2e3, 5e3]), average_loss=np.array([3e3, 1e3]), loss_weight=np.asarray(1e4),
+            run_loss=np.zeros(2), run_weight=np.zeros(()),
         )  # fmt: skip
         report = linear.variants(spec, state)
         assert [(entry["loss"], entry["averaged"]) for entry in report] == [(0.2, False), (0.1, True)]
@@ -148,7 +149,7 @@ def test_penalties_are_the_same_however_many_rows_are_computed_together(monkeypa
 
     monkeypatch.setattr(adagrad_fold.anchored, "choose_step", choose)
     for at_once in (1 << 14, 7):
-        monkeypatch.setattr(adagrad_fold, "_ROWS_AT_ONCE", at_once)
+        monkeypatch.setattr(adagrad_window, "_ROWS_AT_ONCE", at_once)
         learned(spec, binary(2_000, d=20), [0, 1_000, 2_000], shards=3)
     np.testing.assert_allclose(tried[:2], tried[2:], rtol=1e-12)
 

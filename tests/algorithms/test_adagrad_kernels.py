@@ -5,7 +5,7 @@ import pytest
 
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.kernels import adagrad, adagrad_moments
-from beam_ml.kernels.losses import gradients
+from beam_ml.kernels.losses import add_costs, gradients
 
 SHAPES = {"hinge": 1.0, "multiclass hinge": 0.7, "quantile": 0.3, "huber": 0.8}
 SHAPES |= {"eps_insensitive_squared": 0.3, "eps_insensitive_absolute": 0.3}
@@ -45,6 +45,19 @@ def test_gradients_are_the_slopes_of_the_losses(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", losses.CODES)
+def test_losses_of_the_kernels_are_those_of_the_module(name: str) -> None:
+    code, shape, unit = losses.CODES[name], SHAPES.get(name, 0.0), 1.7
+    score, label, o = scores_and_labels(code, np.random.default_rng(8), 400, 3)
+    weight = np.random.default_rng(9).uniform(0.5, 2.0, 400)
+    found = np.zeros(3)
+    for i in range(400):
+        add_costs(code, score[i].ravel(), label[i], weight[i], o, shape, 1.0 / unit, found)
+    regression = o == 1 and not losses.is_binary(code)
+    expected = weight @ losses.row_losses(code, score, label, shape, unit if regression else 1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", losses.CODES)
 def test_losses_are_finite_and_not_negative_far_out(name: str) -> None:
     code = losses.CODES[name]
     score, label, o = scores_and_labels(code, np.random.default_rng(1), 50, 1)
@@ -59,7 +72,7 @@ def test_losses_are_finite_and_not_negative_far_out(name: str) -> None:
 
 def oracle(x, y, w, code, o, shape, unit, inverse_unit, rate, l1, l2, total, rows, base, squares, u):
     """The module's equations, entry by entry, with plain matrix products; θ of the run is given too."""
-    u, squares = u.copy(), squares.copy()
+    u, squares, costs = u.copy(), squares.copy(), 5.0
     x1 = np.hstack([x, np.ones((len(x), 1))])
     l1, l2 = np.outer(np.append(np.ones(x.shape[1]), 0.0), l1), np.outer(np.append(np.ones(x.shape[1]), 0.0), l2)
 
@@ -72,7 +85,9 @@ def oracle(x, y, w, code, o, shape, unit, inverse_unit, rate, l1, l2, total, row
         part = slice(begin, begin + rows)
         theta = proximal()
         e = np.empty((len(y[part]), u.shape[1]))
-        gradients(code, np.ascontiguousarray(x1[part] @ theta), y[part], w[part], o, shape, 1.0, e)
+        score = np.ascontiguousarray(x1[part] @ theta)
+        costs = costs + w[part] @ losses.row_losses(code, score.reshape(len(score), -1, o), y[part], shape)
+        gradients(code, score, y[part], w[part], o, shape, 1.0, e)
         g = x1[part].T @ e
         old = np.sqrt(base + squares)
         squares += g * g
@@ -81,7 +96,7 @@ def oracle(x, y, w, code, o, shape, unit, inverse_unit, rate, l1, l2, total, row
         step = np.divide(rate * unit[:, None] * g, root, out=np.zeros_like(root), where=root > 0)
         u = kept * u + (1.0 - kept) * theta - step
         total += w[part].sum()
-    return u, squares, proximal(), total
+    return u, squares, proximal(), total, costs
 
 
 @pytest.mark.parametrize("penalised", [False, True])
@@ -102,19 +117,22 @@ def test_runs_follow_their_equations(name: str, o: int, dtype: type, penalised: 
     base, squares, u = rng.uniform(0, 2, (d + 1, m)), rng.uniform(0, 1, (d + 1, m)), rng.normal(size=(d + 1, m)) * 0.1
     base[4] = squares[4] = u[4] = 0.0  # never touched before
     loss = (losses.CODES[name], o, 0.0)
-    x64 = x.astype(np.float64)
+    reach = np.append(np.full(d, np.inf), np.inf)
+    reach[1] = 0.5
+    x64 = np.clip(x.astype(np.float64), -reach[:-1], reach[:-1])
     expected = oracle(x64, y, w, *loss, unit, inverse_unit, rate, l1, l2, 7.0, 16, base, squares, u)
 
     def run(kernel, *rows):
-        mine_u, mine_squares = u.copy(), squares.copy()
+        mine_u, mine_squares, costs = u.copy(), squares.copy(), np.full(v, 5.0)
         mine_theta = mine_u
         if penalised:
             mine_theta = proximal_of(mine_u, base + squares, rate, l1, l2, inverse_unit, 7.0)
         total = kernel(
-            *rows, y, w, *loss, 1.0, unit, inverse_unit, rate, l1, l2, 7.0, penalised, 16, base, mine_squares, mine_u,
-            mine_theta,
+            *rows, y, w, *loss, 1.0, unit, inverse_unit, reach, rate, l1, l2, 7.0, penalised, 16, base, mine_squares, mine_u,
+            mine_theta, costs,
         )  # fmt: skip
-        return mine_u, mine_squares, proximal_of(mine_u, base + mine_squares, rate, l1, l2, inverse_unit, total), total
+        after = proximal_of(mine_u, base + mine_squares, rate, l1, l2, inverse_unit, total)
+        return mine_u, mine_squares, after, total, costs
 
     rows, columns = np.nonzero(x)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64)
@@ -150,21 +168,30 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
     rng = np.random.default_rng(2)
     x = np.round(rng.gamma(2.0, size=(500, 3)) * 2**20) / 2**20 + offset
     w = rng.uniform(0.1, 2.0, 500)
-    out = np.zeros((3, 5))
-    adagrad_moments.dense_moments(x, w, out)
+    out = np.zeros((3, 6))
+    adagrad_moments.dense_moments(x, w, np.full(3, -np.inf), np.full(3, np.inf), out)
     mean = np.average(x - offset, axis=0, weights=w)
     z = x - offset - mean
     np.testing.assert_allclose(out[:, 0], w.sum())
     np.testing.assert_allclose(out[:, 1] - offset, mean, rtol=1e-7)
     for k in (2, 3, 4):
         np.testing.assert_allclose(out[:, k], w @ z**k, rtol=1e-6)
+    np.testing.assert_allclose(out[:, 5], w.sum(), rtol=0.01)
+
+
+def test_rows_away_from_the_commonest_value_move_a_column() -> None:
+    x = np.array([[1.0, 4.0], [0.0, 4.0], [0.0, 4.0], [1.0, 4.0], [0.0, 4.0]])
+    out = np.zeros((2, 6))
+    adagrad_moments.dense_moments(x, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), *np.array([[-9.0, -9.0], [9.0, 9.0]]), out)
+    assert out[:, 5].tolist() == [9.0, 0.0]
 
 
 def test_sparse_moments_count_stored_values_other_than_zero() -> None:
-    out = np.zeros((2, 5))
+    out = np.zeros((2, 6))
     indptr, place = np.array([0, 2, 3, 4]), np.array([0, 1, 0, 0], dtype=np.int32)
-    adagrad_moments.sparse_moments(indptr, place, np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0]), out)
-    np.testing.assert_allclose(out, [[1.5, 0, 4.5, 0, 16.5], [1, 0, 9, 0, 81]])
+    values, weight = np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0])
+    adagrad_moments.sparse_moments(indptr, place, values, weight, np.full(2, np.inf), out)
+    np.testing.assert_allclose(out, [[1.5, 0, 4.5, 0, 16.5, 1.5], [1, 0, 9, 0, 81, 1]])
 
 
 def test_canonical_rows_have_rising_columns() -> None:

@@ -9,7 +9,14 @@
 [21.0]
 """
 
-from beam_ml.algorithms.linear import adagrad, adagrad_derive, adagrad_fold, adagrad_ranking, adagrad_run
+from beam_ml.algorithms.linear import (
+    adagrad,
+    adagrad_derive,
+    adagrad_fold,
+    adagrad_merge,
+    adagrad_ranking,
+    adagrad_run,
+)
 from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, variants
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.derive import (
@@ -99,7 +106,7 @@ ADAGRAD = Algorithm(
     },
     anchor_type=adagrad.Anchor,
     anchor=adagrad.anchor,
-    merge_states=adagrad_fold.merge_states,
+    merge_states=adagrad_merge.merge_states,
     grow=adagrad_run.Run,
     scorer=adagrad_ranking.scorer,
 )

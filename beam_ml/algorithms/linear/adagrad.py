@@ -32,6 +32,7 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, scaled_table
+from beam_ml.algorithms.linear.adagrad_shape import Sums
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
@@ -51,14 +52,22 @@ class State:
     squares: Float64[np.ndarray, "p v o"]  # Σ gradient², decayed
     faded: Float64[np.ndarray, ""]  # what squares and total were multiplied by since the last fold
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, decayed: what penalties are multiplied by
+    stepped: Float64[np.ndarray, ""]  # the same, each as it was when runs came to it, decayed as squares are
+    stepped_squares: Float64[np.ndarray, ""]  # Σ of their squares, decayed as squares are
+    norm: Float64[np.ndarray, ""]  # Σ row weight · squared norm of the scaled row, decayed
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all), decayed
-    moments: Float64[np.ndarray, "p 5"]  # weight, mean, Σz², Σz³, Σz⁴ by feature, decayed; last row: of a real label
-    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of theta on rows not yet learned from, decayed
+    moments: Float64[
+        np.ndarray, "p 6"
+    ]  # weight, mean, Σz², Σz³, Σz⁴, moving weight by feature, decayed; last row: of a real label
+    run_loss: Float64[np.ndarray, "v"]  # Σ weight · loss of rows when runs came to them, before learning, decayed
+    run_weight: Float64[np.ndarray, ""]  # Σ weight of those rows, decayed
+    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of theta on samples not yet learned from, decayed
     average_loss: Float64[np.ndarray, "v"]  # the same of the average; 0 without averaging
-    loss_weight: Float64[np.ndarray, ""]  # Σ weight of those rows, decayed
+    loss_weight: Float64[np.ndarray, ""]  # Σ weight of those samples, decayed
     status: Int64[np.ndarray, "v"]  # 0: learning; 1: dropped as a loser; 2: dropped, it diverged
     length: Float64[np.ndarray, "v"]  # step length of the last fold; negative: along the mean of the runs
     folds: Int64[np.ndarray, ""]  # folds so far
+    seen: Float64[np.ndarray, ""]  # Σ row weight of all folds, never decayed: what halve_at counts
 
 
 @array_dataclass
@@ -74,12 +83,19 @@ class Partial:
     open_moved: Float64[np.ndarray, "r v o"]  # u − u_a of the open run
     open_squares: Float64[np.ndarray, "r v o"]  # its Σ gradient²
     open_total: Float64[np.ndarray, ""]  # its Σ row weight with class factors
+    open_stepped: Float64[np.ndarray, ""]  # the same, each as it was when the run came to it, as in its Σ gradient²
+    open_stepped_squares: Float64[np.ndarray, ""]  # Σ of their squares
     runs: Int64[np.ndarray, ""]  # P, the open one included
     folds: Int64[np.ndarray, ""]  # folds that the anchor had seen; 0: cold
     total: Float64[np.ndarray, ""]  # Σ row weight with class factors, all runs
+    stepped: Float64[np.ndarray, ""]  # the same, each as it was when its run came to it
+    stepped_squares: Float64[np.ndarray, ""]  # Σ of their squares
+    norm: Float64[np.ndarray, ""]  # Σ row weight · squared norm of the scaled row
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all)
+    loss: Float64[np.ndarray, "v"]  # Σ weight · loss of rows before they were learned from; not of later passes
+    loss_weight: Float64[np.ndarray, ""]  # Σ weight of those rows
     moment_rows: Int64[np.ndarray, "m"]  # rows of moments, rising
-    moments: Float64[np.ndarray, "m 5"]  # weight, mean, Σz², Σz³, Σz⁴
+    moments: Float64[np.ndarray, "m 6"]  # weight, mean, Σz², Σz³, Σz⁴, moving weight
 
 
 @array_dataclass
@@ -90,8 +106,11 @@ class Anchor:
     slack: Float64[np.ndarray, "q v o"]  # as in the state
     squares: Float64[np.ndarray, "p v o"]  # as in the state
     total: Float64[np.ndarray, ""]  # as in the state
+    stepped: Float64[np.ndarray, ""]  # as in the state
+    stepped_squares: Float64[np.ndarray, ""]  # as in the state
+    norm: Float64[np.ndarray, ""]  # as in the state
     mass: Float64[np.ndarray, "k"]  # as in the state
-    moments: Float64[np.ndarray, "p 5"]  # as in the state
+    moments: Float64[np.ndarray, "p 6"]  # as in the state
     status: Int64[np.ndarray, "v"]  # as in the state
     folds: Int64[np.ndarray, ""]  # as in the state
 
@@ -108,10 +127,11 @@ def init(spec: AdaGrad) -> State:
     return State(
         theta=np.zeros((p, v, o)), slack=np.zeros((p if any(spec.l1) else 0, v, o)),
         average=np.zeros((p if spec.averaging else 0, v, o)), squares=np.zeros((p, v, o)),
-        faded=np.ones(()), total=np.zeros(()), mass=np.zeros(spec.n_label_classes), moments=np.zeros((p, COLUMNS)),
-        loss=np.zeros(v), average_loss=np.zeros(v), loss_weight=np.zeros(()),
+        faded=np.ones(()), total=np.zeros(()), stepped=np.zeros(()), stepped_squares=np.zeros(()),
+        norm=np.zeros(()), mass=np.zeros(spec.n_label_classes), moments=np.zeros((p, COLUMNS)),
+        run_loss=np.zeros(v), run_weight=np.zeros(()), loss=np.zeros(v), average_loss=np.zeros(v), loss_weight=np.zeros(()),
         status=np.zeros(v, dtype=np.int64), length=np.zeros(v),
-        folds=np.zeros((), dtype=np.int64),
+        folds=np.zeros((), dtype=np.int64), seen=np.zeros(()),
     )  # fmt: skip
 
 
@@ -122,8 +142,10 @@ def empty(spec: AdaGrad) -> Partial:
     return Partial(
         closed_rows=rows, closed_scaled=none, closed_moved=none, closed_squares=none,
         open_rows=rows, open_scaled=none, open_moved=none, open_squares=none, open_total=np.zeros(()),
+        open_stepped=np.zeros(()), open_stepped_squares=np.zeros(()), stepped=np.zeros(()), stepped_squares=np.zeros(()),
+        norm=np.zeros(()),
         runs=np.zeros((), dtype=np.int64), folds=np.zeros((), dtype=np.int64), total=np.zeros(()),
-        mass=np.zeros(spec.n_label_classes),
+        mass=np.zeros(spec.n_label_classes), loss=np.zeros(spec.n_variants), loss_weight=np.zeros(()),
         moment_rows=rows, moments=np.zeros((0, COLUMNS)),
     )  # fmt: skip
 
@@ -138,7 +160,8 @@ def anchor(spec: AdaGrad, state: State) -> Anchor | None:
     left = scale(spec, state, 1.0 / fading(state))
     assert isinstance(left, State)  # noqa: S101
     return Anchor(
-        theta=left.theta, slack=left.slack, squares=left.squares, total=left.total, mass=left.mass,
+        theta=left.theta, slack=left.slack, squares=left.squares, total=left.total,
+        stepped=left.stepped, stepped_squares=left.stepped_squares, norm=left.norm, mass=left.mass,
         moments=left.moments, status=left.status, folds=left.folds,
     )  # fmt: skip
 
@@ -165,7 +188,10 @@ def scale(spec: AdaGrad, summary: State | Partial, factor: float) -> State | Par
             summary,
             open_total=np.asarray(summary.open_total * factor),
             total=np.asarray(summary.total * factor),
+            norm=np.asarray(summary.norm * factor),
             mass=summary.mass * factor,
+            loss=summary.loss * factor,
+            loss_weight=np.asarray(summary.loss_weight * factor),
             moments=scaled_table(summary.moments, factor),
         )
     return dataclasses.replace(
@@ -173,12 +199,25 @@ def scale(spec: AdaGrad, summary: State | Partial, factor: float) -> State | Par
         squares=summary.squares * factor,
         faded=np.asarray(summary.faded * factor),
         total=np.asarray(summary.total * factor),
+        stepped=np.asarray(summary.stepped * factor),
+        stepped_squares=np.asarray(summary.stepped_squares * factor),
+        norm=np.asarray(summary.norm * factor),
         mass=summary.mass * factor,
         moments=scaled_table(summary.moments, factor),
+        run_loss=summary.run_loss * factor,
+        run_weight=np.asarray(summary.run_weight * factor),
         loss=summary.loss * factor,
         average_loss=summary.average_loss * factor,
         loss_weight=np.asarray(summary.loss_weight * factor),
     )
+
+
+def sums_of(summary: State | Anchor | Partial) -> Sums:
+    """Return the sums over rows that steps go by."""
+    return Sums(
+        total=float(summary.total), stepped=float(summary.stepped), stepped_squares=float(summary.stepped_squares),
+        norm=float(summary.norm), mass=float(summary.mass.sum()),
+    )  # fmt: skip
 
 
 def closed_moves(partial: Partial) -> Moves:
@@ -203,5 +242,8 @@ def merge(spec: AdaGrad, a: Partial, b: Partial) -> Partial:
             empty(spec), closed_rows=moves.rows, closed_scaled=moves.scaled, closed_moved=moves.moved,
             closed_squares=moves.squares, runs=np.asarray(a.runs + b.runs),
             folds=np.maximum(a.folds, b.folds), total=np.asarray(a.total + b.total),
-            mass=a.mass + b.mass, moment_rows=rows, moments=table,
+            stepped=np.asarray(a.stepped + b.stepped), stepped_squares=np.asarray(a.stepped_squares + b.stepped_squares),
+            norm=np.asarray(a.norm + b.norm),
+            mass=a.mass + b.mass, loss=a.loss + b.loss, loss_weight=np.asarray(a.loss_weight + b.loss_weight),
+            moment_rows=rows, moments=table,
         )  # fmt: skip

@@ -6,7 +6,8 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad import State, weight
-from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, linear_scores, progressive
+from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, progressive
+from beam_ml.algorithms.linear.adagrad_refine import linear_scores
 from beam_ml.algorithms.linear.adagrad_rows import Rows
 from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
@@ -42,8 +43,8 @@ def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | 
     ``loss`` is the progressive loss, of those that learn: the weights of the others' losses are of another time.
     ``averaged`` tells whether a model of it is made of the mean of its parameters, whose progressive loss is the smaller.
     """
-    weight = float(state.loss_weight)
-    loss = progressive(spec, state.loss, state.average_loss)
+    weight = float(state.loss_weight + state.run_weight)
+    loss = progressive(spec, state.run_loss, state.loss, state.average_loss)
     return [
         {
             "index": i, "learning_rate": rate, "l1": l1, "l2": l2, "status": _STATUS[int(state.status[i])],
@@ -55,12 +56,12 @@ def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | 
 
 
 def best_variant(spec: AdaGrad, state: State, sample: Batch | None) -> int:
-    """Give the variant still learning whose progressive loss, or before there is one, loss on the sample is smallest."""
+    """Give the variant still learning with the smallest progressive loss; where no row was fresh, loss on the sample."""
     live = np.flatnonzero(state.status == LEARNS)
     if live.size == 1:
         return int(live[0])
-    loss = progressive(spec, state.loss, state.average_loss)[live]
-    if float(state.loss_weight) <= 0.0:
+    loss = progressive(spec, state.run_loss, state.loss, state.average_loss)[live]
+    if float(state.loss_weight + state.run_weight) <= 0.0:
         if sample is None or len(sample) == 0:
             return int(live[0])
         loss = np.array([_sample_loss(spec, state, int(i), sample) for i in live])

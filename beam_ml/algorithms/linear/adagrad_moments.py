@@ -1,13 +1,20 @@
 """Running moments of features (and of a real label): what steps and penalties are scaled by.
 
-A table has one row a feature and five columns: weight W, mean, and Σ w(x − mean)ᵏ for k = 2, 3, 4; tables add exactly
-(Chan, Golub and LeVeque 1979; Pébay 2008). Of sparse features only the stored values count, around 0. Without a bias all
-are around 0 and the mean stands as 0, for what is centred would bring an intercept back. Letters: ``m`` rows of a table,
-``n`` rows of a batch, ``d`` features; a real label is one more row, numbered d.
+A table has one row per feature and six columns: weight W, mean, Σ w(x − mean)ᵏ for k = 2, 3, 4, and the moving weight A;
+tables add exactly (Chan, Golub and LeVeque 1979; Pébay 2008). Of sparse features only the stored values count, around 0.
+Without a bias all are around 0 and the mean stands as 0, for what is centred would bring an intercept back. Letters: ``m``
+rows of a table, ``n`` rows of a batch, ``d`` features; a real label is one more row, numbered d.
 
-The scale of a feature is √(Σz⁴/Σz²), z around the mean or 0. An indicator that is 1 in a thousandth of the rows has the
-standard deviation 0.03, and a step in units of 1/0.03 would move its score by thirty times the learning rate when it is
-first seen; its scale by this measure is 1.
+The scale of a feature is ``min(√(Σz⁴/Σz²), 3√(Σz²/A))``, z around the mean or 0. An indicator that is 1 in a thousandth of
+the rows has the standard deviation 0.03, and a step in units of 1/0.03 would move its score by thirty times the learning
+rate when it is first seen; its scale by the first of the two is 1. But one value of a hundred deviations is in Σz⁴ for a
+million rows. It is told from a rare indicator by A, the weight of the rows that are not at the commonest value of their
+batch: nearly all rows of a number, few of an indicator. Three deviations of the rows that move are above the first measure
+for normal values (√3 deviations) and for every indicator, and the outlier is gone from them after some thousand rows.
+
+Where a column stands still, its mean stays that value to the bit however rows are weighed, so that Σz² of a column that
+never moved is 0. One that moved once fades; `held` keeps what it has at a share of 10⁻⁶ of the weight, where rounding
+(a share of 10⁻³²) does not reach it, so its scale stays what it was when it moved.
 """
 
 import numpy as np
@@ -20,14 +27,17 @@ __all__ = [
     "around_zero",
     "centre_of",
     "dense_table",
+    "held",
     "label_table",
     "scale_of",
     "scaled_table",
     "sparse_table",
 ]
 
-COLUMNS = 5
+COLUMNS = 6
 _CONSTANT = 4.0 * np.finfo(np.float64).eps
+_LEAST_MOVING = 1e-6  # of the weight
+_DEVIATIONS = 3.0
 
 
 def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,16 +49,18 @@ def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndar
 
 
 def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Add two tables (m, 5) of the same rows."""
+    """Add two tables (m, 6) of the same rows."""
     w_a, w_b = a[:, 0], b[:, 0]
     w = w_a + w_b
     share_a = np.divide(w_a, w, out=np.zeros_like(w), where=w > 0)
     share_b = np.divide(w_b, w, out=np.zeros_like(w), where=w > 0)
-    delta = np.where((w_a > 0) & (w_b > 0), b[:, 1] - a[:, 1], 0.0)
+    both_known = (w_a > 0) & (w_b > 0)
+    delta = np.where(both_known, b[:, 1] - a[:, 1], 0.0)
     cross = share_a * share_b * w  # W_aW_b/W
     out = np.empty_like(a)
     out[:, 0] = w
-    out[:, 1] = share_a * a[:, 1] + share_b * b[:, 1]
+    # Shares may sum to 1 ± ε: equal means stay to the bit, lest a constant column seem to vary.
+    out[:, 1] = np.where(both_known & (delta == 0.0), a[:, 1], share_a * a[:, 1] + share_b * b[:, 1])
     out[:, 2] = (a[:, 2] + b[:, 2]) + delta**2 * cross
     mixed = share_a * b[:, 2] - share_b * a[:, 2]
     out[:, 3] = (a[:, 3] + b[:, 3]) + delta**3 * cross * (share_a - share_b) + 3.0 * delta * mixed
@@ -57,35 +69,64 @@ def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     third = share_a * b[:, 3] - share_b * a[:, 3]
     out[:, 4] = (a[:, 4] + b[:, 4]) + delta**4 * cross * spread + 6.0 * delta**2 * both + 4.0 * delta * third
     np.maximum(out[:, 4], 0.0, out=out[:, 4])
+    out[:, 5] = a[:, 5] + b[:, 5]
+    return out
+
+
+def held(table: np.ndarray) -> np.ndarray:
+    """Give the table (m, 6) with what moved once kept at 10⁻⁶ of the weight: the scale stays, and is never rounding noise.
+
+    >>> table = np.array([[1.0, 7.0, 4e-9, 0.0, 1.6e-8, 1e-9]])
+    >>> held(table)[0, 2:].round(9).tolist(), scale_of(held(table)).tolist() == scale_of(table).tolist()
+    ([4e-06, 0.0, 1.6e-05, 1e-06], True)
+    """
+    least = _LEAST_MOVING * table[:, 0]
+    faint = (table[:, 5] > 0.0) & (table[:, 5] < least)
+    if not faint.any():
+        return table
+    out = table.copy()
+    out[faint, 2:] *= (least[faint] / table[faint, 5])[:, None]
     return out
 
 
 def scaled_table(table: np.ndarray, factor: float) -> np.ndarray:
     """Weigh all rows by a factor."""
-    return table * np.array([factor, 1.0, factor, factor, factor])
+    return table * np.array([factor, 1.0, factor, factor, factor, factor])
 
 
-def dense_table(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Give the table (d, 5) of n ≥ 1 dense rows (n, d) of positive weight (n,)."""
+def dense_table(
+    x: np.ndarray, weight: np.ndarray, centre: np.ndarray | None = None, farthest: np.ndarray | None = None
+) -> np.ndarray:
+    """Give the table (d, 6) of n ≥ 1 dense rows (n, d) of positive weight (n,).
+
+    Args:
+        x: the rows.
+        weight: of each.
+        centre: (d,) from which values count at most `farthest`; None: 0.
+        farthest: (d,) None: all values count as they are.
+    """
     from beam_ml.kernels.adagrad_moments import dense_moments
 
-    out = np.zeros((x.shape[1], COLUMNS))
-    dense_moments(x, weight, out)
+    d = x.shape[1]
+    out = np.zeros((d, COLUMNS))
+    reach = np.full(d, np.inf) if farthest is None else farthest
+    middle = np.zeros(d) if centre is None else centre
+    dense_moments(x, weight, middle - reach, middle + reach, out)
     return out
 
 
 def label_table(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Give the table (1, 5) of labels (n,)."""
+    """Give the table (1, 6) of labels (n,)."""
     return dense_table(np.ascontiguousarray(label[:, None]), weight)
 
 
 def around_zero(table: np.ndarray) -> np.ndarray:
-    """Give the table (m, 5) of the same rows around 0 instead of their means.
+    """Give the table (m, 6) of the same rows around 0 instead of their means.
 
-    >>> around_zero(dense_table(np.array([[1.0], [3.0]]), np.ones(2))).tolist()
-    [[2.0, 0.0, 10.0, 28.0, 82.0]]
+    >>> around_zero(dense_table(np.array([[1.0], [3.0], [3.0]]), np.ones(3))).tolist()
+    [[3.0, 0.0, 19.0, 55.0, 163.0, 1.0]]
     """
-    weight, mean, second, third, fourth = table.T
+    weight, mean, second, third, fourth, moving = table.T
     first = weight * mean
     out = np.zeros_like(table)
     out[:, 0] = weight
@@ -93,23 +134,28 @@ def around_zero(table: np.ndarray) -> np.ndarray:
     out[:, 3] = third + 3.0 * mean * second + first * mean**2
     out[:, 4] = fourth + 4.0 * mean * third + 6.0 * mean**2 * second + first * mean**3
     np.maximum(out[:, 4], 0.0, out=out[:, 4])
+    out[:, 5] = moving
     return out
 
 
-def sparse_table(indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, m: int) -> np.ndarray:
-    """Give the table (m, 5) of CSR rows whose columns are numbered 0 … m − 1."""
+def sparse_table(
+    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, farthest: np.ndarray
+) -> np.ndarray:
+    """Give the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1; values count at most `farthest` (m,)."""
     from beam_ml.kernels.adagrad_moments import sparse_moments
 
-    out = np.zeros((m, COLUMNS))
-    sparse_moments(indptr, place, values, weight, out)
+    out = np.zeros((farthest.size, COLUMNS))
+    sparse_moments(indptr, place, values, weight, farthest, out)
     return out
 
 
 def scale_of(table: np.ndarray) -> np.ndarray:
-    """Give √(Σz⁴/Σz²) (m,); 0 where nothing varies."""
+    """Give min(√(Σz⁴/Σz²), 3√(Σz²/A)) (m,), the first where A is 0; 0 where nothing varies."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         deviation = np.sqrt(table[:, 2] / table[:, 0])
         scale = np.sqrt(table[:, 4] / table[:, 2])
+        most = _DEVIATIONS * np.sqrt(table[:, 2] / table[:, 5])
+        scale = np.where(table[:, 5] > 0.0, np.minimum(scale, most), scale)
     varies = (deviation > _CONSTANT * np.abs(table[:, 1])) & np.isfinite(scale)
     return np.where(varies, scale, 0.0)
 

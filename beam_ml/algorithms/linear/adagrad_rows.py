@@ -9,6 +9,7 @@ from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, around_zero, dens
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
+from beam_ml.core.passes import first_pass
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["Rows", "canonical", "class_factors", "class_masses", "densified", "moments_of", "present"]
@@ -29,6 +30,7 @@ class Rows:
         weight: (n,) > 0.
         place: (z,) int32 parameter rows of the stored values, once `placed`.
         d: features.
+        fresh: whether none of them has been learned from before: they are of a first pass.
     """
 
     x: np.ndarray | None
@@ -40,6 +42,7 @@ class Rows:
     weight: np.ndarray
     d: int
     place: np.ndarray | None = None
+    fresh: bool = True
 
     def placed(self, scratch: np.ndarray | None = None) -> tuple[np.ndarray, "Rows"]:
         """Give the parameter rows that these rows touch, the bias last, and number by them.
@@ -59,6 +62,19 @@ class Rows:
         numbers[count] = self.d
         return numbers[: count + 1], dataclasses.replace(self, place=place)
 
+    def chosen(self, index: np.ndarray) -> "Rows":
+        """Return some of the rows (n,), as learned from before; placed ones stay placed."""
+        label, kind, weight = (one[index] if one.size else one for one in (self.label, self.kind, self.weight))
+        common = dataclasses.replace(self, label=label, kind=kind, weight=weight, fresh=False)
+        if self.x is not None:
+            return dataclasses.replace(common, x=np.ascontiguousarray(self.x[index]))
+        assert self.indptr is not None  # noqa: S101
+        size = np.diff(self.indptr)[index]
+        indptr = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+        at = np.arange(int(indptr[-1])) + np.repeat(self.indptr[:-1][index] - indptr[:-1], size)
+        indices, values, place = (None if one is None else one[at] for one in (self.indices, self.values, self.place))
+        return dataclasses.replace(common, indptr=indptr, indices=indices, values=values, place=place)
+
     def learn(
         self,
         spec: AdaGrad,
@@ -70,20 +86,29 @@ class Rows:
         squares: np.ndarray,
         u: np.ndarray,
         theta: np.ndarray,
-    ) -> None:
-        """Run over the rows; `squares`, `u` and `theta` are updated."""
+    ) -> np.ndarray:
+        """Run over the rows; `squares`, `u` and `theta` are updated.
+
+        Returns:
+            (l,) Σ weight · loss of each live variant on the rows, each before it was learned from; 0 unless fresh.
+        """
         from beam_ml.kernels import adagrad as kernels
 
+        costs = np.zeros(columns.live.size)
+        l1, l2 = (penalty * (shape.pace / shape.label_unit) for penalty in (columns.l1, columns.l2))
+        reach = shape.reach if spec.normalize else np.full(shape.unit.size, np.inf)
         # A feature that does not vary yet stays still; so does its dead zone.
         rest = (
             self.label - shape.label_centre, weight, losses.code_of(spec), spec.n_outputs, losses.shape_of(spec),
-            shape.label_unit, shape.unit, shape.inverse_unit, columns.rate, columns.l1 / shape.label_unit,
-            columns.l2 / shape.label_unit, total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
+            shape.label_unit, shape.unit, shape.inverse_unit, reach, columns.rate, l1, l2,
+            total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
+            costs if self.fresh else costs[:0],
         )  # fmt: skip
         if self.x is not None:
             kernels.dense_run(self.x, shape.centre, *rest)
         else:
             kernels.sparse_run(self.indptr, self.place, self.values, *rest)
+        return costs
 
 
 def present(spec: AdaGrad, batch: Batch) -> Rows:
@@ -94,10 +119,11 @@ def present(spec: AdaGrad, batch: Batch) -> Rows:
         weight = batch.weights
     label = np.zeros(len(batch)) if batch.label is None else batch.label
     kind = np.zeros(0, dtype=np.int64) if spec.task == "regression" else label.astype(np.int64)
+    fresh = batch.origin is None or first_pass(batch.origin) == batch.origin
     if not spec.sparse:
-        return Rows(densified(batch), None, None, None, label, kind, weight, batch.n_features)
+        return Rows(densified(batch), None, None, None, label, kind, weight, batch.n_features, fresh=fresh)
     indptr, indices, values = canonical(batch)
-    return Rows(None, indptr, indices, values, label, kind, weight, batch.n_features)
+    return Rows(None, indptr, indices, values, label, kind, weight, batch.n_features, fresh=fresh)
 
 
 def densified(batch: Batch) -> np.ndarray:
@@ -162,20 +188,22 @@ def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
     return factors
 
 
-def moments_of(spec: AdaGrad, rows: Rows, r: int) -> np.ndarray:
-    """Give the moments (r, 5) of placed rows at the parameter rows they touch; the last is of a real label.
+def moments_of(spec: AdaGrad, rows: Rows, shape: Shape) -> np.ndarray:
+    """Give the moments (r, 6) of placed rows at the parameter rows they touch; the last is of a real label.
 
+    Values farther from the centre than the shape of before says count as being there.
     Of what is not scaled they are 0; without a bias they are around 0, so that nothing is centred.
     """
+    r = shape.unit.size
     table = np.zeros((r, COLUMNS))
     if spec.normalize:
         if rows.x is not None:
-            table[:-1] = dense_table(rows.x, rows.weight)
+            table[:-1] = dense_table(rows.x, rows.weight, shape.centre, shape.farthest)
         else:
             assert rows.place is not None  # noqa: S101
             assert rows.indptr is not None  # noqa: S101
             assert rows.values is not None  # noqa: S101
-            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, r - 1)
+            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, shape.farthest)
     if spec.task == "regression" and spec.normalize_label:
         table[-1:] = label_table(rows.label, rows.weight)
     return table if spec.use_bias else around_zero(table)

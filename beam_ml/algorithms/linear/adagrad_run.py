@@ -9,10 +9,10 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms import anchored
-from beam_ml.algorithms.linear.adagrad import Anchor, Partial, empty, init
+from beam_ml.algorithms.linear.adagrad import Anchor, Partial, State, empty, init, sums_of
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, added_norm, lift, shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.arrays import nbytes
@@ -49,7 +49,10 @@ class Run:
 
     def _begin(self, partial: Partial) -> None:
         self._before, self._changed = partial, False
+        self._stepped, self._norm = np.array([partial.stepped, partial.stepped_squares]), float(partial.norm)
+        self._open_stepped = np.array([partial.open_stepped, partial.open_stepped_squares])
         self._mass, self._total, self._open_total = partial.mass, float(partial.total), float(partial.open_total)
+        self._loss, self._loss_weight = self._live.of_variants(partial.loss), float(partial.loss_weight)
         self._has_run = partial.open_rows.size > 0
         p, m = self._spec.n_features + 1, self._live.rate.size
         self._slot = np.full(p, -1, dtype=np.int32)  # parameter row → place in what follows
@@ -92,51 +95,81 @@ class Run:
 
     def _add(self, rows: Rows) -> None:
         spec, live, start, cold = self._spec, self._live, self._start, self._anchor is None
-        self._mass = self._mass + class_masses(spec, rows)
         w = rows.weight
         if spec.task != "regression":
-            w = w * class_factors(spec, start.mass + self._mass)[rows.kind]
+            w = w * class_factors(spec, start.mass + self._mass + class_masses(spec, rows))[rows.kind]
         numbers, rows = rows.placed(self._local)
         place = self._slots(numbers)
         own = scaled_table(np.take(self._moments, place, axis=0), self._faded)
-        grown = joined(own, moments_of(spec, rows, numbers.size))
-        self._moments[place] = scaled_table(grown, 1.0 / self._faded)
         u, squares = np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0)
-        total, at = float(start.total), float(start.total) + self._open_total
+        base, past = np.zeros_like(squares), None
+        if not cold:
+            base, past = live.rows(start.squares, numbers), np.take(start.moments, numbers, axis=0)
+
+        # `home`: at the anchor. `last`: after the batch before, where the run is. `now`: with this batch's moments.
+        def at(sums: Sums, table: np.ndarray) -> Shape:
+            return shape_of_tables(spec, table if past is None else joined(past, table), numbers, sums.pace)
+
+        def behind(sums: Sums, shape: Shape) -> np.ndarray:
+            if sums.stepped > 0.0:
+                return base + squares + sums.behind(spec, base[-1] + squares[-1], shape.scale)
+            # Nothing is known of gradients yet, but what they are at a score of 0.
+            first = Sums(stepped=float(w.sum()), stepped_squares=float(w @ w))
+            return base + squares + first.behind(spec, first.unlearned(spec, squares.shape[1]), shape.scale)
+
+        before = self._sums()
+        last = at(before, own)
+        added = moments_of(spec, rows, last)
+        grown = joined(own, added)
+        self._moments[place] = scaled_table(grown, 1.0 / self._faded)
+        bare = at(Sums(), grown)
+        self._norm += added_norm(spec, bare, added)
+        self._mass = self._mass + class_masses(spec, rows)
+        self._count(float(w.sum()), float(w @ w))
+        sums = self._sums()
+        now = bare.paced(sums.pace)
         begin: np.ndarray | float = 0.0
-        # Moves have their bias at the anchor's means, or cold at the run's own. `last`: after the batch before.
-        if cold:
-            base = np.zeros_like(squares)
-            now, last = (shape_of_tables(spec, table, numbers) for table in (grown, own))
-            home = last
-        else:
-            past = np.take(start.moments, numbers, axis=0)
-            base = live.rows(start.squares, numbers)
-            now, last, home = (
-                shape_of_tables(spec, table, numbers) for table in (joined(past, grown), joined(past, own), past)
-            )
+        # Moves have their bias at the anchor's means, or cold at the run's own.
+        home = last
+        if past is not None:
+            first = sums_of(start)
+            home = shape_of_tables(spec, past, numbers, first.pace)
             slack = live.rows(start.slack, numbers) if start.slack.size else None
-            begin = lift(live.rows(start.theta, numbers), slack, base, live, home, total)
+            there = base + first.behind(spec, base[-1], home.scale)
+            begin = lift(live.rows(start.theta, numbers), slack, there, live, home, first.total)
             u += begin
         theta = u
         goes_on = self._has_run or not cold
         if goes_on:
-            before = last.parameters(u, base + squares, live, at) if live.penalised else u
-            u[-1] += _moved_bias(home, last, before)
+            then = last.parameters(u, behind(before, last), live, before.total) if live.penalised else u
+            u[-1] += _moved_bias(home, last, then)
         if live.penalised:
-            theta = now.parameters(u, base + squares, live, at)
+            theta = now.parameters(u, behind(before, now), live, before.total)
         if goes_on:
             u[-1] += _moved_bias(last, now, theta)
             theta[-1] = u[-1]
-        rows.learn(spec, now, live, w, at, base, squares, u, theta)
+        floor = behind(before, now) - squares
+        self._loss = self._loss + rows.learn(spec, now, live, w, before.total, floor, squares, u, theta)
+        self._loss_weight += float(w.sum()) if rows.fresh else 0.0
         if not cold:
             if live.penalised:
-                theta = now.parameters(u, base + squares, live, at + float(w.sum()))
+                theta = now.parameters(u, behind(sums, now), live, sums.total)
             u[-1] -= _moved_bias(home, now, theta)
         self._moved[place], self._squares[place], self._in_run[place] = u - begin, squares, True
-        self._open_total += float(w.sum())
-        self._total += float(w.sum())
         self._has_run = self._changed = True
+
+    def _count(self, weight: float, squares: float) -> None:
+        """Count the rows of a batch, by their weights with class factors and the squares of those."""
+        self._open_total += weight
+        self._total += weight
+        self._open_stepped = self._open_stepped + np.array([weight, squares])
+        self._stepped = self._stepped + np.array([weight, squares])
+
+    def _sums(self) -> Sums:
+        """Return what the run's next step goes by: the anchor's sums and its own."""
+        first = sums_of(self._start)
+        stepped, squares = map(float, self._open_stepped)
+        return first.plus(Sums(self._open_total, stepped, squares, self._norm, float(self._mass.sum())))
 
     def scale(self, factor: float) -> None:
         """Weigh all rows so far by a factor; moves stay."""
@@ -147,6 +180,9 @@ class Run:
         self._mass = self._mass * factor
         self._total *= factor
         self._open_total *= factor
+        self._norm *= factor
+        self._loss = self._loss * factor
+        self._loss_weight *= factor
         self._faded *= factor
         if self._faded < _LEAST_FADED:
             self._moments[: self._size] = scaled_table(self._moments[: self._size], self._faded)
@@ -161,13 +197,18 @@ class Run:
         known, at = self._rising(self._measured())
         live, before = self._live, self._before
         with np.errstate(over="ignore", invalid="ignore"):
-            base = live.rows(self._start.squares, open_rows)
+            base = anchor_squares(self._spec, live, self._start, open_rows)
             tables = (np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0), base)
             move = anchored.move_of(open_rows, *(live.put(table) for table in tables))
         return dataclasses.replace(
             before, open_rows=move.rows, open_scaled=move.scaled, open_moved=move.moved, open_squares=move.squares,
-            open_total=np.asarray(self._open_total), runs=np.asarray(before.runs + self._started()),
+            open_total=np.asarray(self._open_total),
+            open_stepped=np.asarray(self._open_stepped[0]), open_stepped_squares=np.asarray(self._open_stepped[1]),
+            stepped=np.asarray(self._stepped[0]), stepped_squares=np.asarray(self._stepped[1]), norm=np.asarray(self._norm),
+            runs=np.asarray(before.runs + self._started()),
             folds=self._start.folds if self._has_run else before.folds, total=np.asarray(self._total), mass=self._mass,
+            loss=live.to_variants(self._loss),
+            loss_weight=np.asarray(self._loss_weight),
             moment_rows=known, moments=scaled_table(self._moments[at], self._faded),
         )  # fmt: skip
 
@@ -197,6 +238,15 @@ class Run:
         added = int(np.count_nonzero(self._in_run[: self._size])) - self._before.open_rows.size
         known = int(np.count_nonzero(self._measured())) - self._before.moment_rows.size
         return nbytes(self._before) + 8 * (added * (1 + entries) + known * (1 + COLUMNS))
+
+
+def anchor_squares(spec: AdaGrad, live: Columns, start: Anchor | State, rows: np.ndarray) -> np.ndarray:
+    """Return what stands behind the first step from an anchor (r, m), at parameter rows that end with the bias, or none."""
+    base = live.rows(start.squares, rows)
+    if rows.size:
+        scale = shape_of_tables(spec, np.take(start.moments, rows, axis=0), rows).scale
+        base += sums_of(start).behind(spec, base[-1], scale)
+    return base
 
 
 def _moved_bias(then: Shape, now: Shape, theta: np.ndarray) -> np.ndarray:

@@ -6,17 +6,34 @@ A parameter before the proximal map is u; with Σ gradient² G, total row weight
 
     κ = a·λ₁·W/√G      ρ = a·λ₂·W/(b·√G)      θ = soft(u, κ) / (1 + ρ)
 
+Features of rows that are wide, in units of scales, take shorter steps, or a row's own step would overshoot its label: a is
+multiplied by the pace ``(mean squared norm of a scaled row)^(−γ/2)``, at most 1, with γ = ½ (Ross, Mineiro and Langford
+2013 have 1, which is slow where dense features tell much).
+
+G never stands for fewer than `LEAST_ROWS` rows: so many rows' worth of the mean squared gradient is added to it. That mean
+is the squared scale times the bias's own, which is the mean square of the loss's derivative by the score. Rare features
+and short half-lives so take no step of full length for one row.
+
 A θ of 0 may come from any u in [−κ, κ]: slack = u/κ says which. With θ and slack, u is known under any G and W.
 """
 
 import dataclasses
+from types import MappingProxyType
 
 import numpy as np
 
 from beam_ml.algorithms.linear.adagrad_moments import centre_of, scale_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
-__all__ = ["Columns", "Shape", "lift", "shape_of_tables", "slack_of"]
+__all__ = ["Columns", "Shape", "Sums", "added_norm", "lift", "shape_of_tables", "slack_of"]
+
+LEAST_ROWS = 64.0
+"""Rows whose mean squared gradient stands behind every step."""
+_PRIOR_ROWS = 16.0  # for which the mean square of the loss's derivative is what it is at a score of 0
+_PRIOR = MappingProxyType({"logistic": 0.25, "softmax": 0.25})  # others: 1
+_PACE = 0.5  # γ
+_FAR = 16.0  # scales from the centre beyond which a value counts as being there, for steps
+_FARTHEST = 100.0  # the same for moments: scales that grow must be able to
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,19 +83,33 @@ class Columns:
         out[:, self.live] = values.reshape(r, self.live.size, self.shape[1])
         return out
 
+    def of_variants(self, values: np.ndarray) -> np.ndarray:
+        """Return the live variants' values (l,) of values (v,)."""
+        return values[self.live]
+
+    def to_variants(self, values: np.ndarray) -> np.ndarray:
+        """Return values (v,) of the live variants' (l,), those of the others 0."""
+        out = np.zeros(self.shape[0])
+        out[self.live] = values
+        return out
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
     """Units of the parameter rows, the bias last.
 
     Attributes:
-        unit: (r,) step of each row at rate 1; 0 holds it still.
+        scale: (r,) of the features, feature units; 0 where nothing varies; of the bias 1.
+        pace: factor on the learning rates of features.
+        unit: (r,) step of each row at rate 1, times the pace; 0 holds it still.
         inverse_unit: (r,) what its penalties are relative to; 0 for the bias and for features that do not vary.
         centre: (r − 1,) what is taken off the features.
         label_centre: what is taken off labels.
         label_unit: 1 / the unit of labels.
     """
 
+    scale: np.ndarray
+    pace: float
     unit: np.ndarray
     inverse_unit: np.ndarray
     centre: np.ndarray
@@ -87,12 +118,31 @@ class Shape:
 
     def at(self, rows: np.ndarray) -> "Shape":
         """Give the units of some parameter rows."""
-        return dataclasses.replace(self, unit=self.unit[rows], inverse_unit=self.inverse_unit[rows])
+        return dataclasses.replace(
+            self, scale=self.scale[rows], unit=self.unit[rows], inverse_unit=self.inverse_unit[rows]
+        )
+
+    def paced(self, pace: float) -> "Shape":
+        """Return the same with another pace."""
+        unit = self.unit.copy()
+        unit[:-1] *= pace / self.pace
+        return dataclasses.replace(self, pace=pace, unit=unit)
+
+    @property
+    def reach(self) -> np.ndarray:
+        """(r,) how far from the centre values count as they are, for steps."""
+        return np.where((self.scale > 0.0) & (self.inverse_unit > 0.0), _FAR * self.scale, np.inf)
+
+    @property
+    def farthest(self) -> np.ndarray:
+        """(r − 1,) the same for moments, which one row of a million deviations would spoil for good."""
+        found: np.ndarray = self.reach[:-1] * (_FARTHEST / _FAR)
+        return found
 
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
         """Give θ (r, m) of u (r, m); `total` is one weight or one a column."""
         theta = u.copy()
-        at = _reach(squares, columns, total) / self.label_unit
+        at = _reach(squares, columns, total) * self.pace / self.label_unit
         theta[:-1] = np.sign(u[:-1]) * np.maximum(np.abs(u[:-1]) - at * columns.l1, 0.0)
         theta[:-1] /= 1.0 + at * columns.l2 * self.inverse_unit[:-1, None]
         return theta
@@ -117,7 +167,7 @@ def lift(
     u = theta.copy()
     if not columns.penalised:
         return u
-    at = _reach(squares, columns, total) / shape.label_unit
+    at = _reach(squares, columns, total) * shape.pace / shape.label_unit
     some = theta[:-1]
     side = np.sign(some) if slack is None else np.where(some != 0, np.sign(some), slack[:-1])
     u[:-1] = some * (1.0 + at * columns.l2 * shape.inverse_unit[:-1, None]) + at * columns.l1 * side
@@ -127,13 +177,75 @@ def lift(
 def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, shape: Shape, total: np.ndarray) -> np.ndarray:
     """Give u/κ within [−1, 1] (r, m); 0 where there is no dead zone, and for the bias."""
     slack = np.zeros_like(u)
-    kappa = _reach(squares, columns, total) / shape.label_unit * columns.l1
+    kappa = _reach(squares, columns, total) * shape.pace / shape.label_unit * columns.l1
     np.divide(u[:-1], kappa, out=slack[:-1], where=kappa > 0)
     return np.clip(slack, -1.0, 1.0)
 
 
-def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray) -> Shape:
-    """Give the units by moments (r, 5) of the parameter rows `numbers`, the last of which is the bias or label."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over rows that steps go by.
+
+    Attributes:
+        total: Σ row weight with class factors.
+        stepped: the same, each as it was when its run came to it: Σ gradient² counts them so.
+        stepped_squares: Σ of their squares.
+        norm: Σ row weight · squared norm of the scaled row.
+        mass: Σ row weight.
+    """
+
+    total: float = 0.0
+    stepped: float = 0.0
+    stepped_squares: float = 0.0
+    norm: float = 0.0
+    mass: float = 0.0
+
+    def plus(self, other: "Sums", factor: float = 1.0) -> "Sums":
+        """Return the sums over these rows, weighed by a factor, and others; the squares fade as the weights do."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return Sums(*(factor * getattr(self, name) + getattr(other, name) for name in names))
+
+    def unlearned(self, spec: AdaGrad, m: int) -> np.ndarray:
+        """Return the bias's Σ gradient² (m,) of these rows at a score of 0."""
+        return np.full(m, self.stepped_squares * _PRIOR.get(spec.loss, 1.0))
+
+    def behind(self, spec: AdaGrad, squares: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Return what is added to Σ gradient² (r, m): the worth of `LEAST_ROWS` rows.
+
+        Args:
+            spec: the spec.
+            squares: (m,) Σ gradient² of the bias.
+            scale: (r,) of the parameter rows.
+        """
+        if self.stepped <= 0.0:
+            return np.zeros((scale.size, squares.size))
+        typical = (self.stepped_squares / self.stepped) ** 2  # of a row's squared weight
+        before = _PRIOR_ROWS * typical
+        mean = (squares + before * _PRIOR.get(spec.loss, 1.0)) / (self.stepped_squares + before)
+        return np.square(scale)[:, None] * (LEAST_ROWS * typical * mean)
+
+    @property
+    def pace(self) -> float:
+        """Factor on the learning rates of features."""
+        return max(self.norm / self.mass, 1.0) ** (-0.5 * _PACE) if self.mass > 0.0 else 1.0
+
+
+def added_norm(spec: AdaGrad, shape: Shape, table: np.ndarray) -> float:
+    """Return Σ row weight · squared norm of the scaled row, of rows with the moments (r, 6), around the shape's centre.
+
+    In the long run no feature has more than 1 of it a row: nor have these, whatever outlier is among them.
+    """
+    if not spec.normalize:
+        return 0.0
+    scale = shape.scale[:-1]
+    around = table[:-1, 2] + table[:-1, 0] * np.square(table[:-1, 1] - shape.centre)
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = np.divide(around, np.square(scale), out=np.zeros_like(scale), where=scale > 0)
+        return float(np.minimum(share, table[:-1, 0]).sum())
+
+
+def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, pace: float = 1.0) -> Shape:
+    """Give the units by moments (r, 6) of the parameter rows `numbers`, the last of which is the bias or label."""
     label_centre, label_scale = 0.0, 1.0
     if spec.task == "regression" and spec.normalize_label:
         label_centre = float(table[-1, 1])
@@ -147,7 +259,7 @@ def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray) -> Sh
         if not spec.sparse:
             centre = centre_of(table[:-1])
     unit, inverse = np.zeros(r), np.zeros(r)
-    np.divide(label_scale, scale, out=unit[:-1], where=scale > 0)
+    np.divide(pace * label_scale, scale, out=unit[:-1], where=scale > 0)
     inverse[:-1] = scale / label_scale
     unit[-1] = label_scale * spec.bias_rate if spec.use_bias else 0.0
-    return Shape(unit, inverse, centre, label_centre, 1.0 / label_scale)
+    return Shape(np.append(scale, 1.0), pace, unit, inverse, centre, label_centre, 1.0 / label_scale)

@@ -14,10 +14,11 @@ that lacks one has the value 0; (c ≠ 0, 0) of a constant, which stands still; 
 divided by the root mean square of the run's values other than 0. A value counts with at most ``farthest`` scales.
 ρ, the same for all features, is there for rows of many features: they start no louder than rows of two.
 
-A table's row is ``θ (m), Σ g² of the run (m), Σ g² before it (m), c, s, and of the run's values other than 0 weight, mean
-and Σ weight·(x − mean)²``; row 0 is the bias, in its first column: its weight is that of all rows, its mean that of the
-squared slopes of the loss, measured before each row is learned. A residual far beyond those is a stranger: its step is as
-long as any, but later steps are not shorter for it.
+A table's row is ``θ (m), Σ g² of the run (m), Σ g² before it (m), c, s``, then of the run's values other than 0 weight,
+mean and Σ weight·(x − mean)², and the rows' weight per pass that the feature was in before. Row 0 is the bias, in its first
+column: its weight is that of all rows, its mean that of the squared slopes of the loss, measured before each row is learned,
+and its last column their sum. A residual far beyond those is a stranger: its step is as long as any, but later steps are
+not shorter for it.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -33,11 +34,12 @@ from beam_ml.kernels.losses import pull
 
 __all__ = ["EXTRA", "assign", "fill", "gather", "run", "scores"]
 
-EXTRA = 5
+EXTRA = 6
 """Columns of a table's row besides 3m: a feature's frame, and the moments of its values."""
 _ENOUGH = 16.0  # rows' weight from which a new feature's scale tells what is far
 
 _SQUARED = 1
+_FEW = 4.0
 _STRANGE = 16.0  # times the mean square of residuals beyond which one counts no further in Σ gradient²
 _MOST = (2.0, 0.5)  # how far a row may move its own score per unit of ∂loss/∂η: logistic, squared
 _TINY = 1e-300  # where no gradient has come yet, 0/√tiny is the step
@@ -79,9 +81,15 @@ def assign(indices: np.ndarray, slot: np.ndarray, rows: np.ndarray, count: int, 
     return count
 
 
-@numba.njit(types.void(_I8, _F82, _F82, _F8, _F8, types.float64[:, ::1]), cache=True, nogil=True)
+@numba.njit(types.void(_I8, _F82, _F82, _F8, _F8, _F8, types.float64[:, ::1]), cache=True, nogil=True)
 def fill(
-    rows: np.ndarray, theta: np.ndarray, squares: np.ndarray, centre: np.ndarray, scale: np.ndarray, out: np.ndarray
+    rows: np.ndarray,
+    theta: np.ndarray,
+    squares: np.ndarray,
+    centre: np.ndarray,
+    scale: np.ndarray,
+    often: np.ndarray,
+    out: np.ndarray,
 ) -> None:
     """Write what an anchor holds of some parameter rows into new rows of a table, and zeros for the run's own.
 
@@ -91,7 +99,8 @@ def fill(
         squares: Σ gradient².
         centre: (p,) c.
         scale: (p,) s.
-        out: (s, 3m + 5).
+        often: (p,) rows' weight that a feature is in, in one pass.
+        out: (s, 3m + 6).
     """
     m = theta.shape[1]
     for s in range(rows.size):
@@ -102,6 +111,7 @@ def fill(
             out[s, 2 * m + c] = squares[j, c]
         out[s, 3 * m], out[s, 3 * m + 1] = centre[j], scale[j]
         out[s, 3 * m + 2 :] = 0.0
+        out[s, 3 * m + 5] = often[j]
 
 
 @numba.njit(types.void(_F82, _I8, _F82, _I8, *[types.float64[:, ::1]] * 4), cache=True, nogil=True, error_model="numpy")
@@ -118,7 +128,7 @@ def gather(
     """Write what a run has come to: its move, scaled by curvature too, its Σ gradient², and its features' sums.
 
     Args:
-        table: (s, 3m + 5).
+        table: (s, 3m + 6).
         order: (r,) rows of the table to write.
         start: parameters (…, m) before the run.
         at: (r,) rows of `start` for those.
@@ -134,14 +144,14 @@ def gather(
             gone, g = table[s, c] - start[j, c], table[s, m + c]
             moved[i, c], squares[i, c] = gone, g
             scaled[i, c] = gone * math.sqrt(table[s, 2 * m + c] + 0.5 * g)
-        sums[i] = table[s, 3 * m + 2 :]
+        sums[i] = table[s, 3 * m + 2 : 3 * m + 5]
 
 
 @numba.njit(
     [
         types.void(
             _I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, _F82, types.int64, _F8, _F8, types.float64,
-            types.float64, types.float64, types.int64, _I8, types.float64[:, ::1],
+            _F8, types.float64, types.float64, types.int64, _I8, types.float64[:, ::1],
         )
         for kind in _KINDS
     ],
@@ -160,6 +170,7 @@ def run(
     rate: np.ndarray,
     l2: np.ndarray,
     clip: float,
+    prior: np.ndarray,
     farthest: float,
     spread: float,
     m: int,
@@ -178,11 +189,13 @@ def run(
         rate: (3,) learning rates of bias, linear weights and factors; 0 holds still.
         l2: (3,) penalties, counted at every row for the features that it has.
         clip: largest magnitude of a gradient before its penalty.
+        prior: (5,) of adaptive penalties: noise/σ² of linear weights; of factors 1/σ², 1/(noise²·passes), noise/σ² and the
+            share of doubt; 0: no such penalty.
         farthest: scales from its centre at which a value stops counting for more, in steps and in moments.
         spread: ρ.
         m: k + 1.
         everywhere: (q,) slots of features with a centre: rows without them have the value 0.
-        table: (s, 3m + 5); updated.
+        table: (s, 3m + 6); updated.
     """
     k, inverse = m - 1, 1.0 / spread
     widest = 0
@@ -191,6 +204,8 @@ def run(
     widest += everywhere.size
     x, ats = np.empty(widest), np.empty(widest, np.int64)
     steps = np.empty((widest, m))
+    known, doubt, doubts = prior[2], np.zeros((widest, k)), np.zeros(k)
+    adapts = known > 0.0 or prior[0] > 0.0
     sums, score, slope = np.empty(k), np.empty(1), np.empty(1)
     flat = table.reshape(-1)
     width = table.shape[1]
@@ -237,6 +252,15 @@ def run(
                 held += 1
         sums[:] = 0.0
         eta, pairs = flat[0], 0.0
+        if known > 0.0:
+            doubts[:] = 0.0
+            for h in range(held):
+                at, square, own = ats[h], x[h] * x[h], doubt[h]
+                g, base = flat[at + m + 1 : at + 2 * m], flat[at + 2 * m + 1 : at + 3 * m]
+                for f in range(k):
+                    mine = square / (prior[1] + known * (base[f] + g[f]))
+                    own[f] = mine
+                    doubts[f] += mine
         for h in range(held):
             at, value = ats[h], x[h]
             eta += value * flat[at]
@@ -254,19 +278,28 @@ def run(
             far = _STRANGE * flat[seen_all + 1]
             tame = far / max(e * e, far)
         flat[seen_all] += counted
+        flat[seen_all + 3] += counted * tame * e * e
         flat[seen_all + 1] += (tame * e * e - flat[seen_all + 1]) * (counted / flat[seen_all])
         bias = _moved(flat, 0, m, min(max(e, -clip), clip), w, rate[0], l2[0], tame)
         gone = bias
+        bend = 1.0 if code == _SQUARED else abs(e) * (1.0 - abs(e))
         for h in range(held):
-            at, value, step = ats[h], x[h], steps[h]
+            at, value, step, own = ats[h], x[h], steps[h], doubt[h]
             pulled = e * value
-            step[0] = _moved(flat, at, m, min(max(pulled, -clip), clip), w, rate[1], l2[1], tame)
+            linear, factors, unsure = l2[1], l2[2], 0.0
+            if adapts:
+                share = 1.0 / (flat[at + 3 * m + 5] + flat[at + 3 * m + 2] / counted + _FEW)
+                linear += prior[0] * share
+                factors += prior[3] * share
+                unsure = prior[4] * bend * value * value
+            step[0] = _moved(flat, at, m, min(max(pulled, -clip), clip), w, rate[1], linear, tame)
             gone += step[0] * value
             u, g, base = flat[at + 1 : at + m], flat[at + m + 1 : at + 2 * m], flat[at + 2 * m + 1 : at + 3 * m]
             for f in range(k):
                 v = u[f]
                 slopes = sums[f] - v * value
-                grad = w * (min(max(pulled * slopes, -clip), clip) + l2[2] * v)
+                less = factors + unsure * (doubts[f] - own[f])
+                grad = w * (min(max(pulled * slopes, -clip), clip) + less * v)
                 square, total = grad * grad, g[f]
                 g[f] = total + tame * square
                 taken = rate[2] * grad / math.sqrt(base[f] + total + square + _TINY)

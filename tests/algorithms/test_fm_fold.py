@@ -148,7 +148,7 @@ def test_scores_stay_as_they_are_under_other_scales(task):
 
 def test_a_stale_run_that_the_sample_speaks_against_is_not_taken_in():
     rows = ratings(3, 3_000)
-    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression", linear_wd=0.003, factors_wd=0.03)
     first, second, third = (rows.take(slice(i, i + 1_000)) for i in (0, 1_000, 2_000))
     state = FM.fold(spec, FM.init(spec), grown(spec, first, None), None)
     anchor = FM.anchor(spec, state)

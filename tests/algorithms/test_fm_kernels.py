@@ -84,10 +84,27 @@ def oracle(x, y, weight, logistic, clip, theta, base):
     return u, g, sum(held), sum(strange)
 
 
-def ran(place, values, y, weight, code, rate, l2, clip, table, indptr, farthest=np.inf, spread=1.0, everywhere=()):
+def ran(
+    place,
+    values,
+    y,
+    weight,
+    code,
+    rate,
+    l2,
+    clip,
+    table,
+    indptr,
+    farthest=np.inf,
+    spread=1.0,
+    everywhere=(),
+    prior=(0,) * 5,
+):
     both = np.stack([weight, weight], axis=1)
     slots = np.array(everywhere, np.int64)
-    kernels.run(indptr, place, values, y, both, code, rate, l2, clip, farthest, spread, M, slots, table)
+    kernels.run(
+        indptr, place, values, y, both, code, rate, l2, clip, np.array(prior, float), farthest, spread, M, slots, table
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -153,7 +170,7 @@ def test_new_features_are_divided_by_the_root_mean_square_so_far():
         indptr, place, values = csr(rows)
         ran(place, values, y, weight, 1, RATE, L2, np.inf, table, indptr)
     np.testing.assert_allclose(found[:, : 3 * M], expected[:, : 3 * M], rtol=1e-10)
-    weights, means, scatter = found[1:, 3 * M + 2 :].T
+    weights, means, scatter = found[1:, 3 * M + 2 : 3 * M + 5].T
     np.testing.assert_allclose(weights, seen[0], rtol=1e-12)
     np.testing.assert_allclose(scatter + weights * means**2, seen[1], rtol=1e-10)
     assert found[0, 3 * M + 2] == pytest.approx(weight.sum())
@@ -183,6 +200,42 @@ def test_frames_centre_numbers_and_rows_without_them_have_zero(spread):
     assert found[2, 3 * M + 4] == pytest.approx(weight[there] @ (told[there] - mean) ** 2)
 
 
+@pytest.mark.parametrize("logistic", [True, False])
+def test_penalties_that_adapt_are_those_of_prior_and_doubt(logistic):
+    """The first row's gradient, by its square, with what is known of each factor from before."""
+    x, rng = data(9, n=1)
+    x[0] = rng.normal(size=7)
+    table = table_of(rng, 7)
+    table[0, 0] = -9.0  # far below the label, so the slope is negative
+    table[:, 3 * M + 5] = rng.uniform(5.0, 50.0, 8)
+    theta, base, often = table[1:, :M].copy(), table[1:, 2 * M : 3 * M].copy(), table[1:, 3 * M + 5].copy()
+    prior = (0.7, 2.0, 1.6, 0.9, 0.6)
+    indptr, place, values = csr(x)
+    ran(
+        place,
+        values,
+        np.ones(1),
+        np.ones(1),
+        0 if logistic else 1,
+        RATE,
+        np.zeros(3),
+        np.inf,
+        table,
+        indptr,
+        prior=prior,
+    )
+    row, v = x[0], theta[:, 1:]
+    variance = 1.0 / (prior[1] + prior[2] * base[:, 1:])
+    doubt = prior[4] * row[:, None] ** 2 * ((variance * row[:, None] ** 2).sum(axis=0) - variance * row[:, None] ** 2)
+    share = 1.0 / (often + 1.0 + 4.0)
+    found = np.sqrt(table[1:, M : 2 * M])
+    slope = np.sqrt(table[0, M])  # of the bias: the slope of the loss
+    e, bend = -slope, slope * (1.0 - slope) if logistic else 1.0
+    linear = e * row + prior[0] * share * theta[:, 0]
+    factors = e * row[:, None] * (row @ v - row[:, None] * v) + (prior[3] * share[:, None] + bend * doubt) * v
+    np.testing.assert_allclose(found, np.abs(np.c_[linear, factors]), rtol=1e-9)
+
+
 def test_rows_in_frames_are_the_same_for_the_search():
     x, _ = data(7)
     centre, scale = np.array([0.0, 5.0, -3.0, 0.0, 4.0, 0.0, 0.0]), np.array([2.0, 1.5, 3.0, 1.0, 0.0, 1.0, 1.0])
@@ -202,7 +255,7 @@ def test_moments_of_a_batch_are_those_of_a_run():
     out = np.zeros((len(table), 3))
     fm_frames.moments(place, values, weight, indptr, out)
     ran(place, values, np.zeros(len(x)), weight, 1, RATE, L2, np.inf, table, indptr)
-    np.testing.assert_allclose(out[1:], table[1:, 3 * M + 2 :], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(out[1:], table[1:, 3 * M + 2 : 3 * M + 5], rtol=1e-12, atol=1e-14)
     assert out[0, 0] == pytest.approx(table[0, 3 * M + 2])
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Rule, Step
+from beam_ml.algorithms.fm.adapt import adapted, heard
 from beam_ml.algorithms.fm.frames import FARTHEST, added, frames, reframed, settled, spread_of, tamed
 from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of
 from beam_ml.algorithms.fm.rows import Rows, in_frames, joined_labels, label_scale, present
@@ -94,10 +95,15 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     wider = spread_of(spec, gathered[:-1], mass, now[1], spread)
     if wider != spread:
         spread_out(theta, squares, wider / spread)
+    fresh = np.asarray(state.fresh + partial.fresh)
+    passes = max(1.0, float((state.mass + partial.mass).sum() / fresh)) if fresh > 0 else 1.0
+    noise = heard(state.noise, float(partial.fresh), float(partial.noise))
+    prior = adapted(spec, state.prior, theta[seen], squares[seen], float(noise[1]), passes)
     return State(
-        theta=theta, squares=squares, centre=centre, scale=scale, widest=widest,
-        spread=np.asarray(wider), sums=sums, before=before, label=label, mass=state.mass + partial.mass, faded=np.ones(2),
-        length=np.where(step.mean, -step.length, step.length), folds=np.asarray(state.folds + 1, dtype=np.int64),
+        theta=theta, squares=squares, centre=centre, scale=scale, widest=widest, spread=np.asarray(wider), sums=sums,
+        before=before, label=label, mass=state.mass + partial.mass, fresh=fresh, noise=noise, prior=prior,
+        faded=np.ones(2), length=np.where(step.mean, -step.length, step.length),
+        folds=np.asarray(state.folds + 1, dtype=np.int64),
     )  # fmt: skip
 
 
@@ -198,9 +204,9 @@ class Sampled:
             bias, linear, factors = float(after[-1, 0]), after[:-1, 0], after[:-1, 1:]
             score = self.scores(after)
             found = float(self.weight @ row_losses(spec, score, self.label))
-            if spec.linear_wd > 0.0:
+            if spec.linear_wd:
                 found += 0.5 * spec.linear_wd * float(met @ np.square(linear))
-            if spec.factors_wd > 0.0:
+            if spec.factors_wd:
                 found += 0.5 * spec.factors_wd * float(met @ np.einsum("rk,rk->r", factors, factors))
             return found / total + 0.5 * spec.bias_wd * bias**2
 

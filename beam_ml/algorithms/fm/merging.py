@@ -59,7 +59,10 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     share = np.divide(first[1], squares, out=np.full_like(squares, 0.5), where=squares > 0)
     merged = State(
         theta=share * first[0] + (1.0 - share) * second[0], squares=squares, centre=centre, scale=scale, widest=widest,
-        spread=np.asarray(spread), sums=sums, before=before, label=label, mass=a.mass + b.mass, faded=np.ones(2),
+        spread=np.asarray(spread), sums=sums, before=before, label=label, mass=a.mass + b.mass,
+        fresh=np.asarray(a.fresh + b.fresh),
+        noise=np.array([a.noise[0] + b.noise[0], a.noise[0] * a.noise[1] + b.noise[0] * b.noise[1]])
+        / np.array([1.0, max(a.noise[0] + b.noise[0], 1e-300)]), prior=0.5 * (a.prior + b.prior), faded=np.ones(2),
         length=np.zeros(GROUPS), folds=np.maximum(a.folds, b.folds),
     )  # fmt: skip
     rows = [present(one) for one in (sample_a, sample_b) if one is not None and len(one)]

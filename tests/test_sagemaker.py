@@ -140,8 +140,8 @@ MAPPED: list[tuple[str, str, dict[str, str], str, str, Any, Any]] = [
     ("factorization-machines", "linear_lr", FACTORS, "0.001", "spec.linear_lr", 0.1, 0.001),
     ("factorization-machines", "factors_lr", FACTORS, "0.0001", "spec.factors_lr", 0.1, 0.0001),
     ("factorization-machines", "bias_wd", FACTORS, "0.01", "spec.bias_wd", 0.0, 0.01),
-    ("factorization-machines", "linear_wd", FACTORS, "0", "spec.linear_wd", 0.003, 0.0),
-    ("factorization-machines", "factors_wd", FACTORS, "0.00001", "spec.factors_wd", 0.03, 0.00001),
+    ("factorization-machines", "linear_wd", FACTORS, "0", "spec.linear_wd", None, 0.0),
+    ("factorization-machines", "factors_wd", FACTORS, "0.00001", "spec.factors_wd", None, 0.00001),
     *(
         ("factorization-machines", f"{group}_init_{part}", FACTORS | {f"{group}_init_method": method}, value, f"spec.{group}_init_{part}", before[group], float(value))
         for part, method, value, before in (

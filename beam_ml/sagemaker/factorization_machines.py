@@ -1,7 +1,8 @@
 """The factorization machines' hyperparameters: `fm.Spec` with `fm.Classifier` or `fm.Regressor`.
 
 Rates that are not given are this library's, not SageMaker's, which belong to Adam: AdaGrad's rates fall by themselves with
-the gradients seen, so they start higher. So are penalties and starts that are not given: SageMaker's go with those rates.
+the gradients seen, so they start higher. So are penalties and starts that are not given: SageMaker's go with those rates,
+and the penalties of linear weights and factors adapt to the data.
 """
 
 import math
@@ -18,6 +19,7 @@ _GROUPS = ("bias", "linear", "factors")
 _SIZES: Mapping[str, str] = MappingProxyType({"normal": "sigma", "uniform": "scale", "constant": "value"})
 _POSITIVE = real(0, None, open_low=True)
 _NONE = "None"
+_ADAPTS: Mapping[str, str] = MappingProxyType({"linear": ", which adapts", "factors": ", which adapts"})
 _ALONE = "Adam's rates and penalties are given by group here"
 _SERVERS = "it placed the product's parameter servers; here partials are merged"
 _MOST_FACTORS = 256
@@ -35,7 +37,7 @@ def _group(group: str) -> tuple[Name, ...]:
     positive = group == "factors"  # of 0 they would never move
     return (
         Name(f"{group}_lr", _POSITIVE, rate, to=f"Spec.{group}_lr; not given: its default, of AdaGrad"),
-        Name(f"{group}_wd", real(0, None), penalty, to=f"Spec.{group}_wd; not given: its default"),
+        Name(f"{group}_wd", real(0, None), penalty, to=f"Spec.{group}_wd; not given: its default{_ADAPTS.get(group, '')}"),
         Name(method, one_of(*_SIZES), "normal", to=f"Spec.{method}; not given, and no sigma either: its default"),
         Name(
             f"{group}_init_sigma", real(0, None, open_low=positive), sigma, to=f"Spec.{group}_init_sigma",

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from beam_ml.algorithms.fm.rows import in_frames
 from beam_ml.kernels import fm as kernels
+from beam_ml.kernels import fm_frames
 
 K = 3
 M = K + 1
@@ -28,6 +30,7 @@ def table_of(rng, d):
     table = np.zeros((d + 1, 3 * M + kernels.EXTRA))
     table[:, :M] = 0.3 * rng.normal(size=(d + 1, M))
     table[:, 2 * M : 3 * M] = rng.uniform(0.1, 2.0, (d + 1, M))
+    table[:, 3 * M + 1] = 1.0  # every scale is 1
     return table
 
 
@@ -38,8 +41,9 @@ def score(x, w0, w, v):
 
 
 def oracle(x, y, weight, logistic, clip, theta, base):
-    """One AdaGrad step a row, in numpy; gives θ and the run's Σ gradient²."""
-    u, g = theta.copy(), np.zeros_like(theta)
+    """One AdaGrad step per row, in numpy; returns θ, the run's Σ gradient², and how many rows' steps were held back."""
+    u, g, held = theta.copy(), np.zeros_like(theta), []
+    seen, strange = [], []
     for row, label, s in zip(x, y, weight, strict=True):
         eta = score(row, u[0, 0], u[1:, 0], u[1:, 1:])
         e = (expit(eta) if logistic else eta) - label
@@ -57,13 +61,50 @@ def oracle(x, y, weight, logistic, clip, theta, base):
                 + u * np.vstack([np.full(M, L2[0]), np.tile([L2[1], *[L2[2]] * K], (len(u) - 1, 1))])
             )
         )
-        g += grad * grad
-        u -= (
+        total = g + grad * grad
+        far = (
+            np.inf
+            if logistic or sum(weight[: len(seen)]) < 16 * s
+            else 16 * np.average(seen, weights=weight[: len(seen)])
+        )
+        seen.append(min(e * e, far))
+        strange.append(e * e > far)
+        g += grad * grad * min(1.0, far / (e * e))
+        step = (
             np.vstack([np.full(M, RATE[0]), np.tile([RATE[1], *[RATE[2]] * K], (len(u) - 1, 1))])
             * grad
-            / np.sqrt(base + g)
+            / np.sqrt(base + total)
         )
-    return u, g
+        slopes = np.concatenate(
+            [[[1, *[0] * K]], np.c_[row, row[:, None] * (row @ u[1:, 1:] - row[:, None] * u[1:, 1:])]]
+        )
+        gone, most = abs((step * slopes).sum()), (2.0 if logistic else 0.5) * abs(e)
+        held.append(gone > most)
+        u -= step * min(1.0, most / gone)
+    return u, g, sum(held), sum(strange)
+
+
+def ran(
+    place,
+    values,
+    y,
+    weight,
+    code,
+    rate,
+    l2,
+    clip,
+    table,
+    indptr,
+    farthest=np.inf,
+    spread=1.0,
+    everywhere=(),
+    prior=(0,) * 5,
+):
+    both = np.stack([weight, weight], axis=1)
+    slots = np.array(everywhere, np.int64)
+    kernels.run(
+        indptr, place, values, y, both, code, rate, l2, clip, np.array(prior, float), farthest, spread, M, slots, table
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -73,12 +114,15 @@ def test_a_run_equals_the_oracle(dtype, logistic, clip):
     x, rng = data()
     x = x.astype(dtype).astype(np.float64)
     y = (rng.random(len(x)) < 0.5).astype(float) if logistic else rng.normal(size=len(x))
+    y[40] += 0 if logistic else 30  # a stranger
     weight = rng.uniform(0.2, 3.0, len(x))
     table = table_of(rng, x.shape[1])
     theta, base = table[:, :M].copy(), table[:, 2 * M : 3 * M].copy()
     indptr, place, values = csr(x)
-    kernels.run(indptr, place, values.astype(dtype), y, weight, 0 if logistic else 1, RATE, L2, clip, False, M, table)
-    u, g = oracle(x, y, weight, logistic, clip, theta, base)
+    ran(place, values.astype(dtype), y, weight, 0 if logistic else 1, RATE, L2, clip, table, indptr)
+    u, g, held, strange = oracle(x, y, weight, logistic, clip, theta, base)
+    assert 0 < held < len(x)
+    assert logistic or strange == 1
     # The bias has one column; the others of its row are never touched.
     np.testing.assert_allclose(table[:, :M], u, rtol=1e-10)
     np.testing.assert_allclose(table[:, M : 2 * M], g, rtol=1e-10, atol=1e-15)
@@ -93,7 +137,7 @@ def test_gradients_equal_finite_differences_of_the_loss():
     table[:, 2 * M : 3 * M] = 0.0
     theta = table[:, :M].copy()
     indptr, place, values = csr(x)
-    kernels.run(indptr, place, values, y, weight, 0, RATE, np.zeros(3), np.inf, False, M, table)
+    ran(place, values, y, weight, 0, 1e-3 * RATE, np.zeros(3), np.inf, table, indptr)
 
     def loss(at):
         eta = score(x[0], at[0, 0], at[1:, 0], at[1:, 1:])
@@ -108,44 +152,126 @@ def test_gradients_equal_finite_differences_of_the_loss():
             slope = (loss(up) - loss(down)) / (2 * step)
             assert table[i, M + c] == pytest.approx(slope**2, rel=1e-5)
             rate = RATE[0 if i == 0 else 1 if c == 0 else 2]
-            assert table[i, c] - theta[i, c] == pytest.approx(-rate * np.sign(slope), rel=1e-9)
+            assert table[i, c] - theta[i, c] == pytest.approx(-1e-3 * rate * np.sign(slope), rel=1e-9)
 
 
-def test_values_are_divided_by_the_root_mean_square_so_far():
+def test_new_features_are_divided_by_the_root_mean_square_so_far():
     x, rng = data(2)
     y, weight = rng.normal(size=len(x)), rng.uniform(0.2, 3.0, len(x))
-    scaled, seen = x.copy(), np.full((2, x.shape[1]), [[3.0], [12.0]])  # before: weight 3 of values 2
+    scaled, seen = x.copy(), np.zeros((2, x.shape[1]))
     for i in range(len(x)):
         there = x[i] != 0
         seen += weight[i] * np.stack([there, x[i] ** 2])
-        scaled[i] = x[i] / np.sqrt(seen[1] / seen[0])
-    found, expected = table_of(rng, x.shape[1]), None
+        scaled[i, there] = x[i, there] / np.sqrt(seen[1, there] / seen[0, there])
+    found = table_of(rng, x.shape[1])
     expected = found.copy()
-    found[1:, 3 * M : 3 * M + 2] = [3.0, 12.0]
-    for normalize, rows, table in ((True, x, found), (False, scaled, expected)):
+    found[:, 3 * M + 1] = 0.0  # not known
+    for rows, table in ((x, found), (scaled, expected)):
         indptr, place, values = csr(rows)
-        kernels.run(indptr, place, values, y, weight, 1, RATE, L2, np.inf, normalize, M, table)
+        ran(place, values, y, weight, 1, RATE, L2, np.inf, table, indptr)
     np.testing.assert_allclose(found[:, : 3 * M], expected[:, : 3 * M], rtol=1e-10)
-    np.testing.assert_allclose(found[1:, 3 * M + 2 :].T, seen - [[3.0], [12.0]], rtol=1e-10)
+    weights, means, scatter = found[1:, 3 * M + 2 : 3 * M + 5].T
+    np.testing.assert_allclose(weights, seen[0], rtol=1e-12)
+    np.testing.assert_allclose(scatter + weights * means**2, seen[1], rtol=1e-10)
+    assert found[0, 3 * M + 2] == pytest.approx(weight.sum())
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_frames_centre_numbers_and_rows_without_them_have_zero(spread):
+    x, rng = data(6)
+    y, weight = rng.normal(size=len(x)), rng.uniform(0.2, 3.0, len(x))
+    centre, scale = np.array([0.0, 5.0, -3.0, 0.0, 4.0, 0.0, 0.0]), np.array([2.0, 1.5, 3.0, 1.0, 0.0, 1.0, 1.0])
+    far = x.copy()
+    far[3, 1] = 1e6
+    z = np.divide(far - centre, scale, out=np.zeros_like(x), where=scale > 0).clip(-10, 10) / spread  # one stands still
+    found = table_of(rng, x.shape[1])
+    expected = found.copy()
+    found[1:, 3 * M], found[1:, 3 * M + 1] = centre, scale
+    indptr, place, values = csr(far)
+    ran(place, values, y, weight, 1, RATE, L2, np.inf, found, indptr, 10.0, spread, np.flatnonzero(centre) + 1)
+    indptr, place, values = csr(z)
+    ran(place, values, y, weight, 1, RATE, L2, np.inf, expected, indptr)
+    np.testing.assert_allclose(found[:, : 3 * M], expected[:, : 3 * M], rtol=1e-9)
+    # The far value counts with ten scales in the moments, too.
+    told = far[:, 1].clip(-10, 5 + 15)
+    there = told != 0
+    mean = np.average(told[there], weights=weight[there])
+    assert found[2, 3 * M + 3] == pytest.approx(mean)
+    assert found[2, 3 * M + 4] == pytest.approx(weight[there] @ (told[there] - mean) ** 2)
+
+
+@pytest.mark.parametrize("logistic", [True, False])
+def test_penalties_that_adapt_are_those_of_prior_and_doubt(logistic):
+    """The first row's gradient, by its square, with what is known of each factor from before."""
+    x, rng = data(9, n=1)
+    x[0] = rng.normal(size=7)
+    table = table_of(rng, 7)
+    table[0, 0] = -9.0  # far below the label, so the slope is negative
+    table[:, 3 * M + 5] = rng.uniform(5.0, 50.0, 8)
+    theta, base, often = table[1:, :M].copy(), table[1:, 2 * M : 3 * M].copy(), table[1:, 3 * M + 5].copy()
+    prior = (0.7, 2.0, 1.6, 0.9, 0.6)
+    indptr, place, values = csr(x)
+    ran(
+        place,
+        values,
+        np.ones(1),
+        np.ones(1),
+        0 if logistic else 1,
+        RATE,
+        np.zeros(3),
+        np.inf,
+        table,
+        indptr,
+        prior=prior,
+    )
+    row, v = x[0], theta[:, 1:]
+    variance = 1.0 / (prior[1] + prior[2] * base[:, 1:])
+    doubt = prior[4] * row[:, None] ** 2 * ((variance * row[:, None] ** 2).sum(axis=0) - variance * row[:, None] ** 2)
+    share = 1.0 / (often + 1.0 + 4.0)
+    found = np.sqrt(table[1:, M : 2 * M])
+    slope = np.sqrt(table[0, M])  # of the bias: the slope of the loss
+    e, bend = -slope, slope * (1.0 - slope) if logistic else 1.0
+    linear = e * row + prior[0] * share * theta[:, 0]
+    factors = e * row[:, None] * (row @ v - row[:, None] * v) + (prior[3] * share[:, None] + bend * doubt) * v
+    np.testing.assert_allclose(found, np.abs(np.c_[linear, factors]), rtol=1e-9)
+
+
+def test_rows_in_frames_are_the_same_for_the_search():
+    x, _ = data(7)
+    centre, scale = np.array([0.0, 5.0, -3.0, 0.0, 4.0, 0.0, 0.0]), np.array([2.0, 1.5, 3.0, 1.0, 0.0, 1.0, 1.0])
+    z = np.divide(x - centre, scale, out=np.zeros_like(x), where=scale > 0)
+    indptr, place, values = csr(x)
+    bounds, places, out = in_frames(indptr, place - np.int32(1), values, centre, scale, np.inf)
+    found = np.zeros_like(x)
+    found[np.repeat(np.arange(len(x)), np.diff(bounds)), places] = out
+    np.testing.assert_allclose(found, z, rtol=1e-14)
+
+
+def test_moments_of_a_batch_are_those_of_a_run():
+    x, rng = data(8)
+    weight = rng.uniform(0.2, 3.0, len(x))
+    table = table_of(rng, x.shape[1])
+    indptr, place, values = csr(x)
+    out = np.zeros((len(table), 3))
+    fm_frames.moments(place, values, weight, indptr, out)
+    ran(place, values, np.zeros(len(x)), weight, 1, RATE, L2, np.inf, table, indptr)
+    np.testing.assert_allclose(out[1:], table[1:, 3 * M + 2 : 3 * M + 5], rtol=1e-12, atol=1e-14)
+    assert out[0, 0] == pytest.approx(table[0, 3 * M + 2])
+
+
+def test_a_constant_has_a_scatter_of_exactly_zero():
+    for value in (0.37, 1e8 + 0.1, -7.0):
+        table = np.zeros((2, 3))
+        weight = np.random.default_rng(0).uniform(1e-3, 1e3, 500)
+        fm_frames.moments(np.ones(500, np.int32), np.full(500, value), weight, np.arange(501), table)
+        assert table[1, 1:].tolist() == [value, 0.0]
 
 
 def test_zeros_that_are_stored_are_no_features():
     table = table_of(np.random.default_rng(3), 1)
     before = table.copy()
-    kernels.run(
-        np.array([0, 1]),
-        np.array([1], np.int32),
-        np.zeros(1),
-        np.ones(1),
-        np.ones(1),
-        1,
-        RATE,
-        L2,
-        np.inf,
-        True,
-        M,
-        table,
-    )
+    one = np.ones(1)
+    ran(np.array([1], np.int32), np.zeros(1), one, one, 1, RATE, L2, np.inf, table, np.array([0, 1]))
     assert np.array_equal(table[1], before[1])
     assert table[0, 0] != before[0, 0]
 

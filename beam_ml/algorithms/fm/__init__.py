@@ -14,7 +14,8 @@
 
 from beam_ml.algorithms.fm import growing, machine
 from beam_ml.algorithms.fm.derive import Model, derive, measure, predict
-from beam_ml.algorithms.fm.fold import fold, merge_states
+from beam_ml.algorithms.fm.fold import fold
+from beam_ml.algorithms.fm.merging import merge_states
 from beam_ml.algorithms.fm.ranking import scorer
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear.spec import Threshold

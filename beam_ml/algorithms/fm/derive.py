@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from beam_ml.algorithms.fm.fold import linear_scores
 from beam_ml.algorithms.fm.machine import Anchor, State, weight
-from beam_ml.algorithms.fm.rows import feature_scales, label_scale
+from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad_rows import canonical
@@ -22,12 +22,18 @@ from beam_ml.errors import DeriveRefused, InvalidBatch
 __all__ = ["Model", "derive", "machine_of", "measure", "predict", "predicted"]
 
 _LOGISTIC, _SQUARED = 0, 1
+_FAR = 1e4
+"""Scales from 0 beyond which the products of features would lose the digits that tell rows apart."""
 
 
 @array_dataclass
 class Model:
-    """A second-order machine: ``η = intercept + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j`` (Rendle 2010)."""
+    """A second-order machine: ``η = intercept + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j`` (Rendle 2010).
 
+    Of features far from 0, x is less their centre.
+    """
+
+    centre: Float64[np.ndarray, "d"]  # what features far from 0 are measured from, for their digits' sake; others: 0
     intercept: Float64[np.ndarray, ""]  # score without features; regression: in label units, as all below
     linear: Float64[np.ndarray, "d"]  # w, per feature unit
     factors: Float64[np.ndarray, "d k"]  # v, per feature unit
@@ -37,14 +43,24 @@ class Model:
 
 def machine_of(spec: Spec, state: State | Anchor, at: float = threshold.NEUTRAL) -> Model:
     """Give the machine of a state, or of the anchor that workers start from."""
-    centre, unit = label_scale(state.label)
+    level, unit = label_scale(state.label)
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
-    met = state.squares[:-1].any(axis=1) / feature_scales(spec, state.sums)[:-1]
+    scale = state.scale[:-1]
+    met = state.squares[:-1].any(axis=1) & (scale > 0)
+    each = np.divide(1.0 / float(state.spread), scale, out=np.zeros_like(scale), where=met)
+    linear, factors = state.theta[:-1, 0] * each, state.theta[:-1, 1:] * each[:, None]
+    centre = np.where(met, state.centre[:-1], 0.0)
+    # Near ones are told in the plain units of the data.
+    near = np.where(np.abs(centre) <= _FAR * scale, centre, 0.0)
+    own = np.square(factors).sum(axis=1) * near
+    both = near @ factors
+    intercept = state.theta[-1, 0] - near @ linear + 0.5 * (both @ both - own @ near)
     return Model(
-        intercept=np.asarray(centre + unit * state.theta[-1, 0]),
-        linear=unit * met * state.theta[:-1, 0],
+        centre=centre - near,
+        intercept=np.asarray(level + unit * intercept),
+        linear=unit * (linear - factors @ both + own),
         # The scale of labels is shared out between the two factors of a product.
-        factors=np.sqrt(unit) * met[:, None] * state.theta[:-1, 1:],
+        factors=np.sqrt(unit) * factors,
         threshold=np.asarray(at),
         loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
     )
@@ -89,7 +105,10 @@ def predicted(model: Model, batch: Batch) -> np.ndarray:
         message = f"A factorization machine takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
     # A feature given twice in a row is one feature: its square must not fall apart.
-    score = linear_scores(*canonical(batch), float(model.intercept), model.linear, model.factors)
+    rows = canonical(batch)
+    if model.centre.any():
+        rows = in_frames(*rows, model.centre, np.ones(d), np.inf)
+    score = linear_scores(*rows, float(model.intercept), model.linear, model.factors)
     return score if int(model.loss) == _SQUARED else np.asarray(expit(score))
 
 

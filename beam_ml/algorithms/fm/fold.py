@@ -7,13 +7,18 @@ import numpy as np
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Rule, Step
-from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, weight
-from beam_ml.algorithms.fm.rows import Rows, feature_scales, joined_labels, label_scale, present
-from beam_ml.algorithms.fm.search import COMMON, GROUPS, choose
+from beam_ml.algorithms.fm.adapt import adapted, heard
+from beam_ml.algorithms.fm.frames import FARTHEST, added, frames, reframed, settled, spread_of, tamed
+from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of
+from beam_ml.algorithms.fm.rows import Rows, in_frames, joined_labels, label_scale, present
+from beam_ml.algorithms.fm.search import COMMON, choose
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch
 
-__all__ = ["fold", "linear_scores", "merge_states", "row_losses"]
+__all__ = ["Sampled", "fold", "linear_scores", "row_losses", "spread_out"]
+
+TURN = 2.0
+"""Times the weight of the rows before at which newer rows' moments take their place."""
 
 
 def fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule: Rule = "search") -> State:
@@ -38,19 +43,34 @@ def fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule:
 def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
     moves, gathered = moves_of(partial)
     runs, stale = int(partial.runs), int(partial.folds) != int(state.folds)
-    sums = state.sums.copy()
-    sums[moves.rows] += gathered
     label = joined_labels(state.label, partial.label)
     # Runs started from squares that had not faded yet.
-    faded = fading(state)
+    faded = fading(state)[0]
 
     def ways(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return anchored.directions(moves, rows, state.squares[rows] / faded, runs, rule, stale)
 
-    common = np.zeros(sums.shape[0], dtype=bool)
-    common[moves.rows] = gathered[:, 0] >= COMMON * partial.mass.sum()
-    tested = None if sample is None else _Tested.of(spec, sample, sums, label, common)
-    n = 0 if tested is None else tested.data.weight.size
+    mass = float(gathered[-1, 0])
+    common = np.zeros(state.theta.shape[0], dtype=bool)
+    common[moves.rows] = gathered[:, 0] >= COMMON * mass
+    seen, there = moves.rows[:-1], (state.centre[moves.rows[:-1]], state.scale[moves.rows[:-1]])
+    # What is new has been learned in a frame of the window's.
+    new = there[1] == 0
+    data = None if sample is None else present(sample)
+    if data is not None and new.any() and data.indices.size:
+        gathered = gathered.copy()
+        known = np.minimum(np.searchsorted(seen, data.indices), seen.size - 1)
+        met = seen[known] == data.indices
+        gathered[:-1] = tamed(spec, gathered[:-1], mass, new, known[met], data.values[met])
+    own = frames(spec, gathered[:-1], mass, *there)
+    centre, scale = state.centre.copy(), state.scale.copy()
+    # … and where its window's first rows were too few to tell, a constant was learned as an indicator is.
+    learned = new & (own[1] == 0) & moves.squares[:-1].any(axis=1)
+    own[0][learned], own[1][learned] = 0.0, np.abs(gathered[:-1, 1][learned])
+    centre[seen[new]], scale[seen[new]] = own[0][new], own[1][new]
+    spread = float(state.spread) or spread_of(spec, gathered[:-1], mass, scale[seen])
+    tested = None if data is None else Sampled.of(spec, data, (centre, scale, spread), label, common)
+    n = 0 if tested is None else tested.weight.size
     loss = _no_loss if tested is None else tested.losses(state.theta, ways(tested.rows))
     step = choose(loss, runs, n, rule, stale)
     theta, squares = state.theta.copy(), state.squares.copy()
@@ -60,9 +80,30 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
         raise FloatingPointError(message)
     theta[moves.rows] = moved
     squares[moves.rows] += moves.squares
+    sums, before = state.sums.copy(), state.before
+    sums[moves.rows] = added(sums[moves.rows], gathered)
+    known = added(before[moves.rows], sums[moves.rows])
+    if sums[-1, 0] >= TURN * before[-1, 0]:
+        before, sums = sums, np.zeros_like(sums)
+        known = before[moves.rows]
+    old = (centre[seen], scale[seen])
+    now = settled(old, frames(spec, known[:-1], float(known[-1, 0]), *old, state.widest[seen]))
+    reframed(theta, squares, seen, old, now)
+    centre[seen], scale[seen] = now
+    widest = state.widest.copy()
+    widest[seen] = np.maximum(widest[seen], now[1])
+    wider = spread_of(spec, gathered[:-1], mass, now[1], spread)
+    if wider != spread:
+        spread_out(theta, squares, wider / spread)
+    fresh = np.asarray(state.fresh + partial.fresh)
+    passes = max(1.0, float((state.mass + partial.mass).sum() / fresh)) if fresh > 0 else 1.0
+    noise = heard(state.noise, float(partial.fresh), float(partial.noise))
+    prior = adapted(spec, state.prior, theta[seen], squares[seen], float(noise[1]), passes)
     return State(
-        theta=theta, squares=squares, sums=sums, label=label, mass=state.mass + partial.mass, faded=np.ones(()),
-        length=np.where(step.mean, -step.length, step.length), folds=np.asarray(state.folds + 1, dtype=np.int64),
+        theta=theta, squares=squares, centre=centre, scale=scale, widest=widest, spread=np.asarray(wider), sums=sums,
+        before=before, label=label, mass=state.mass + partial.mass, fresh=fresh, noise=noise, prior=prior,
+        faded=np.ones(2), length=np.where(step.mean, -step.length, step.length),
+        folds=np.asarray(state.folds + 1, dtype=np.int64),
     )  # fmt: skip
 
 
@@ -84,6 +125,12 @@ def _stepped(theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray], step: Step,
     return after
 
 
+def spread_out(theta: np.ndarray, squares: np.ndarray, ratio: float) -> None:
+    """Write parameters and Σ gradient² of features for scales that are all larger by a ratio."""
+    theta[:-1] *= ratio
+    squares[:-1] /= ratio**2
+
+
 def _no_loss(step: Step) -> float:
     """Give the loss where there is no sample: nothing is known of a step."""
     del step
@@ -91,62 +138,75 @@ def _no_loss(step: Step) -> float:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Tested:
-    """Sampled rows, and the parameter rows that they touch.
+class Sampled:
+    """Sampled rows in their features' frames, and the parameter rows that they touch.
 
     Attributes:
         spec: the spec.
-        data: the rows, labels normalised.
+        indptr, place, values: CSR rows, columns numbered by `rows`.
+        label: (n,) normalised.
+        weight: (n,).
         rows: (r,) parameter rows, the bias last.
-        place: (z,) of each value among them.
-        scale: (r − 1,) of the features.
-        met: (r,) weight of the sampled rows that have each feature: how often its penalty counts.
+        met: (r,) weight of the sampled rows that have each feature over ρ²: how often its penalty counts.
         common: (r,) bool: whether the feature is.
     """
 
     spec: Spec
-    data: Rows
-    rows: np.ndarray
+    indptr: np.ndarray
     place: np.ndarray
-    scale: np.ndarray
+    values: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    rows: np.ndarray
     met: np.ndarray
     common: np.ndarray
 
     @staticmethod
-    def of(spec: Spec, sample: Batch, sums: np.ndarray, label: np.ndarray, common: np.ndarray) -> "_Tested | None":
-        data = present(sample)
+    def of(
+        spec: Spec,
+        data: Rows,
+        frame: tuple[np.ndarray, np.ndarray, float],
+        label: np.ndarray,
+        common: np.ndarray,
+    ) -> "Sampled | None":
+        """Return the rows in a frame (centre, scale, ρ) and in units of the label's moments; None: there are none."""
         if data.label.size == 0:
             return None
-        centre, unit = label_scale(label)
-        rows, place = data.placed(spec.n_features)
-        each = np.repeat(data.weight, np.diff(data.indptr)) * (data.values != 0)
-        met = np.bincount(place, weights=each, minlength=rows.size)
+        level, unit = label_scale(label)
+        centre, scale, spread = frame
+        rows, place = data.placed(spec.n_features, np.flatnonzero(centre))
+        far = FARTHEST if spec.normalize else np.inf
+        bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], far)
+        framed = bounds, place, values / spread
+        each = np.repeat(data.weight, np.diff(bounds)) / spread**2
+        met = np.bincount(place, weights=each, minlength=rows.size).astype(np.float64)
         met[-1] = data.weight.sum()
-        normalised = dataclasses.replace(data, label=(data.label - centre) / unit)
-        scale = feature_scales(spec, sums[rows[:-1]])
-        return _Tested(spec, normalised, rows, place, scale, met, common[rows])
+        return Sampled(spec, *framed, (data.label - level) / unit, data.weight, rows, met, common[rows])
+
+    def scores(self, theta: np.ndarray) -> np.ndarray:
+        """Return η (n,) with the parameters (r, m) of the touched rows."""
+        return linear_scores(self.indptr, self.place, self.values, float(theta[-1, 0]), theta[:-1, 0], theta[:-1, 1:])
 
     def losses(self, theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray]) -> Callable[[Step], float]:
-        """Give what tells a step's mean loss, penalties included.
+        """Return what tells a step's mean loss, penalties included.
 
         Args:
             theta: (p, m) before.
             ways: the summed direction and the mean of the moves (r, m), at `rows`.
         """
-        spec, data = self.spec, self.data
+        spec = self.spec
         before = theta[self.rows]
-        met = self.met[:-1] * np.square(self.scale)
-        total = float(data.weight.sum())
+        met = self.met[:-1]
+        total = float(self.weight.sum())
 
         def loss(step: Step) -> float:
             after = _stepped(before, ways, step, self.common)
-            real = after[:-1] / self.scale[:, None]  # per unit of unscaled features
-            bias, linear, factors = float(after[-1, 0]), real[:, 0], real[:, 1:]
-            score = linear_scores(data.indptr, self.place, data.values, bias, linear, factors)
-            found = float(data.weight @ row_losses(spec, score, data.label))
-            if spec.linear_wd > 0.0:
+            bias, linear, factors = float(after[-1, 0]), after[:-1, 0], after[:-1, 1:]
+            score = self.scores(after)
+            found = float(self.weight @ row_losses(spec, score, self.label))
+            if spec.linear_wd:
                 found += 0.5 * spec.linear_wd * float(met @ np.square(linear))
-            if spec.factors_wd > 0.0:
+            if spec.factors_wd:
                 found += 0.5 * spec.factors_wd * float(met @ np.einsum("rk,rk->r", factors, factors))
             return found / total + 0.5 * spec.bias_wd * bias**2
 
@@ -174,33 +234,3 @@ def linear_scores(
     out = np.empty(indptr.size - 1)
     fm.scores(indptr, place, values, intercept, np.ascontiguousarray(linear), np.ascontiguousarray(factors), out)
     return out
-
-
-def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None) -> State:
-    """Add two learners' states: parameters by their mean weighted by Σ gradient², which is approximate; sums add.
-
-    Both are first told per features and labels of the joined scales. Factors have no axes of their own, so
-    the mean is only good between learners of one seed that have not drifted far apart, such as those grown from one learner.
-    """
-    if weight(a) <= 0.0 or weight(b) <= 0.0:
-        return b if weight(a) <= 0.0 else a
-    sums, label = a.sums + b.sums, joined_labels(a.label, b.label)
-    first, second = (_in_units(spec, one, sums, label) for one in (a, b))
-    squares = a.squares + b.squares
-    share = np.divide(a.squares, squares, out=np.full_like(squares, 0.5), where=squares > 0)
-    return State(
-        theta=share * first + (1.0 - share) * second, squares=squares, sums=sums, label=label, mass=a.mass + b.mass,
-        faded=np.ones(()), length=np.zeros(GROUPS), folds=np.asarray(a.folds + b.folds),
-    )  # fmt: skip
-
-
-def _in_units(spec: Spec, state: State, sums: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Give parameters (p, m) per features and labels of other scales: the scores of rows stay as they are."""
-    (centre, unit), (new_centre, new_unit) = label_scale(state.label), label_scale(label)
-    share = unit / new_unit
-    # The scale of labels is shared out between the two factors of a product.
-    columns = np.full(spec.columns, np.sqrt(share))
-    columns[0] = share
-    theta = state.theta * columns * (feature_scales(spec, sums) / feature_scales(spec, state.sums))[:, None]
-    theta[-1, 0] += (centre - new_centre) / new_unit
-    return theta

@@ -5,17 +5,22 @@ from types import ModuleType
 
 import numpy as np
 
-from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_label
-from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present
+from beam_ml.algorithms.fm.adapt import COLD, priors
+from beam_ml.algorithms.fm.frames import FARTHEST, centred, frames, spread_of
+from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_moments
+from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present, tempered
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.fm.start import starts
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
+from beam_ml.core.passes import first_pass
 
 __all__ = ["Run", "accumulate", "grow"]
 
 _LOGISTIC, _SQUARED = 0, 1
+_ENOUGH = 32.0
+"""Rows from which a cold run tells numbers that all rows have from features that few have."""
 
 
 class Run:
@@ -31,6 +36,7 @@ class Run:
         self._kernels: ModuleType = fm
         self._spec, self._anchor, self._begun = spec, anchor, partial
         self._label, self._mass, self._faded = partial.label, partial.mass, 1.0
+        self._fresh, self._noise = float(partial.fresh), float(partial.noise)
         self._count = 0
         self._slot = np.zeros(spec.n_features, dtype=np.int32)
         self._rows = np.empty(0, dtype=np.int64)
@@ -39,7 +45,11 @@ class Run:
         self._rate = np.array(
             [spec.bias_lr if spec.use_bias else 0.0, spec.linear_lr if spec.use_linear else 0.0, spec.factors_lr]
         )
-        self._l2 = np.array([spec.bias_wd, spec.linear_wd, spec.factors_wd])
+        self._spread = 1.0 if anchor is None else float(anchor.spread)
+        self._farthest = FARTHEST if spec.normalize else np.inf
+        cold = COLD if anchor is None else (0.0, 0.0)
+        given = zip((spec.linear_wd, spec.factors_wd), cold, strict=True)
+        self._l2 = np.array([spec.bias_wd, *(one if wanted is None else wanted for wanted, one in given)])
 
     @property
     def nbytes(self) -> int:
@@ -49,7 +59,7 @@ class Run:
 
     @property
     def _row_bytes(self) -> int:
-        return 8 * (1 + 3 * self._spec.columns + 2)
+        return 8 * (1 + 3 * self._spec.columns + 3)
 
     def add(self, batch: Batch) -> None:
         """Run on over a batch's rows."""
@@ -57,28 +67,62 @@ class Run:
         rows = present(batch)
         if rows.label.size:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                self._learn(rows)
+                fresh = batch.origin is None or first_pass(batch.origin) == batch.origin
+                self._learn(rows, tempered(self._spec, batch), fresh)
 
-    def _learn(self, rows: Rows) -> None:
+    def _learn(self, rows: Rows, weight: np.ndarray, fresh: bool) -> None:
         spec, m = self._spec, self._spec.columns
         if self._count == 0:
             self._open()
         self._mass = self._mass + masses(spec, rows)
+        self._fresh += float(rows.weight.sum()) if fresh else 0.0
         self._label = joined_labels(self._label, label_sums(spec, rows))
         known = self._label if self._anchor is None else joined_labels(self._anchor.label, self._label)
         centre, unit = label_scale(known)
         place = self._placed(rows.indices)
+        everywhere = self._framed(rows, place)
         code = _SQUARED if spec.task == "regression" else _LOGISTIC
         clip = np.inf if spec.clip_gradient is None else spec.clip_gradient
+        self._table[0, 3 * m + 5] = 0.0
         self._kernels.run(
-            rows.indptr, place, rows.values, (rows.label - centre) / unit, rows.weight, code, self._rate, self._l2, clip,
-            spec.normalize, m, self._table[: self._count],
+            rows.indptr, place, rows.values, (rows.label - centre) / unit, np.stack([weight, rows.weight], axis=1), code,
+            self._rate, self._l2 / self._spread**2, clip, self._prior(), self._farthest, self._spread, m, everywhere,
+            self._table[: self._count],
         )  # fmt: skip
+        if fresh:
+            self._noise += float(self._table[0, 3 * m + 5])
+
+    def _framed(self, rows: Rows, place: np.ndarray) -> np.ndarray:
+        """Return the slots of features with a centre; cold, frames go by the run's rows, those of this batch included."""
+        m, table, spec = self._spec.columns, self._table[: self._count], self._spec
+        if self._anchor is None and spec.normalize:
+            from beam_ml.kernels import fm_frames
+
+            seen = np.ascontiguousarray(table[:, 3 * m + 2 : 3 * m + 5])
+            fm_frames.moments(place, rows.values, rows.weight, rows.indptr, seen)
+            mass = float(seen[0, 0])
+            varies = np.ones(self._count)
+            if centred(spec) and mass >= _ENOUGH * float(rows.weight.max()):
+                centre, scale = frames(spec, seen[1:], mass, table[1:, 3 * m], np.zeros(self._count - 1))
+                table[1:, 3 * m], table[1:, 3 * m + 1] = centre, np.where(centre != 0, scale, 0.0)
+                varies[1:] = scale
+            self._spread = spread_of(spec, seen[1:], mass, varies[1:])
+        return np.flatnonzero(table[:, 3 * m])
+
+    def _prior(self) -> np.ndarray:
+        """Return what adaptive penalties go by: of linear weights and factors, and what makes Σ gradient² a precision."""
+        anchor = self._anchor
+        if anchor is None:
+            return np.zeros(5)
+        noise = 1.0 if self._spec.task == "binary" else float(anchor.noise)
+        return priors(self._spec, anchor.prior, noise, float(anchor.passes))
 
     def _open(self) -> None:
-        """Begin the table: the bias first, then what the open run so far has touched."""
+        """Begin the table: the bias first, what the open run so far has touched, then all features with a centre."""
         bias = self._spec.n_features
         begun = self._begun.open_rows[:-1]
+        if self._anchor is not None and not begun.size:
+            begun = np.flatnonzero(self._anchor.centre)
         self._rows = np.concatenate([[bias], begun]).astype(np.int64)
         self._slot[begun] = np.arange(1, begun.size + 1, dtype=np.int32)
         self._touch(0, self._rows.size)
@@ -88,7 +132,7 @@ class Run:
         table = self._table[: self._count]
         table[:, :m] += self._begun.open_moved[order]
         table[:, m : 2 * m] = self._begun.open_squares[order]
-        table[:, 3 * m + 2 :] = self._begun.open_sums[order] * self._faded
+        table[:, 3 * m + 2 : 3 * m + 5] = scaled_moments(self._begun.open_sums[order], self._faded)
 
     def _placed(self, indices: np.ndarray) -> np.ndarray:
         """Give the slots (z,) of features, new ones included."""
@@ -107,12 +151,13 @@ class Run:
             self._table = _longer(self._table, begin, end)
         fresh, rows = self._table[begin:end], self._rows[begin:end]
         if anchor is not None:
-            self._kernels.fill(rows, anchor.theta, anchor.squares, anchor.sums, fresh)
+            self._kernels.fill(rows, anchor.theta, anchor.squares, anchor.centre, anchor.scale, anchor.often, fresh)
         else:
             if self._starts.shape[0] < end:
                 self._starts = _longer(self._starts, begin, end)
             self._starts[begin:end] = starts(self._spec, rows)
             fresh[:, :m], fresh[:, m:] = self._starts[begin:end], 0.0
+            fresh[:, 3 * m + 1] = 0.0 if self._spec.normalize else 1.0
         self._count = end
 
     def scale(self, factor: float) -> None:
@@ -121,33 +166,49 @@ class Run:
             return
         if float(self._mass.sum()) * factor == 0.0:
             self._begun, self._count = empty(self._spec), 0
+            self._fresh = self._noise = 0.0
             self._label, self._mass, self._faded = self._begun.label, self._begun.mass, 1.0
             self._slot[:] = 0
             return
-        self._label, self._mass = scaled_label(self._label, factor), self._mass * factor
+        self._label, self._mass = scaled_moments(self._label, factor), self._mass * factor
         self._faded *= factor
-        self._table[: self._count, 3 * self._spec.columns + 2 :] *= factor
+        self._fresh *= factor
+        self._noise *= factor
+        moments = self._table[: self._count, 3 * self._spec.columns + 2 : 3 * self._spec.columns + 5]
+        moments[:] = scaled_moments(moments, factor)
 
     def partial(self) -> Partial:
         """Give the partial so far."""
         faded = self._begun
         if self._faded != 1.0:
             faded = dataclasses.replace(
-                faded, closed_sums=faded.closed_sums * self._faded, open_sums=faded.open_sums * self._faded
-            )
+                faded, closed_sums=scaled_moments(faded.closed_sums, self._faded),
+                open_sums=scaled_moments(faded.open_sums, self._faded),
+            )  # fmt: skip
         if self._count == 0:
-            return dataclasses.replace(faded, label=self._label, mass=self._mass) if self._faded != 1.0 else faded
+            return (
+                dataclasses.replace(
+                    faded,
+                    label=self._label,
+                    mass=self._mass,
+                    fresh=np.asarray(self._fresh),
+                    noise=np.asarray(self._noise),
+                )
+                if self._faded != 1.0
+                else faded
+            )
         m, anchor = self._spec.columns, self._anchor
         order = np.argsort(self._rows[: self._count], kind="stable")
         rows = self._rows[order]
         scaled, moved, squares = (np.empty((rows.size, m)) for _ in range(3))
-        sums = np.empty((rows.size, 2))
+        sums = np.empty((rows.size, 3))
         begun, at = (self._starts, order) if anchor is None else (anchor.theta, rows)
         self._kernels.gather(self._table, order, begun, at, scaled, moved, squares, sums)
         return dataclasses.replace(
             faded, open_rows=rows, open_scaled=scaled, open_moved=moved, open_squares=squares, open_sums=sums,
             runs=np.asarray(faded.runs + (0 if faded.open_rows.size else 1)),
             folds=np.zeros((), dtype=np.int64) if anchor is None else anchor.folds, label=self._label, mass=self._mass,
+            fresh=np.asarray(self._fresh), noise=np.asarray(self._noise),
         )  # fmt: skip
 
 

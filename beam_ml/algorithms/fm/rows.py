@@ -1,4 +1,4 @@
-"""Rows as the kernels eat them, and the scales of labels and features. Letters: ``n`` rows, ``r`` parameter rows."""
+"""Rows as the kernels eat them, and the scale of labels. Letters: ``n`` rows, ``r`` parameter rows."""
 
 import dataclasses
 
@@ -8,7 +8,10 @@ from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.linear.adagrad_rows import canonical
 from beam_ml.core.batch import Batch
 
-__all__ = ["Rows", "feature_scales", "joined_labels", "label_scale", "label_sums", "masses", "present"]
+__all__ = ["Rows", "in_frames", "joined_labels", "label_scale", "label_sums", "masses", "present", "tempered"]
+
+FEWEST_ROWS = 256.0
+"""Rows' weight that stays behind a step, however short the half-life."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,9 +30,17 @@ class Rows:
     label: np.ndarray
     weight: np.ndarray
 
-    def placed(self, n_features: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give the rising parameter rows touched, the bias last, and the place of each value among them (z,) int32."""
-        numbers, place = np.unique(self.indices, return_inverse=True)
+    def placed(self, n_features: int, more: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rising parameter rows touched, the bias last, and the place of each value among them (z,) int32.
+
+        Args:
+            n_features: number of features, and so of the bias.
+            more: further rows that count as touched.
+        """
+        numbers = np.unique(self.indices)
+        if more is not None and more.size:
+            numbers = np.union1d(numbers, more)
+        place = np.searchsorted(numbers, self.indices)
         return np.append(numbers, n_features).astype(np.int64), place.astype(np.int32)
 
 
@@ -41,6 +52,27 @@ def present(batch: Batch) -> Rows:
         weight = batch.weights
     label = np.zeros(len(batch)) if batch.label is None else batch.label
     return Rows(*canonical(batch), label, weight)
+
+
+def tempered(spec: Spec, batch: Batch) -> np.ndarray:
+    """Return the weights (n,) > 0 of a batch's present rows in steps: their age counts less where few rows would be left.
+
+    A row of age a weighs 2^(−β·a / half_life), β ≤ 1 the largest at which `FEWEST_ROWS` rows' weight, or all rows, remain.
+    """
+    weight = batch.weights
+    rows = weight > 0
+    if spec.half_life is None or batch.time is None or not rows.any():
+        return weight[rows]
+    time = batch.time[rows]
+    age = (time.max() - time) * (1e-6 / spec.half_life)
+    least = min(FEWEST_ROWS, 0.99 * age.size)
+    low, high = 0.0, 1.0
+    if np.exp2(-age).sum() >= least:
+        return weight[rows]
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if np.exp2(-middle * age).sum() >= least else (low, middle)
+    return np.asarray(np.exp2(np.log2(weight[rows]) + (1.0 - low) * age))
 
 
 def masses(spec: Spec, rows: Rows) -> np.ndarray:
@@ -77,9 +109,23 @@ def label_scale(sums: np.ndarray) -> tuple[float, float]:
     return centre, deviation if np.isfinite(deviation) and deviation > 1e-15 * abs(centre) else 1.0
 
 
-def feature_scales(spec: Spec, sums: np.ndarray) -> np.ndarray:
-    """Give the root mean square (r,) of each feature's values other than 0 from Σ weight and Σ weight·x² (r, 2); else 1."""
-    scale = np.ones(sums.shape[0])
-    if spec.normalize:
-        np.divide(sums[:, 1], sums[:, 0], out=scale, where=sums[:, 0] > 0)
-    return np.where(scale > 0, np.sqrt(scale), 1.0)
+def in_frames(
+    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, centre: np.ndarray, scale: np.ndarray, farthest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return CSR bounds, places and values of rows in their features' frames; zeros of numbers with a centre included.
+
+    Args:
+        indptr: (n + 1,) bounds of CSR rows.
+        place: (z,) of each value among the features.
+        values: (z,).
+        centre: (r,) of the features.
+        scale: (r,); 0: the feature stands still.
+        farthest: most scales from the centre that a value counts.
+    """
+    from beam_ml.kernels import fm_frames
+
+    everywhere = np.flatnonzero(centre)
+    most = values.size + everywhere.size * (indptr.size - 1)
+    bounds, places, out = np.empty(indptr.size, np.int64), np.empty(most, np.int32), np.empty(most)
+    held = fm_frames.frame(indptr, place, values, centre, scale, farthest, everywhere, bounds, places, out)
+    return bounds, places[:held], out[:held]

@@ -17,6 +17,7 @@ Group = Literal["bias", "linear", "factors"]
 _MAX_ENTRIES = 1 << 28
 _RATE = Field(gt=0)
 _PENALTY = Field(ge=0, description="strength of ½·θ², counted at every row for the features that it has")
+_ADAPTS = Field(ge=0, description="strength of ½·θ², counted at every row for the features that it has; None: adapts")
 _SIGMA = Field(ge=0, description="normal: standard deviation")
 _SCALE = Field(ge=0, description="uniform: in [−scale, scale]")
 _VALUE = Field(description="constant: where all start")
@@ -26,7 +27,10 @@ class Spec(BaseSpec):
     """What shapes the state of a second-order factorization machine: sparse features, one output.
 
     Rates, penalties and starts are given for each of three groups, under the names that Amazon SageMaker has for them: the
-    bias, the linear weights and the factors. Rates are AdaGrad's: the first step of an entry is as long as the rate, later
+    bias, the linear weights and the factors. Penalties of linear weights and factors that are not given adapt to the data
+    (`beam_ml.algorithms.fm.adapt`), so that more passes do not over-fit; numbers mean what they say.
+
+    Rates are AdaGrad's: the first step of an entry is as long as the rate, later
     ones are shorter by the root of the squared gradients it has met. They act on features divided by the root mean square
     of their values other than 0, which leaves indicators alone, and on labels of mean 0 and standard deviation 1.
 
@@ -49,8 +53,8 @@ class Spec(BaseSpec):
     linear_lr: Annotated[float, _RATE] = 0.1
     factors_lr: Annotated[float, _RATE] = 0.1
     bias_wd: Annotated[float, _PENALTY] = 0.0
-    linear_wd: Annotated[float, _PENALTY] = 0.003
-    factors_wd: Annotated[float, _PENALTY] = 0.03
+    linear_wd: Annotated[float | None, _ADAPTS] = None
+    factors_wd: Annotated[float | None, _ADAPTS] = None
     bias_init_method: Method = "constant"
     bias_init_sigma: Annotated[float, _SIGMA] = 0.01
     bias_init_scale: Annotated[float, _SCALE] = 0.01

@@ -82,7 +82,7 @@ class Drill:
         )  # fmt: skip
 
     def measured(self, theta: np.ndarray) -> np.ndarray:
-        """Return each live variant's mean loss (l,) on the rows held out, penalties of these parameters θ (r, m) included."""
+        """Return each live variant's mean loss (l,) on the rows held out, penalties of parameters θ (r, m) included."""
         found = mean_losses(self.spec, self.shape, self.held, self.held_weight, theta)
         return found + penalties(self.shape, self.columns, theta) if self.columns.penalised else found
 

@@ -152,8 +152,7 @@ class Accumulator:
             return
         self._growth.add(batch)
         self._progress.append(Progress.of(batch, late))
-        probability = None if self._scorer is None else self._scorer(batch)
-        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample, probability))
+        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample, self._scorer))
         if len(self._fresh) >= 8 or self._sample.rows is None:
             self._settle()
         if len(self._progress) >= 64:

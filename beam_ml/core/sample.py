@@ -19,7 +19,7 @@ by that chance (`ranked`): no fewer spread evenly than without a model, and of t
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,6 +32,7 @@ __all__ = ["MAX_BYTES", "MAX_ROWS", "Sample"]
 
 MAX_ROWS = 4096
 MAX_BYTES = 4 << 20
+Scorer = Callable[[Batch], np.ndarray]
 _MAX_CLASSES = 256
 _UNKNOWN = 16.0
 _IMPORTANCE = 512.0
@@ -76,31 +77,27 @@ class Sample:
         )  # fmt: skip
 
     @staticmethod
-    def of(spec: Spec, batch: Batch, below: "Sample | None" = None, probability: np.ndarray | None = None) -> "Sample":
+    def of(spec: Spec, batch: Batch, below: "Sample | None" = None, scorer: Scorer | None = None) -> "Sample":
         """Sample one batch of admitted rows.
 
         Args:
             spec: seed, half-life and classes.
             batch: n rows with positions (without: they count as rows 0 … n − 1 of no origin).
             below: sample so far: rows at or above its thresholds need no look (they would be cut).
-            probability: (n,) of class 1 by some model, of two classes; None: none is known.
+            scorer: rows → probabilities of class 1 by some model, of two classes; None: no model is known. It is asked
+                about rows that may be kept, no others.
         """
         if len(batch) == 0:
             return Sample.empty(spec)
         identity = identities(spec.seed, batch)
         tau = None if below is None else below.tau
-        if classes(spec) != 2 or (probability is None and (below is None or below.top is None)):
-            return _drawn(spec, batch, identity, tau)
-        if probability is None:
-            importance = np.full(len(batch), _UNKNOWN)
-        else:  # an anchor run off to infinity tells nothing
-            known = (
-                probability if np.isfinite(probability.sum()) else np.where(np.isfinite(probability), probability, 0.0)
-            )
-            importance = 1.0 + _IMPORTANCE * known
+        if classes(spec) != 2 or (scorer is None and (below is None or below.top is None)):
+            return _drawn(spec, batch, identity, tau, None)
+        rate = functools.partial(_importance, scorer)
         tau_top = None if below is None else below._as_top(rows=False).tau
-        top = _drawn(spec, batch, identity, tau_top, importance, top=True)
-        return dataclasses.replace(_drawn(spec, batch, identity, tau, importance), top=top)
+        most = _UNKNOWN if scorer is None else 1.0 + _IMPORTANCE
+        top = _drawn(spec, batch, identity, tau_top, rate, most)
+        return dataclasses.replace(_drawn(spec, batch, identity, tau, rate), top=top)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
         """Add two samples of one spec."""
@@ -197,52 +194,63 @@ def _standing(rows: Batch, log_rate: np.ndarray, reached: np.ndarray, kind: np.n
     return rows.replace(weight=weight * scale[kind])
 
 
+def _importance(scorer: Scorer | None, rows: Batch) -> np.ndarray:
+    if scorer is None:
+        return np.full(len(rows), _UNKNOWN)
+    probability = scorer(rows)
+    known = np.isfinite(probability)  # an anchor run off to infinity tells nothing
+    return 1.0 + _IMPORTANCE * (probability if known.all() else np.where(known, probability, 0.0))
+
+
 def _drawn(
     spec: Spec,
     batch: Batch,
     identity: np.ndarray,
     below: np.ndarray | None,
-    importance: np.ndarray | None = None,
-    top: bool = False,
+    importance: Scorer | None,
+    most: float = 0.0,
 ) -> Sample:
-    """Sample at least one row; for `top`, rows of class 0 alone, by rate times importance."""
-    c = classes(spec)
+    """Sample at least one row.
+
+    Args:
+        spec: seed, half-life and classes.
+        batch: the rows.
+        identity: (n,) of them.
+        below: (c,) thresholds so far.
+        importance: rows → importance of each.
+        most: largest importance, by which rows of class 0 alone are drawn; 0: all rows are, by their own rate.
+    """
+    c, top = classes(spec), most > 0.0
     labels = batch.label if c > 1 else None
     time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
     mass = _masses(spec, batch, labels, time, c)
     tau = np.full(c, np.inf) if below is None else below
     # No class but 0 ever has a threshold in `top`.
-    most, reach = (float(importance.max()), tau[0]) if top and importance is not None else (1.0, tau.max())
-    keep = _candidates(spec, batch, identity, float(reach), time, most)
+    keep = _candidates(spec, batch, identity, float(tau[0] if top else tau.max()), time, most if top else 1.0)
     if top and labels is not None:
         keep = keep[labels[keep] == 0]
     wide = _too_wide(batch)
     too_wide = 0 if wide is None else int(np.count_nonzero(wide))
     if wide is not None:
         keep = keep[~wide[keep]]
-    identity = identity[keep]
-    rate = _log_rate(spec, batch, keep)
-    if importance is not None:
-        importance = importance[keep]
-        rate = rate + np.log(importance) if top else rate
+    identity, rate = identity[keep], _log_rate(spec, batch, keep)
+    factor = None
+    if top and importance is not None:
+        factor = importance(batch if keep.size == len(batch) else batch.take(keep))
+        rate = rate + np.log(factor)
     u = ((identity >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     order = np.log(-np.log(u)) - rate
     kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
     chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
     chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
     keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
-    importance = None if importance is None else importance[chosen]
-    if keep.size == 0:
-        return Sample(None, order, identity, kept_kind, tau, mass, time, too_wide, importance)
-    rows = batch.take(keep).replace(origin=None, position=None, position_end=None)
-    return _cut(
-        rows,
-        order,
-        identity,
-        kept_kind,
-        importance,
-        Sample(None, order, identity, kept_kind, tau, mass, time, too_wide),
-    )
+    rows = batch.take(keep).replace(origin=None, position=None, position_end=None) if keep.size else None
+    if factor is not None:
+        factor = factor[chosen]
+    elif importance is not None:
+        factor = np.zeros(0) if rows is None else importance(rows)
+    rest = Sample(None, order, identity, kept_kind, tau, mass, time, too_wide)
+    return _cut(rows, order, identity, kept_kind, factor, rest)
 
 
 def _merged(samples: Sequence[Sample], spec: Spec) -> Sample:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_ml import Batch, Learner, derive, fit, linear, predict
+from beam_ml import Batch, Learner, derive, fit, fm, linear, predict
+from beam_ml.algorithms import algorithm_of
 from beam_ml.algorithms.linear import threshold
 from beam_ml.core import metrics
 from beam_ml.core.batch import Origin
@@ -61,6 +62,63 @@ def test_a_precision_target_is_met_by_the_same_recall_whatever_the_seed() -> Non
         off = [abs(one[name] - value) / one[f"{name}_se"] for one, value in zip(stated, values, strict=True)]
         assert max(off) < 4.0  # the interval stated holds what all rows say
         assert np.median([one[f"{name}_se"] for one in stated]) < 0.05
+
+
+GRADIENT = {
+    "adagrad": (
+        lambda seed: linear.AdaGrad(n_features=5, seed=seed, learning_rates=(0.1,), l1=(0.0,), l2=(0.0,)),
+        linear.Classifier(threshold=RULE),
+    ),
+    "fm": (lambda seed: fm.Spec(n_features=5, n_factors=2, seed=seed), fm.Classifier(threshold=RULE)),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_gradient_learners_rank_the_rows_they_draw_too(name: str) -> None:
+    """The cut that the sample chooses for one model, by many seeds of the sample, with the workers' model and without."""
+    make, model_spec = GRADIENT[name]
+    x, label = rare(100_000, seed=6)
+    origin = Origin("files", "rows")
+    batches = [
+        Batch.dense(x[at : at + 5_000], label=label[at : at + 5_000], origin=origin, position=np.arange(at, at + 5_000))
+        for at in range(0, len(label), 5_000)
+    ]
+    learner = fit(make(0), batches)
+    algorithm = algorithm_of(learner.spec)
+    assert algorithm.scorer is not None
+    scorer = algorithm.scorer(learner.spec, algorithm.anchor(learner.spec, learner.state))
+    assert scorer is not None
+    model = derive(learner, model_spec)
+    score = predict(model, Batch.dense(x))["score"]
+    np.testing.assert_allclose(
+        scorer(batches[0]), score[:5_000], rtol=1e-9
+    )  # one variant, no mean of parameters better
+    recalls: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(8):
+        spec = make(seed)
+        for known, found in recalls.items():
+            sample = Sample.merge_all(
+                [Sample.of(spec, batch, None, scorer if known else None) for batch in batches], spec
+            )
+            rows = sample.ranked(spec)
+            assert rows is not None
+            at = threshold.choose(RULE, predict(model, rows)["score"], rows.label, rows.weights)
+            found.append(float((score >= at)[label == 1].mean()))
+    assert np.ptp(recalls[True]) <= 0.1
+    assert np.ptp(recalls[True]) < 0.6 * np.ptp(recalls[False])
+
+
+def test_no_model_to_rank_by_where_there_are_not_two_classes() -> None:
+    rng = np.random.default_rng(0)
+    x, value = rng.normal(size=(3_000, 4)), rng.integers(0, 3, 3_000).astype(float)
+    for spec in (
+        linear.Newton(n_features=4, loss="squared"),
+        linear.AdaGrad(n_features=4, task="regression"),
+        linear.AdaGrad(n_features=4, task="multiclass", n_classes=3),
+        fm.Spec(n_features=4, task="regression"),
+    ):
+        learner = fit(spec, [Batch.dense(x, label=value)] * 2)
+        assert learner.sample.top is None
 
 
 def test_without_a_model_to_rank_by_the_interval_says_how_little_is_known() -> None:

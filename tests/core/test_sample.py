@@ -228,14 +228,14 @@ def scores(batch: Batch) -> np.ndarray:
 def drawn(spec: Spec, batch: Batch, cuts: list[int], known: list[bool]) -> list[Sample]:
     """One sample of each piece of a batch, by importance where a model is known."""
     parts = [batch.take(slice(a, b)) for a, b in itertools.pairwise([0, *cuts, len(batch)])]
-    return [Sample.of(spec, part, None, scores(part) if by else None) for part, by in zip(parts, known, strict=True)]
+    return [Sample.of(spec, part, None, scores if by else None) for part, by in zip(parts, known, strict=True)]
 
 
 @pytest.mark.parametrize("spec", [CLASSES, DECAYED], ids=["plain", "half-life"])
 def test_rows_drawn_by_importance_do_not_depend_on_how_they_were_split(spec: Spec) -> None:
     weight = np.random.default_rng(3).uniform(0.0, 2.0, 2_000)
     batch = rows(2_000, spec, weight=weight)
-    whole = Sample.of(spec, batch, None, scores(batch))
+    whole = Sample.of(spec, batch, None, scores)
     assert whole.top is not None
     assert whole.top.rows is not None
     assert len(whole.top.rows) == 32
@@ -247,7 +247,7 @@ def test_rows_drawn_by_importance_do_not_depend_on_how_they_were_split(spec: Spe
     grown = Sample.empty(spec)
     for start in range(0, 2_000, 90):
         part = batch.take(slice(start, start + 90))
-        grown = grown.merge(Sample.of(spec, part, grown, scores(part)), spec)
+        grown = grown.merge(Sample.of(spec, part, grown, scores), spec)
     assert same(grown, whole)
     assert Sample.empty(spec).merge(whole, spec).top is not None
 
@@ -309,9 +309,8 @@ def test_ranked_rows_stand_for_all_rows(half_life: float | None, known: list[boo
 
 def test_a_model_that_ran_off_to_infinity_draws_like_none() -> None:
     batch = rows(800, CLASSES)
-    broken = np.where(np.arange(800) % 2 == 0, np.nan, np.inf)
-    found = Sample.of(CLASSES, batch, None, broken)
-    level = Sample.of(CLASSES, batch, None, np.zeros(800))
+    found = Sample.of(CLASSES, batch, None, lambda some: np.where(np.arange(len(some)) % 2 == 0, np.nan, np.inf))
+    level = Sample.of(CLASSES, batch, None, lambda some: np.zeros(len(some)))
     assert found.top is not None
     assert same(found, level)
     assert found.nbytes > Sample.of(CLASSES, batch).nbytes
@@ -319,4 +318,20 @@ def test_a_model_that_ran_off_to_infinity_draws_like_none() -> None:
 
 def test_no_importance_where_labels_are_not_two_classes() -> None:
     batch = rows(100, PLAIN)
-    assert Sample.of(PLAIN, batch, None, np.full(100, 0.5)).top is None
+    assert Sample.of(PLAIN, batch, None, scores).top is None
+
+
+def test_a_model_is_asked_about_rows_that_may_be_kept_alone() -> None:
+    asked = []
+
+    def counted(some: Batch) -> np.ndarray:
+        asked.append(len(some))
+        return np.full(len(some), 1e-4)
+
+    batch = rows(60_000, CLASSES)
+    whole = Sample.of(CLASSES, batch.take(slice(0, 50_000)), None, counted)
+    asked.clear()
+    late = whole.merge(Sample.of(CLASSES, batch.take(slice(50_000, 60_000)), whole, counted), CLASSES)
+    assert 0 < sum(asked) < 5_000
+    assert late.top is not None
+    assert same(late, Sample.of(CLASSES, batch, None, lambda some: np.full(len(some), 1e-4)))

@@ -15,6 +15,7 @@
 from beam_ml.algorithms.fm import growing, machine
 from beam_ml.algorithms.fm.derive import Model, derive, measure, predict
 from beam_ml.algorithms.fm.fold import fold, merge_states
+from beam_ml.algorithms.fm.ranking import scorer
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear.spec import Threshold
 from beam_ml.core.algorithm import Algorithm, ModelKind
@@ -43,5 +44,6 @@ FM = Algorithm(
     anchor=machine.anchor,
     merge_states=merge_states,
     grow=growing.grow,
+    scorer=scorer,
 )
 """Second-order factorization machines by AdaGrad; ANCHORED."""

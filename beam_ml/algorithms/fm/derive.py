@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int64
 from scipy.special import expit
 
 from beam_ml.algorithms.fm.fold import linear_scores
-from beam_ml.algorithms.fm.machine import State, weight
+from beam_ml.algorithms.fm.machine import Anchor, State, weight
 from beam_ml.algorithms.fm.rows import feature_scales, label_scale
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear import threshold
@@ -19,7 +19,7 @@ from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
-__all__ = ["Model", "derive", "measure", "predict"]
+__all__ = ["Model", "derive", "machine_of", "measure", "predict", "predicted"]
 
 _LOGISTIC, _SQUARED = 0, 1
 
@@ -35,7 +35,8 @@ class Model:
     loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared
 
 
-def _model(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model:
+def machine_of(spec: Spec, state: State | Anchor, at: float = threshold.NEUTRAL) -> Model:
+    """Give the machine of a state, or of the anchor that workers start from."""
     centre, unit = label_scale(state.label)
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
     met = state.squares[:-1].any(axis=1) / feature_scales(spec, state.sums)[:-1]
@@ -71,17 +72,17 @@ def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample:
         raise DeriveRefused(message)
     rule = getattr(model_spec, "threshold", threshold.NEUTRAL)
     if not isinstance(rule, Threshold):
-        return _model(spec, state, float(rule))
+        return machine_of(spec, state, float(rule))
     if sample is None or len(sample) == 0:
         message = f"{name}.threshold needs sampled rows for the rule {rule.by!r}; got none."
         raise DeriveRefused(message)
     assert sample.label is not None  # noqa: S101 admission rejects rows without a label
-    model = _model(spec, state)
-    at = threshold.choose(rule, _predicted(model, sample), sample.label, sample.weights)
+    model = machine_of(spec, state)
+    at = threshold.choose(rule, predicted(model, sample), sample.label, sample.weights)
     return dataclasses.replace(model, threshold=np.asarray(at))
 
 
-def _predicted(model: Model, batch: Batch) -> np.ndarray:
+def predicted(model: Model, batch: Batch) -> np.ndarray:
     """Give the probabilities of class 1, or values, (n,)."""
     d = model.linear.shape[0]
     if batch.n_features != d:
@@ -98,7 +99,7 @@ def predict(model: Model, batch: Batch) -> Predictions:
     Returns:
         ``score``: probability of class 1, or the value, (n,); for classifiers also ``predicted_label`` (n,) int64.
     """
-    score = _predicted(model, batch)
+    score = predicted(model, batch)
     if int(model.loss) == _SQUARED:
         return {"score": score}
     return {"score": score, "predicted_label": (score >= float(model.threshold)).astype(np.int64)}
@@ -109,7 +110,7 @@ def measure(model: Model, batch: Batch) -> metrics.Binary | metrics.Regression:
     if batch.label is None:
         message = "Measuring a factorization machine needs labels; got a batch without."
         raise InvalidBatch(message)
-    score = _predicted(model, batch)
+    score = predicted(model, batch)
     if int(model.loss) == _SQUARED:
         return metrics.regression(score, batch.label, batch.weights)
     return metrics.binary(score, batch.label, batch.weights, float(model.threshold))

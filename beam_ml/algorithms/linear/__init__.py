@@ -9,7 +9,7 @@
 [21.0]
 """
 
-from beam_ml.algorithms.linear import adagrad, adagrad_derive, adagrad_fold, adagrad_run
+from beam_ml.algorithms.linear import adagrad, adagrad_derive, adagrad_fold, adagrad_ranking, adagrad_run
 from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, variants
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.derive import (
@@ -88,5 +88,6 @@ ADAGRAD = Algorithm(
     anchor=adagrad.anchor,
     merge_states=adagrad_fold.merge_states,
     grow=adagrad_run.Run,
+    scorer=adagrad_ranking.scorer,
 )
 """Linear models by AdaGrad, many variants packed; ANCHORED."""

@@ -1,0 +1,36 @@
+"""How workers of `linear.adagrad` score rows by their anchor, so that those that rank high are drawn more often."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from beam_ml.algorithms.linear import adagrad_losses as losses
+from beam_ml.algorithms.linear import threshold
+from beam_ml.algorithms.linear.adagrad import Anchor
+from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, scores
+from beam_ml.algorithms.linear.adagrad_fold import LEARNS
+from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.core.batch import Batch
+
+__all__ = ["scorer"]
+
+
+def scorer(spec: AdaGrad, anchor: Anchor) -> Callable[[Batch], np.ndarray] | None:
+    """Return the function that scores rows by the first variant that still learns; None where classes are not two."""
+    live = np.flatnonzero(anchor.status == LEARNS)
+    if spec.task != "binary" or live.size == 0:
+        return None
+    which, code = int(live[0]), losses.code_of(spec)
+    shape = shape_of_tables(spec, anchor.moments, np.arange(spec.n_features + 1))
+    theta = anchor.theta[:, which]
+    model = AdaGradModel(
+        coefficients=theta[:-1].copy(),
+        intercept=theta[-1] + shape.label_centre,
+        origin=shape.centre if shape.centre.any() else np.zeros(0),
+        threshold=np.asarray(threshold.NEUTRAL),
+        top_k=np.asarray(1, dtype=np.int64),
+        loss=np.asarray(code, dtype=np.int64),
+        variant=np.asarray(which, dtype=np.int64),
+    )
+    return lambda batch: losses.prediction(code, scores(model, batch))

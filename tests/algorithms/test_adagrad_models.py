@@ -136,7 +136,7 @@ class TestModels:
     def test_threshold_rules_hold_on_the_sample(self, by: str, holds: Any) -> None:
         learner = learner_of("binary")
         model = derive(learner, linear.Variant(threshold=by))
-        sample = learner.sample.estimate(learner.spec)
+        sample = learner.sample.ranked(learner.spec)
         measured = metrics.compute(linear.ADAGRAD.models["variant"].measure(model.arrays, sample))
         assert holds(measured), measured
         same = derive(learner, linear.Classifier(threshold=by))

@@ -110,7 +110,9 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     length[columns.live] = np.where(step.mean, -step.length, step.length)
     loss = np.where(np.isfinite(loss), loss, state.loss)
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
-    run_loss = np.minimum(state.run_loss + np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
+    # A run over a P-th of the rows says that much less of what all of them come to.
+    told = 1.0 / int(partial.runs)
+    run_loss = np.minimum(state.run_loss + told * np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1
     seen = float(state.seen) + weight(partial)
     for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
@@ -121,7 +123,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         stepped=np.asarray(state.stepped + partial.stepped),
         stepped_squares=np.asarray(state.stepped_squares + partial.stepped_squares),
         norm=np.asarray(state.norm + partial.norm), mass=state.mass + partial.mass,
-        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + partial.loss_weight),
+        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + told * partial.loss_weight),
         loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
         folds=np.asarray(folds, dtype=np.int64), seen=np.asarray(seen),

@@ -74,7 +74,7 @@ class TestAveraging:
         assert np.any(state.average[:-1, 0, 0][zero] != 0.0)
         model = model_of(spec, state)
         np.testing.assert_array_equal(model.coefficients[:, 0] == 0.0, zero)
-        window = binary(500, d=20, seed=7)  # its loss, before it is learned from, is that of this model
+        window = binary(200, d=20, seed=7)  # its loss, before it is learned from, is that of this model
         partial = grown(spec, window, ALGORITHM.anchor(spec, state))
         after = ALGORITHM.fold(spec, state, partial, window)
         found = (after.average_loss[0] - state.average_loss[0]) / len(window)
@@ -139,19 +139,35 @@ class TestAveraging:
         np.testing.assert_array_equal(both.average, both.theta)
 
 
-def test_penalties_are_the_same_however_many_rows_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = linear.AdaGrad(n_features=20, learning_rates=(0.1, 0.5), l1=0.1, l2=(0.0, 0.1))
-    tried = []
+@pytest.mark.parametrize("shards", [1, 3])
+def test_tables_are_the_same_however_many_rows_are_stepped_together(
+    shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = linear.AdaGrad(n_features=20, learning_rates=(0.1, 0.5), l1=0.01, l2=(0.0, 0.1), halve_at=(1_200,))
+    states = []
+    for at_once in (1 << 16, 28):
+        monkeypatch.setattr(adagrad_fold, "_ENTRIES_AT_ONCE", at_once)
+        states.append(learned(spec, binary(3_000, d=20), [0, 1_000, 2_000, 3_000], shards))
+    for name in ("theta", "slack", "average", "squares"):
+        np.testing.assert_allclose(*(getattr(state, name) for state in states), rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_lengths_are_judged_alike_with_scores_that_are_linear_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without penalties from two tables of scores, with one of next to nothing from parameters at every length."""
+    tried: list[list[np.ndarray]] = []
 
     def choose(loss: Any, variants: int, *rest: Any) -> Step:
-        tried.append(loss(Step(np.ones(variants), np.zeros(variants, dtype=bool))))
+        own, none = np.array([0.5, 4.0]), np.zeros(2, dtype=bool)
+        steps = [Step(own, none), Step(own, ~none), Step(own, none, own[::-1], ~none), Step(own, ~none, own, none)]
+        tried.append([loss(step) for step in steps])
         return choose_step(loss, variants, *rest)
 
-    monkeypatch.setattr(adagrad_fold.anchored, "choose_step", choose)
-    for at_once in (1 << 14, 7):
-        monkeypatch.setattr(adagrad_window, "_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(adagrad_window.anchored, "choose_step", choose)
+    for penalty in (0.0, 1e-13):
+        spec = linear.AdaGrad(n_features=20, learning_rates=(0.1, 0.5), l1=0.0, l2=penalty)
         learned(spec, binary(2_000, d=20), [0, 1_000, 2_000], shards=3)
-    np.testing.assert_allclose(tried[:2], tried[2:], rtol=1e-12)
+    assert len(tried) == 4
+    np.testing.assert_allclose(tried[:2], tried[2:], rtol=1e-9)
 
 
 class TestGrowing:

@@ -80,10 +80,12 @@ def test_sums_add_over_shards_and_fade() -> None:
     half = ALGORITHM.scale(spec, both, 0.5)
     np.testing.assert_allclose(half.loss, both.loss / 2, rtol=1e-12)
     state = learned(spec, rows, [0, 300, 900], 2)
-    assert float(state.run_weight) == 900.0
+    assert float(state.run_weight) == 450.0  # each run had half of the rows, and says half as much
+    alone = learned(spec, rows, [0, 300, 900])
+    assert float(alone.run_weight) == 900.0
     faded = ALGORITHM.scale(spec, state, 0.25)
     np.testing.assert_allclose(faded.run_loss / faded.run_weight, state.run_loss / state.run_weight, rtol=1e-12)
-    assert float(faded.run_weight) == 225.0
+    assert float(faded.run_weight) == 112.5
 
 
 class TestLaterPasses:

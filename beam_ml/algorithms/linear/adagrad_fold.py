@@ -7,17 +7,18 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
 from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, sums_of, weight
-from beam_ml.algorithms.linear.adagrad_merge import shifted
+from beam_ml.algorithms.linear.adagrad_merge import shift
 from beam_ml.algorithms.linear.adagrad_moments import held, joined
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined
+from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search
 from beam_ml.core.batch import Batch
 
 __all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "progressive"]
 
 LEARNS, LOST, DIVERGED = 0, 1, 2
 _FRESH = 1.0 - 1e-6
+_ENTRIES_AT_ONCE = 1 << 16  # of the tables that are stepped together, so that what is on the way fits the cache
 _WORST = 1e280  # stands for a loss that is not finite
 _GROWTH = 4.0  # how much a scale may grow in one fold before its coefficients are taken for noise of the smaller one
 
@@ -51,15 +52,15 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     everything = np.arange(p)
     columns = Columns.of(spec, state.status)
     cold = weight(state) <= 0.0
-    gathered = np.zeros_like(state.moments)
-    gathered[partial.moment_rows] = partial.moments
-    moments = held(joined(state.moments, gathered))
+    moments = state.moments.copy()
+    moments[partial.moment_rows] = joined(state.moments[partial.moment_rows], partial.moments)
+    moments = held(moments)
     faded = fading(state)
     first = sums_of(state).plus(Sums(), 1.0 / faded)
     sums_after = first.plus(sums_of(partial))
     after = shape_of_tables(spec, moments, everything, sums_after.pace)
     # Where the moves' bias is at.
-    before = shape_of_tables(spec, gathered if cold else state.moments, everything, first.pace)
+    before = shape_of_tables(spec, moments if cold else state.moments, everything, first.pace)
     kept = _kept(before, after)
     sums = moves_of(partial)
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
@@ -81,98 +82,136 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     known = anchored.union(np.flatnonzero(state.squares.any(axis=(1, 2))), moves.rows)
     touched = known if columns.penalised else moves.rows
 
-    penalties: dict[bytes, np.ndarray] = {}  # by the features' step: the bias has none
-
-    def judged(step: Step) -> np.ndarray:
-        assert tested is not None  # noqa: S101
-        loss = tested.losses(window.stepped(tested.rows, step)[1])
-        if not columns.penalised:
-            return loss
-        key = step.length.tobytes() + step.mean.tobytes()
-        if key not in penalties:
-            penalties[key] = window.penalty(touched, step)
-        return loss + penalties[key]
-
-    n = 0 if tested is None else tested.weight.size
-    longer = anchored.LONG if int(partial.runs) > 1 else ()
-    step = anchored.choose_step(judged, columns.live.size, int(partial.runs), n, rule, window.stale, longer)
-    u, theta, squares, counted = window.stepped(touched, step)
+    line = None if tested is None else window.line(tested.rows)
+    step = search(window, tested, line)
     more: Refined | None = None
-    if tested is not None and rule == "search" and n >= anchored.MIN_SAMPLE_ROWS:
-        more = refined(window, tested, step)
-        at = np.minimum(np.searchsorted(touched, tested.rows), touched.size - 1)
-        here = touched[at] == tested.rows
-        for table, fresh in ((u, more.found.u), (theta, more.found.theta)):
-            table[:, np.repeat(more.again, spec.n_outputs)] = 0.0
-            table[at[here]] = fresh[here]
-    learned = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)
-    finite = learned.reshape(columns.live.size, -1).all(axis=1)
+    if tested is not None and line is not None and rule == "search" and tested.weight.size >= anchored.MIN_SAMPLE_ROWS:
+        more = refined(window, tested, line, step)
+    tables = _Tables(window, step, tested, more)
+    tables.run(touched, float(partial.total), known)
+    finite = tables.finite
     if not finite.any():
         message = "every variant of linear.AdaGrad diverged"
         raise FloatingPointError(message)
-    grown = state.squares.copy()
-    grown[touched] += columns.put(anchored.at_rows(moves.rows, moves.squares, touched))
-    again = np.zeros(0, dtype=np.int64) if more is None else columns.live[more.again]
-    if more is not None and tested is not None and again.size:
-        # What gradients were elsewhere says nothing here: those of the sample stand for the window's.
-        grown[:, again] = 0.0
-        factor = float(partial.total) / tested.weight.size
-        grown[np.ix_(tested.rows, again)] = factor * columns.put(more.found.squares)[:, again]
+    tables.restore(columns.live[~finite])
     status = state.status.copy()
     status[columns.live[~finite]] = DIVERGED
-    good = np.zeros(spec.n_variants, dtype=bool)
-    good[columns.live[finite]] = True
-    theta_here = state.theta.copy()
-    theta_here[:, again] = 0.0
-    _replace(theta_here, touched, columns.put(theta), good)
-    new_theta = shifted(theta_here, before, after)
-    average = state.average
+    if more is not None and tested is not None and spec.averaging:
+        # A mean that is worse than a constant is of a world that is gone; until it is measured, neither is ahead.
+        there = columns.take(_averaged(state, tables.theta, tables.average, tested.rows))
+        gone = columns.live[more.lost(there) | more.again]
+        tables.average[:, gone] = tables.theta[:, gone]
+        average_loss = average_loss.copy()
+        average_loss[gone] = np.maximum(average_loss, loss)[gone]
+    shift(tables.theta, before, after)
     if spec.averaging:
-        average = average * kept[:, None, None]
-        average[:, again] = theta_here[:, again]
-        # Weights in proportion to the rows seen so far: with w new rows after N, 2w/(N + 2w) is for the newest.
-        newest = 2.0 * float(partial.total)
-        share = newest / (float(state.total) + newest) if newest > 0.0 else 0.0
-        average[known] += np.where(good[:, None], share * (theta_here[known] - average[known]), 0.0)
-        if more is not None and tested is not None:
-            # A mean that is worse than a constant is of a world that is gone; until it is measured, neither is ahead.
-            there = columns.take(_averaged(state, theta_here, average, tested.rows))
-            gone = columns.live[more.lost(there) | more.again]
-            average[:, gone] = theta_here[:, gone]
-            average_loss = average_loss.copy()
-            average_loss[gone] = np.maximum(average_loss, loss)[gone]
-        average = shifted(average, before, after)
+        shift(tables.average, before, after)
     length = state.length.copy()
     length[columns.live] = np.where(step.mean, -step.length, step.length)
-    slack = state.slack
-    if slack.size:
-        slack = slack.copy()
-        slack[:, again] = 0.0
-        _replace(slack, touched, columns.put(slack_of(u, squares, columns, window.shape, counted)), good)
-        slack[new_theta != 0] = 0.0
     loss = np.where(np.isfinite(loss), loss, state.loss)
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
-    run_loss = np.minimum(state.run_loss + np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
+    # A run over a P-th of the rows says that much less of what all of them come to.
+    told = 1.0 / int(partial.runs)
+    run_loss = np.minimum(state.run_loss + told * np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1
     seen = float(state.seen) + weight(partial)
     for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
         status = _halved(status, progressive(spec, run_loss, loss, average_loss))
     return State(
-        theta=new_theta, slack=slack, average=average, squares=np.where(good[:, None], grown, state.squares),
+        theta=tables.theta, slack=tables.slack, average=tables.average, squares=tables.squares,
         faded=np.ones(()), total=np.asarray(state.total + partial.total),
         stepped=np.asarray(state.stepped + partial.stepped),
         stepped_squares=np.asarray(state.stepped_squares + partial.stepped_squares),
         norm=np.asarray(state.norm + partial.norm), mass=state.mass + partial.mass,
-        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + partial.loss_weight),
+        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + told * partial.loss_weight),
         loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
         folds=np.asarray(folds, dtype=np.int64), seen=np.asarray(seen),
     )  # fmt: skip
 
 
-def _replace(values: np.ndarray, rows: np.ndarray, fresh: np.ndarray, good: np.ndarray) -> None:
-    """Write `fresh` to some rows of values (p, v, o), of the variants that are good."""
-    values[rows] = np.where(good[:, None], fresh, values[rows])
+class _Tables:
+    """The state's tables (p, v, o) after a step: each is copied once and written where rows are touched.
+
+    Biases are at the means of before.
+    """
+
+    def __init__(self, window: Window, step: Step, tested: Tested | None, more: Refined | None) -> None:
+        state, columns = window.state, window.columns
+        self._window, self._step, self._more = window, step, more
+        self.theta, self.squares = state.theta.copy(), state.squares.copy()
+        self.slack, self.average = state.slack.copy(), state.average.copy()
+        self.finite = np.ones(columns.live.size, dtype=bool)
+        self._again = np.zeros(0, dtype=np.int64) if more is None else columns.live[more.again]
+        self._spot = np.full(state.theta.shape[0] if more is not None else 0, -1, dtype=np.int32)
+        if more is not None and tested is not None:
+            self._spot[tested.rows] = np.arange(tested.rows.size)
+        shrunk = np.flatnonzero(window.kept < 1.0)
+        if shrunk.size:
+            self.theta[shrunk] *= window.kept[shrunk, None, None]
+            if self.average.size:
+                self.average[shrunk] *= window.kept[shrunk, None, None]
+        for v in self._again:
+            self.theta[:, v] = 0.0
+            if self.slack.size:
+                self.slack[:, v] = 0.0
+
+    def run(self, touched: np.ndarray, gained: float, known: np.ndarray) -> None:
+        """Step the touched rows, which rise and end with the bias, and bring the means of all known ones up to date."""
+        window = self._window
+        columns, state = window.columns, window.state
+        # Weights in proportion to the rows seen so far: with w new rows after N, 2w/(N + 2w) is for the newest.
+        share = 2.0 * gained / (float(state.total) + 2.0 * gained) if gained > 0.0 else 0.0
+        size = max(_ENTRIES_AT_ONCE // max(columns.rate.size, 1), 1)
+        for begin in range(0, max(touched.size - 1, 1), size):
+            end = min(begin + size, touched.size - 1)
+            last = end == touched.size - 1
+            self._write(np.append(touched[begin:end], touched[-1]), last)
+        if self.average.size and share > 0.0:
+            for begin in range(0, known.size, size):
+                some = known[begin : begin + size]
+                mean = self.average[some]
+                self.average[some] = mean + share * (self.theta[some] - mean) * columns.alive
+        for v in self._again:
+            if self.average.size:
+                self.average[:, v] = self.theta[:, v]
+        more = self._more
+        if more is not None and self._again.size:
+            # What gradients were elsewhere says nothing here: those of the sample stand for the window's.
+            at = np.flatnonzero(self._spot >= 0)
+            fresh = columns.put(more.found.squares[self._spot[at]]) * (gained / max(more.drill.weight.size, 1))
+            for v in self._again:
+                self.squares[:, v] = 0.0
+                self.squares[at, v] = fresh[:, v]
+
+    def _write(self, rows: np.ndarray, bias: bool) -> None:
+        """Write the tables at some parameter rows, which end with the bias; that one itself only if it is its turn."""
+        window = self._window
+        columns, o, line = window.columns, window.spec.n_outputs, window.line(rows)
+        u, theta, squares, counted = line.stepped(self._step)
+        finite = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)
+        self.finite &= finite.reshape(columns.live.size, -1).all(axis=1)
+        if self._more is not None:
+            spot = self._spot[rows]
+            here, again = np.flatnonzero(spot >= 0), np.repeat(self._more.again, o)
+            if again.any():
+                u[:, again] = 0.0
+                theta[:, again] = 0.0
+            u[here], theta[here] = self._more.found.u[spot[here]], self._more.found.theta[spot[here]]
+        n = rows.size if bias else rows.size - 1
+        columns.write(self.theta, rows[:n], theta[:n])
+        columns.add(self.squares, rows[:n], line.added[:n])
+        if self.slack.size:
+            slack = slack_of(u, squares, columns, window.shape.at(rows), counted)
+            columns.write(self.slack, rows[:n], np.where(theta == 0.0, slack, 0.0)[:n])
+
+    def restore(self, variants: np.ndarray) -> None:
+        """Give some variants what they had."""
+        state = self._window.state
+        for name in ("theta", "squares", "slack", "average"):
+            mine = getattr(self, name)
+            if mine.size:
+                mine[:, variants] = getattr(state, name)[:, variants]
 
 
 def _kept(before: Shape, after: Shape) -> np.ndarray:

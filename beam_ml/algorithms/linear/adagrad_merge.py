@@ -18,7 +18,7 @@ from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift, 
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
 
-__all__ = ["merge_states", "shifted"]
+__all__ = ["merge_states", "shift", "shifted"]
 
 _SHARES = (1.0, 0.0, 0.5, 0.25, 0.75)
 _WORST = 1e280
@@ -27,10 +27,16 @@ _WORST = 1e280
 def shifted(theta: np.ndarray, before: Shape, after: Shape) -> np.ndarray:
     """Return a copy of θ (p, v, o) whose bias follows the means, so that every score stays as it is."""
     out = theta.copy()
-    out[-1] += np.tensordot(after.centre - before.centre, theta[:-1], axes=1) - (
-        after.label_centre - before.label_centre
-    )
+    shift(out, before, after)
     return out
+
+
+def shift(theta: np.ndarray, before: Shape, after: Shape) -> None:
+    """Move the bias of θ (p, v, o) in place as the means move, so that every score stays as it is."""
+    gap = after.centre - before.centre
+    if gap.any():
+        theta[-1] += np.tensordot(gap, theta[:-1], axes=1)
+    theta[-1] -= after.label_centre - before.label_centre
 
 
 def merge_states(

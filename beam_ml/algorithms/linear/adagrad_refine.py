@@ -15,7 +15,7 @@ from beam_ml.algorithms.linear.adagrad_rows import Rows
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
-__all__ = ["Drill", "Found", "linear_scores", "mean_losses", "penalties"]
+__all__ = ["Drill", "Found", "linear_scores", "losses_of_scores", "mean_losses", "penalties"]
 
 _PASSES = (1, 2, 4, 8)
 _HELD_OUT = 4  # every so many-th row of the sample
@@ -82,7 +82,7 @@ class Drill:
         )  # fmt: skip
 
     def measured(self, theta: np.ndarray) -> np.ndarray:
-        """Return each live variant's mean loss (l,) on the rows held out, penalties of parameters θ (r, m) included."""
+        """Return each live variant's mean loss (l,) on the rows held out, penalties of θ (r, m) included."""
         found = mean_losses(self.spec, self.shape, self.held, self.held_weight, theta)
         return found + penalties(self.shape, self.columns, theta) if self.columns.penalised else found
 
@@ -148,11 +148,14 @@ class Drill:
 
 def mean_losses(spec: AdaGrad, shape: Shape, data: Rows, weight: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """Return each live variant's mean loss (l,) on placed rows with parameters θ (r, m); not finite: +∞."""
-    n = weight.size
-    score = linear_scores(n, data, theta, shape.centre) + shape.label_centre
+    return losses_of_scores(spec, shape, data, weight, linear_scores(weight.size, data, theta, shape.centre))
+
+
+def losses_of_scores(spec: AdaGrad, shape: Shape, data: Rows, weight: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return each live variant's mean loss (l,) on rows with linear scores (n, m); not finite: +∞."""
     each = losses.row_losses(
-        losses.code_of(spec), score.reshape(n, -1, spec.n_outputs), data.label, losses.shape_of(spec),
-        1.0 / shape.label_unit,
+        losses.code_of(spec), (score + shape.label_centre).reshape(weight.size, -1, spec.n_outputs), data.label,
+        losses.shape_of(spec), 1.0 / shape.label_unit,
     )  # fmt: skip
     found = (weight @ each) / weight.sum()
     return np.where(np.isfinite(found), found, np.inf)

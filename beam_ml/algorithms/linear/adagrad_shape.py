@@ -83,6 +83,29 @@ class Columns:
         out[:, self.live] = values.reshape(r, self.live.size, self.shape[1])
         return out
 
+    @property
+    def alive(self) -> np.ndarray:
+        """(v, 1) 1 for the live variants, 0 for the others."""
+        found = np.zeros((self.shape[0], 1))
+        found[self.live] = 1.0
+        return found
+
+    def write(self, table: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+        """Write live columns (r, m) to some rows of a table (p, v, o)."""
+        fresh = values.reshape(rows.size, self.live.size, self.shape[1])
+        if self.live.size == self.shape[0]:
+            table[rows] = fresh
+        else:
+            table[rows[:, None], self.live] = fresh
+
+    def add(self, table: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+        """Add live columns (r, m) to some rows of a table (p, v, o)."""
+        fresh = values.reshape(rows.size, self.live.size, self.shape[1])
+        if self.live.size == self.shape[0]:
+            table[rows] += fresh
+        else:
+            table[rows[:, None], self.live] += fresh
+
     def of_variants(self, values: np.ndarray) -> np.ndarray:
         """Return the live variants' values (l,) of values (v,)."""
         return values[self.live]

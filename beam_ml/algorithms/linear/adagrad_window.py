@@ -7,17 +7,23 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
 from beam_ml.algorithms.linear.adagrad import State, fading
-from beam_ml.algorithms.linear.adagrad_refine import Drill, Found, mean_losses
+from beam_ml.algorithms.linear.adagrad_refine import (
+    Drill,
+    Found,
+    linear_scores,
+    losses_of_scores,
+    mean_losses,
+    penalties,
+)
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
 
-__all__ = ["MANY_RUNS", "Refined", "Tested", "Window", "refined"]
+__all__ = ["MANY_RUNS", "Line", "Refined", "Tested", "Window", "refined", "search"]
 
 MANY_RUNS = 4
 """Runs from which a window's sample is learned from once more."""
-_ROWS_AT_ONCE = 1 << 14  # parameter rows whose penalty is computed together, so that what is on the way fits the cache
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,39 +43,71 @@ class Window:
     sums_before: Sums
     sums: Sums
 
-    def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
-        columns, o, state = self.columns, self.spec.n_outputs, self.state
+    def line(self, rows: np.ndarray) -> "Line":
+        """Return where some parameter rows, the bias last, start from, and the two ways that they may go."""
+        columns, state = self.columns, self.state
         # What faded since the last fold fades the steps to come, not those taken from the anchor before.
         faded = fading(state)
         slack = columns.rows(state.slack, rows) if state.slack.size else None
-        plain = columns.rows(state.squares, rows) / faded
+        plain = columns.rows(state.squares, rows)
+        if faded != 1.0:
+            plain /= faded
         before = self.sums_before
         base = plain + before.behind(self.spec, plain[-1], self.before.scale[rows])
         theta = columns.rows(state.theta, rows) * self.kept[rows, None]
         start = lift(theta, slack, base, columns, self.before.at(rows), before.total)
-        squares = plain + anchored.at_rows(self.moves.rows, self.moves.squares, rows)
-        behind = self.sums.behind(self.spec, squares[-1], self.shape.scale[rows])
+        added = anchored.at_rows(self.moves.rows, self.moves.squares, rows)
+        squares = plain + added
+        squares += self.sums.behind(self.spec, squares[-1], self.shape.scale[rows])
         total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
-        move = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
-        if step.bias is not None and step.bias_mean is not None:
-            at = rows == self.spec.n_features
-            move[at] = np.where(np.repeat(step.bias_mean, o), mean[at], total[at]) * np.repeat(step.bias, o)
-        u = start + move
-        squares += behind
-        gained = self.sums.total - before.total
-        counted = before.total + np.repeat(step.share(self.runs), o) * gained
-        theta = self.shape.at(rows).parameters(u, squares, columns, counted) if columns.penalised else u
-        return u, theta, squares, counted
+        return Line(self, rows, start, total, mean, added, squares)
 
-    def penalty(self, rows: np.ndarray, step: Step) -> np.ndarray:
-        """Give the penalty of each live variant (l,) after a step, of rising parameter rows that end with the bias."""
-        found = np.zeros(self.columns.rate.size)
-        for begin in range(0, rows.size - 1, _ROWS_AT_ONCE):
-            some = np.append(rows[begin : min(begin + _ROWS_AT_ONCE, rows.size - 1)], rows[-1])
-            found += self.shape.at(some).penalty(self.stepped(some, step)[1], self.columns)
-        by_variant: np.ndarray = found.reshape(self.columns.live.size, -1).sum(axis=1)
-        return by_variant
+    def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
+        return self.line(rows).stepped(step)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """Some parameter rows, the bias last, on their way.
+
+    Attributes:
+        window: whose.
+        rows: (r,) their numbers.
+        start: (r, m) u before the step.
+        total: (r, m) the summed direction.
+        mean: (r, m) the mean of the moves.
+        added: (r, m) Σ gradient² of the window.
+        squares: (r, m) Σ gradient² after it, and what stands behind it.
+    """
+
+    window: Window
+    rows: np.ndarray
+    start: np.ndarray
+    total: np.ndarray
+    mean: np.ndarray
+    added: np.ndarray
+    squares: np.ndarray
+
+    def stepped(self, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return u, θ and Σ gradient² (r, m) after a step, and the weight W (m,) it stands for."""
+        window, o = self.window, self.window.spec.n_outputs
+        columns = window.columns
+        if step.mean.any():
+            move = np.where(np.repeat(step.mean, o), self.mean, self.total) * np.repeat(step.length, o)
+        else:
+            move = self.total * np.repeat(step.length, o)
+        if step.bias is not None and step.bias_mean is not None:
+            at = self.rows == window.spec.n_features
+            way = np.where(np.repeat(step.bias_mean, o), self.mean[at], self.total[at])
+            move[at] = way * np.repeat(step.bias, o)
+        u = self.start + move
+        gained = window.sums.total - window.sums_before.total
+        counted = window.sums_before.total + np.repeat(step.share(window.runs), o) * gained
+        theta = u
+        if columns.penalised:
+            theta = window.shape.at(self.rows).parameters(u, self.squares, columns, counted)
+        return u, theta, self.squares, counted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,8 +143,18 @@ class Tested:
         """Give each live variant's mean loss (l,) with parameters θ (r, m) at `rows`."""
         return mean_losses(self.spec, self.shape, self.data, self.weight, theta)
 
+    def feature_scores(self, theta: np.ndarray) -> np.ndarray:
+        """Return the linear scores (n, m), the bias left out, with parameters (r, m) at `rows`."""
+        plain = theta.copy()
+        plain[-1] = 0.0
+        return linear_scores(self.weight.size, self.data, plain, self.shape.centre)
+
+    def scored(self, score: np.ndarray) -> np.ndarray:
+        """Return each live variant's mean loss (l,) of linear scores (n, m)."""
+        return losses_of_scores(self.spec, self.shape, self.data, self.weight, score)
+
     def drill(self, sums: Sums) -> Drill:
-        """Return the sample parted for learning from it."""
+        """Return the sample, parted in rows to learn from and rows held out."""
         return Drill.of(self.spec, self.columns, self.shape.at(self.rows), self.data, self.weight, sums)
 
 
@@ -131,7 +179,67 @@ class Refined:
         return ~(self.drill.measured(theta) <= self.constant * (1.0 + 1e-9))
 
 
-def refined(window: Window, tested: Tested, step: Step) -> Refined:
+def search(window: Window, tested: Tested | None, line: Line | None) -> Step:
+    """Return the step of a window: each variant's length and direction with the least loss on the sample.
+
+    Penalties are those of the parameters that the sample's rows have: the others' would cost a look at whole tables for
+    every length. Without penalties scores are linear in the length, and two tables of scores tell all.
+
+    Args:
+        window: whose.
+        tested: its sample; None: there is none.
+        line: where the sample's parameter rows may go.
+    """
+    live, runs = window.columns.live.size, window.runs
+    longer = anchored.LONG if runs > 1 else ()
+    if tested is None or line is None:
+        return anchored.choose_step(_no_loss, live, runs, 0, window.rule, window.stale, longer)
+    judge = _Judge(window, tested, line)
+    return anchored.choose_step(judge, live, runs, tested.weight.size, window.rule, window.stale, longer)
+
+
+def _no_loss(step: Step) -> np.ndarray:
+    """Return the losses where there is no sample: nothing is known of a step."""
+    return np.full(step.length.size, np.inf)
+
+
+class _Judge:
+    """Each live variant's loss (l,) on the sample after a step, penalties included."""
+
+    def __init__(self, window: Window, tested: Tested, line: Line) -> None:
+        self._window, self._tested, self._line = window, tested, line
+        self._kept: tuple[bytes, np.ndarray, np.ndarray] | None = None
+        self._ways: list[np.ndarray] = []
+
+    def __call__(self, step: Step) -> np.ndarray:
+        score, penalty = self._features(step)
+        o, line = self._window.spec.n_outputs, self._line
+        length, mean = step.length, step.mean
+        if step.bias is not None and step.bias_mean is not None:
+            length, mean = step.bias, step.bias_mean
+        bias = line.start[-1] + np.where(np.repeat(mean, o), line.mean[-1], line.total[-1]) * np.repeat(length, o)
+        return self._tested.scored(score + bias) + penalty
+
+    def _features(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (n, m) without the bias, and penalties (l,); kept while biases are tried."""
+        key = step.length.tobytes() + step.mean.tobytes()
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, *self._found(step))
+        return self._kept[1], self._kept[2]
+
+    def _found(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
+        window, tested, line, o = self._window, self._tested, self._line, self._window.spec.n_outputs
+        if not window.columns.penalised:
+            if not self._ways:
+                self._ways = [tested.feature_scores(way) for way in (line.start, line.total, line.mean)]
+            start, total, mean = self._ways
+            way = np.where(np.repeat(step.mean, o), mean, total) * np.repeat(step.length, o)
+            return start + way, np.zeros(window.columns.live.size)
+        theta = line.stepped(Step(step.length, step.mean))[1]
+        return tested.feature_scores(theta), penalties(window.shape.at(line.rows), window.columns, theta)
+
+
+def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     """Return the parameters at the sample's rows after a step and what the sample adds.
 
     With many runs, passes over the sample go on from where the step leads, as far as rows held out say. A variant that is
@@ -139,7 +247,7 @@ def refined(window: Window, tested: Tested, step: Step) -> Refined:
     """
     spec, outputs = window.spec, window.spec.n_outputs
     drill = tested.drill(window.sums)
-    u, theta, squares, _ = window.stepped(tested.rows, step)
+    u, theta, squares, _ = line.stepped(step)
     best = drill.start(u, theta)
     if window.runs >= MANY_RUNS:
         share = drill.weight.sum() / max(window.sums.stepped - window.sums_before.stepped, 1e-300)
@@ -147,7 +255,8 @@ def refined(window: Window, tested: Tested, step: Step) -> Refined:
             further = drill.best(drill.start(u, theta), base)
             best = further.where(further.loss < best.loss, best, outputs)
     constant = drill.constant(u.shape[0])
-    lost = ~(best.loss <= constant.loss * (1.0 + 1e-9))
+    # One that is not finite any more is dropped, not taught.
+    lost = ~(best.loss <= constant.loss * (1.0 + 1e-9)) & np.isfinite(best.loss)
     if lost.any():
         first = Sums(stepped=drill.weight.size, stepped_squares=float(drill.weight @ drill.weight))
         behind = first.behind(spec, first.unlearned(spec, u.shape[1]), drill.shape.scale)

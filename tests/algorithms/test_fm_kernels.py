@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from beam_ml.algorithms.fm.rows import in_frames
 from beam_ml.kernels import fm as kernels
-from beam_ml.kernels import fm_frames
+from beam_ml.kernels import fm_fold, fm_frames
 
 K = 3
 M = K + 1
@@ -294,3 +294,39 @@ def test_features_get_slots_in_the_order_they_come():
     assert (count, out.tolist(), rows[1:count].tolist()) == (4, [1, 2, 1, 3, 2], [7, 2, 9])
     count = kernels.assign(np.array([0, 9], np.int32), slot, rows, count, out[:2])
     assert (count, out[:2].tolist(), rows[count - 1]) == (5, [4, 3], 0)
+
+
+def test_touched_rows_of_two_sets_are_gone_through_once():
+    rng = np.random.default_rng(10)
+    for sizes in ((5, 9), (0, 4), (3, 0), (6, 6)):
+        a, b = (np.sort(rng.choice(15, n, replace=False)) for n in sizes)
+        rows, at_a, at_b = np.empty((3, a.size + b.size), np.int64)
+        count = fm_fold.union(a, b, rows, at_a, at_b)
+        np.testing.assert_array_equal(rows[:count], np.union1d(a, b))
+        tables = [rng.normal(size=(one.size, 2)) for one in (a, b)]
+        expected = np.zeros((15, 2))
+        for one, table in zip((a, b), tables, strict=True):
+            expected[one] += table
+        out = np.empty((count, 2))
+        fm_fold.added(*tables, at_a[:count], at_b[:count], out)
+        np.testing.assert_array_equal(out, expected[rows[:count]])
+
+
+@pytest.mark.parametrize("curved", [True, False])
+def test_a_step_touches_only_the_rows_of_the_window(curved):
+    rng = np.random.default_rng(11)
+    rows = np.array([1, 3, 4])
+    scaled, moved = rng.normal(size=(2, 3, M))
+    squares, common = rng.uniform(size=(3, M)), np.array([True, False, False])
+    length, mean = np.array([0.5, 1.0, 0.25, 2.0, 0.125]), np.array([True, False, True, False, False])
+    before, total = rng.normal(size=(5, M)), rng.uniform(size=(5, M))
+    theta, sums = before.copy(), total.copy()
+    assert fm_fold.stepped(rows, scaled, moved, squares, common, length, mean, 0.5, curved, 4, theta, sums)
+    whole = scaled / np.sqrt(total[rows] / 0.5 + 0.5 * squares) if curved else moved
+    for i, groups in enumerate(([1] + [2] * K, [3] + [4] * K, [0] * M)):
+        way = np.where(mean[groups], moved[i] / 4, whole[i])
+        np.testing.assert_allclose(theta[rows[i]], before[rows[i]] + length[groups] * way, rtol=1e-12)
+    np.testing.assert_array_equal(theta[[0, 2]], before[[0, 2]])
+    np.testing.assert_array_equal(sums[rows], total[rows] + squares)
+    moved[0, 0] = scaled[0, 0] = np.inf
+    assert not fm_fold.stepped(rows, scaled, moved, squares, common, length, mean, 0.5, curved, 4, theta, sums)

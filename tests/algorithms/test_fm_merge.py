@@ -29,7 +29,7 @@ def test_learners_grown_apart_are_no_worse_together(task, passes):
     apart = [fit(spec, pieces(one), passes=passes) for one in (first, second)]
     both = merge(*apart)
     alone = [loss(one, test) for one in apart]
-    assert loss(both, test) <= 1.002 * min(alone)
+    assert loss(both, test) <= 1.01 * min(alone)
     sampled = [merge(one, one, allow_overlap=True) for one in apart]
     assert all(loss(one, test) <= 1.01 * mine for one, mine in zip(sampled, alone, strict=True))
 

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import expit
 
-from beam_ml.algorithms.fm.fold import linear_scores
 from beam_ml.algorithms.fm.machine import Anchor, State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
+from beam_ml.algorithms.fm.sampled import linear_scores
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad_rows import canonical
@@ -46,21 +46,27 @@ def machine_of(spec: Spec, state: State | Anchor, at: float = threshold.NEUTRAL)
     level, unit = label_scale(state.label)
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
     scale = state.scale[:-1]
-    met = state.squares[:-1].any(axis=1) & (scale > 0)
+    met = (state.squares[:-1] if not spec.use_linear else state.squares[:-1, :2]).any(axis=1) & (scale > 0)
     each = np.divide(1.0 / float(state.spread), scale, out=np.zeros_like(scale), where=met)
-    linear, factors = state.theta[:-1, 0] * each, state.theta[:-1, 1:] * each[:, None]
+    linear = unit * (state.theta[:-1, 0] * each)
+    # The scale of labels is shared out between the two factors of a product.
+    factors = state.theta[:-1, 1:] * (np.sqrt(unit) * each)[:, None]
     centre = np.where(met, state.centre[:-1], 0.0)
     # Near ones are told in the plain units of the data.
     near = np.where(np.abs(centre) <= _FAR * scale, centre, 0.0)
-    own = np.square(factors).sum(axis=1) * near
-    both = near @ factors
-    intercept = state.theta[-1, 0] - near @ linear + 0.5 * (both @ both - own @ near)
+    intercept = level + unit * state.theta[-1, 0] - near @ linear
+    some = np.flatnonzero(near)
+    if some.size:
+        own = np.square(factors[some]).sum(axis=1) * near[some]
+        both = near[some] @ factors[some]
+        intercept += 0.5 * (both @ both - own @ near[some])
+        linear -= factors @ both
+        linear[some] += own
     return Model(
         centre=centre - near,
-        intercept=np.asarray(level + unit * intercept),
-        linear=unit * (linear - factors @ both + own),
-        # The scale of labels is shared out between the two factors of a product.
-        factors=np.sqrt(unit) * factors,
+        intercept=np.asarray(intercept),
+        linear=linear,
+        factors=factors,
         threshold=np.asarray(at),
         loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
     )

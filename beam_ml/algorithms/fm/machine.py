@@ -27,7 +27,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves
 from beam_ml.algorithms.fm.adapt import START
 from beam_ml.algorithms.fm.frames import added
@@ -206,19 +205,32 @@ def scaled_moments(moments: np.ndarray, factor: float) -> np.ndarray:
 
 
 def moves_of(partial: Partial) -> tuple[Moves, np.ndarray]:
-    """Give the sums over all runs, and the moments of features' values (r, 3) at the same rows."""
+    """Return the sums over all runs, and the moments of features' values (r, 3) at the same rows."""
     closed = Moves(partial.closed_rows, partial.closed_scaled, partial.closed_moved, partial.closed_squares)
     mine = Moves(partial.open_rows, partial.open_scaled, partial.open_moved, partial.open_squares)
-    both = anchored.add(closed, mine)
-    return both, _added(both.rows, (partial.closed_rows, partial.closed_sums), (partial.open_rows, partial.open_sums))
+    return _together((closed, partial.closed_sums), (mine, partial.open_sums))
 
 
-def _added(rows: np.ndarray, *tables: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    out = np.zeros((rows.size, 3))
-    for at, values in tables:
-        if at.size:
-            out = added(out, anchored.at_rows(at, values, rows))
-    return out
+def _together(a: tuple[Moves, np.ndarray], b: tuple[Moves, np.ndarray]) -> tuple[Moves, np.ndarray]:
+    """Add two sets of runs' sums, and their features' moments; the touched rows of both are gone through once."""
+    if a[0].rows.size == 0 or b[0].rows.size == 0:
+        return b if a[0].rows.size == 0 else a
+    from beam_ml.kernels import fm_fold
+
+    (first, first_sums), (second, second_sums) = a, b
+    rows, at_a, at_b = np.empty((3, first.rows.size + second.rows.size), dtype=np.int64)
+    count = fm_fold.union(first.rows, second.rows, rows, at_a, at_b)
+    rows, at_a, at_b = rows[:count].copy(), at_a[:count], at_b[:count]
+
+    def sum_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        out = np.empty((count, one.shape[1]))
+        fm_fold.added(one, other, at_a, at_b, out)
+        return out
+
+    tables = (sum_of(getattr(first, name), getattr(second, name)) for name in ("scaled", "moved", "squares"))
+    nothing = np.zeros((1, 3))
+    sums = added(*(np.concatenate([one, nothing])[at] for one, at in ((first_sums, at_a), (second_sums, at_b))))
+    return Moves(rows, *tables), sums
 
 
 def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
@@ -226,12 +238,11 @@ def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
     if int(a.runs) == 0 or int(b.runs) == 0:
         return b if int(a.runs) == 0 else a
     with np.errstate(over="ignore", invalid="ignore"):
-        (first, first_sums), (second, second_sums) = moves_of(a), moves_of(b)
-        moves = anchored.add(first, second)
+        moves, sums = _together(moves_of(a), moves_of(b))
         return dataclasses.replace(
             empty(spec), closed_rows=moves.rows, closed_scaled=moves.scaled, closed_moved=moves.moved,
             closed_squares=moves.squares,
-            closed_sums=_added(moves.rows, (first.rows, first_sums), (second.rows, second_sums)),
+            closed_sums=sums,
             runs=np.asarray(a.runs + b.runs), folds=np.maximum(a.folds, b.folds),
             label=joined_labels(a.label, b.label), mass=a.mass + b.mass, fresh=np.asarray(a.fresh + b.fresh),
             noise=np.asarray(a.noise + b.noise),

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from beam_ml.algorithms.fm.calibrate import damp, trusted
-from beam_ml.algorithms.fm.fold import Sampled, row_losses, spread_out
+from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, reframed, spread_of
 from beam_ml.algorithms.fm.growing import Run
 from beam_ml.algorithms.fm.machine import State, anchor, empty, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
+from beam_ml.algorithms.fm.sampled import Sampled, row_losses
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch

@@ -12,7 +12,7 @@ import numpy as np
 
 from beam_ml.algorithms.anchored import LENGTHS, MIN_SAMPLE_ROWS, Rule, Step
 
-__all__ = ["COMMON", "GROUPS", "choose"]
+__all__ = ["COMMON", "GROUPS", "choose", "searches"]
 
 GROUPS = 5
 """Bias; linear weights and factors of common features; linear weights and factors of rare ones."""
@@ -40,9 +40,9 @@ def choose(
         Lengths and directions (g,).
     """
     whole, mean = (1.0, False), (1.0, True)
-    if (runs <= 1 and not stale) or rule in ("curvature", "sum"):
-        return _step([whole] * GROUPS)
-    if rule == "mean" or sample_rows < MIN_SAMPLE_ROWS:
+    if not searches(runs, rule, stale):
+        return _step([mean if rule == "mean" and runs > 1 else whole] * GROUPS)
+    if sample_rows < MIN_SAMPLE_ROWS:
         return _step([whole if runs <= 1 else mean] * GROUPS)
     options = [(length, False) for length in LENGTHS] + [mean] + ([(0.0, False)] if stale else [])
     chosen, least = [mean] * GROUPS, np.inf
@@ -51,6 +51,11 @@ def choose(
         if found < least:  # NaN is not
             chosen[:], least = tried, found
     return _step(chosen)
+
+
+def searches(runs: int, rule: Rule, stale: bool) -> bool:
+    """Return whether a fold of P runs tries steps on the sample: one run from where the fold starts counts in full."""
+    return rule == "search" and (runs > 1 or stale)
 
 
 def _candidates(

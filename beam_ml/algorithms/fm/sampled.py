@@ -1,0 +1,143 @@
+"""Sampled rows, by which folds and merges judge parameters. Letters as in `machine`; ``n`` sampled rows."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from beam_ml.algorithms.anchored import Step
+from beam_ml.algorithms.fm.frames import FARTHEST
+from beam_ml.algorithms.fm.rows import Rows, in_frames, label_scale
+from beam_ml.algorithms.fm.spec import Spec
+
+__all__ = ["Sampled", "linear_scores", "row_losses"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sampled:
+    """Sampled rows in their features' frames, and the parameter rows that they touch.
+
+    Attributes:
+        spec: the spec.
+        indptr, place, values: CSR rows, columns numbered by `rows`.
+        label: (n,) normalised.
+        weight: (n,).
+        rows: (r,) parameter rows, the bias last.
+        met: (r,) weight of the sampled rows that have each feature over ρ²: how often its penalty counts.
+        common: (r,) bool: whether the feature is.
+    """
+
+    spec: Spec
+    indptr: np.ndarray
+    place: np.ndarray
+    values: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    rows: np.ndarray
+    met: np.ndarray
+    common: np.ndarray
+
+    @staticmethod
+    def of(
+        spec: Spec,
+        data: Rows,
+        frame: tuple[np.ndarray, np.ndarray, float],
+        label: np.ndarray,
+        common: np.ndarray,
+    ) -> "Sampled | None":
+        """Return the rows in a frame (centre, scale, ρ) and in units of the label's moments; None: there are none."""
+        if data.label.size == 0:
+            return None
+        level, unit = label_scale(label)
+        centre, scale, spread = frame
+        rows, place = data.placed(spec.n_features, np.flatnonzero(centre))
+        far = FARTHEST if spec.normalize else np.inf
+        bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], far)
+        framed = bounds, place, values / spread
+        each = np.repeat(data.weight, np.diff(bounds)) / spread**2
+        met = np.bincount(place, weights=each, minlength=rows.size).astype(np.float64)
+        met[-1] = data.weight.sum()
+        return Sampled(spec, *framed, (data.label - level) / unit, data.weight, rows, met, common[rows])
+
+    def scores(self, theta: np.ndarray) -> np.ndarray:
+        """Return η (n,) with the parameters (r, m) of the touched rows."""
+        return linear_scores(self.indptr, self.place, self.values, float(theta[-1, 0]), theta[:-1, 0], theta[:-1, 1:])
+
+    def losses(self, theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray]) -> Callable[[Step], float]:
+        """Return what tells a step's mean loss, penalties included, from what does not change from step to step.
+
+        Args:
+            theta: (p, m) before.
+            ways: the summed direction and the mean of the moves (r, m), at `rows`.
+        """
+        from beam_ml.kernels import fm_fold
+
+        spec, n = self.spec, self.weight.size
+        before = theta[self.rows]
+        total = float(self.weight.sum())
+        linear, pairs = np.empty((n, 5)), np.empty((n, 5, 5))
+        fm_fold.along(
+            self.indptr, self.place, self.values, before, np.ascontiguousarray(ways[0]), np.ascontiguousarray(ways[1]),
+            self.common, linear, pairs,
+        )  # fmt: skip
+        columns = np.ascontiguousarray(linear.T)
+        halves = np.ascontiguousarray(pairs.transpose(1, 2, 0))
+        grown = [self._grown(before, ways, part) for part in (np.s_[:, :1], np.s_[:, 1:])]
+
+        def loss(step: Step) -> float:
+            along = [np.concatenate([[1.0], _lengths(step, group)]) for group in (1, 2)]
+            bias = float(before[-1, 0] + step.length[0] * ways[int(step.mean[0])][-1, 0])
+            score = bias + along[0] @ columns
+            for x in range(5):
+                for y in range(x, 5):
+                    factor = along[1][x] * along[1][y] * (1.0 if x == y else 2.0)
+                    if factor != 0.0:
+                        score += factor * halves[x, y]
+            found = float(self.weight @ row_losses(spec, score, self.label))
+            for strength, squares, at in zip((spec.linear_wd, spec.factors_wd), grown, along, strict=True):
+                if strength:
+                    found += 0.5 * strength * float(at @ squares @ at)
+            return found / total + 0.5 * spec.bias_wd * bias**2
+
+        return loss
+
+    def _grown(self, before: np.ndarray, ways: tuple[np.ndarray, np.ndarray], part: tuple[slice, slice]) -> np.ndarray:
+        """Return the matrix (5, 5) of Σ met·θ² of some columns, as a form of the lengths along each way."""
+        out = np.zeros((5, 5))
+        for band, of_band in ((1, self.common[:-1]), (3, ~self.common[:-1])):
+            met = np.sqrt(self.met[:-1][of_band])[:, None]
+            three = np.stack([(met * one[:-1][of_band][part]).ravel() for one in (before, *ways)])
+            at = np.array([0, band, band + 1])
+            out[np.ix_(at, at)] += three @ three.T
+        return out
+
+
+def _lengths(step: Step, group: int) -> np.ndarray:
+    """Return the lengths (4,) along the sum and the mean of common, then of rare features, of one kind of column."""
+    out = np.zeros(4)
+    for band in (0, 1):
+        out[2 * band + int(step.mean[group + 2 * band])] = step.length[group + 2 * band]
+    return out
+
+
+def row_losses(spec: Spec, score: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return each row's loss (n,): ``log(1 + e^η) − yη`` or ``½(η − y)²``."""
+    if spec.task == "regression":
+        return np.asarray(0.5 * np.square(score - label))
+    return np.asarray(np.maximum(score, 0.0) - label * score + np.log1p(np.exp(-np.abs(score))))
+
+
+def linear_scores(
+    indptr: np.ndarray,
+    place: np.ndarray,
+    values: np.ndarray,
+    intercept: float,
+    linear: np.ndarray,
+    factors: np.ndarray,
+) -> np.ndarray:
+    """Return η (n,) of CSR rows whose values lie at `place` among the parameters linear (r,) and factors (r, k)."""
+    from beam_ml.kernels import fm
+
+    out = np.empty(indptr.size - 1)
+    fm.scores(indptr, place, values, intercept, np.ascontiguousarray(linear), np.ascontiguousarray(factors), out)
+    return out

@@ -179,7 +179,7 @@ class _Tables:
         if more is not None and self._again.size:
             # What gradients were elsewhere says nothing here: those of the sample stand for the window's.
             at = np.flatnonzero(self._spot >= 0)
-            fresh = columns.put(more.found.squares[self._spot[at]]) * (gained / max(more.drill.weight.size, 1))
+            fresh = columns.put(more.found.squares[self._spot[at]]) * (gained / more.drill.weight.sum())
             for v in self._again:
                 self.squares[:, v] = 0.0
                 self.squares[at, v] = fresh[:, v]

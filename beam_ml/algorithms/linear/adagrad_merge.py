@@ -139,7 +139,7 @@ class _Joint:
         start = drill.start(lift(here, None, base, columns, self.shape, self.sums.total), here)
         best = drill.best(start, base)
         constant = drill.constant(self.rows.size)
-        first = Sums(stepped=drill.weight.size, stepped_squares=float(drill.weight @ drill.weight))
+        first = Sums(stepped=float(drill.weight.sum()), stepped_squares=float(drill.weight @ drill.weight))
         anew = first.behind(spec, first.unlearned(spec, base.shape[1]), self.shape.scale)
         fresh = drill.best(constant, anew)
         again = (fresh.loss < best.loss) & (self.losses(constant.theta) < found.min(axis=0))

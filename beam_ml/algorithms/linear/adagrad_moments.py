@@ -123,8 +123,8 @@ def label_table(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def around_zero(table: np.ndarray) -> np.ndarray:
     """Give the table (m, 6) of the same rows around 0 instead of their means.
 
-    >>> around_zero(dense_table(np.array([[1.0], [3.0], [3.0]]), np.ones(3))).tolist()
-    [[3.0, 0.0, 19.0, 55.0, 163.0, 1.0]]
+    >>> around_zero(dense_table(np.array([[1.0], [3.0]]), np.ones(2))).tolist()
+    [[2.0, 0.0, 10.0, 28.0, 82.0, 1.0]]
     """
     weight, mean, second, third, fourth, moving = table.T
     first = weight * mean

@@ -258,7 +258,7 @@ def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     # One that is not finite any more is dropped, not taught.
     lost = ~(best.loss <= constant.loss * (1.0 + 1e-9)) & np.isfinite(best.loss)
     if lost.any():
-        first = Sums(stepped=drill.weight.size, stepped_squares=float(drill.weight @ drill.weight))
+        first = Sums(stepped=float(drill.weight.sum()), stepped_squares=float(drill.weight @ drill.weight))
         behind = first.behind(spec, first.unlearned(spec, u.shape[1]), drill.shape.scale)
         best = drill.best(constant, behind).where(lost, best, outputs)
     return Refined(best, lost, drill, constant.loss)

@@ -22,6 +22,7 @@ __all__ = [
     "drops_the_unlike",
     "few_rows",
     "labels_mixed",
+    "learned_as",
     "lies_far",
     "one_label",
     "one_row",
@@ -104,10 +105,10 @@ def any_scale(factor: float) -> Mutate:
     def longer(batch: Batch) -> Batch:
         return _features(batch, lambda x: x * x.dtype.type(factor))
 
-    return _learned_as(longer)
+    return learned_as(longer)
 
 
-def _learned_as(change: Callable[[Batch], Batch]) -> Mutate:
+def learned_as(change: Callable[[Batch], Batch]) -> Mutate:
     """Rows are changed before they are accumulated, and in the sample that a fold sees."""
 
     def mutate(algorithm: Algorithm) -> Algorithm:
@@ -141,7 +142,7 @@ def labels_mixed(algorithm: Algorithm) -> Algorithm:
     def mixed(batch: Batch) -> Batch:
         return batch if batch.label is None else batch.replace(label=np.roll(batch.label, len(batch) // 2))
 
-    return _learned_as(mixed)(algorithm)
+    return learned_as(mixed)(algorithm)
 
 
 def one_row(batch: Batch) -> bool:

@@ -127,7 +127,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("unit rows", "learned at a ninth of their length", faults_change.any_scale(1.0 / 9.0)),
     Mutation("far outlier", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.lies_far)),
     Mutation("one fold", "labels go to other rows", faults_change.labels_mixed),
-    Mutation("cold shards", "every worker centres alone", faults_change.accumulates(faults_change.shards_centred)),
+    Mutation("cold shards", "every worker centres alone", faults_change.learned_as(faults_change.shards_centred)),
     Mutation("merged regions", "the first is kept", faults.replaced(merge_states=faults_change.takes_the_first)),
     Mutation("one label only", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.one_label)),
     Mutation("windows of one row", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.one_row)),

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import bench_support
 import numpy as np
+from bench_support import last_line, machine
 from scipy.special import entr, expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one shard and refreshes of up to 8,192 rows only")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    print(bench_support.machine())
+    print(machine())
     has_river = importlib.util.find_spec("river") is not None
     began, rows, quality = time.perf_counter(), 0, {}
     worst, worst_name, over, below_prior = 0.0, "", 0, 0
@@ -238,7 +238,7 @@ def main() -> None:
     print(f"\nworst {worst:.4f} ({worst_name})")
     print(f"{over} of the refreshes over {BOUND}; {below_prior} twice in a row worse than the prior and the batch fit")
     print(
-        bench_support.last_line(
+        last_line(
             CLAIM, worst, 1.0, worst, {"ratios": quality, "refreshes_over_bound": over, "below_prior_twice": below_prior},
             rows, time.perf_counter() - began, bound=BOUND,
         )

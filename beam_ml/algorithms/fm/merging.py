@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from beam_ml.algorithms.fm.calibrate import damp, trusted
+from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, reframed, spread_of
 from beam_ml.algorithms.fm.growing import Run
@@ -26,8 +26,8 @@ from beam_ml.core.batch import Batch
 __all__ = ["in_units", "merge_states"]
 
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-_SURE = 4.0
-"""Gain in log likelihood, of the rows sampled, from which scores are drawn towards the constant rate."""
+_LEAST = 1e-4
+"""Smallest factor on scores: two regions may contradict each other wholly."""
 _FEWEST = 64
 """Sampled rows below which no pass is made over them."""
 
@@ -106,14 +106,9 @@ def _best(
         learned = _passed(spec, state, data, parts[0])
         if judged(learned, parts[1]) < judged(theta, parts[1]) and judged(learned, whole) <= judged(theta, whole):
             theta = learned
-    alpha, beta = trusted(spec.task == "binary", tested.scores(theta[tested.rows]), tested.label, tested.weight)
-    if spec.use_bias:
-        damped = damp(theta, alpha, beta)
-        gained = (judged(theta, whole) - judged(damped, whole)) / float(tested.weight.sum())
-        if spec.task == "regression":  # in units of what is left
-            gained /= max(2.0 * judged(damped, whole) / float(tested.weight.sum()), 1e-12)
-        if gained * data.weight.size > _SURE:
-            theta = damped
+    corrected = tested.corrected(theta, _LEAST) if spec.use_bias else None
+    if corrected is not None:
+        theta = damp(theta, *corrected)
     return dataclasses.replace(merged, theta=theta)
 
 

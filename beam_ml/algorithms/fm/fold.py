@@ -8,7 +8,7 @@ from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Rule, Step
 from beam_ml.algorithms.fm.adapt import adapted, heard
 from beam_ml.algorithms.fm.calibrate import damp
-from beam_ml.algorithms.fm.frames import added, frames, reframed, settled, spread_of, tamed
+from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, settled, spread_of, tamed
 from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of
 from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
@@ -70,7 +70,7 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     learned = new & (own[1] == 0) & moves.squares[:-1].any(axis=1)
     own[0][learned], own[1][learned] = 0.0, np.abs(gathered[:-1, 1][learned])
     centre[seen[new]], scale[seen[new]] = own[0][new], own[1][new]
-    spread = float(state.spread) or spread_of(spec, gathered[:-1], mass, scale[seen])
+    spread = float(state.spread) or spread_of(spec, held_by(gathered[:-1], mass, scale[seen]))
 
     tested = None if data is None else Sampled.of(spec, data, (centre, scale, spread), label, common)
 
@@ -106,7 +106,7 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     centre[seen], scale[seen] = now
     widest = state.widest.copy()
     widest[seen] = np.maximum(widest[seen], now[1])
-    wider = spread_of(spec, gathered[:-1], mass, now[1], spread)
+    wider = spread_of(spec, held_by(gathered[:-1], mass, now[1]), spread)
     if wider != spread:
         spread_out(theta, squares, wider / spread)
     fresh = np.asarray(state.fresh + partial.fresh)

@@ -14,7 +14,7 @@ import numpy as np
 
 from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.fold import spread_out
-from beam_ml.algorithms.fm.frames import added, frames, reframed, spread_of
+from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
 from beam_ml.algorithms.fm.growing import Run
 from beam_ml.algorithms.fm.machine import State, anchor, empty, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
@@ -54,7 +54,7 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     centre, scale = (
         np.append(one, 0.0) for one in frames(spec, known[:-1], float(known[-1, 0]), nothing, nothing, widest[:-1])
     )
-    spread = spread_of(spec, known[:-1], float(known[-1, 0]), scale[:-1])
+    spread = spread_of(spec, held_by(known[:-1], float(known[-1, 0]), scale[:-1]))
     first, second = (in_units(spec, one, (centre, scale, spread), label) for one in (a, b))
     squares = first[1] + second[1]
     share = np.divide(first[1], squares, out=np.full_like(squares, 0.5), where=squares > 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from beam_ml import Batch, derive, fit, fm, predict
-from beam_ml.algorithms.fm.frames import added, frames, settled, spread_of, tamed
+from beam_ml.algorithms.fm.frames import added, frames, held_by, settled, spread_of, tamed
 from beam_ml.algorithms.fm.rows import tempered
 
 SECOND = 1_000_000
@@ -184,11 +184,12 @@ def test_moments_add_and_constants_stay_exact():
 
 def test_rows_of_many_features_are_spread_out():
     spec = fm.Spec(n_features=50, n_factors=2)
+    assert spread_of(spec, 50.0) == 2.5
+    assert spread_of(spec, 8.0) == spread_of(spec, 1.0) == 1.0
+    assert spread_of(spec, 50.0, before=2.0) == 2.0
+    assert spread_of(spec, 50.0, before=1.0) == 2.5
     sums = np.tile([[10.0, 1.0, 0.0]], (50, 1))
-    assert spread_of(spec, sums, 10.0, np.ones(50)) == 2.5
-    assert spread_of(spec, sums[:8], 10.0, np.ones(8)) == 1.0
-    assert spread_of(spec, sums, 10.0, np.ones(50), before=2.0) == 2.0
-    assert spread_of(spec, sums, 10.0, np.ones(50), before=1.0) == 2.5
+    assert held_by(sums, 10.0, np.arange(50) % 2) == 25.0
 
 
 def test_the_first_windows_outliers_are_not_taken_into_the_moments():

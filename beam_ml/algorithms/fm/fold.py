@@ -7,7 +7,8 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Rule, Step
 from beam_ml.algorithms.fm.adapt import adapted, heard
-from beam_ml.algorithms.fm.frames import added, frames, reframed, settled, spread_of, tamed
+from beam_ml.algorithms.fm.calibrate import damp
+from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, settled, spread_of, tamed
 from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of
 from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
@@ -69,10 +70,11 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     learned = new & (own[1] == 0) & moves.squares[:-1].any(axis=1)
     own[0][learned], own[1][learned] = 0.0, np.abs(gathered[:-1, 1][learned])
     centre[seen[new]], scale[seen[new]] = own[0][new], own[1][new]
-    spread = float(state.spread) or spread_of(spec, gathered[:-1], mass, scale[seen])
+    spread = float(state.spread) or spread_of(spec, held_by(gathered[:-1], mass, scale[seen]))
+
+    tested = None if data is None else Sampled.of(spec, data, (centre, scale, spread), label, common)
 
     def sampled() -> tuple[int, Callable[[Step], float]]:
-        tested = None if data is None else Sampled.of(spec, data, (centre, scale, spread), label, common)
         if tested is None:
             return 0, _no_loss
         ways = anchored.directions(moves, tested.rows, state.squares[tested.rows] / faded, runs, rule, stale)
@@ -88,6 +90,10 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     if not finite:
         message = "fm.Spec diverged: a parameter is not finite"
         raise FloatingPointError(message)
+    if tested is not None and spec.use_bias and rule == "search":
+        corrected = tested.corrected(theta)
+        if corrected is not None:
+            theta = damp(theta, *corrected)
     sums, before = state.sums.copy(), state.before
     sums[moves.rows] = added(sums[moves.rows], gathered)
     known = added(before[moves.rows], sums[moves.rows])
@@ -100,7 +106,7 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     centre[seen], scale[seen] = now
     widest = state.widest.copy()
     widest[seen] = np.maximum(widest[seen], now[1])
-    wider = spread_of(spec, gathered[:-1], mass, now[1], spread)
+    wider = spread_of(spec, held_by(gathered[:-1], mass, now[1]), spread)
     if wider != spread:
         spread_out(theta, squares, wider / spread)
     fresh = np.asarray(state.fresh + partial.fresh)

@@ -16,14 +16,16 @@ import numpy as np
 
 from beam_ml.algorithms.fm.spec import Spec
 
-__all__ = ["FARTHEST", "added", "centred", "frames", "reframed", "settled", "spread_of", "tamed"]
+__all__ = ["FARTHEST", "STAYS", "added", "centred", "frames", "held_by", "reframed", "settled", "spread_of", "tamed"]
 
 FARTHEST = 10.0
 """Scales from its centre at which a value stops counting for more, in steps and in moments."""
 
 _EQUAL = 4.0 * np.finfo(np.float64).eps
 _ALL = 1.0 - 1e-9
-_MOST, _STAYS = 0.5, 0.25
+STAYS = 0.25
+"""Share of rows from which a number may keep its centre."""
+_MOST = 0.5
 _NARROWEST = 0.1
 _WILD, _ENOUGH = 3.0, 32
 _LOUD = 8.0
@@ -82,7 +84,7 @@ def frames(
     new_centre, new_scale = np.zeros_like(centre), np.hypot(mean, np.sqrt(np.where(equal, 0.0, spread)))
     if centred(spec) and mass > 0:
         share = weight / mass
-        number = ~equal & ((share >= _MOST) | ((centre != 0) & (share >= _STAYS)))
+        number = ~equal & ((share >= _MOST) | ((centre != 0) & (share >= STAYS)))
         # The rows without it have the value 0.
         absent = np.maximum(mass - weight, 0.0)
         deviation = np.sqrt((squares + np.square(mean) * weight * (absent / mass)) / mass)
@@ -133,24 +135,26 @@ def tamed(
     return np.where(wild[:, None], calm, sums)
 
 
-def spread_of(spec: Spec, sums: np.ndarray, mass: float, scale: np.ndarray, before: float = 0.0) -> float:
+def spread_of(spec: Spec, held: float, before: float = 0.0) -> float:
     """Return ρ, or what it was where it is nearly the same.
 
     Args:
         spec: the spec.
-        sums: (r, 3) moments of all features that rows have.
-        mass: weight of the rows.
-        scale: (r,) of the features; those that stand still do not count.
+        held: features that a row has on average, those that stand still aside.
         before: ρ so far; 0: not known.
 
-    >>> spread_of(Spec(n_features=32, n_factors=2), np.array([[9.0, 1, 0]] * 32), 9.0, np.ones(32))
+    >>> spread_of(Spec(n_features=40, n_factors=2), 32.0)
     2.0
     """
     if not spec.normalize:
         return 1.0
-    held = float(sums[scale > 0, 0].sum() / mass) if mass > 0 else 0.0
     new = float(np.sqrt(max(1.0, held / _LOUD)))
     return before if before > 0 and 1.0 / _SPREADS <= new / before <= _SPREADS else new
+
+
+def held_by(sums: np.ndarray, mass: float, scale: np.ndarray) -> float:
+    """Return how many features a row has, those that stand still aside, from moments (r, 3) and the scales (r,)."""
+    return float(sums[scale > 0, 0].sum() / mass) if mass > 0 else 0.0
 
 
 def settled(old: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 
 from beam_ml.algorithms.fm.adapt import COLD, priors
-from beam_ml.algorithms.fm.frames import FARTHEST, centred, frames, spread_of
+from beam_ml.algorithms.fm.frames import FARTHEST, STAYS, centred, frames, spread_of
 from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_moments
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present, tempered
 from beam_ml.algorithms.fm.spec import Spec
@@ -96,18 +96,32 @@ class Run:
         """Return the slots of features with a centre; cold, frames go by the run's rows, those of this batch included."""
         m, table, spec = self._spec.columns, self._table[: self._count], self._spec
         if self._anchor is None and spec.normalize:
-            from beam_ml.kernels import fm_frames
-
-            seen = np.ascontiguousarray(table[:, 3 * m + 2 : 3 * m + 5])
-            fm_frames.moments(place, rows.values, rows.weight, rows.indptr, seen)
-            mass = float(seen[0, 0])
-            varies = np.ones(self._count)
+            each = np.repeat(rows.weight, np.diff(rows.indptr)) * (rows.values != 0)
+            weight = np.bincount(place, weights=each, minlength=self._count).astype(np.float64, copy=False)
+            weight += table[:, 3 * m + 2]
+            mass = float(table[0, 3 * m + 2] + rows.weight.sum())
+            held = float(weight[1:].sum())
             if centred(spec) and mass >= _ENOUGH * float(rows.weight.max()):
-                centre, scale = frames(spec, seen[1:], mass, table[1:, 3 * m], np.zeros(self._count - 1))
-                table[1:, 3 * m], table[1:, 3 * m + 1] = centre, np.where(centre != 0, scale, 0.0)
-                varies[1:] = scale
-            self._spread = spread_of(spec, seen[1:], mass, varies[1:])
+                asked = np.flatnonzero((weight >= STAYS * mass) | (table[:, 3 * m] != 0))
+                held -= self._centre(rows, place, asked[asked > 0], mass)
+            self._spread = spread_of(spec, held / mass)
         return np.flatnonzero(table[:, 3 * m])
+
+    def _centre(self, rows: Rows, place: np.ndarray, asked: np.ndarray, mass: float) -> float:
+        """Set the frames of some slots, in many of the rows; return the weight of those that stand still."""
+        from beam_ml.kernels import fm_frames
+
+        m, table = self._spec.columns, self._table[: self._count]
+        number = np.zeros(self._count, dtype=np.int32)
+        number[asked] = np.arange(1, asked.size + 1)
+        mine = number[place]
+        kept = mine > 0
+        seen = table[np.concatenate([[0], asked]), 3 * m + 2 : 3 * m + 5]
+        bounds = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
+        fm_frames.moments(mine[kept], rows.values[kept], rows.weight, bounds, seen)
+        centre, scale = frames(self._spec, seen[1:], mass, table[asked, 3 * m], np.zeros(asked.size))
+        table[asked, 3 * m], table[asked, 3 * m + 1] = centre, np.where(centre != 0, scale, 0.0)
+        return float(seen[1:][scale == 0, 0].sum())
 
     def _prior(self) -> np.ndarray:
         """Return what adaptive penalties go by: of linear weights and factors, and what makes Σ gradient² a precision."""

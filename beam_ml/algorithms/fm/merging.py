@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from beam_ml.algorithms.fm.calibrate import damp, trusted
+from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.fold import spread_out
-from beam_ml.algorithms.fm.frames import added, frames, reframed, spread_of
+from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
 from beam_ml.algorithms.fm.growing import Run
 from beam_ml.algorithms.fm.machine import State, anchor, empty, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
@@ -26,8 +26,8 @@ from beam_ml.core.batch import Batch
 __all__ = ["in_units", "merge_states"]
 
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-_SURE = 4.0
-"""Gain in log likelihood, of the rows sampled, from which scores are drawn towards the constant rate."""
+_LEAST = 1e-4
+"""Smallest factor on scores: two regions may contradict each other wholly."""
 _FEWEST = 64
 """Sampled rows below which no pass is made over them."""
 
@@ -54,7 +54,7 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     centre, scale = (
         np.append(one, 0.0) for one in frames(spec, known[:-1], float(known[-1, 0]), nothing, nothing, widest[:-1])
     )
-    spread = spread_of(spec, known[:-1], float(known[-1, 0]), scale[:-1])
+    spread = spread_of(spec, held_by(known[:-1], float(known[-1, 0]), scale[:-1]))
     first, second = (in_units(spec, one, (centre, scale, spread), label) for one in (a, b))
     squares = first[1] + second[1]
     share = np.divide(first[1], squares, out=np.full_like(squares, 0.5), where=squares > 0)
@@ -106,14 +106,9 @@ def _best(
         learned = _passed(spec, state, data, parts[0])
         if judged(learned, parts[1]) < judged(theta, parts[1]) and judged(learned, whole) <= judged(theta, whole):
             theta = learned
-    alpha, beta = trusted(spec.task == "binary", tested.scores(theta[tested.rows]), tested.label, tested.weight)
-    if spec.use_bias:
-        damped = damp(theta, alpha, beta)
-        gained = (judged(theta, whole) - judged(damped, whole)) / float(tested.weight.sum())
-        if spec.task == "regression":  # in units of what is left
-            gained /= max(2.0 * judged(damped, whole) / float(tested.weight.sum()), 1e-12)
-        if gained * data.weight.size > _SURE:
-            theta = damped
+    corrected = tested.corrected(theta, _LEAST) if spec.use_bias else None
+    if corrected is not None:
+        theta = damp(theta, *corrected)
     return dataclasses.replace(merged, theta=theta)
 
 

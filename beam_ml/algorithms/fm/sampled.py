@@ -6,11 +6,18 @@ from collections.abc import Callable
 import numpy as np
 
 from beam_ml.algorithms.anchored import Step
+from beam_ml.algorithms.fm.calibrate import trusted
 from beam_ml.algorithms.fm.frames import FARTHEST
 from beam_ml.algorithms.fm.rows import Rows, in_frames, label_scale
 from beam_ml.algorithms.fm.spec import Spec
 
-__all__ = ["Sampled", "linear_scores", "row_losses"]
+__all__ = ["FEWEST", "SURE", "Sampled", "linear_scores", "row_losses"]
+
+SURE = 4.0
+"""Gain in log likelihood, of the rows sampled, from which scores are corrected."""
+FEWEST = 64.0
+"""Rows, as their weights count, without which scores are not corrected."""
+_MOVED = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,8 +58,13 @@ class Sampled:
         level, unit = label_scale(label)
         centre, scale, spread = frame
         rows, place = data.placed(spec.n_features, np.flatnonzero(centre))
-        far = FARTHEST if spec.normalize else np.inf
-        bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], far)
+        bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], np.inf)
+        if spec.normalize:
+            # Outliers count no further than workers let them; where many rows are far off, the inputs have moved.
+            far = np.zeros(data.weight.size, dtype=bool)
+            far[np.repeat(np.arange(far.size), np.diff(bounds))[np.abs(values) > FARTHEST]] = True
+            if data.weight[far].sum() <= _MOVED * data.weight.sum():
+                values = values.clip(-FARTHEST, FARTHEST)
         framed = bounds, place, values / spread
         each = np.repeat(data.weight, np.diff(bounds)) / spread**2
         met = np.bincount(place, weights=each, minlength=rows.size).astype(np.float64)
@@ -62,6 +74,29 @@ class Sampled:
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """Return η (n,) with the parameters (r, m) of the touched rows."""
         return linear_scores(self.indptr, self.place, self.values, float(theta[-1, 0]), theta[:-1, 0], theta[:-1, 1:])
+
+    def corrected(self, theta: np.ndarray, least: float = 0.01) -> tuple[float, float] | None:
+        """Return the factor and the level that these rows ask of the scores; None: they may be chance.
+
+        Steps follow a change of the label's rate or of what features mean in many rows; this does at once, where the rows
+        are sure of it by `SURE` units of log likelihood. No factor is 0: factors of 0 would never move again.
+
+        Args:
+            theta: (p, m).
+            least: smallest factor.
+        """
+        score = self.scores(theta[self.rows])
+        alpha, beta = trusted(self.spec.task == "binary", score, self.label, self.weight)
+        alpha = max(alpha, least)
+        total = float(self.weight.sum())
+        now, then = (
+            float(self.weight @ row_losses(self.spec, one, self.label)) / total for one in (score, alpha * score + beta)
+        )
+        gained = now - then
+        if self.spec.task == "regression":  # in units of what is left
+            gained /= max(2.0 * then, 1e-12)
+        rows = total**2 / float(np.square(self.weight).sum())
+        return (alpha, beta) if rows >= FEWEST and gained * rows > SURE else None
 
     def losses(self, theta: np.ndarray, ways: tuple[np.ndarray, np.ndarray]) -> Callable[[Step], float]:
         """Return what tells a step's mean loss, penalties included, from what does not change from step to step.

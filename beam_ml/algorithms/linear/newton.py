@@ -6,7 +6,9 @@ With an anchor, `accumulate` linearises every row there: one step of iteratively
 add exactly over rows, shards and anchors. Without one ("cold") rows stay pending until a block of them has at least
 4,096 rows and 10(d + 1) of the rarer class; then Newton steps solve the block with everything before it as prior, and
 its sums are added. The idea is streaming distributed Bayes (Broderick et al. 2013) with renewable estimation (Luo and
-Song 2020).
+Song 2020). Where the world has moved away from the anchor, the fold learns the window at its solution
+(`beam_ml.algorithms.linear.window`): no row's weight is lost, and the model stays that of a batch fit of the rows as
+weighted.
 
 Squared loss needs no anchor: its partial is EXACT and State is Partial. Logistic loss is ANCHORED; cold merging puts
 pending rows together, exactly and in an order of its own, up to ``pending_bytes``; beyond that it closes blocks, so

@@ -2,14 +2,19 @@
 
 Letters: ``n`` sampled rows, ``d`` features, ``g`` groups of rows kept apart.
 
-Near the anchor b_a the window's sums are one Newton step, exact for all its rows. Where inputs moved, the share of positives
-jumped or a slope turned, the step is wrong in length and in direction: the curvature at b_a is not the curvature at the
-solution. There the window's (and the prior's) solution is found on the sample, its slope shifted to the exact one of all
-rows (the surrogate likelihood of Jordan, Lee and Yang 2018)::
+At the anchor b_a the window's sums are one Newton step, exact for all its rows; the state's sums are a parabola around its
+own solution. Where inputs moved, the share of positives jumped or a slope turned, that step is wrong in length and in
+direction: the curvature at b_a is not the curvature at the solution. Two samples tell how the loss bends on the way, the
+window's and the learner's own. As long as curvatures change by less than a factor of 4, they correct the sums::
 
-    b* = argmin ½(b − m)ᵀH(b − m) + Σ s ℓ(η(b), y) − shift·b        shift = (P, Q) − Σ s (y − μ_a)(1, x)
+    ∇L(b) = H(b − b_a) + ∇L(b_a) + Σ s (μ(η) − μ_a − w_a(η − η_a))(1, x)        H' = H + Σ s (w(η) − w_a)(1, x)(1, x)ᵀ
 
-and what is added is curvature and natural parameter taken at b*, at the window's full weight.
+Beyond that the solution is found on the samples, their slope shifted to the exact one of all rows (the surrogate likelihood
+of Jordan, Lee and Yang 2018)::
+
+    b* = argmin Σ s ℓ(η(b), y) − shift·b        shift = (P, Q) − Σ s (y − μ_a)(1, x)
+
+and curvature and natural parameter are taken at b*. Either way every row counts at its full weight.
 """
 
 import dataclasses
@@ -25,14 +30,13 @@ from beam_ml.algorithms.linear.losses import LOSSES
 from beam_ml.algorithms.linear.solve import column_scale, inverse_or_zero, solve
 from beam_ml.algorithms.linear.spec import Newton
 from beam_ml.algorithms.linear.sums import VARIANCE_FLOOR, Point, Sums, linear_score, merge_sums, no_sums
+from beam_ml.algorithms.linear.thin import secant, thin_columns, usual_rows
 
 __all__ = ["View", "learned"]
 
 _NEGLIGIBLE = 1e-6  # nats of the posterior that are not worth a correction
 _ALIKE = 4.0  # factor by which curvatures may differ for one to be a correction of the other
 _MAX_CORRECTIONS = 8
-_FEW_ROWS = 30.0  # sampled rows that carry a column, below which the sample does not vouch for it
-_MISSING = 1e-3  # share of a column's variance that may be missing from a sample that holds all rows
 _RIDGE = 0.01  # of a sampled row's weight, around the posterior's mode, where there is one
 _SETTLED = 1e-4  # squared length of the last step, per parameter, in nats
 
@@ -108,10 +112,17 @@ class _Seen:
         sampled = blocks.at_point(spec, view.anchor.at(origin), view.rows)
         full = blocks.combine(spec, view.sums, mass)
         known, some = np.diagonal(full.scatter), np.diagonal(blocks.combine(spec, sampled, mass).scatter)
-        thin = _thin(view, weight)
-        stiff = np.where(thin, np.maximum(_secant(view, full, float(weight.sum())), known), 0.0)
+        thin = thin_columns(view.shape, view.rows, weight)
+        stiff = np.where(thin, np.maximum(secant(view.shape, full, float(weight.sum())), known), 0.0)
         near = [_sprung(one, stiff - known * thin, view.anchor) if k == 0 else one for k, one in enumerate(view.sums)]
-        return _Seen(view, weight, sampled, near, np.maximum(stiff - some * thin, 0.0), _usual(view, weight, thin))
+        return _Seen(
+            view,
+            weight,
+            sampled,
+            near,
+            np.maximum(stiff - some * thin, 0.0),
+            usual_rows(view.shape, view.rows, weight, thin),
+        )
 
     def remainder(
         self, spec: Newton, at: Point
@@ -218,61 +229,6 @@ def _alike(a: Sums, b: Sums) -> bool:
 
 def _is_positive(matrix: np.ndarray) -> bool:
     return matrix.shape[0] == 0 or (bool(np.isfinite(matrix).all()) and not lapack.dpotrf(matrix, lower=1)[1])
-
-
-def _thin(view: View, weight: np.ndarray) -> np.ndarray:
-    """Return which columns (d,) vary by too few of the sampled rows, weighted (n,), for the sample to vouch for them.
-
-    A sample that holds all rows vouches for each column, as it has the columns' whole variance.
-    """
-    square = np.square(np.subtract(view.rows.x, view.shape.origin + view.shape.centre, dtype=np.float64))
-    whole = float(view.rows.weight.sum()) * np.square(view.shape.scale)
-    seen = view.rows.weight @ square
-    once, twice = weight @ square, np.square(weight) @ np.square(square)
-    # A rare category with no sampled row at all seems to vary a little, by all rows alike.
-    few = ~(once * once >= _FEW_ROWS * twice) | (seen < 0.5 * whole)
-    thin: np.ndarray = (view.shape.scale > 0.0) & few & (np.abs(seen - whole) > _MISSING * whole)
-    return thin
-
-
-def _usual(view: View, weight: np.ndarray, thin: np.ndarray) -> np.ndarray:
-    """Return which rows (n,) carry less than their share of every thin column's variance."""
-    if not thin.any():
-        return np.ones(weight.size, dtype=bool)
-    square = np.square(view.rows.x[:, thin] - (view.shape.origin + view.shape.centre)[thin])
-    carried = weight[:, None] * square
-    usual: np.ndarray = (carried <= carried.sum(axis=0) / _FEW_ROWS).all(axis=1)
-    return usual
-
-
-def _secant(view: View, full: Sums, weight: float) -> np.ndarray:
-    """Return the curvature (d,) between the anchor and each column's solution by itself; 0 where it is not known.
-
-    A category of a few rows may have none in the sample. If the anchor is sure of its label and wrong, its curvature there
-    is next to nothing and one step runs away. Taken by itself, with N rows that share one η, the column is solved in closed
-    form: its mean label is μ_a + slope/N, half a row of each class added, its move Δη = logit(mean label) − logit(μ_a), and
-    slope/Δ the curvature of the straight line between the two.
-
-    Args:
-        view: says how the column lies.
-        full: all rows' sums at the anchor, class factors applied.
-        weight: of all rows.
-    """
-    shape = view.shape
-    centre = shape.centre + (shape.origin - full.origin)
-    slope = np.abs(full.pull_by - full.pull * centre) + np.zeros(centre.size)
-    # Of a column with two values, the origin's and one that is `unit` away, these are the unit and the rarer one's rows.
-    second = np.square(shape.scale) + np.square(centre)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        unit = second / np.abs(centre)
-        share = np.square(centre) / second
-        count = weight * np.minimum(share, 1.0 - share)
-        variance = np.minimum(np.diagonal(full.scatter) / (count * unit * unit), 0.25)
-        mean = 0.5 * (1.0 - np.sqrt(1.0 - 4.0 * variance))
-        label = np.minimum((count * mean + slope / unit + 0.5) / (count + 1.0), 1.0 - 0.5 / (count + 1.0))
-        move = (np.log(label / (1.0 - label)) - np.log(mean / (1.0 - mean))) / unit
-        found = slope / move
-    return np.where(np.isfinite(found) & (found > 0.0), found, 0.0)
 
 
 def _sprung(sums: Sums, spring: np.ndarray, anchor: Point) -> Sums:

@@ -92,58 +92,49 @@ class _Seen:
     Attributes:
         view: the view.
         weight: (n,) of the sampled rows, class factors applied.
-        sampled: by group, the sampled rows' sums at the anchor.
         near: by group, the view's sums, stiffened where the sample cannot vouch for a column.
-        spring: (d,) curvature that the sampled rows lack in such columns; 0 in all others.
+        stiff: (d,) curvature of such columns by all rows; 0 in all others.
         usual: (n,) whether a row carries none of such columns: what few rows say of them is left to the sums.
     """
 
     view: View
     weight: np.ndarray
-    sampled: list[Sums]
     near: list[Sums]
-    spring: np.ndarray
+    stiff: np.ndarray
     usual: np.ndarray
 
     @staticmethod
     def of(spec: Newton, view: View, mass: np.ndarray) -> "_Seen":
-        origin = view.sums[0].origin
         weight = blocks.effective_weight(view.rows.label, view.rows.weight, blocks.positive_factor(spec, mass))
-        sampled = blocks.at_point(spec, view.anchor.at(origin), view.rows)
-        full = blocks.combine(spec, view.sums, mass)
-        known, some = np.diagonal(full.scatter), np.diagonal(blocks.combine(spec, sampled, mass).scatter)
         thin = thin_columns(view.shape, view.rows, weight)
-        stiff = np.where(thin, np.maximum(secant(view.shape, full, float(weight.sum())), known), 0.0)
-        near = [_sprung(one, stiff - known * thin, view.anchor) if k == 0 else one for k, one in enumerate(view.sums)]
-        return _Seen(
-            view,
-            weight,
-            sampled,
-            near,
-            np.maximum(stiff - some * thin, 0.0),
-            usual_rows(view.shape, view.rows, weight, thin),
-        )
+        full = blocks.combine(spec, view.sums, mass)
+        known = np.diagonal(full.scatter) * thin
+        stiff = np.maximum(secant(view.shape, full, float(weight.sum())) * thin, known)
+        near = [_sprung(one, stiff - known, view.anchor) if k == 0 else one for k, one in enumerate(view.sums)]
+        return _Seen(view, weight, near, stiff, usual_rows(view.shape, view.rows, weight, thin))
 
-    def remainder(
-        self, spec: Newton, at: Point
-    ) -> tuple[tuple[float, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
-        """Return what linearising leaves out at a point.
-
-        Returns:
-            The slope by intercept and by coefficients around the point's origin; by group, weights and features of rows.
-        """
-        loss, rows, x = LOSSES[spec.loss], self.view.rows, self.view.rows.x
+    def slope_left_out(self, spec: Newton, at: Point) -> tuple[float, np.ndarray]:
+        """Return what linearising leaves out of the slope at a point, by intercept and coefficients around its origin."""
+        loss, rows = LOSSES[spec.loss], self.view.rows
         before, after = linear_score(rows.x, self.view.anchor), linear_score(rows.x, at)
-        mu, new = loss.mean(before), loss.mean(after)
-        w, fresh = (np.maximum(loss.variance(one), VARIANCE_FLOOR) for one in (mu, new))
-        slope = self.usual * self.weight * (new - mu - w * (after - before))
-        bias, by = float(slope.sum()), slope @ np.subtract(x, at.origin, dtype=np.float64)
+        mu = loss.mean(before)
+        w = np.maximum(loss.variance(mu), VARIANCE_FLOOR)
+        slope = self.usual * self.weight * (loss.mean(after) - mu - w * (after - before))
+        return float(slope.sum()), slope @ np.subtract(rows.x, at.origin, dtype=np.float64)
+
+    def bends(self, spec: Newton, at: Point) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return by how much the curvature of rows at a point exceeds that at the anchor: weights and features by group."""
+        loss, rows = LOSSES[spec.loss], self.view.rows
+        w, fresh = (
+            np.maximum(loss.variance(loss.mean(linear_score(rows.x, one))), VARIANCE_FLOOR)
+            for one in (self.view.anchor, at)
+        )
         bend = self.usual * (fresh - w)
-        if len(self.sampled) == 1:
-            return (bias, by), [(self.weight * bend, x)]
+        if len(self.near) == 1:
+            return [(self.weight * bend, rows.x)]
         # Groups are kept apart at their own weights; the class factor comes when they are combined.
         kinds = [(rows.label >= 0.5) == bool(k) for k in (0, 1)]
-        return (bias, by), [((rows.weight * bend)[kind], x[kind]) for kind in kinds]
+        return [((rows.weight * bend)[kind], rows.x[kind]) for kind in kinds]
 
 
 def _corrected(
@@ -155,23 +146,24 @@ def _corrected(
     ``Σ s (w(η) − w_a)(1, x)(1, x)ᵀ``, have little noise even on a small sample, as they are small themselves.
     """
     at, settled = step, _SETTLED * (step.coefficients.size + 1.0)
+    total, grown = blocks.combine(spec, made, mass), made
     for k in range(_MAX_CORRECTIONS):
-        grown, bias, by = made, 0.0, np.zeros(step.coefficients.size)
-        for one in seen:
-            slope, bends = one.remainder(spec, at)
-            bias, by = bias + slope[0], by + slope[1]
-            grown = [_bent(sums, bend) for sums, bend in zip(grown, bends, strict=True)]
-        total, best = blocks.combine(spec, made, mass), blocks.combine(spec, grown, mass)
+        left_out = [one.slope_left_out(spec, at) for one in seen]
+        bias, by = sum(one[0] for one in left_out), np.sum([one[1] for one in left_out], axis=0)
         if k == 0 and _nats(total, bias, by) <= _NEGLIGIBLE:
             return made
-        if not all(_alike(a, b) for a, b in zip(made, grown, strict=True)):
-            return None
+        if k % 2 == 0:  # every second step, the curvature of the one before serves
+            grown = made
+            for one in seen:
+                grown = [_bent(sums, bend) for sums, bend in zip(grown, one.bends(spec, at), strict=True)]
+            if not all(_alike(a, b) for a, b in zip(made, grown, strict=True)):
+                return None
+        best = blocks.combine(spec, grown, mass)
         # The slope of the sums' parabola at this point, and what it leaves out.
         fallen = _slope(total, at)
         bias, by = bias + fallen[0], by + fallen[1]
-        if k and _nats(best, bias, by) <= 0.5 * settled:
-            grown[0] = _resting(grown[0], best, at)
-            return grown
+        if _nats(best, bias, by) <= 0.5 * settled:
+            return [_resting(grown[0], best, at), *grown[1:]]
         move = solve(dataclasses.replace(best, response=-bias, cross=-(by - best.mean * bias)))
         at = Point(at.coefficients + move.coefficients, at.intercept + move.at(at.origin).intercept, at.origin)
         if not at.is_finite:
@@ -250,7 +242,13 @@ def _at_solution(spec: Newton, prior: Sums, seen: Sequence[_Seen], mass: np.ndar
     """Linearise the sampled rows again where they, the shift of their slope and the prior are at their optimum."""
     loss, factor, origin = LOSSES[spec.loss], blocks.positive_factor(spec, mass), step.origin
     chunks = [one.view.rows for one in seen]
-    shifts = _shifts(seen, origin)
+    sampled = [blocks.at_point(spec, one.view.anchor.at(origin), one.view.rows) for one in seen]
+    shifts = _shifts(seen, sampled, origin)
+    # What the sampled rows lack of the curvature of columns for which they cannot vouch.
+    springs = [
+        np.maximum(one.stiff - np.diagonal(blocks.combine(spec, some, mass).scatter) * (one.stiff > 0.0), 0.0)
+        for one, some in zip(seen, sampled, strict=True)
+    ]
     scales = (1.0, factor)[: len(shifts)]
     bias = sum(scale * one[0] for scale, one in zip(scales, shifts, strict=True))
     by = np.sum([scale * one[1] for scale, one in zip(scales, shifts, strict=True)], axis=0)
@@ -267,8 +265,8 @@ def _at_solution(spec: Newton, prior: Sums, seen: Sequence[_Seen], mass: np.ndar
     def sums_at(at: Point) -> tuple[list[Sums], Sums]:
         by_group = zip(*(blocks.at_point(spec, at, one) for one in chunks), strict=True)
         made = [_leant(reduce(merge_sums, group), *shift) for group, shift in zip(by_group, shifts, strict=True)]
-        for one in seen:
-            made[0] = _sprung(made[0], one.spring, one.view.anchor)
+        for one, spring in zip(seen, springs, strict=True):
+            made[0] = _sprung(made[0], spring, one.view.anchor)
         total = merge_sums(prior, blocks.combine(spec, made, mass))
         return made, dataclasses.replace(
             total, scatter=total.scatter + np.diag(ridge), cross=total.cross + ridge * mode.coefficients
@@ -277,9 +275,9 @@ def _at_solution(spec: Newton, prior: Sums, seen: Sequence[_Seen], mass: np.ndar
     def value(at: Point) -> float:
         found = 0.5 * blocks.distance(prior, mode, at) - float(bias) * at.intercept - float(by @ at.coefficients)
         found += 0.5 * float(ridge @ np.square(at.coefficients - mode.coefficients))
-        for one in seen:
+        for one, spring in zip(seen, springs, strict=True):
             found += float(blocks.row_loss(loss, at, one.view.rows) @ one.weight)
-            found += 0.5 * float(one.spring @ np.square(at.coefficients - one.view.anchor.coefficients))
+            found += 0.5 * float(spring @ np.square(at.coefficients - one.view.anchor.coefficients))
         return found if np.isfinite(found) else np.inf
 
     start = min((one for one in (mode, step, flat) if one.is_finite), key=value)
@@ -295,15 +293,14 @@ def _resting(sums: Sums, total: Sums, point: Point) -> Sums:
     return _leant(sums, bias, by + (total.origin - sums.origin) * bias)
 
 
-def _shifts(seen: Sequence[_Seen], origin: np.ndarray) -> list[tuple[float, np.ndarray]]:
+def _shifts(seen: Sequence[_Seen], sampled: Sequence[list[Sums]], origin: np.ndarray) -> list[tuple[float, np.ndarray]]:
     """Return by group what the slope of all rows at their anchors exceeds the sample's by, around an origin."""
     shifts = []
-    for g in range(len(seen[0].sampled)):
+    for g in range(len(sampled[0])):
         bias, by = 0.0, np.zeros(origin.size)
-        for one in seen:
-            full, some = one.view.sums[g], one.sampled[g]
-            excess = full.pull - some.pull
-            bias += excess
-            by += full.pull_by - some.pull_by + excess * (full.origin - origin)
+        for one, part in zip(seen, sampled, strict=True):
+            full, some = one.view.sums[g], part[g]
+            bias += full.pull - some.pull
+            by += full.pull_by + full.pull * (full.origin - origin) - some.pull_by
         shifts.append((bias, by))
     return shifts

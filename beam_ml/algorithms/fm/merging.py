@@ -4,15 +4,18 @@ Factors have no axes of their own: the mean of two machines that were learned ap
 merged machine is chosen by its loss on the rows that both have sampled: one of the two with what the other knows of
 features of its own, weighted means of both, and the best of these after a pass over the sampled rows. That pass is judged
 by rows it did not learn from. Where no machine fits both, as when the same inputs mean something else to each, scores are
-drawn towards the constant rate as far as the rows ask for.
+drawn towards the constant rate as far as the rows ask for, and until on neither learner's own rows the loss is above that
+of the joint constant: a machine that fits one region well and is far off in the other has the least loss on both, and yet
+is of no use in the other.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-from beam_ml.algorithms.fm.calibrate import damp
+from beam_ml.algorithms.fm.calibrate import damp, trusted
 from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
 from beam_ml.algorithms.fm.growing import Run
@@ -30,12 +33,14 @@ _LEAST = 1e-4
 """Smallest factor on scores: two regions may contradict each other wholly."""
 _FEWEST = 64
 """Sampled rows below which no pass is made over them."""
+_HALVINGS = 30
+"""Steps of the search for a factor on scores: it is found to 2⁻³⁰."""
 
 
 def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None) -> State:
     """Merge two learners' states: the machine with the least loss on the rows that both have sampled; sums add.
 
-    Both are first told in frames of features and per label of the joined moments.
+    Both are first told in frames of features and per label of the joined moments. The order of the two does not matter.
 
     Args:
         spec: of both.
@@ -47,6 +52,8 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     """
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
+    if _key(b) < _key(a):
+        a, b, sample_a, sample_b = b, a, sample_b, sample_a
     label = joined_labels(a.label, b.label)
     sums, before = added(a.sums, b.sums), added(a.before, b.before)
     known = added(sums, before)
@@ -67,16 +74,20 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
         length=np.zeros(GROUPS), folds=np.maximum(a.folds, b.folds),
     )  # fmt: skip
     rows = [present(one) for one in (sample_a, sample_b) if one is not None and len(one)]
-    data = _joined(rows)
-    if data is None:
+    rows = [one for one in rows if one.weight.size]
+    if not rows:
         return merged
-    return _best(spec, merged, first, second, data)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _best(spec, merged, first, second, rows)
 
 
-def _joined(parts: list[Rows]) -> Rows | None:
-    """Return the rows of all parts; every second one is a fair half of each."""
-    if not parts or not sum(one.weight.size for one in parts):
-        return None
+def _key(state: State) -> tuple[float, int, bytes, bytes]:
+    """Return what puts two states in one order, whichever was named first: a pass over rows goes by their order."""
+    return weight(state), int(state.folds), state.theta.tobytes(), state.squares.tobytes()
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    """Return the rows of all parts."""
     counts = [np.diff(one.indptr) for one in parts]
     return Rows(
         np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64),
@@ -84,32 +95,100 @@ def _joined(parts: list[Rows]) -> Rows | None:
     )
 
 
-def _best(
-    spec: Spec, merged: State, first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], data: Rows
-) -> State:
-    """Return the merged state with the parameters that have the least loss on sampled rows."""
-    common = np.zeros(merged.theta.shape[0], dtype=bool)
-    frame = merged.centre, merged.scale, float(merged.spread)
-    tested = Sampled.of(spec, data, frame, merged.label, common)
-    assert tested is not None  # noqa: S101 rows were counted
-    parts = [np.arange(data.weight.size) % 2 == at for at in (0, 1)]
-    whole = np.ones(data.weight.size, dtype=bool)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Judge:
+    """Rows by which machines are judged.
 
-    def judged(theta: np.ndarray, on: np.ndarray) -> float:
-        each = row_losses(spec, tested.scores(theta[tested.rows])[on], tested.label[on])
-        found = float(tested.weight[on] @ each)
+    Attributes:
+        tested: the rows of all learners.
+        regions: slices of each learner's own.
+        constant: η of the joint constant: the rate or mean of all rows; without a bias 0, the only one there is.
+        least: each region's summed loss at that η.
+    """
+
+    tested: Sampled
+    regions: tuple[slice, ...]
+    constant: float
+    least: tuple[float, ...]
+
+    @staticmethod
+    def of(spec: Spec, merged: State, parts: list[Rows]) -> "_Judge":
+        """Return the judge of a merged state's parameters by learners' rows, some of each."""
+        common = np.zeros(merged.theta.shape[0], dtype=bool)
+        frame = merged.centre, merged.scale, float(merged.spread)
+        tested = Sampled.of(spec, _joined(parts), frame, merged.label, common)
+        assert tested is not None  # noqa: S101 parts hold rows
+        bounds = np.concatenate([[0], np.cumsum([one.weight.size for one in parts])])
+        regions = tuple(slice(*at) for at in itertools.pairwise(bounds.tolist()))
+        score = np.zeros(tested.weight.size)
+        constant = trusted(spec.task == "binary", score, tested.label, tested.weight)[1] if spec.use_bias else 0.0
+        at_constant = row_losses(spec, score + constant, tested.label)
+        least = tuple(float(tested.weight[one] @ at_constant[one]) for one in regions)
+        return _Judge(tested, regions, constant, least)
+
+    def loss(self, theta: np.ndarray) -> float:
+        """Return the summed loss of all rows with parameters (p, m); not finite: infinite."""
+        found = float(sum(self._losses(self.tested.scores(theta[self.tested.rows]))))
         return found if np.isfinite(found) else np.inf
 
-    theta = min(_candidates(merged, first, second), key=lambda one: judged(one, whole))
-    if data.weight.size >= _FEWEST:
-        state = dataclasses.replace(merged, theta=theta)
-        learned = _passed(spec, state, data, parts[0])
-        if judged(learned, parts[1]) < judged(theta, parts[1]) and judged(learned, whole) <= judged(theta, whole):
+    def held(self, theta: np.ndarray) -> np.ndarray:
+        """Return parameters (p, m) with scores corrected where rows ask for it, and nowhere worse than the constant.
+
+        They are drawn towards the constant by the largest factor at which that holds. Each region's loss is convex in the
+        factor and that of the constant at 0, so it holds at all factors below.
+        """
+        corrected = self.tested.corrected(theta, _LEAST) if self.tested.spec.use_bias else None
+        if corrected is not None:
+            theta = damp(theta, *corrected)
+        score = self.tested.scores(theta[self.tested.rows])
+        low, high = (1.0, 1.0) if self._holds(score) else (0.0, 1.0)
+        for _ in range(_HALVINGS if low < high else 0):
+            middle = 0.5 * (low + high)
+            drawn = middle * score + (1.0 - middle) * self.constant
+            low, high = (middle, high) if self._holds(drawn) else (low, middle)
+        factor = max(low, _LEAST)
+        return damp(theta, factor, (1.0 - factor) * self.constant) if factor < 1.0 else theta
+
+    def _losses(self, score: np.ndarray) -> list[float]:
+        each = row_losses(self.tested.spec, score, self.tested.label)
+        return [float(self.tested.weight[one] @ each[one]) for one in self.regions]
+
+    def _holds(self, score: np.ndarray) -> bool:
+        return all(found <= most for found, most in zip(self._losses(score), self.least, strict=True))
+
+
+def _best(
+    spec: Spec,
+    merged: State,
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    rows: list[Rows],
+) -> State:
+    """Return the merged state with the parameters that have the least loss on sampled rows, of those that hold in all."""
+    judge = _Judge.of(spec, merged, rows)
+    theta = min((judge.held(one) for one in _candidates(merged, first, second)), key=judge.loss)
+    halves = [[_half(one, at) for one in rows] for at in (0, 1)]
+    if sum(one.weight.size for one in rows) >= _FEWEST and all(one.weight.size for half in halves for one in half):
+        unseen = _Judge.of(spec, merged, halves[1])
+        passed = _passed(spec, dataclasses.replace(merged, theta=theta), _joined(halves[0]))
+        learned = judge.held(unseen.held(passed))
+        if unseen.loss(learned) < unseen.loss(theta) and judge.loss(learned) <= judge.loss(theta):
             theta = learned
-    corrected = tested.corrected(theta, _LEAST) if spec.use_bias else None
-    if corrected is not None:
-        theta = damp(theta, *corrected)
     return dataclasses.replace(merged, theta=theta)
+
+
+def _half(rows: Rows, at: int) -> Rows:
+    """Return every second row, from row `at` on."""
+    count = np.diff(rows.indptr)
+    mine = np.arange(count.size) % 2 == at
+    of = np.repeat(mine, count)
+    return Rows(
+        np.concatenate([[0], np.cumsum(count[mine])]),
+        rows.indices[of],
+        rows.values[of],
+        rows.label[mine],
+        rows.weight[mine],
+    )
 
 
 def _candidates(
@@ -124,13 +203,13 @@ def _candidates(
         yield of * first[0] + (1.0 - of) * second[0]
 
 
-def _passed(spec: Spec, state: State, data: Rows, on: np.ndarray) -> np.ndarray:
-    """Return the parameters after a pass over some rows, from a state."""
+def _passed(spec: Spec, state: State, data: Rows) -> np.ndarray:
+    """Return the parameters after a pass over rows, from a state."""
     batch = Batch.csr(
         data.indptr, data.indices, data.values, spec.n_features, label=data.label, weight=data.weight / data.weight.mean()
     )  # fmt: skip
     run = Run(spec, empty(spec), anchor(spec, state))
-    run.add(batch.take(on))
+    run.add(batch)
     found = run.partial()
     theta = state.theta.copy()
     theta[found.open_rows] += found.open_moved

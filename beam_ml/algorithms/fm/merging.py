@@ -21,7 +21,7 @@ from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, sprea
 from beam_ml.algorithms.fm.growing import Run
 from beam_ml.algorithms.fm.machine import State, anchor, empty, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
-from beam_ml.algorithms.fm.sampled import Sampled, row_losses
+from beam_ml.algorithms.fm.sampled import SURE, Sampled, row_losses
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch
@@ -33,8 +33,15 @@ _LEAST = 1e-4
 """Smallest factor on scores: two regions may contradict each other wholly."""
 _FEWEST = 64
 """Sampled rows below which no pass is made over them."""
+_SLACK = 1e-3
+"""Of the constant's loss: far from the joint level, a level that is off by rounding outweighs all that slopes explain."""
 _HALVINGS = 30
 """Steps of the search for a factor on scores: it is found to 2⁻³⁰."""
+
+_HEAVIEST = 12.0
+"""Doublings of the weight of a region's rows, at most."""
+_WEIGHTS = 10
+"""Weights that are tried."""
 
 
 def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None) -> State:
@@ -103,13 +110,13 @@ class _Judge:
         tested: the rows of all learners.
         regions: slices of each learner's own.
         constant: η of the joint constant: the rate or mean of all rows; without a bias 0, the only one there is.
-        least: each region's summed loss at that η.
+        most: each region's summed loss at that η, and `_SLACK` of it.
     """
 
     tested: Sampled
     regions: tuple[slice, ...]
     constant: float
-    least: tuple[float, ...]
+    most: tuple[float, ...]
 
     @staticmethod
     def of(spec: Spec, merged: State, parts: list[Rows]) -> "_Judge":
@@ -123,38 +130,71 @@ class _Judge:
         score = np.zeros(tested.weight.size)
         constant = trusted(spec.task == "binary", score, tested.label, tested.weight)[1] if spec.use_bias else 0.0
         at_constant = row_losses(spec, score + constant, tested.label)
-        least = tuple(float(tested.weight[one] @ at_constant[one]) for one in regions)
-        return _Judge(tested, regions, constant, least)
+        most = tuple((1.0 + _SLACK) * float(tested.weight[one] @ at_constant[one]) for one in regions)
+        return _Judge(tested, regions, constant, most)
 
     def loss(self, theta: np.ndarray) -> float:
         """Return the summed loss of all rows with parameters (p, m); not finite: infinite."""
         found = float(sum(self._losses(self.tested.scores(theta[self.tested.rows]))))
         return found if np.isfinite(found) else np.inf
 
-    def held(self, theta: np.ndarray) -> np.ndarray:
-        """Return parameters (p, m) with scores corrected where rows ask for it, and nowhere worse than the constant.
+    def held(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return parameters (p, m) that in no region are worse than the constant, and what they cost.
 
-        They are drawn towards the constant by the largest factor at which that holds. Each region's loss is convex in the
-        factor and that of the constant at 0, so it holds at all factors below.
+        Scores are drawn towards it by the largest factor at which that holds: each region's loss is convex in the factor
+        and that of the constant at 0, so it holds at all smaller factors. Or they get the factor and level that are best for
+        rows of which the worst region's weigh more, if that is better. The cost is the loss of all rows, and of drawn
+        scores `SURE` units of log likelihood more: of scores that explain next to nothing, chance tells the factor.
         """
-        corrected = self.tested.corrected(theta, _LEAST) if self.tested.spec.use_bias else None
-        if corrected is not None:
-            theta = damp(theta, *corrected)
         score = self.tested.scores(theta[self.tested.rows])
-        low, high = (1.0, 1.0) if self._holds(score) else (0.0, 1.0)
-        for _ in range(_HALVINGS if low < high else 0):
+        if self._holds(score):
+            return theta, self.loss(theta)
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
             drawn = middle * score + (1.0 - middle) * self.constant
             low, high = (middle, high) if self._holds(drawn) else (low, middle)
         factor = max(low, _LEAST)
-        return damp(theta, factor, (1.0 - factor) * self.constant) if factor < 1.0 else theta
+        drawn_to = [(factor, (1.0 - factor) * self.constant)]
+        if self.tested.spec.use_bias:
+            drawn_to += self._weighed(score)
+        theta = min((damp(theta, *one) for one in drawn_to), key=self.loss)
+        found, weight = self.loss(theta), self.tested.weight
+        mean = float(np.square(weight).sum() / weight.sum())
+        unit = 2.0 * found * mean / float(weight.sum()) if self.tested.spec.task == "regression" else mean
+        return theta, found + SURE * unit
+
+    def _weighed(self, score: np.ndarray) -> list[tuple[float, float]]:
+        """Return the factor and level that hold and are best if the worst region's rows count as much more as it takes.
+
+        What is best for rows so weighed is best for all rows of what is as good in that region; nothing: none holds.
+        """
+        over = [found / most for found, most in zip(self._losses(score), self.most, strict=True)]
+        worst = self.regions[int(np.argmax(over))]
+        low, high, best = 0.0, _HEAVIEST, []
+        for _ in range(_WEIGHTS):
+            middle = 0.5 * (low + high)
+            weight = self.tested.weight.copy()
+            weight[worst] *= np.exp2(middle)
+            alpha, beta = trusted(self.tested.spec.task == "binary", score, self.tested.label, weight)
+            alpha = max(alpha, _LEAST)
+            if self._holds(alpha * score + beta):
+                best, high = [(alpha, beta)], middle
+            else:
+                low = middle
+        return best
+
+    def corrected(self, theta: np.ndarray) -> np.ndarray | None:
+        """Return parameters whose scores are corrected by these rows; None: they do not ask for it."""
+        asked = self.tested.corrected(theta, _LEAST) if self.tested.spec.use_bias else None
+        return None if asked is None else damp(theta, *asked)
 
     def _losses(self, score: np.ndarray) -> list[float]:
         each = row_losses(self.tested.spec, score, self.tested.label)
         return [float(self.tested.weight[one] @ each[one]) for one in self.regions]
 
     def _holds(self, score: np.ndarray) -> bool:
-        return all(found <= most for found, most in zip(self._losses(score), self.least, strict=True))
+        return all(found <= most for found, most in zip(self._losses(score), self.most, strict=True))
 
 
 def _best(
@@ -166,15 +206,34 @@ def _best(
 ) -> State:
     """Return the merged state with the parameters that have the least loss on sampled rows, of those that hold in all."""
     judge = _Judge.of(spec, merged, rows)
-    theta = min((judge.held(one) for one in _candidates(merged, first, second)), key=judge.loss)
+    candidates = list(_candidates(merged, first, second))
+    theta, cost = min((judge.held(one) for one in candidates), key=_cost)
     halves = [[_half(one, at) for one in rows] for at in (0, 1)]
     if sum(one.weight.size for one in rows) >= _FEWEST and all(one.weight.size for half in halves for one in half):
         unseen = _Judge.of(spec, merged, halves[1])
-        passed = _passed(spec, dataclasses.replace(merged, theta=theta), _joined(halves[0]))
-        learned = judge.held(unseen.held(passed))
-        if unseen.loss(learned) < unseen.loss(theta) and judge.loss(learned) <= judge.loss(theta):
-            theta = learned
+        for begin in (theta, min(candidates, key=judge.loss)):
+            passed = _passed(spec, dataclasses.replace(merged, theta=begin), _mixed(halves[0]))
+            learned, found = judge.held(unseen.held(passed)[0])
+            if unseen.held(learned)[1] < unseen.held(theta)[1] and found <= cost:
+                theta, cost = learned, found
+    asked = judge.corrected(theta)
+    if asked is not None:
+        theta, cost = min((theta, cost), judge.held(asked), key=_cost)
     return dataclasses.replace(merged, theta=theta)
+
+
+def _cost(held: tuple[np.ndarray, float]) -> float:
+    return held[1]
+
+
+def _mixed(parts: list[Rows]) -> Rows:
+    """Return the rows of all parts, evenly mixed: a pass ends nearer to the rows that come last."""
+    rows = _joined(parts)
+    at = np.concatenate([(np.arange(one.weight.size) + 0.5) / one.weight.size for one in parts])
+    order, count = np.argsort(at, kind="stable"), np.diff(rows.indptr)
+    bounds = np.concatenate([[0], np.cumsum(count[order])])
+    of = np.arange(bounds[-1]) + np.repeat(rows.indptr[:-1][order] - bounds[:-1], count[order])
+    return Rows(bounds, rows.indices[of], rows.values[of], rows.label[order], rows.weight[order])
 
 
 def _half(rows: Rows, at: int) -> Rows:

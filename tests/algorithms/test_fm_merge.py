@@ -1,5 +1,7 @@
 """Merging learners that were grown apart: never worse than the better of the two on the rows that both have sampled."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from fm_support import FM, ratings
@@ -59,6 +61,44 @@ def test_regions_that_contradict_each_other_are_no_worse_than_the_constant_rate(
         both = merge(*(fit(spec, pieces(one)) for one in parts))
         assert np.mean([loss(both, one) for one in parts]) < 0.70
         assert both.state.folds == max(fit(spec, pieces(one)).state.folds for one in parts)
+
+
+def uneven(task, sign):
+    """Two regions of unlike signal, 3 apart: what is learned of the stronger is far off in the other."""
+    rng = np.random.default_rng(56)
+
+    def region(by, slope, n=9_000):
+        x = rng.normal(size=(n, 4))
+        eta = slope * (x[:, 0] - 0.5 * x[:, 1] + 0.25 * x[:, 2])
+        y = eta + rng.normal(size=n) if task == "regression" else (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(float)
+        return Batch.dense(x + by * np.array([1.0, 0.0, 0.0, 0.0]), label=y)
+
+    return region(0.0, 0.7), region(3.0, 4.0 * sign)
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_in_no_region_a_merged_learner_is_worse_than_the_constant_of_both(task, sign):
+    regions = uneven(task, sign)
+    spec = fm.Spec(n_features=4, n_factors=2, task=task)
+    apart = [fit(spec, pieces(one)) for one in regions]
+    both = merge(*apart)
+    level = np.mean([one.label.mean() for one in regions])
+    for one in regions:
+        y = one.label
+        constant = (
+            np.mean((y - level) ** 2) if task == "regression" else -np.mean(np.log(np.where(y > 0, level, 1 - level)))
+        )
+        assert loss(both, one) <= 1.01 * constant
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+def test_the_order_of_the_two_does_not_matter(task):
+    spec = fm.Spec(n_features=4, n_factors=2, task=task)
+    a, b = (fit(spec, pieces(one)) for one in uneven(task, 1.0))
+    both, swapped = merge(a, b).state, merge(b, a).state
+    for field in dataclasses.fields(both):
+        np.testing.assert_array_equal(getattr(both, field.name), getattr(swapped, field.name))
 
 
 def test_identifiers_that_only_one_has_met_are_its_own():

@@ -4,21 +4,24 @@ Factors have no axes of their own: the mean of two machines that were learned ap
 merged machine is chosen by its loss on the rows that both have sampled: one of the two with what the other knows of
 features of its own, weighted means of both, and the best of these after a pass over the sampled rows. That pass is judged
 by rows it did not learn from. Where no machine fits both, as when the same inputs mean something else to each, scores are
-drawn towards the constant rate as far as the rows ask for.
+drawn towards the constant rate as far as the rows ask for, and until on neither learner's own rows the loss is above that
+of the joint constant: a machine that fits one region well and is far off in the other has the least loss on both, and yet
+is of no use in the other.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-from beam_ml.algorithms.fm.calibrate import damp
+from beam_ml.algorithms.fm.calibrate import damp, trusted
 from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
 from beam_ml.algorithms.fm.growing import Run
 from beam_ml.algorithms.fm.machine import State, anchor, empty, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
-from beam_ml.algorithms.fm.sampled import Sampled, row_losses
+from beam_ml.algorithms.fm.sampled import SURE, Sampled, row_losses
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch
@@ -30,12 +33,21 @@ _LEAST = 1e-4
 """Smallest factor on scores: two regions may contradict each other wholly."""
 _FEWEST = 64
 """Sampled rows below which no pass is made over them."""
+_SLACK = 1e-3
+"""Of the constant's loss: far from the joint level, a level that is off by rounding outweighs all that slopes explain."""
+_HALVINGS = 30
+"""Steps of the search for a factor on scores: it is found to 2⁻³⁰."""
+
+_HEAVIEST = 12.0
+"""Doublings of the weight of a region's rows, at most."""
+_WEIGHTS = 10
+"""Weights that are tried."""
 
 
 def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None) -> State:
     """Merge two learners' states: the machine with the least loss on the rows that both have sampled; sums add.
 
-    Both are first told in frames of features and per label of the joined moments.
+    Both are first told in frames of features and per label of the joined moments. The order of the two does not matter.
 
     Args:
         spec: of both.
@@ -47,6 +59,8 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     """
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
+    if _key(b) < _key(a):
+        a, b, sample_a, sample_b = b, a, sample_b, sample_a
     label = joined_labels(a.label, b.label)
     sums, before = added(a.sums, b.sums), added(a.before, b.before)
     known = added(sums, before)
@@ -67,16 +81,20 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
         length=np.zeros(GROUPS), folds=np.maximum(a.folds, b.folds),
     )  # fmt: skip
     rows = [present(one) for one in (sample_a, sample_b) if one is not None and len(one)]
-    data = _joined(rows)
-    if data is None:
+    rows = [one for one in rows if one.weight.size]
+    if not rows:
         return merged
-    return _best(spec, merged, first, second, data)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _best(spec, merged, first, second, rows)
 
 
-def _joined(parts: list[Rows]) -> Rows | None:
-    """Return the rows of all parts; every second one is a fair half of each."""
-    if not parts or not sum(one.weight.size for one in parts):
-        return None
+def _key(state: State) -> tuple[float, int, bytes, bytes]:
+    """Return what puts two states in one order, whichever was named first: a pass over rows goes by their order."""
+    return weight(state), int(state.folds), state.theta.tobytes(), state.squares.tobytes()
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    """Return the rows of all parts."""
     counts = [np.diff(one.indptr) for one in parts]
     return Rows(
         np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64),
@@ -84,32 +102,152 @@ def _joined(parts: list[Rows]) -> Rows | None:
     )
 
 
-def _best(
-    spec: Spec, merged: State, first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], data: Rows
-) -> State:
-    """Return the merged state with the parameters that have the least loss on sampled rows."""
-    common = np.zeros(merged.theta.shape[0], dtype=bool)
-    frame = merged.centre, merged.scale, float(merged.spread)
-    tested = Sampled.of(spec, data, frame, merged.label, common)
-    assert tested is not None  # noqa: S101 rows were counted
-    parts = [np.arange(data.weight.size) % 2 == at for at in (0, 1)]
-    whole = np.ones(data.weight.size, dtype=bool)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Judge:
+    """Rows by which machines are judged.
 
-    def judged(theta: np.ndarray, on: np.ndarray) -> float:
-        each = row_losses(spec, tested.scores(theta[tested.rows])[on], tested.label[on])
-        found = float(tested.weight[on] @ each)
+    Attributes:
+        tested: the rows of all learners.
+        regions: slices of each learner's own.
+        constant: η of the joint constant: the rate or mean of all rows; without a bias 0, the only one there is.
+        most: each region's summed loss at that η, and `_SLACK` of it.
+    """
+
+    tested: Sampled
+    regions: tuple[slice, ...]
+    constant: float
+    most: tuple[float, ...]
+
+    @staticmethod
+    def of(spec: Spec, merged: State, parts: list[Rows]) -> "_Judge":
+        """Return the judge of a merged state's parameters by learners' rows, some of each."""
+        common = np.zeros(merged.theta.shape[0], dtype=bool)
+        frame = merged.centre, merged.scale, float(merged.spread)
+        tested = Sampled.of(spec, _joined(parts), frame, merged.label, common)
+        assert tested is not None  # noqa: S101 parts hold rows
+        bounds = np.concatenate([[0], np.cumsum([one.weight.size for one in parts])])
+        regions = tuple(slice(*at) for at in itertools.pairwise(bounds.tolist()))
+        score = np.zeros(tested.weight.size)
+        constant = trusted(spec.task == "binary", score, tested.label, tested.weight)[1] if spec.use_bias else 0.0
+        at_constant = row_losses(spec, score + constant, tested.label)
+        most = tuple((1.0 + _SLACK) * float(tested.weight[one] @ at_constant[one]) for one in regions)
+        return _Judge(tested, regions, constant, most)
+
+    def loss(self, theta: np.ndarray) -> float:
+        """Return the summed loss of all rows with parameters (p, m); not finite: infinite."""
+        found = float(sum(self._losses(self.tested.scores(theta[self.tested.rows]))))
         return found if np.isfinite(found) else np.inf
 
-    theta = min(_candidates(merged, first, second), key=lambda one: judged(one, whole))
-    if data.weight.size >= _FEWEST:
-        state = dataclasses.replace(merged, theta=theta)
-        learned = _passed(spec, state, data, parts[0])
-        if judged(learned, parts[1]) < judged(theta, parts[1]) and judged(learned, whole) <= judged(theta, whole):
-            theta = learned
-    corrected = tested.corrected(theta, _LEAST) if spec.use_bias else None
-    if corrected is not None:
-        theta = damp(theta, *corrected)
+    def held(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return parameters (p, m) that in no region are worse than the constant, and what they cost.
+
+        Scores are drawn towards it by the largest factor at which that holds: each region's loss is convex in the factor
+        and that of the constant at 0, so it holds at all smaller factors. Or they get the factor and level that are best for
+        rows of which the worst region's weigh more, if that is better. The cost is the loss of all rows, and of drawn
+        scores `SURE` units of log likelihood more: of scores that explain next to nothing, chance tells the factor.
+        """
+        score = self.tested.scores(theta[self.tested.rows])
+        if self._holds(score):
+            return theta, self.loss(theta)
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            drawn = middle * score + (1.0 - middle) * self.constant
+            low, high = (middle, high) if self._holds(drawn) else (low, middle)
+        factor = max(low, _LEAST)
+        drawn_to = [(factor, (1.0 - factor) * self.constant)]
+        if self.tested.spec.use_bias:
+            drawn_to += self._weighed(score)
+        theta = min((damp(theta, *one) for one in drawn_to), key=self.loss)
+        found, weight = self.loss(theta), self.tested.weight
+        mean = float(np.square(weight).sum() / weight.sum())
+        unit = 2.0 * found * mean / float(weight.sum()) if self.tested.spec.task == "regression" else mean
+        return theta, found + SURE * unit
+
+    def _weighed(self, score: np.ndarray) -> list[tuple[float, float]]:
+        """Return the factor and level that hold and are best if the worst region's rows count as much more as it takes.
+
+        What is best for rows so weighed is best for all rows of what is as good in that region; nothing: none holds.
+        """
+        over = [found / most for found, most in zip(self._losses(score), self.most, strict=True)]
+        worst = self.regions[int(np.argmax(over))]
+        low, high, best = 0.0, _HEAVIEST, []
+        for _ in range(_WEIGHTS):
+            middle = 0.5 * (low + high)
+            weight = self.tested.weight.copy()
+            weight[worst] *= np.exp2(middle)
+            alpha, beta = trusted(self.tested.spec.task == "binary", score, self.tested.label, weight)
+            alpha = max(alpha, _LEAST)
+            if self._holds(alpha * score + beta):
+                best, high = [(alpha, beta)], middle
+            else:
+                low = middle
+        return best
+
+    def corrected(self, theta: np.ndarray) -> np.ndarray | None:
+        """Return parameters whose scores are corrected by these rows; None: they do not ask for it."""
+        asked = self.tested.corrected(theta, _LEAST) if self.tested.spec.use_bias else None
+        return None if asked is None else damp(theta, *asked)
+
+    def _losses(self, score: np.ndarray) -> list[float]:
+        each = row_losses(self.tested.spec, score, self.tested.label)
+        return [float(self.tested.weight[one] @ each[one]) for one in self.regions]
+
+    def _holds(self, score: np.ndarray) -> bool:
+        return all(found <= most for found, most in zip(self._losses(score), self.most, strict=True))
+
+
+def _best(
+    spec: Spec,
+    merged: State,
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    rows: list[Rows],
+) -> State:
+    """Return the merged state with the parameters that have the least loss on sampled rows, of those that hold in all."""
+    judge = _Judge.of(spec, merged, rows)
+    candidates = list(_candidates(merged, first, second))
+    theta, cost = min((judge.held(one) for one in candidates), key=_cost)
+    halves = [[_half(one, at) for one in rows] for at in (0, 1)]
+    if sum(one.weight.size for one in rows) >= _FEWEST and all(one.weight.size for half in halves for one in half):
+        unseen = _Judge.of(spec, merged, halves[1])
+        for begin in (theta, min(candidates, key=judge.loss)):
+            passed = _passed(spec, dataclasses.replace(merged, theta=begin), _mixed(halves[0]))
+            learned, found = judge.held(unseen.held(passed)[0])
+            if unseen.held(learned)[1] < unseen.held(theta)[1] and found <= cost:
+                theta, cost = learned, found
+    asked = judge.corrected(theta)
+    if asked is not None:
+        theta, cost = min((theta, cost), judge.held(asked), key=_cost)
     return dataclasses.replace(merged, theta=theta)
+
+
+def _cost(held: tuple[np.ndarray, float]) -> float:
+    return held[1]
+
+
+def _mixed(parts: list[Rows]) -> Rows:
+    """Return the rows of all parts, evenly mixed: a pass ends nearer to the rows that come last."""
+    rows = _joined(parts)
+    at = np.concatenate([(np.arange(one.weight.size) + 0.5) / one.weight.size for one in parts])
+    order, count = np.argsort(at, kind="stable"), np.diff(rows.indptr)
+    bounds = np.concatenate([[0], np.cumsum(count[order])])
+    of = np.arange(bounds[-1]) + np.repeat(rows.indptr[:-1][order] - bounds[:-1], count[order])
+    return Rows(bounds, rows.indices[of], rows.values[of], rows.label[order], rows.weight[order])
+
+
+def _half(rows: Rows, at: int) -> Rows:
+    """Return every second row, from row `at` on."""
+    count = np.diff(rows.indptr)
+    mine = np.arange(count.size) % 2 == at
+    of = np.repeat(mine, count)
+    return Rows(
+        np.concatenate([[0], np.cumsum(count[mine])]),
+        rows.indices[of],
+        rows.values[of],
+        rows.label[mine],
+        rows.weight[mine],
+    )
 
 
 def _candidates(
@@ -124,13 +262,13 @@ def _candidates(
         yield of * first[0] + (1.0 - of) * second[0]
 
 
-def _passed(spec: Spec, state: State, data: Rows, on: np.ndarray) -> np.ndarray:
-    """Return the parameters after a pass over some rows, from a state."""
+def _passed(spec: Spec, state: State, data: Rows) -> np.ndarray:
+    """Return the parameters after a pass over rows, from a state."""
     batch = Batch.csr(
         data.indptr, data.indices, data.values, spec.n_features, label=data.label, weight=data.weight / data.weight.mean()
     )  # fmt: skip
     run = Run(spec, empty(spec), anchor(spec, state))
-    run.add(batch.take(on))
+    run.add(batch)
     found = run.partial()
     theta = state.theta.copy()
     theta[found.open_rows] += found.open_moved

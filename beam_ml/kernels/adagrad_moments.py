@@ -83,43 +83,61 @@ def dense_moments(x: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.n
 
 @numba.njit(
     [
-        types.void(_I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, _F8, types.float64[:, ::1])
+        types.void(_I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, _F8, _F8, types.float64[:, ::1])
         for kind in _KINDS
     ],
     cache=True,
     nogil=True,
 )
 def sparse_moments(
-    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, reach: np.ndarray, out: np.ndarray
+    indptr: np.ndarray,
+    place: np.ndarray,
+    values: np.ndarray,
+    weight: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    out: np.ndarray,
 ) -> None:
-    """Add weight, Σ s·xᵏ, k = 2 and 4, and weight again (all move) of the stored values other than 0 to `out` (m, 6).
+    """Write the same moments as `dense_moments` to `out` (m, 6), zero before, of the stored values other than 0 alone.
 
-    Values beyond ± `reach` (m,) count as those, where they are few.
+    A column's commonest value is found among those; values beyond `low` and `high` (m,) count as those, where they are few.
     """
-    beyond, stored = np.zeros(reach.size), np.zeros(reach.size)
-    for i in range(weight.size):
-        for z in range(indptr[i], indptr[i + 1]):
-            j = place[z]
-            stored[j] += 1.0
-            beyond[j] += 1.0 if abs(np.float64(values[z])) > reach[j] else 0.0
-    reach = np.where(beyond > np.maximum(_FEW, _FEW_OF * stored), np.inf, reach)
-    beyond, stored = np.zeros(reach.size), np.zeros(reach.size)
-    for i in range(weight.size):
-        for z in range(indptr[i], indptr[i + 1]):
-            stored[place[z]] += 1.0
-            beyond[place[z]] += 1.0 if abs(np.float64(values[z])) > reach[place[z]] else 0.0
-    most = np.where(beyond > np.maximum(_FEW, _FEW_OF * stored), np.inf, reach)
+    m = low.size
+    beyond, stored = np.zeros(m), np.zeros(m)
+    for z in range(indptr[0], indptr[-1]):
+        x, j = np.float64(values[z]), place[z]
+        stored[j] += 1.0 if x != 0.0 else 0.0
+        beyond[j] += 1.0 if x != 0.0 and (x < low[j] or x > high[j]) else 0.0
+    few = np.maximum(_FEW, _FEW_OF * stored)
+    least, most = np.where(beyond > few, -np.inf, low), np.where(beyond > few, np.inf, high)
+    origin, common, lead, first = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros(m)
     for i in range(weight.size):
         s = weight[i]
         for z in range(indptr[i], indptr[i + 1]):
-            x = np.float64(values[z])
+            x, j = np.float64(values[z]), place[z]
             if x != 0.0:
-                j = place[z]
-                square = min(abs(x), most[j]) ** 2
+                value = min(max(x, least[j]), most[j])
+                if out[j, 0] == 0.0:
+                    origin[j] = value
                 out[j, 0] += s
+                first[j] += s * (value - origin[j])
+                same, fresh = value == common[j], lead[j] == 0.0
+                common[j] = value if fresh else common[j]
+                lead[j] += 1.0 if same or fresh else -1.0
+    for j in range(m):
+        out[j, 1] = origin[j] + first[j] / out[j, 0] if out[j, 0] > 0.0 else 0.0
+    for i in range(weight.size):
+        s = weight[i]
+        for z in range(indptr[i], indptr[i + 1]):
+            x, j = np.float64(values[z]), place[z]
+            if x != 0.0:
+                value = min(max(x, least[j]), most[j])
+                away = value - out[j, 1]
+                square = away * away
                 out[j, 2] += s * square
+                out[j, 3] += s * square * away
                 out[j, 4] += s * square * square
-                out[j, 5] += s
+                out[j, 5] += s if value != common[j] else 0.0
 
 
 @numba.njit(types.boolean(_I8, _I4), cache=True, nogil=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from beam_ml.algorithms.linear import adagrad_losses as losses
+from beam_ml.algorithms.linear.adagrad_moments import stored_around_zero
 from beam_ml.kernels import adagrad, adagrad_moments
 from beam_ml.kernels.losses import add_costs, gradients
 
@@ -190,8 +191,10 @@ def test_sparse_moments_count_stored_values_other_than_zero() -> None:
     out = np.zeros((2, 6))
     indptr, place = np.array([0, 2, 3, 4]), np.array([0, 1, 0, 0], dtype=np.int32)
     values, weight = np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0])
-    adagrad_moments.sparse_moments(indptr, place, values, weight, np.full(2, np.inf), out)
-    np.testing.assert_allclose(out, [[1.5, 0, 4.5, 0, 16.5, 1.5], [1, 0, 9, 0, 81, 1]])
+    adagrad_moments.sparse_moments(indptr, place, values, weight, np.full(2, -np.inf), np.full(2, np.inf), out)
+    np.testing.assert_allclose(out, [[1.5, 1, 3, -3, 9, 0.5], [1, 3, 0, 0, 0, 0]])
+    around_zero = [[1.5, 0, 4.5, 7.5, 16.5, 1.5], [1, 0, 9, 27, 81, 1]]
+    np.testing.assert_allclose(stored_around_zero(out), around_zero)
 
 
 def test_canonical_rows_have_rising_columns() -> None:

@@ -105,7 +105,7 @@ def test_a_sample_is_parted_alike_every_time_and_its_classes_are_mixed() -> None
     state = learned(spec, binary(2_000), [0, 2_000])
     sample = Sample.of(spec, binary(2_000)).estimate(spec)
     rows, data = present(spec, sample).placed()
-    shape = shape_of_tables(spec, state.moments, rows)
+    shape = shape_of_tables(spec, state.moments, rows, 2_000.0)
     drills = [
         Drill.of(
             spec, Columns.of(spec, state.status), shape, data, data.weight, Sums(stepped=9.0, stepped_squares=18.0)

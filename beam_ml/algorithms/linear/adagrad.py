@@ -2,13 +2,15 @@
 
 Letters: ``p`` parameter rows (features, the bias last), ``v`` variants, ``o`` outputs of a variant, ``k`` classes
 counted; of a state ``m`` rows of the average (p or none); of a partial ``c`` rows touched by closed runs, ``r`` by the
-open one, ``m`` rows of moments.
+open one, ``q`` features centred by cold runs of sparse rows, ``m`` rows of moments.
 
 A worker runs over its rows in mini-batches, starting from the anchor: FTRL-proximal (McMahan 2011), which is AdaGrad
 (Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad`. What runs
 leave behind adds as `beam_ml.algorithms.anchored` says. Each coordinate's step is in units of 1 / its feature's scale,
 by moments of the anchor's rows and the worker's own (`adagrad_moments`), so no pass over the data comes first; dense
-features are centred by their means, which shifts only the bias; without a bias they are not, nor are labels.
+features are centred by their means, which shifts only the bias; without a bias they are not, nor are labels. Of sparse
+features those that every row so far has, and that vary, are centred alike; the first row without one ends that, and the
+bias then moves so that rows with the feature score as before.
 
 With one shard, learning in windows is the sequential run but for rounding, and for what `adagrad_refine` adds in a world
 that moves. With many shards per window the sum of their moves is not enough, so the window's sample is learned from once
@@ -33,7 +35,7 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, scaled_table
-from beam_ml.algorithms.linear.adagrad_shape import Sums
+from beam_ml.algorithms.linear.adagrad_shape import Sums, shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
@@ -79,6 +81,9 @@ class Partial:
     closed_scaled: Float64[np.ndarray, "c v o"]  # ΣD, moves scaled by curvature
     closed_moved: Float64[np.ndarray, "c v o"]  # Σ(u − u_a)
     closed_squares: Float64[np.ndarray, "c v o"]  # Σ gradient²
+    lifted_rows: Int64[np.ndarray, "q"]  # features that closed cold runs centred, rising; none of dense rows
+    lifted_scaled: Float64[np.ndarray, "q v o"]  # what ΣD of the bias has of those centres
+    lifted_moved: Float64[np.ndarray, "q v o"]  # what Σ(u − u_a) of the bias has of them
     open_rows: Int64[np.ndarray, "r"]  # parameter rows touched by the open run, rising
     open_scaled: Float64[np.ndarray, "r v o"]  # D of the open run
     open_moved: Float64[np.ndarray, "r v o"]  # u − u_a of the open run
@@ -155,6 +160,7 @@ def empty(spec: AdaGrad) -> Partial:
     rows = np.zeros(0, dtype=np.int64)
     return Partial(
         closed_rows=rows, closed_scaled=none, closed_moved=none, closed_squares=none,
+        lifted_rows=rows, lifted_scaled=none, lifted_moved=none,
         open_rows=rows, open_scaled=none, open_moved=none, open_squares=none, open_total=np.zeros(()),
         open_stepped=np.zeros(()), open_stepped_squares=np.zeros(()), stepped=np.zeros(()), stepped_squares=np.zeros(()),
         norm=np.zeros(()),
@@ -245,16 +251,47 @@ def moves_of(partial: Partial) -> Moves:
     return anchored.add(closed_moves(partial), mine)
 
 
+def lifts_of(spec: AdaGrad, partial: Partial) -> Moves:
+    """Return what the bias of cold runs owes to their centres: by feature (rows), c times the feature's move.
+
+    A cold run of sparse rows centres the features that all of its own rows have; another run may have a row without. Then
+    none of their centres stands, and the bias of each run must go back to where the feature is 0.
+    """
+    lifts = Moves(partial.lifted_rows, partial.lifted_scaled, partial.lifted_moved, partial.lifted_moved)
+    if not spec.sparse or int(partial.folds) != 0 or partial.open_rows.size == 0:
+        return lifts
+    table = anchored.at_rows(partial.moment_rows, partial.moments, partial.open_rows)
+    centre = shape_of_tables(spec, table, partial.open_rows, weight(partial)).centre
+    at = np.flatnonzero(centre)
+    moved = centre[at, None, None] * partial.open_moved[at]
+    scaled = moved * np.sqrt(0.5 * partial.open_squares[-1])  # as `anchored.move_of` scales the bias, from 0
+    return anchored.add(lifts, Moves(partial.open_rows[at], scaled, moved, moved))
+
+
+def landed(moves: Moves, lifts: Moves, centre: np.ndarray) -> Moves:
+    """Return the moves of cold runs with biases at the centres (d,), of which some are 0 that single runs had not."""
+    gone = centre[lifts.rows] == 0.0
+    if not gone.any():
+        return moves
+    scaled, moved = moves.scaled.copy(), moves.moved.copy()
+    scaled[-1] -= lifts.scaled[gone].sum(axis=0)
+    moved[-1] -= lifts.moved[gone].sum(axis=0)
+    return Moves(moves.rows, scaled, moved, moves.squares)
+
+
 def merge(spec: AdaGrad, a: Partial, b: Partial) -> Partial:
     """Add two partials of one anchor; both open runs end."""
     if int(a.runs) == 0 or int(b.runs) == 0:
         return b if int(a.runs) == 0 else a
     with np.errstate(over="ignore", invalid="ignore"):
         moves = anchored.add(moves_of(a), moves_of(b))
+        lifts = anchored.add(lifts_of(spec, a), lifts_of(spec, b))
         rows, table = add_tables(a.moment_rows, a.moments, b.moment_rows, b.moments)
         return dataclasses.replace(
             empty(spec), closed_rows=moves.rows, closed_scaled=moves.scaled, closed_moved=moves.moved,
-            closed_squares=moves.squares, runs=np.asarray(a.runs + b.runs),
+            closed_squares=moves.squares,
+            lifted_rows=lifts.rows, lifted_scaled=lifts.scaled, lifted_moved=lifts.moved,
+            runs=np.asarray(a.runs + b.runs),
             folds=np.maximum(a.folds, b.folds), total=np.asarray(a.total + b.total),
             stepped=np.asarray(a.stepped + b.stepped), stepped_squares=np.asarray(a.stepped_squares + b.stepped_squares),
             norm=np.asarray(a.norm + b.norm),

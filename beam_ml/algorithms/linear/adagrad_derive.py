@@ -72,7 +72,7 @@ def _sample_loss(spec: AdaGrad, state: State, variant: int, sample: Batch) -> fl
     model = _model(spec, state, variant)
     assert sample.label is not None  # noqa: S101 admission rejects rows without a label
     score = scores(model, sample)[:, None, :]
-    unit = 1.0 / shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1)).label_unit
+    unit = 1.0 / shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1), weight(state)).label_unit
     each = losses.row_losses(losses.code_of(spec), score, sample.label, losses.shape_of(spec), unit)
     return float(sample.weights @ each[:, 0])
 
@@ -84,7 +84,7 @@ def _takes_average(spec: AdaGrad, state: State, variant: int) -> bool:
 def _model(
     spec: AdaGrad, state: State, variant: int, at: float = threshold.NEUTRAL, top_k: int = _TOP_K
 ) -> AdaGradModel:
-    shape = shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1))
+    shape = shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1), weight(state))
     theta = state.theta[:, variant]
     if _takes_average(spec, state, variant):
         average = state.average[:, variant]

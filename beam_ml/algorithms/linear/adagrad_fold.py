@@ -6,10 +6,10 @@ import numpy as np
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
-from beam_ml.algorithms.linear.adagrad import Partial, State, fading, moves_of, sums_of, weight
+from beam_ml.algorithms.linear.adagrad import Partial, State, fading, landed, lifts_of, moves_of, sums_of, weight
 from beam_ml.algorithms.linear.adagrad_merge import shift
-from beam_ml.algorithms.linear.adagrad_moments import held, joined
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, shape_of_tables, slack_of
+from beam_ml.algorithms.linear.adagrad_moments import joined
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, kept_moments, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search
 from beam_ml.core.batch import Batch
@@ -54,15 +54,20 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     cold = weight(state) <= 0.0
     moments = state.moments.copy()
     moments[partial.moment_rows] = joined(state.moments[partial.moment_rows], partial.moments)
-    moments = held(moments)
+    mass = weight(state) + weight(partial)
+    moments = kept_moments(spec, moments, mass)
     faded = fading(state)
     first = sums_of(state).plus(Sums(), 1.0 / faded)
     sums_after = first.plus(sums_of(partial))
-    after = shape_of_tables(spec, moments, everything, sums_after.pace)
+    after = shape_of_tables(spec, moments, everything, mass, sums_after.pace)
     # Where the moves' bias is at.
-    before = shape_of_tables(spec, moments if cold else state.moments, everything, first.pace)
+    before = (
+        shape_of_tables(spec, moments, everything, mass, first.pace)
+        if cold
+        else shape_of_tables(spec, state.moments, everything, weight(state), first.pace)
+    )
     kept = _kept(before, after)
-    sums = moves_of(partial)
+    sums = landed(moves_of(partial), lifts_of(spec, partial), before.centre) if cold else moves_of(partial)
     moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
     window = Window(
         spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
@@ -224,6 +229,8 @@ def _kept(before: Shape, after: Shape) -> np.ndarray:
     then, now = before.inverse_unit / before.label_unit, after.inverse_unit / after.label_unit
     share = np.divide(_GROWTH * then, now, out=np.ones_like(now), where=(then > 0) & (now > 0))
     kept: np.ndarray = np.square(np.minimum(share, 1.0))
+    # A feature whose centre has come or gone has another scale because it is measured from elsewhere.
+    kept[:-1][(before.centre == 0.0) != (after.centre == 0.0)] = 1.0
     return kept
 
 

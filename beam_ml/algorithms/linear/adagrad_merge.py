@@ -11,10 +11,17 @@ coordinates' means are taken, which are only good between learners of one world.
 import numpy as np
 
 from beam_ml.algorithms.linear.adagrad import State, sums_of, weight
-from beam_ml.algorithms.linear.adagrad_moments import held, joined
+from beam_ml.algorithms.linear.adagrad_moments import joined
 from beam_ml.algorithms.linear.adagrad_refine import Drill, Found, mean_losses
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad_shape import (
+    Columns,
+    Shape,
+    Sums,
+    kept_moments,
+    lift,
+    shape_of_tables,
+)
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
 
@@ -56,10 +63,11 @@ def merge_states(
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
     everything = np.arange(spec.n_features + 1)
-    moments = held(joined(a.moments, b.moments))
+    mass = weight(a) + weight(b)
+    moments = kept_moments(spec, joined(a.moments, b.moments), mass)
     sums = sums_of(a).plus(sums_of(b))
-    after = shape_of_tables(spec, moments, everything, sums.pace)
-    homes = [shape_of_tables(spec, one.moments, everything) for one in (a, b)]
+    after = shape_of_tables(spec, moments, everything, mass, sums.pace)
+    homes = [shape_of_tables(spec, one.moments, everything, weight(one)) for one in (a, b)]
     squares = a.squares + b.squares
     share = np.divide(a.squares, squares, out=np.full_like(squares, 0.5), where=squares > 0)
     thetas = [shifted(one.theta, home, after) for one, home in zip((a, b), homes, strict=True)]
@@ -109,7 +117,7 @@ class _Joint:
         self, spec: AdaGrad, columns: Columns, shape: Shape, sample: Batch, mass: np.ndarray, sums: Sums
     ) -> None:
         data: Rows = present(spec, sample)
-        self.rows, self.data = data.placed()
+        self.rows, self.data = data.placed(centred=np.flatnonzero(shape.centre))
         self.weight = self.data.weight
         if spec.task != "regression":
             self.weight = self.weight * class_factors(spec, mass)[self.data.kind]

@@ -1,9 +1,13 @@
 """Running moments of features (and of a real label): what steps and penalties are scaled by.
 
 A table has one row per feature and six columns: weight W, mean, Σ w(x − mean)ᵏ for k = 2, 3, 4, and the moving weight A;
-tables add exactly (Chan, Golub and LeVeque 1979; Pébay 2008). Of sparse features only the stored values count, around 0.
+tables add exactly (Chan, Golub and LeVeque 1979; Pébay 2008). Of sparse features only the stored values other than 0 count.
 Without a bias all are around 0 and the mean stands as 0, for what is centred would bring an intercept back. Letters: ``m``
 rows of a table, ``n`` rows of a batch, ``d`` features; a real label is one more row, numbered d.
+
+A sparse feature that every row so far has and that varies is `ever_present`: a number, measured as a dense one is. An
+offset of many deviations would otherwise make it nearly collinear with the bias. All others are measured around 0, where
+each of their stored values moves, so that an indicator's scale is 1.
 
 The scale of a feature is ``min(√(Σz⁴/Σz²), 3√(Σz²/A))``, z around the mean or 0. An indicator that is 1 in a thousandth of
 the rows has the standard deviation 0.03, and a step in units of 1/0.03 would move its score by thirty times the learning
@@ -27,17 +31,20 @@ __all__ = [
     "around_zero",
     "centre_of",
     "dense_table",
+    "ever_present",
     "held",
     "label_table",
     "scale_of",
     "scaled_table",
     "sparse_table",
+    "stored_around_zero",
 ]
 
 COLUMNS = 6
 _CONSTANT = 4.0 * np.finfo(np.float64).eps
 _LEAST_MOVING = 1e-6  # of the weight
 _DEVIATIONS = 3.0
+_ALL = 1.0 - 1e-9  # of the weight of all rows: sums of the same weights in another order
 
 
 def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,15 +80,19 @@ def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
-def held(table: np.ndarray) -> np.ndarray:
+def held(table: np.ndarray, which: np.ndarray | bool = True) -> np.ndarray:
     """Give the table (m, 6) with what moved once kept at 10⁻⁶ of the weight: the scale stays, and is never rounding noise.
+
+    Args:
+        table: the moments.
+        which: (m,) which rows; those that are measured around 0 fade as they are.
 
     >>> table = np.array([[1.0, 7.0, 4e-9, 0.0, 1.6e-8, 1e-9]])
     >>> held(table)[0, 2:].round(9).tolist(), scale_of(held(table)).tolist() == scale_of(table).tolist()
     ([4e-06, 0.0, 1.6e-05, 1e-06], True)
     """
     least = _LEAST_MOVING * table[:, 0]
-    faint = (table[:, 5] > 0.0) & (table[:, 5] < least)
+    faint = (table[:, 5] > 0.0) & (table[:, 5] < least) & which
     if not faint.any():
         return table
     out = table.copy()
@@ -138,15 +149,52 @@ def around_zero(table: np.ndarray) -> np.ndarray:
     return out
 
 
+def stored_around_zero(table: np.ndarray) -> np.ndarray:
+    """Give the table (m, 6) of stored values around 0 instead of their means; all of them move.
+
+    >>> stored_around_zero(np.array([[5.0, 1.0, 0.0, 0.0, 0.0, 0.0]])).tolist()
+    [[5.0, 0.0, 5.0, 5.0, 5.0, 5.0]]
+    """
+    out = around_zero(table)
+    out[:, 5] = out[:, 0]
+    return out
+
+
 def sparse_table(
-    indptr: np.ndarray, place: np.ndarray, values: np.ndarray, weight: np.ndarray, farthest: np.ndarray
+    indptr: np.ndarray,
+    place: np.ndarray,
+    values: np.ndarray,
+    weight: np.ndarray,
+    centre: np.ndarray,
+    farthest: np.ndarray,
 ) -> np.ndarray:
-    """Give the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1; values count at most `farthest` (m,)."""
+    """Give the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1.
+
+    Args:
+        indptr: (n + 1,) bounds of the rows.
+        place: (z,) column numbers.
+        values: (z,).
+        weight: (n,) > 0.
+        centre: (m,) from which values count at most `farthest`.
+        farthest: (m,).
+    """
     from beam_ml.kernels.adagrad_moments import sparse_moments
 
     out = np.zeros((farthest.size, COLUMNS))
-    sparse_moments(indptr, place, values, weight, farthest, out)
+    sparse_moments(indptr, place, values, weight, centre - farthest, centre + farthest, out)
     return out
+
+
+def ever_present(table: np.ndarray, mass: float) -> np.ndarray:
+    """Tell which features (m,) every row has, by moments (m, 6) of stored values, and vary, of rows that weigh `mass`.
+
+    >>> ever_present(np.array([[3.0, 9.0, 2.0, 0.0, 2.0, 2.0], [2.0, 1.0, 0.0, 0.0, 0.0, 0.0]]), 3.0).tolist()
+    [True, False]
+    """
+    found: np.ndarray = (table[:, 0] >= _ALL * mass) & (table[:, 0] > 0.0)
+    at = np.flatnonzero(found)
+    found[at] = scale_of(table[at]) > 0.0
+    return found
 
 
 def scale_of(table: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def scorer(spec: AdaGrad, anchor: Anchor) -> Callable[[Batch], np.ndarray] | Non
     if spec.task != "binary" or live.size == 0:
         return None
     which, code = int(live[0]), losses.code_of(spec)
-    shape = shape_of_tables(spec, anchor.moments, np.arange(spec.n_features + 1))
+    shape = shape_of_tables(spec, anchor.moments, np.arange(spec.n_features + 1), float(anchor.mass.sum()))
     theta = anchor.theta[:, which]
     model = AdaGradModel(
         coefficients=theta[:-1].copy(),

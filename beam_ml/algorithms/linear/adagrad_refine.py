@@ -174,5 +174,5 @@ def linear_scores(n: int, data: Rows, theta: np.ndarray, centre: np.ndarray) -> 
     if data.x is not None:
         return np.asarray(np.subtract(data.x, centre, dtype=np.float64) @ theta[:-1] + theta[-1])
     out = np.empty((n, theta.shape[1]))
-    kernels.sparse_scores(data.indptr, data.place, data.values, np.ascontiguousarray(theta), out)
+    kernels.sparse_scores(*data.around(centre), np.ascontiguousarray(theta), out)
     return out

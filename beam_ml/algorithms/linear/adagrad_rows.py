@@ -5,7 +5,14 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, around_zero, dense_table, label_table, sparse_table
+from beam_ml.algorithms.linear.adagrad_moments import (
+    COLUMNS,
+    around_zero,
+    dense_table,
+    label_table,
+    sparse_table,
+    stored_around_zero,
+)
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
@@ -44,11 +51,12 @@ class Rows:
     place: np.ndarray | None = None
     fresh: bool = True
 
-    def placed(self, scratch: np.ndarray | None = None) -> tuple[np.ndarray, "Rows"]:
+    def placed(self, scratch: np.ndarray | None = None, centred: np.ndarray | None = None) -> tuple[np.ndarray, "Rows"]:
         """Give the parameter rows that these rows touch, the bias last, and number by them.
 
         Args:
             scratch: (d + 1,) int32, all −1, given back so; None: made here.
+            centred: features with a centre other than 0, which count in rows that lack them too; None: there are none.
         """
         if self.x is not None:
             return np.arange(self.d + 1), self
@@ -60,7 +68,39 @@ class Rows:
         place = np.empty(self.indices.size, dtype=np.int32)
         count = number_columns(self.indices, scratch, numbers, place)
         numbers[count] = self.d
-        return numbers[: count + 1], dataclasses.replace(self, place=place)
+        numbers = numbers[: count + 1]
+        if centred is not None and centred.size:
+            lacking = centred[~np.isin(centred, numbers)]
+            numbers = np.concatenate([numbers[:-1], lacking, numbers[-1:]])
+        return numbers, dataclasses.replace(self, place=place)
+
+    def around(self, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return placed CSR rows less a centre (r − 1,): bounds, places and values.
+
+        A row that lacks a feature with a centre other than 0 has minus that centre of it.
+        """
+        indptr, place, values = self.indptr, self.place, self.values
+        assert indptr is not None  # noqa: S101
+        assert place is not None  # noqa: S101
+        assert values is not None  # noqa: S101
+        far = np.flatnonzero(centre)
+        if far.size == 0:
+            return indptr, place, values
+        n = indptr.size - 1
+        column = np.full(centre.size, -1, dtype=np.int64)
+        column[far] = np.arange(far.size)
+        away, at = values - centre[place], column[place]
+        on = at >= 0
+        if int(np.count_nonzero(on)) == n * far.size:
+            return indptr, place, away
+        row = np.repeat(np.arange(n), np.diff(indptr))
+        lacks = np.ones((n, far.size), dtype=bool)
+        lacks[row[on], at[on]] = False
+        more_row, more = np.nonzero(lacks)
+        order = np.argsort(np.concatenate([row, more_row]), kind="stable")
+        place = np.concatenate([place, far[more].astype(np.int32)])[order]
+        away = np.concatenate([away, -centre[far[more]]])[order]
+        return indptr + np.concatenate([[0], np.cumsum(lacks.sum(axis=1))]), place, away
 
     def chosen(self, index: np.ndarray) -> "Rows":
         """Return some of the rows (n,), as learned from before; placed ones stay placed."""
@@ -107,7 +147,7 @@ class Rows:
         if self.x is not None:
             kernels.dense_run(self.x, shape.centre, *rest)
         else:
-            kernels.sparse_run(self.indptr, self.place, self.values, *rest)
+            kernels.sparse_run(*self.around(shape.centre), *rest)
         return costs
 
 
@@ -203,7 +243,9 @@ def moments_of(spec: AdaGrad, rows: Rows, shape: Shape) -> np.ndarray:
             assert rows.place is not None  # noqa: S101
             assert rows.indptr is not None  # noqa: S101
             assert rows.values is not None  # noqa: S101
-            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, shape.farthest)
+            table[:-1] = sparse_table(rows.indptr, rows.place, rows.values, rows.weight, shape.centre, shape.farthest)
+            if not spec.use_bias:
+                table[:-1] = stored_around_zero(table[:-1])
     if spec.task == "regression" and spec.normalize_label:
         table[-1:] = label_table(rows.label, rows.weight)
     return table if spec.use_bias else around_zero(table)

@@ -12,7 +12,15 @@ from beam_ml.algorithms import anchored
 from beam_ml.algorithms.linear.adagrad import Anchor, Partial, State, empty, init, sums_of
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, added_norm, lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad_shape import (
+    Columns,
+    Shape,
+    Sums,
+    added_norm,
+    lift,
+    measured_around_mean,
+    shape_of_tables,
+)
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.arrays import nbytes
@@ -45,6 +53,11 @@ class Run:
         self._spec, self._anchor = spec, anchor
         self._start = init(spec) if anchor is None else anchor
         self._live = Columns.of(spec, self._start.status)
+        self._start_mass = float(self._start.mass.sum())
+        self._home_centred = np.zeros(0, dtype=np.int64)
+        if spec.sparse and anchor is not None:
+            likely = np.flatnonzero(anchor.moments[:-1, 0] > 0.5 * self._start_mass)
+            self._home_centred = likely[measured_around_mean(spec, anchor.moments[likely], self._start_mass)]
         self._begin(partial)
 
     def _begin(self, partial: Partial) -> None:
@@ -63,6 +76,13 @@ class Run:
         self._moved, self._squares = np.empty((0, m)), np.empty((0, m))  # as in the partial, live columns
         self._moments = np.empty((0, COLUMNS))
         self._faded = 1.0  # what moments are still to be weighed by: aging all of them for every batch would cost more
+        self._centred = self._home_centred  # features with a centre at the anchor or where the run is; of sparse rows
+        if self._spec.sparse and self._mass.sum() > 0.0:
+            at = partial.moment_rows < p - 1
+            rows = partial.moment_rows[at]
+            table = joined(np.take(self._start.moments, rows, axis=0), partial.moments[at])
+            mass = self._start_mass + float(self._mass.sum())
+            self._centred = anchored.union(self._centred, rows[measured_around_mean(self._spec, table, mass)])
         known, place = self._slots(partial.moment_rows), self._slots(partial.open_rows)
         self._moments[known] = partial.moments
         self._in_run[place] = True
@@ -98,7 +118,7 @@ class Run:
         w = rows.weight
         if spec.task != "regression":
             w = w * class_factors(spec, start.mass + self._mass + class_masses(spec, rows))[rows.kind]
-        numbers, rows = rows.placed(self._local)
+        numbers, rows = rows.placed(self._local, self._centred)
         place = self._slots(numbers)
         own = scaled_table(np.take(self._moments, place, axis=0), self._faded)
         u, squares = np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0)
@@ -107,8 +127,8 @@ class Run:
             base, past = live.rows(start.squares, numbers), np.take(start.moments, numbers, axis=0)
 
         # `home`: at the anchor. `last`: after the batch before, where the run is. `now`: with this batch's moments.
-        def at(sums: Sums, table: np.ndarray) -> Shape:
-            return shape_of_tables(spec, table if past is None else joined(past, table), numbers, sums.pace)
+        def at(table: np.ndarray, mass: float, pace: float = 1.0) -> Shape:
+            return shape_of_tables(spec, table if past is None else joined(past, table), numbers, mass, pace)
 
         def behind(sums: Sums, shape: Shape) -> np.ndarray:
             if sums.stepped > 0.0:
@@ -118,13 +138,13 @@ class Run:
             return base + squares + first.behind(spec, first.unlearned(spec, squares.shape[1]), shape.scale)
 
         before = self._sums()
-        last = at(before, own)
+        last = at(own, before.mass, before.pace)
         added = moments_of(spec, rows, last)
         grown = joined(own, added)
         self._moments[place] = scaled_table(grown, 1.0 / self._faded)
-        bare = at(Sums(), grown)
-        self._norm += added_norm(spec, bare, added)
         self._mass = self._mass + class_masses(spec, rows)
+        bare = at(grown, self._sums().mass)
+        self._norm += added_norm(spec, bare, added)
         self._count(float(w.sum()), float(w @ w))
         sums = self._sums()
         now = bare.paced(sums.pace)
@@ -133,7 +153,7 @@ class Run:
         home = last
         if past is not None:
             first = sums_of(start)
-            home = shape_of_tables(spec, past, numbers, first.pace)
+            home = shape_of_tables(spec, past, numbers, first.mass, first.pace)
             slack = live.rows(start.slack, numbers) if start.slack.size else None
             there = base + first.behind(spec, base[-1], home.scale)
             begin = lift(live.rows(start.theta, numbers), slack, there, live, home, first.total)
@@ -157,6 +177,8 @@ class Run:
             u[-1] -= _moved_bias(home, now, theta)
         self._moved[place], self._squares[place], self._in_run[place] = u - begin, squares, True
         self._has_run = self._changed = True
+        if spec.sparse:
+            self._centred = anchored.union(self._home_centred, np.sort(numbers[:-1][now.centre != 0.0]))
 
     def _count(self, weight: float, squares: float) -> None:
         """Count the rows of a batch, by their weights with class factors and the squares of those."""
@@ -244,7 +266,7 @@ def anchor_squares(spec: AdaGrad, live: Columns, start: Anchor | State, rows: np
     """Return what stands behind the first step from an anchor (r, m), at parameter rows that end with the bias, or none."""
     base = live.rows(start.squares, rows)
     if rows.size:
-        scale = shape_of_tables(spec, np.take(start.moments, rows, axis=0), rows).scale
+        scale = shape_of_tables(spec, np.take(start.moments, rows, axis=0), rows, float(start.mass.sum())).scale
         base += sums_of(start).behind(spec, base[-1], scale)
     return base
 

@@ -22,10 +22,20 @@ from types import MappingProxyType
 
 import numpy as np
 
-from beam_ml.algorithms.linear.adagrad_moments import centre_of, scale_of
+from beam_ml.algorithms.linear.adagrad_moments import centre_of, ever_present, held, scale_of, stored_around_zero
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
-__all__ = ["Columns", "Shape", "Sums", "added_norm", "lift", "shape_of_tables", "slack_of"]
+__all__ = [
+    "Columns",
+    "Shape",
+    "Sums",
+    "added_norm",
+    "kept_moments",
+    "lift",
+    "measured_around_mean",
+    "shape_of_tables",
+    "slack_of",
+]
 
 LEAST_ROWS = 64.0
 """Rows whose mean squared gradient stands behind every step."""
@@ -140,10 +150,11 @@ class Shape:
     label_unit: float
 
     def at(self, rows: np.ndarray) -> "Shape":
-        """Give the units of some parameter rows."""
+        """Give the units of some parameter rows, the bias last."""
         return dataclasses.replace(
-            self, scale=self.scale[rows], unit=self.unit[rows], inverse_unit=self.inverse_unit[rows]
-        )
+            self, scale=self.scale[rows], unit=self.unit[rows], inverse_unit=self.inverse_unit[rows],
+            centre=self.centre[rows[:-1]],
+        )  # fmt: skip
 
     def paced(self, pace: float) -> "Shape":
         """Return the same with another pace."""
@@ -267,8 +278,34 @@ def added_norm(spec: AdaGrad, shape: Shape, table: np.ndarray) -> float:
         return float(np.minimum(share, table[:-1, 0]).sum())
 
 
-def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, pace: float = 1.0) -> Shape:
-    """Give the units by moments (r, 6) of the parameter rows `numbers`, the last of which is the bias or label."""
+def kept_moments(spec: AdaGrad, table: np.ndarray, mass: float) -> np.ndarray:
+    """Return the moments (p, 6) of a state with what moved once `held`, where that is measured around a mean."""
+    if not spec.sparse:
+        return held(table)
+    which = measured_around_mean(spec, table, mass)
+    which[-1] = True
+    return held(table, which)
+
+
+def measured_around_mean(spec: AdaGrad, table: np.ndarray, mass: float) -> np.ndarray:
+    """Tell which features (r,) have their mean as centre, by their moments (r, 6), of rows that weigh `mass`."""
+    if not spec.normalize:
+        return np.zeros(table.shape[0], dtype=bool)
+    if not spec.sparse:
+        return np.ones(table.shape[0], dtype=bool)
+    return ever_present(table, mass) if spec.use_bias else np.zeros(table.shape[0], dtype=bool)
+
+
+def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, mass: float, pace: float = 1.0) -> Shape:
+    """Give the units of some parameter rows.
+
+    Args:
+        spec: the spec.
+        table: (r, 6) moments, the last of the bias or a real label.
+        numbers: (r,) the parameter rows that these are of, the bias last.
+        mass: Σ row weight, without class factors, of the rows that the moments are of.
+        pace: factor on the learning rates of features.
+    """
     label_centre, label_scale = 0.0, 1.0
     if spec.task == "regression" and spec.normalize_label:
         label_centre = float(table[-1, 1])
@@ -278,9 +315,13 @@ def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, pace:
     scale = np.ones(r - 1)
     centre = np.zeros(r - 1)
     if spec.normalize:
-        scale = scale_of(table[:-1])
-        if not spec.sparse:
-            centre = centre_of(table[:-1])
+        features = table[:-1]
+        around_mean = measured_around_mean(spec, features, mass)
+        if around_mean.all():
+            scale, centre = scale_of(features), centre_of(features)
+        else:
+            scale = scale_of(np.where(around_mean[:, None], features, stored_around_zero(features)))
+            centre = np.where(around_mean, features[:, 1], 0.0)
     unit, inverse = np.zeros(r), np.zeros(r)
     np.divide(pace * label_scale, scale, out=unit[:-1], where=scale > 0)
     inverse[:-1] = scale / label_scale

@@ -100,7 +100,12 @@ class AdaGrad(BaseSpec):
         bool, Field(description="False: the intercept is 0, and features and labels are scaled but not centred")
     ] = True
     bias_rate: Annotated[float, Field(gt=0, description="factor on the learning rate of the bias")] = 1.0
-    normalize: Annotated[bool, Field(description="scale features by running moments, and centre dense ones")] = True
+    normalize: Annotated[
+        bool,
+        Field(
+            description="scale features by running moments, and centre dense ones and sparse ones that every row so far has"
+        ),
+    ] = True
     normalize_label: Annotated[bool, Field(description="regression: scale and centre labels by running moments")] = True
     sparse: Annotated[bool, Field(description="learn from CSR rows; False: from dense ones. Others are converted")] = (
         False

@@ -127,11 +127,11 @@ class Tested:
         data = present(spec, sample)
         if data.label.size == 0:
             return None
-        rows, data = data.placed()
+        rows, data = data.placed(centred=np.flatnonzero(window.shape.centre))
         weight = data.weight
         if spec.task != "regression":
             weight = weight * class_factors(spec, mass)[data.kind]
-        return Tested(spec, window.columns, window.shape, data, rows, weight)
+        return Tested(spec, window.columns, window.shape.at(rows), data, rows, weight)
 
     def sums(self, theta: np.ndarray) -> np.ndarray:
         """Give Σ weight · loss of every variant (v,), 0 of those that do not learn, with θ (r, v, o) at `rows`."""
@@ -155,7 +155,7 @@ class Tested:
 
     def drill(self, sums: Sums) -> Drill:
         """Return the sample, parted in rows to learn from and rows held out."""
-        return Drill.of(self.spec, self.columns, self.shape.at(self.rows), self.data, self.weight, sums)
+        return Drill.of(self.spec, self.columns, self.shape, self.data, self.weight, sums)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Rule, Step
 from beam_ml.algorithms.fm.adapt import adapted, heard
+from beam_ml.algorithms.fm.again import gone_on
 from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, settled, spread_of, tamed
-from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of
+from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, weight
 from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
 from beam_ml.algorithms.fm.search import COMMON, choose, searches
@@ -26,6 +27,8 @@ TURN = 2.0
 
 def fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule: Rule = "search") -> State:
     """Learn a window: the parameters that it touched take their step; sums of gradients, features and labels add.
+
+    After the first window, if several runs learned it, passes over its sample follow (`again`).
 
     Args:
         spec: the spec.
@@ -48,6 +51,7 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
 
     moves, gathered = moves_of(partial)
     runs, stale = int(partial.runs), int(partial.folds) != int(state.folds)
+    cold = weight(state) <= 0.0
     label = joined_labels(state.label, partial.label)
     # Runs started from squares that had not faded yet.
     faded = fading(state)[0]
@@ -114,12 +118,15 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     noise = heard(state.noise, float(partial.fresh), float(partial.noise))
     few = seen[:: 1 + seen.size // ASKED]
     prior = adapted(spec, state.prior, theta[few], squares[few], float(noise[1]), passes)
-    return State(
+    after = State(
         theta=theta, squares=squares, centre=centre, scale=scale, widest=widest, spread=np.asarray(wider), sums=sums,
         before=before, label=label, mass=state.mass + partial.mass, fresh=fresh, noise=noise, prior=prior,
         faded=np.ones(2), length=np.where(step.mean, -step.length, step.length),
         folds=np.asarray(state.folds + 1, dtype=np.int64),
     )  # fmt: skip
+    if cold and runs > 1 and data is not None and rule == "search":
+        return gone_on(spec, after, data)
+    return after
 
 
 def spread_out(theta: np.ndarray, squares: np.ndarray, ratio: float) -> None:

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from beam_ml.algorithms.fm.again import half, passed
 from beam_ml.algorithms.fm.calibrate import damp, trusted
 from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
-from beam_ml.algorithms.fm.growing import Run
-from beam_ml.algorithms.fm.machine import State, anchor, empty, weight
+from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
 from beam_ml.algorithms.fm.sampled import SURE, Sampled, row_losses
 from beam_ml.algorithms.fm.search import GROUPS
@@ -208,12 +208,12 @@ def _best(
     judge = _Judge.of(spec, merged, rows)
     candidates = list(_candidates(merged, first, second))
     theta, cost = min((judge.held(one) for one in candidates), key=_cost)
-    halves = [[_half(one, at) for one in rows] for at in (0, 1)]
+    halves = [[half(one, at) for one in rows] for at in (0, 1)]
     if sum(one.weight.size for one in rows) >= _FEWEST and all(one.weight.size for half in halves for one in half):
         unseen = _Judge.of(spec, merged, halves[1])
         for begin in (theta, min(candidates, key=judge.loss)):
-            passed = _passed(spec, dataclasses.replace(merged, theta=begin), _mixed(halves[0]))
-            learned, found = judge.held(unseen.held(passed)[0])
+            tried = passed(spec, dataclasses.replace(merged, theta=begin), _mixed(halves[0]))
+            learned, found = judge.held(unseen.held(tried)[0])
             if unseen.held(learned)[1] < unseen.held(theta)[1] and found <= cost:
                 theta, cost = learned, found
     asked = judge.corrected(theta)
@@ -236,20 +236,6 @@ def _mixed(parts: list[Rows]) -> Rows:
     return Rows(bounds, rows.indices[of], rows.values[of], rows.label[order], rows.weight[order])
 
 
-def _half(rows: Rows, at: int) -> Rows:
-    """Return every second row, from row `at` on."""
-    count = np.diff(rows.indptr)
-    mine = np.arange(count.size) % 2 == at
-    of = np.repeat(mine, count)
-    return Rows(
-        np.concatenate([[0], np.cumsum(count[mine])]),
-        rows.indices[of],
-        rows.values[of],
-        rows.label[mine],
-        rows.weight[mine],
-    )
-
-
 def _candidates(
     merged: State, first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
 ) -> Iterator[np.ndarray]:
@@ -260,19 +246,6 @@ def _candidates(
     for share in _SHARES:
         of = np.where(only != 0, only > 0, share)[:, None]
         yield of * first[0] + (1.0 - of) * second[0]
-
-
-def _passed(spec: Spec, state: State, data: Rows) -> np.ndarray:
-    """Return the parameters after a pass over rows, from a state."""
-    batch = Batch.csr(
-        data.indptr, data.indices, data.values, spec.n_features, label=data.label, weight=data.weight / data.weight.mean()
-    )  # fmt: skip
-    run = Run(spec, empty(spec), anchor(spec, state))
-    run.add(batch)
-    found = run.partial()
-    theta = state.theta.copy()
-    theta[found.open_rows] += found.open_moved
-    return theta
 
 
 def in_units(

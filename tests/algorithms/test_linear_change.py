@@ -66,7 +66,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(
-    ("rows", "half_life", "shards"), [(120, None, 1), (120, 5.0, 3), (2_500, None, 8), (2_500, 1.5, 1), (9_000, 4.0, 16)]
+    ("rows", "half_life", "shards"),
+    [(120, None, 1), (120, 5.0, 3), (2_500, None, 8), (2_500, 1.5, 1), (9_000, 4.0, 16)],
 )
 def test_follows_the_batch_fit_from_the_first_window_on(
     change: str, rows: int, half_life: float | None, shards: int

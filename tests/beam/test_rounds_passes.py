@@ -32,9 +32,10 @@ ROWS = 60
 
 def write(tmp_path: Path, name: str, rows: int = ROWS) -> Path:
     (tmp_path / "data").mkdir(exist_ok=True)
-    x = np.random.default_rng(len(name) + ord(name[0])).normal(size=rows)
+    rng = np.random.default_rng(len(name) + ord(name[0]))
+    x, noise = rng.normal(size=rows), rng.normal(size=rows)
     path = tmp_path / "data" / f"{name}.parquet"
-    pq.write_table(pa.table({"x": x, "y": 2 * x + 1}), path, row_group_size=20)
+    pq.write_table(pa.table({"x": x, "y": 2 * x + 1 + 0.1 * noise}), path, row_group_size=20)
     return path
 
 

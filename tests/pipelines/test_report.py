@@ -30,8 +30,8 @@ early_stopping = {{ patience = 1, tolerance = 0.9 }}
 
 
 def test_passes_and_their_early_end_are_shown(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=40)
-    pq.write_table(pa.table({"x": x, "y": 2 * x}), tmp_path / "a.parquet", row_group_size=10)
+    x, noise = np.random.default_rng(0).normal(size=(2, 40))
+    pq.write_table(pa.table({"x": x, "y": 2 * x + 0.1 * noise}), tmp_path / "a.parquet", row_group_size=10)
     (tmp_path / "job.toml").write_text(JOB.format(place=tmp_path))
     run = [str(tmp_path / "job.toml"), "--once"]
     done = CliRunner().invoke(train.main, run, env={"COLUMNS": "300"})

@@ -95,6 +95,24 @@ def test_follows_the_batch_fit_from_the_first_window_on(
     assert NEWTON.weight(learner.state) == pytest.approx(weight.sum())
 
 
+def test_lets_go_of_a_far_world_when_the_batch_fit_does() -> None:
+    """Rows 20 deviations away hold the fit of a short half-life for some windows; then it turns all at once."""
+    slopes, move = np.array([1.0, -1.0, 0.5, 0.0, 2.0, -0.3]), 20.0 * np.array([1.0, -1.0, 0.0, 0.0, 1.0, 0.0])
+    rows, before = 500, 10
+    for seed in (2, 3):
+        rng = np.random.default_rng(seed)
+        learner, seen = learners.new(NEWTON, Newton(n_features=6, half_life=float(rows))), []
+        for number in range(before + 10):
+            mean = move * (number >= before)
+            x, y = draw(rng, rows, mean, slopes, -1.0)
+            learner = learned(learner, x, y, rows * number)
+            seen.append((x, y))
+            if number >= before:
+                held, truth = draw(rng, 4_000, mean, slopes, -1.0)
+                best = batch_score(*(np.concatenate(part) for part in zip(*seen, strict=True)), float(rows), held)
+                assert log_loss(truth, score(learner, held)) <= 1.03 * log_loss(truth, best), f"window {number}"
+
+
 @pytest.mark.parametrize("balance", ["balanced", 4.0])
 def test_class_weights_follow_too(balance: object) -> None:
     rng = np.random.default_rng(5)

@@ -146,18 +146,16 @@ def _corrected(
     ``Σ s (w(η) − w_a)(1, x)(1, x)ᵀ``, have little noise even on a small sample, as they are small themselves.
     """
     at, settled = step, _SETTLED * (step.coefficients.size + 1.0)
-    total, grown = blocks.combine(spec, made, mass), made
+    total = blocks.combine(spec, made, mass)
     for k in range(_MAX_CORRECTIONS):
         left_out = [one.slope_left_out(spec, at) for one in seen]
         bias, by = sum(one[0] for one in left_out), np.sum([one[1] for one in left_out], axis=0)
         if k == 0 and _nats(total, bias, by) <= _NEGLIGIBLE:
             return made
-        if k % 2 == 0:  # every second step, the curvature of the one before serves
-            grown = made
-            for one in seen:
-                grown = [_bent(sums, bend) for sums, bend in zip(grown, one.bends(spec, at), strict=True)]
-            if not all(_alike(a, b) for a, b in zip(made, grown, strict=True)):
-                return None
+        # The next fold goes by the curvature at the very point where this one ends.
+        grown = _grown(spec, made, seen, at)
+        if grown is None:
+            return None
         best = blocks.combine(spec, grown, mass)
         # The slope of the sums' parabola at this point, and what it leaves out.
         fallen = _slope(total, at)
@@ -169,6 +167,14 @@ def _corrected(
         if not at.is_finite:
             return None
     return None
+
+
+def _grown(spec: Newton, made: list[Sums], seen: Sequence[_Seen], at: Point) -> list[Sums] | None:
+    """Return the sums with the curvature at a point; None where it is not alike."""
+    grown = made
+    for one in seen:
+        grown = [_bent(sums, bend) for sums, bend in zip(grown, one.bends(spec, at), strict=True)]
+    return grown if all(_alike(a, b) for a, b in zip(made, grown, strict=True)) else None
 
 
 def _slope(sums: Sums, at: Point) -> tuple[float, np.ndarray]:

@@ -1,6 +1,7 @@
 """Settings of connections, what errors mean, kept clients, and batches unpacked as the library unpacks records."""
 
 import threading
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import kafka.errors as reasons
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from kafka.consumer.fetcher import Fetcher
+from kafka.future import Future
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record import MemoryRecords
 from kafka.record.default_records import DefaultRecordBatchBuilder
@@ -92,6 +94,23 @@ def test_what_errors_mean(error: Exception, kind: type, rule: str) -> None:
     with pytest.raises(kind, match=rule):
         raise found
     assert str(found).endswith(".")
+
+
+def test_a_refusal_outlives_the_hang_ups_that_follow_it() -> None:
+    def attempt() -> SimpleNamespace:
+        return SimpleNamespace(init_future=Future())
+
+    attempts = [attempt() for _ in range(3)]
+    manager, failures = SimpleNamespace(get_connection=lambda: attempts.pop(0)), []
+    client._watch(manager, failures)
+    gone, refused, after = (manager.get_connection() for _ in range(3))
+    gone.init_future.failure(reasons.KafkaConnectionError("gone"))
+    assert [type(one) for one in failures] == [reasons.KafkaConnectionError]
+    refused.init_future.failure(reasons.SaslAuthenticationFailedError("no"))
+    after.init_future.failure(reasons.KafkaConnectionError("socket disconnected"))
+    assert [type(one) for one in failures] == [reasons.SaslAuthenticationFailedError]
+    with pytest.raises(reasons.SaslAuthenticationFailedError):
+        manager.get_connection()
 
 
 def test_sources_are_named_by_cluster_and_topic() -> None:

@@ -110,7 +110,7 @@ def _made(kind: Callable[..., Any], connection: Connection, options: dict[str, A
         for one in clients:  # its threads would outlive the failed constructor
             with contextlib.suppress(Exception):
                 one.close()
-        late = isinstance(error, KafkaTimeoutError) and failures
+        late = bool(failures) and (isinstance(error, KafkaTimeoutError) or refused(failures[-1]))
         raise translate(failures[-1] if late else error, f"Brokers {connection.brokers}") from error
 
 
@@ -123,8 +123,13 @@ def _watch(manager: Any, failures: list[Exception]) -> None:
             raise failures[-1]
         made = connect(*where, **how)
         if not made.init_future.is_done:
-            made.init_future.add_errback(lambda error: failures.__setitem__(slice(None), [error]))
+            made.init_future.add_errback(note)
         return made
+
+    def note(error: Exception) -> None:
+        # A broker that refuses hangs up, and other connections in the making then only hear that it is gone.
+        if not (failures and refused(failures[-1])):
+            failures[:] = [error]
 
     manager.get_connection = get_connection
 

@@ -27,7 +27,7 @@ from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue
 
-__all__ = ["Accumulate", "Accumulations", "Merge", "MergeFn", "shard_of"]
+__all__ = ["Accumulate", "Accumulations", "Count", "Merge", "MergeFn", "shard_of"]
 
 MAX_BUNDLE_BYTES = 64 << 20
 
@@ -129,6 +129,22 @@ class _Count(DoFn):
             yield globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)), self._oldest)
 
 
+class Count(PTransform):
+    """PCollection of Progress → accumulations that hold nothing else, under the window end `ROUND`.
+
+    Args:
+        spec: of the accumulations; as JSON.
+    """
+
+    def __init__(self, spec: str) -> None:
+        super().__init__()
+        self._spec_json = spec
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        return pcoll | ParDo(_Count(self._spec_json))
+
+
 class Accumulate(PTransform):
     """`Slices`, or a PCollection of (window end, Slice) → `Accumulations`.
 
@@ -161,7 +177,7 @@ class Accumulate(PTransform):
         out = slices | "Rows" >> ParDo(self._fn).with_outputs("rejected", main="accumulations")
         accumulations, rejected = out.accumulations, out.rejected
         if isinstance(pcoll, Slices):
-            counted = pcoll.progress | "Count" >> ParDo(_Count(self._spec))
+            counted = pcoll.progress | "Count" >> Count(self._spec)
             accumulations = (accumulations, counted) | "All" >> Flatten()
             rejected = (pcoll.rejected, rejected) | "Rejected" >> Flatten()
         return Accumulations(accumulations, rejected)

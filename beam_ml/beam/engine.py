@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.testing.test_stream import TestStream
@@ -32,6 +32,7 @@ __all__ = [
     "refuse_streaming",
     "refuse_unbounded",
     "run",
+    "runs_here",
     "streaming_options",
 ]
 
@@ -73,6 +74,18 @@ def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
     pipeline = Pipeline(options=parsed)
     coders.install(pipeline)
     return pipeline
+
+
+def runs_here(options: Sequence[str]) -> bool:
+    """Tell whether pipelines with these options run in this very process, on one worker.
+
+    >>> runs_here([]), runs_here(["--runner=FlinkRunner"]), runs_here(["--direct_num_workers=4"])
+    (True, False, False)
+    """
+    parsed = PipelineOptions(list(options))
+    direct = parsed.view_as(DirectOptions)
+    alone = direct.direct_num_workers == 1 and direct.direct_running_mode == "in_memory"
+    return alone and parsed.view_as(StandardOptions).runner in (None, DEFAULT_RUNNER)
 
 
 def streaming_options(options: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
 from beam_ml.beam.sources import FileSource, KafkaSource, Source
-from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
 from beam_ml.core.passes import EarlyStopping, check_passes
@@ -52,6 +52,14 @@ class Job(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     registry: str
     refresh: Annotated[Duration | Literal["round"], Field(description="length of a window, or 'round'")] = "round"
+    order: Annotated[
+        Literal["auto", "in_order", "together"],
+        Field(
+            description="how the windows of one round are learned: 'together', in parallel on the workers, each from the "
+            "state before the round; 'in_order', in the trainer's process, each from the state that the window before "
+            "left; 'auto': in order for gradient learners where the trainer's process is the engine"
+        ),
+    ] = "auto"
     source: Source = FileSource()
     features: Features
     spec: dict[str, Any]
@@ -138,6 +146,18 @@ class Job(Settings):
         size = None if self.refresh == "round" else self.refresh
         past_now = self.source.max_ahead if isinstance(self.source, FileSource) else None
         return Windows.of_seconds(size, self.source.allowed_lateness, past_now)
+
+    def in_order(self, in_process: bool) -> bool:
+        """Tell whether the trainer learns from a round's windows one after the other.
+
+        Args:
+            in_process: the trainer's own process is the engine.
+        """
+        law = self.algorithm().law(self.algorithm_spec())
+        starts_anew = law.kind is LawKind.ANCHORED and not law.across_anchors
+        return self.refresh != "round" and (
+            self.order == "in_order" or (self.order == "auto" and in_process and starts_anew)
+        )
 
     def max_ahead_of_record(self) -> float | None:
         """Give how far past its record time an event may be dated, s; None where rows have none."""

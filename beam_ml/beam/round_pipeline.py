@@ -1,4 +1,8 @@
-"""The bounded pipeline of one round: ranges → one accumulation a window end, and the rejects, as files of the round."""
+"""The bounded pipeline of one round: ranges → files of the round.
+
+They are one accumulation per window end, or the window's rows where the trainer learns from windows in order; and the
+rejects.
+"""
 
 from collections.abc import Sequence
 
@@ -8,6 +12,7 @@ from apache_beam.typehints import with_input_types
 from beam_ml.artefact.records import encode_accumulation
 from beam_ml.beam.accumulate import Accumulate, Merge
 from beam_ml.beam.engine import new_pipeline, run
+from beam_ml.beam.gather import Gather, WriteRows
 from beam_ml.beam.job import Job
 from beam_ml.beam.prepare import SliceByWindow, ToBatches
 from beam_ml.beam.references import AnchorRef, spec_of
@@ -45,6 +50,7 @@ def run_round_pipeline(
     learner: Learner,
     parent: Manifest | None,
     options: Sequence[str],
+    in_order: bool = False,
 ) -> None:
     """Read the round's slice and write the round's files; returns when the pipeline has finished.
 
@@ -56,25 +62,34 @@ def run_round_pipeline(
         learner: the parent's: late rows are judged against its last folded window.
         parent: its manifest: workers start from its anchor.
         options: Beam options; without a runner, the in-process one is taken.
+        in_order: the trainer learns from the rows; the workers only gather them.
 
     Raises:
         BeamMLError: a worker's error, as the worker raised it.
     """
-    spec, algorithm = job.algorithm_spec(), job.algorithm()
+    spec = job.algorithm_spec()
     where = registry.objects.where
-    anchor = None
-    if parent is not None and algorithm.anchor(spec, learner.state) is not None:
-        anchor = AnchorRef(where, job.name, parent.number, parent.files["learner"].sha256)
     columns = job.features.columns()
     pipeline = new_pipeline(options)
-    found = (
+    slices = (
         pipeline
         | "Read" >> plan.read(columns)
         | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
         | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
-        | "Accumulate" >> Accumulate(spec, anchor)
     )
     written = (where, job.name, round_id)
-    _ = found | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
-    _ = found.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rounds/{round_id}/rejects-")
+    if in_order:
+        gathered = slices | "Gather" >> Gather(spec)
+        _ = gathered.rows | "Rows" >> WriteRows(*written)
+        accumulations, rejected = gathered.counted, gathered.rejected
+    else:
+        accumulations, rejected = slices | "Accumulate" >> Accumulate(spec, _anchor(job, where, learner, parent))
+    _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
+    _ = rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rounds/{round_id}/rejects-")
     run(pipeline)
+
+
+def _anchor(job: Job, where: str, learner: Learner, parent: Manifest | None) -> AnchorRef | None:
+    if parent is None or job.algorithm().anchor(job.algorithm_spec(), learner.state) is None:
+        return None
+    return AnchorRef(where, job.name, parent.number, parent.files["learner"].sha256)

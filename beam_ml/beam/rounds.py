@@ -15,7 +15,9 @@ from typing import Any, Literal
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.announcing import tell
+from beam_ml.beam.engine import runs_here
 from beam_ml.beam.file_rounds import FileRounds
+from beam_ml.beam.gather import rows_of
 from beam_ml.beam.job import Job
 from beam_ml.beam.passes import PASSES, Passes
 from beam_ml.beam.plan import FilePlan
@@ -27,6 +29,7 @@ from beam_ml.beam.version import NONE_CLOSED, facts_of, models_of, payloads_of, 
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.gate import Verdict
+from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
@@ -91,6 +94,7 @@ class _Run:
     head_number: int
     learner: Learner
     models: dict[str, Any]
+    in_order: bool = False
 
 
 def train(
@@ -181,7 +185,7 @@ def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[
         models = derive_all(algorithm, found.learner, job.plan().models)
     return _Run(
         job, source, registry, algorithm, uuid.uuid4().hex, found.epoch, options, found.manifest, found.head,
-        found.learner, models,
+        found.learner, models, job.in_order(runs_here(options)),
     )  # fmt: skip
 
 
@@ -189,12 +193,13 @@ def _rows_wanted(run: _Run) -> int:
     """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters.
 
     Where parts of different anchors add, the first anchor is all that matters. Where they do not, no round is larger than
-    half of what came before it: all its windows are grown from one anchor, and from none at first. Later passes over the
-    first files are no cold start any more, but have four rounds or more each. Sizes are powers of two: where a file may be
-    cut is looked up anew for each size, which in CSV takes a look at all of it.
+    half of what came before it: all its windows are grown from one anchor, and from none at first; learned in order, each
+    has its own, however long the round. Later passes over the first files are no cold start any more, but have four rounds
+    or more each. Sizes are powers of two: where a file may be cut is looked up anew for each size, which in CSV takes a look
+    at all of it.
     """
     wanted, law = run.job.source.round_rows, run.algorithm.law(run.learner.spec)
-    if law.kind is not LawKind.ANCHORED:
+    if law.kind is not LawKind.ANCHORED or run.in_order:
         return wanted
     if law.across_anchors:
         versions = 0 if run.head is None else run.head.number
@@ -209,10 +214,12 @@ def _rows_wanted(run: _Run) -> int:
 def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
     round_id = new_round_id(run.head_number)
-    run_round_pipeline(run.job, run.registry, round_id, plan, run.learner, run.head, run.options)
+    run_round_pipeline(run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order)
     piped = time.monotonic()
-    found = _collect(run, round_id)
-    total = reduce(Progress.merge, (value.progress for value in found.values()), Progress())
+    found, rows = _collect(run, round_id), rows_of(run.registry, run.job.name, round_id)
+    gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
+    total = reduce(Progress.merge, gathered, Progress())
+    total = reduce(Progress.merge, (value.progress for value in found.values()), total)
     _check(plan, total)
     _refuse_repeat(run.learner, total)
     learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
@@ -223,7 +230,14 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         else:
             learner = learners.add_pending(run.algorithm, learner, end, value)
     learner = learner.replace(next={**learner.next, **plan.next()})
-    folded, refreshes, models = _fold(run, learner, close=False)
+    if run.in_order:
+        through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
+        windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
+        steps = learn_in_order(run.algorithm, learner, windows, run.job.plan(), through, run.models)
+    else:
+        through = float("inf") if run.job.refresh == "round" else run.source.watermark(learner)
+        steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
+    folded, refreshes, models = _fold(run, learner, steps)
     folded = _with_passes(run, plan, run.source.trim(folded), [one for one, _ in refreshes])
     manifest = _publish(run, round_id, folded, refreshes, models)
     return _done(run, manifest, folded, refreshes, models, total.merge(plan.lost), begun, piped - begun)
@@ -241,7 +255,8 @@ def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequen
 
 def _close(run: _Run) -> Round:
     begun = time.monotonic()
-    folded, refreshes, models = _fold(run, run.learner, close=True)
+    steps = fold_open(run.algorithm, run.learner, run.job.plan(), previous=run.models, published=True)
+    folded, refreshes, models = _fold(run, run.learner, steps)
     manifest = _publish(run, new_round_id(run.head_number), folded, refreshes, models)
     return _done(run, manifest, folded, refreshes, models, Progress(), begun, 0.0)
 
@@ -306,20 +321,19 @@ def _some(covered: Any) -> str:
     return "; ".join(shown[:3]) + ("; …" if len(shown) > 3 else "") or "nothing"
 
 
-def _fold(run: _Run, learner: Learner, *, close: bool) -> tuple[Learner, list[tuple[Refresh, float]], dict[str, Any]]:
-    """Fold, in order, the open windows behind the watermark (all of them when closing)."""
-    job, plan = run.job, run.job.plan()
-    limit: float = float("inf")
-    if not close and job.refresh != "round":
-        limit = run.source.watermark(learner)
-    models, refreshes, folded = run.models, [], learner
-    begun = time.monotonic()
+def _fold(
+    run: _Run, learner: Learner, steps: Iterator[tuple[Learner, Refresh | None]]
+) -> tuple[Learner, list[tuple[Refresh, float]], dict[str, Any]]:
+    """Go through the folds; return the learner after them, the refreshes with their seconds, and the newest models."""
+    models, refreshes = run.models, []
+    after, begun = learner, time.monotonic()
     with one_thread():
-        for after, one in fold_open(run.algorithm, learner, plan, limit, models, published=True):
-            folded, models = after, dict(one.models)
-            refreshes.append((one, time.monotonic() - begun))
+        for after, one in steps:  # noqa: B007 the last one counts
+            if one is not None:
+                models = dict(one.models)
+                refreshes.append((one, time.monotonic() - begun))
             begun = time.monotonic()
-    return folded, refreshes, models
+    return after, refreshes, models
 
 
 def _publish(

@@ -6,8 +6,9 @@ from time import perf_counter_ns
 
 from apache_beam.metrics import Metrics
 
+from beam_ml.core.folding import STALE
 from beam_ml.core.progress import Progress
-from beam_ml.core.refresh import STALE, Refresh
+from beam_ml.core.refresh import Refresh
 
 __all__ = ["NAMESPACE", "count", "count_progress", "count_refreshes", "measure", "timed"]
 

@@ -1,7 +1,7 @@
 """Elements as bytes: the artefact envelope around what the artefact records do not cover."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ __all__ = [
     "decode_refresh",
     "decode_rejected",
     "decode_slice",
+    "decode_slices",
     "encode_accumulation",
     "encode_block",
     "encode_folded",
@@ -39,6 +40,7 @@ __all__ = [
     "encode_refresh",
     "encode_rejected",
     "encode_slice",
+    "encode_slices",
 ]
 
 Arrays = dict[str, np.ndarray]
@@ -108,6 +110,18 @@ def decode_slice(data: bytes) -> Slice:
     """Give the slice back."""
     found = decode(data, "slice")
     return Slice(records.decode_batch(found.arrays["rows"].tobytes()), found.meta["late"])
+
+
+def encode_slices(values: Iterable[Slice]) -> bytes:
+    """Return slices as bytes; their order is kept."""
+    pieces = [_bytes_as_array(encode_slice(one)) for one in values]
+    return encode("slices", {"slices": len(pieces)}, {str(i): piece for i, piece in enumerate(pieces)})
+
+
+def decode_slices(data: bytes) -> list[Slice]:
+    """Return the slices, in order."""
+    found = decode(data, "slices")
+    return [decode_slice(found.arrays[str(i)].tobytes()) for i in range(found.meta["slices"])]
 
 
 def encode_measured(value: Measured) -> bytes:

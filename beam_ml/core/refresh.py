@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
 
-import numpy as np
-
 from beam_ml.core import decay, metrics, prior, rejects
-from beam_ml.core.accumulation import COLD, Accumulation, Part
+from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.algorithm import Algorithm
-from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
 from beam_ml.core.champions import LOSSES, champion, judged, of_models, progressive, remembered
 from beam_ml.core.decay import Dated
+from beam_ml.core.folding import STALE, Together, fold_parts, fresh_parts
 from beam_ml.core.gate import HISTORY, OPEN, Gate, Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -30,18 +28,16 @@ from beam_ml.errors import DeriveRefused, TrainingFailed
 __all__ = [
     "FOLD_REASONS",
     "LOSSES",
-    "STALE",
     "Plan",
     "Refresh",
     "derive_all",
     "fold_open",
+    "fold_window",
     "measure_all",
     "model_kind",
     "refresh",
 ]
 
-STALE = "stale anchor"
-"""Why rows are rejected whose anchor lies more than `Spec.max_staleness` versions behind the fold."""
 _DISCARDED = "fold discarded"
 FOLD_REASONS = (STALE, _DISCARDED)
 """Why rows are rejected that their workers had learned from."""
@@ -112,31 +108,6 @@ class Refresh:
         }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Together:
-    """What goes into one version: the state before, and by anchor the parts of the windows folded since.
-
-    Attributes:
-        version: the one before, of which `base` is the state.
-        base: what the parts are folded onto.
-        parts: version of their anchor → sum of the parts.
-        sample: of the parts' rows.
-    """
-
-    version: int
-    base: Dated
-    parts: Mapping[int, Dated]
-    sample: Sample
-
-    def add(self, algorithm: Algorithm, spec: Spec, parts: Mapping[int, Part], sample: Sample) -> "_Together":
-        """Add a window's parts and sample."""
-        joined = dict(self.parts)
-        for number, part in parts.items():
-            mine = joined.get(number)
-            joined[number] = part.dated if mine is None else decay.merge(algorithm, spec, mine, part.dated)
-        return _Together(self.version, self.base, joined, self.sample.merge(sample, spec))
-
-
 def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
     """Give the ModelKind a model spec belongs to.
 
@@ -194,7 +165,7 @@ def refresh(
     Raises:
         TrainingFailed: the third fold in a row would leave a non-finite state.
     """
-    after, done, _ = _refresh(algorithm, learner, window_end, accumulation, plan, previous, None)
+    after, done, _ = fold_window(algorithm, learner, window_end, accumulation, plan, previous)
     return after, done
 
 
@@ -223,28 +194,43 @@ def fold_open(
     Raises:
         TrainingFailed: see `refresh`.
     """
-    together: _Together | None = None
+    together: Together | None = None
     for end in sorted(learner.pending):
         if end > through:
             return
         accumulation = learner.pending[end]
         learner = learner.replace(pending={at: value for at, value in learner.pending.items() if at != end})
         closed = None if end == ROUND else end
-        learner, one, folded = _refresh(algorithm, learner, closed, accumulation, plan, previous, together)
+        learner, one, folded = fold_window(algorithm, learner, closed, accumulation, plan, previous, together)
         previous, together = one.models, folded if published else None
         yield learner, one
 
 
-def _refresh(
+def fold_window(
     algorithm: Algorithm,
     learner: Learner,
     window_end: int | None,
     accumulation: Accumulation,
     plan: Plan,
-    previous: Mapping[str, Any] | None,
-    together: _Together | None,
-) -> tuple[Learner, Refresh, _Together]:
-    """Fold a window into the version after the learner's, or into the one that others have gone into already."""
+    previous: Mapping[str, Any] | None = None,
+    together: Together | None = None,
+    base: Dated | None = None,
+) -> tuple[Learner, Refresh, Together]:
+    """Fold a window into the version after the learner's, or into the one that others have gone into already.
+
+    Args:
+        algorithm: the record.
+        learner: before the fold; it stays as it is where the fold is discarded.
+        window_end: end of the window, µs; None when windows are rounds.
+        accumulation: the window's rows.
+        plan: what to derive and the gate.
+        previous: the models of the refresh before, if they are at hand.
+        together: the parts that have gone into the version already, where they go the way from one anchor together.
+        base: what the parts are folded onto; None: the learner's state.
+
+    Returns:
+        The learner after the fold, the Refresh, and what has gone into the version now.
+    """
     spec = learner.spec
     learner = of_models(learner, plan.models)
     models = derive_all(algorithm, learner, plan.models) if previous is None else previous
@@ -254,16 +240,16 @@ def _refresh(
     measured = measure_all(algorithm, models, plan.models, ranked)
 
     version = learner.version if together is None else together.version
-    parts, dropped, behind = _fresh_parts(algorithm, learner, accumulation, version)
+    parts, dropped, behind = fresh_parts(algorithm, learner, accumulation, version)
     rows = reduce(Progress.merge, (part.progress for part in parts.values()), Progress())
     begun = together
     if begun is None or spec.anchor_staleness is None:
-        begun = _Together(version, learner.dated, {}, Sample.empty(spec))
+        begun = Together(version, learner.dated if base is None else base, {}, Sample.empty(spec))
     joined = begun.add(algorithm, spec, parts, accumulation.sample)
     samples = [joined.sample.estimate(spec) if begun.parts else sampled]
     if algorithm.looks_back:
         samples.append(learner.sample.estimate(spec))
-    state, failure = _fold(algorithm, spec, joined, samples)
+    state, failure = fold_parts(algorithm, spec, joined, samples)
     if failure is not None:
         if learner.discarded + 1 >= _MOST_DISCARDED:
             message = f"{_MOST_DISCARDED} folds in a row left a non-finite state; the last: {failure}."
@@ -338,55 +324,3 @@ def _refitted(
     if served is None or not plan.gate.minds_prior or spec.label_target == "none":
         return {}
     return _computed(measure_all(algorithm, {served: derived[served]}, plan.models, rows))
-
-
-def _fresh_parts(
-    algorithm: Algorithm, learner: Learner, accumulation: Accumulation, version: int
-) -> tuple[dict[int, Part], Progress, dict[int, int]]:
-    """Split the parts into those to fold, and the progress of those whose anchor is too old.
-
-    An anchor is as old as the versions that were published since: 0 for that of the version that the learner is, however
-    many windows go into the next one. Cold parts count as grown from the last version that gave no anchor: while there
-    is none, they are never too old.
-    """
-    limit = learner.spec.anchor_staleness
-    if algorithm.anchor_type is None or limit is None:
-        return dict(accumulation.parts), Progress(), {}
-    cold = min(learner.cold, version)
-    kept: dict[int, Part] = {}
-    dropped = Progress()
-    behind: dict[int, int] = {}
-    for number, part in accumulation.parts.items():
-        age = max(0, version - (cold if number == COLD else number))
-        behind[age] = behind.get(age, 0) + part.progress.rows
-        if age > limit:
-            dropped = dropped.merge(part.progress.as_rejected(STALE))
-        else:
-            kept[number] = part
-    if dropped.scanned:
-        told = (
-            "%d rows are rejected: more than %d versions were published between the anchor that they were learned from and "
-            "the fold of their window (spec.max_staleness)."
-        )
-        _log.warning(told, dropped.scanned, limit)
-    return kept, dropped, behind
-
-
-def _fold(algorithm: Algorithm, spec: Spec, joined: _Together, samples: list[Batch | None]) -> tuple[Dated, str | None]:
-    """Fold the parts, by ascending anchor; say why not when the state would not be finite."""
-    dated = joined.base
-    for _, part in sorted(joined.parts.items()):
-        time = decay.latest(dated.time, part.time)
-        old = decay.advance(algorithm, spec, dated, time)
-        fresh = decay.advance(algorithm, spec, part, time)
-        try:
-            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-                state = algorithm.fold(spec, old.summary, fresh.summary, *samples)
-        except (np.linalg.LinAlgError, FloatingPointError) as error:
-            return joined.base, str(error)
-        for field in array_fields(state):
-            value = getattr(state, field.name)
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
-                return joined.base, f"{field.name} of the state is not finite"
-        dated = Dated(state, time)
-    return dated, None

@@ -350,7 +350,7 @@ class TestPacking:
 
     def test_the_worse_half_is_dropped_and_stays_as_it_was(self) -> None:
         spec = linear.AdaGrad(
-            n_features=4, learning_rates=(1e-5, 0.1, 3e-5, 0.2), l1=0.0, l2=0.0, halve_at="1500, 2500"
+            n_features=4, learning_rates=(1e-5, 0.1, 3e-5, 0.2), l1=0.0, l2=0.0, halve_at="1200, 2100"
         )
         rows = binary(4_000)
         third = learned(spec, rows, [0, 500, 1_000, 1_500])
@@ -373,9 +373,19 @@ class TestPacking:
         spec = linear.AdaGrad(n_features=4)
         early = learned(spec, binary(5_000), list(range(0, 5_001, 200)))
         assert (early.status == 0).all()  # many small refreshes tell no more than few large ones
-        state = learned(spec, binary(70_000), list(range(0, 70_001, 10_000)))
-        assert float(state.seen) == 70_000
+        state = learned(spec, binary(80_000), list(range(0, 80_001, 10_000)))
+        assert 65_536 < float(state.seen) < 80_000  # rows of uneven classes tell less
         assert (state.status == 0).sum() == spec.n_variants // 4
+
+    def test_rows_of_rare_positives_tell_little(self) -> None:
+        spec = linear.AdaGrad(n_features=4)
+        rng = np.random.default_rng(5)
+        x = rng.normal(size=(30_000, 4))
+        rare = Batch.dense(x, label=(rng.random(30_000) < 0.008).astype(float))
+        state = learned(spec, rare, list(range(0, 30_001, 10_000)))
+        assert (state.status == 0).all()  # some 240 positives do not tell sixteen variants apart
+        even = learned(spec, rare.replace(label=(x[:, 0] > 0).astype(float)), list(range(0, 30_001, 10_000)))
+        assert (even.status == 0).sum() == spec.n_variants // 2
 
     def test_halving_keeps_one(self) -> None:
         spec = linear.AdaGrad(

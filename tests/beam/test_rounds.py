@@ -565,7 +565,7 @@ def test_cold_rounds_of_a_gradient_learner_are_half_of_what_came_before(
 
     monkeypatch.setattr(rounds, "run_round_pipeline", spy)
     spec = {"spec": {"algorithm": "toy_sgd:TOY_SGD"}, "models": {"line": {"kind": "line"}}, "refresh": "1s"}
-    one = job(tmp_path, source={"round_rows": 4_096, "round_files": None}, **spec)
+    one = job(tmp_path, source={"round_rows": 4_096, "round_files": None}, order="together", **spec)
     done = run(one)
     assert [rows for _, _, rows in anchors] == [2_048, 2_048, 2_048, 2_048, 3_808]
     assert [version for version, _, _ in anchors] == [0, 1, 2, 3, 4], "each round starts from a fresh anchor"

@@ -70,7 +70,7 @@ class State:
     status: Int64[np.ndarray, "v"]  # 0: learning; 1: dropped as a loser; 2: dropped, it diverged
     length: Float64[np.ndarray, "v"]  # step length of the last fold; negative: along the mean of the runs
     folds: Int64[np.ndarray, ""]  # folds so far
-    seen: Float64[np.ndarray, ""]  # Σ row weight of all folds, never decayed: what halve_at counts
+    seen: Float64[np.ndarray, ""]  # Σ row weight · entropy of labels over folds, never decayed: what halve_at counts
 
 
 @array_dataclass

@@ -1,6 +1,7 @@
 """Folding a window into the state of `linear.adagrad`. Letters as in `adagrad`; ``n`` sampled rows."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     told = 1.0 / int(partial.runs)
     run_loss = np.minimum(state.run_loss + told * np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1
-    seen = float(state.seen) + weight(partial)
+    seen = float(state.seen) + weight(partial) * _telling(state.mass + partial.mass)
     for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
         status = _halved(status, progressive(spec, run_loss, loss, average_loss))
     return State(
@@ -247,6 +248,20 @@ def progressive(spec: AdaGrad, run_loss: np.ndarray, loss: np.ndarray, average_l
     """
     found: np.ndarray = run_loss + (np.minimum(loss, average_loss) if spec.averaging else loss)
     return found
+
+
+def _telling(mass: np.ndarray) -> float:
+    """Return how much a row tells of which variant is better: the entropy of its label over that of even classes.
+
+    Of rare positives most rows say next to nothing: by the weight of all, the halving would go by a few dozen of them.
+
+    >>> round(_telling(np.array([99.0, 1.0])), 3), _telling(np.array([7.0, 7.0])), _telling(np.array([50.0]))
+    (0.081, 1.0, 1.0)
+    """
+    if mass.size == 1:
+        return 1.0
+    share = mass[mass > 0.0] / mass.sum()
+    return float(-(share @ np.log(share)) / math.log(mass.size))
 
 
 def _halved(status: np.ndarray, loss: np.ndarray) -> np.ndarray:

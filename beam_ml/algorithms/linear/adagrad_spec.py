@@ -92,7 +92,10 @@ class AdaGrad(BaseSpec):
     l2: Annotated[tuple[float, ...], Field(description="strengths of ½ Σ s_j²β_j²")] = (0.0, 1e-5)
     halve_at: Annotated[
         tuple[int, ...],
-        Field(description="weight of rows after which the worse half of the variants is dropped; (): never"),
+        Field(
+            description="weight of rows of even classes after which the worse half of the variants is dropped; rows of "
+            "uneven classes count by their labels' entropy; (): never"
+        ),
     ] = (16_384, 65_536)
     # Losses of two variants differ by some 0.3 a row, so that by 16,384 rows their means are known to about 0.002: what
     # is nearer than that does not matter. A quarter is left: in a stream that changes, another may be the best one later.

@@ -1,0 +1,139 @@
+"""`learn_in_order`: the windows of a round, each learned from the state that the window before it left.
+
+Where parts of different anchors add, a round's windows can all be grown at once from the state that the round began with,
+and nothing is lost. Gradient learners are better off with a fresh anchor for each window, as in a stream: a long round then
+costs no accuracy, and its price is that windows wait for each other. A window of more rows than were learned from before it
+is learned in pieces, as `fit` does it: each piece is folded before the next one begins.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulation, Accumulator, Part
+from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.batch import Batch
+from beam_ml.core.folding import Together, fold_parts
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.refresh import Plan, Refresh, fold_open, fold_window
+from beam_ml.core.sample import Sample
+
+__all__ = ["FIRST_PIECE_ROWS", "PIECE_ROWS", "learn_in_order"]
+
+FIRST_PIECE_ROWS, PIECE_ROWS = 1_000, 65_536
+"""Sizes of a cold learner's first piece and of any."""
+
+Rows = Sequence[tuple[Batch, int]]
+"""Batches of admitted rows, and how many rows of each are late."""
+
+
+def learn_in_order(
+    algorithm: Algorithm,
+    learner: Learner,
+    windows: Mapping[int, Rows],
+    plan: Plan,
+    through: float = float("inf"),
+    previous: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Learner, Refresh | None]]:
+    """Accumulate and fold a round's windows one after the other; all go into one version.
+
+    Windows that an earlier round has begun hold parts of the anchor that the round before left, and so get the rest of
+    their rows from that one too; every later window starts from the state after the fold before it.
+
+    Args:
+        algorithm: the record.
+        learner: with the windows still open from earlier rounds in `pending`.
+        windows: window end, µs → its rows.
+        plan: what to derive and the gate.
+        through: fold the windows that end at or before this time (the watermark); the others stay open.
+        previous: the models of the refresh before, if they are at hand.
+
+    Yields:
+        The learner and the Refresh after each fold; at last the learner with its open windows, and None.
+
+    Raises:
+        TrainingFailed: see `refresh`.
+    """
+    version = learner.version
+    held = max((end for end in learner.pending if end <= through), default=float("-inf"))
+    begun = learner
+    for end in sorted(windows):
+        if end <= held:
+            learner = learners.add_pending(algorithm, learner, end, _accumulated(algorithm, begun, windows[end]))
+    for after, one in fold_open(algorithm, learner, plan, held, previous, published=True):
+        learner, previous = after, one.models
+        yield after, one
+    for end in sorted(windows):
+        if held < end <= through:
+            pieces = list(_pieces(algorithm, learner, windows[end]))
+            whole, before = _learned(algorithm, learner, pieces)
+            after, one, _ = fold_window(algorithm, learner, end, whole, plan, previous, base=before.dated)
+            # The version of the round has begun with its first fold.
+            learner = after.replace(shared=after.shared + (learner.version > version))
+            previous = one.models
+            yield learner, one
+    begun = learner
+    for end in sorted(windows):
+        if end > through:
+            learner = learners.add_pending(algorithm, learner, end, _accumulated(algorithm, begun, windows[end]))
+    yield learner, None
+
+
+def _accumulated(algorithm: Algorithm, learner: Learner, rows: Rows) -> Accumulation:
+    accumulator = Accumulator(algorithm, learner.spec, learner.version, algorithm.anchor(learner.spec, learner.state))
+    for batch, late in rows:
+        accumulator.add_admitted(batch, late)
+    return accumulator.result()
+
+
+def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> tuple[Accumulation, Learner]:
+    """Learn from pieces in turn.
+
+    Returns:
+        The accumulation of all pieces, its parts those of the last one, and the learner that these are folded into: the
+        state behind the pieces before. Where one of those would leave a state that is not finite, all are one piece.
+    """
+    spec, now, done = learner.spec, learner, []
+    for rows in pieces[:-1]:
+        one = _accumulated(algorithm, now, rows)
+        joined = Together(now.version, now.dated, {}, Sample.empty(spec)).add(algorithm, spec, one.parts, one.sample)
+        samples = [one.sample.estimate(spec), *([now.sample.estimate(spec)] if algorithm.looks_back else [])]
+        state, failure = fold_parts(algorithm, spec, joined, samples)
+        if failure is not None:
+            return _accumulated(algorithm, learner, [pair for some in pieces for pair in some]), learner
+        now = now.replace(dated=state, sample=now.sample.merge(one.sample, spec))
+        done.append(one)
+    last = _accumulated(algorithm, now, pieces[-1])
+    if not done:
+        return last, now
+    progress = reduce(Progress.merge, (one.progress for one in done), last.progress)
+    sample = Sample.merge_all([*(one.sample for one in done), last.sample], spec)
+    parts = {at: Part(part.dated, progress) for at, part in last.parts.items()}
+    return Accumulation(spec, parts, last.rest, sample), now
+
+
+def _pieces(algorithm: Algorithm, learner: Learner, rows: Rows) -> Iterator[Rows]:
+    """Cut a window's rows: no piece is longer than what was learned from before it, within bounds."""
+    law = algorithm.law(learner.spec)
+    left = sum(len(batch) for batch, _ in rows)
+    if law.kind is not LawKind.ANCHORED or law.across_anchors:
+        yield rows
+        return
+    known, room = learner.progress.rows, 0
+    piece: list[tuple[Batch, int]] = []
+    for batch, late in rows:
+        start = 0
+        while start < len(batch):
+            if not piece:
+                room = min(max(known, FIRST_PIECE_ROWS), PIECE_ROWS)
+                room = left if left < 1.5 * room else room  # no small rest
+            taken = min(room, len(batch) - start)
+            piece.append((batch.take(slice(start, start + taken)), min(late, taken)))
+            start, room, left, known = start + taken, room - taken, left - taken, known + taken
+            if room == 0:
+                yield piece
+                piece = []
+    if piece:
+        yield piece

@@ -7,8 +7,10 @@ import numpy as np
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves, Rule, Step
 from beam_ml.algorithms.linear.adagrad import Partial, State, fading, landed, lifts_of, moves_of, sums_of, weight
+from beam_ml.algorithms.linear.adagrad_known import Known, widened
 from beam_ml.algorithms.linear.adagrad_merge import shift
 from beam_ml.algorithms.linear.adagrad_moments import joined
+from beam_ml.algorithms.linear.adagrad_rows import present
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, kept_moments, shape_of_tables, slack_of
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search
@@ -48,8 +50,11 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
 
 
 def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
-    p = spec.n_features + 1
-    everything = np.arange(p)
+    data = None if sample is None else present(spec, sample)
+    touched_rows = (state.rows, partial.closed_rows, partial.open_rows, partial.moment_rows)
+    rows = Known.of(spec, touched_rows, () if data is None else (data,))
+    state, partial = widened(spec, state, rows.rows), rows.partial(partial)
+    everything = np.arange(rows.rows.size)
     columns = Columns.of(spec, state.status)
     cold = weight(state) <= 0.0
     moments = state.moments.copy()
@@ -73,7 +78,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
         kept, moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), first, sums_after,
     )  # fmt: skip
-    tested = None if sample is None else Tested.of(spec, window, sample, state.mass + partial.mass)
+    tested = None if data is None else Tested.of(spec, window, rows.numbered(data), state.mass + partial.mass)
     loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
     # Rows of a later pass have been learned from: nothing is measured on them.
     unseen = float(partial.loss_weight) >= _FRESH * float(partial.total)
@@ -83,9 +88,8 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
             average_loss = average_loss + tested.sums(_averaged(state, state.theta, state.average, tested.rows))
         loss_weight += float(tested.weight.sum())
 
-    # Without penalties only rows that moved change. With them all do, but those that never moved are 0.
-    known = anchored.union(np.flatnonzero(state.squares.any(axis=(1, 2))), moves.rows)
-    touched = known if columns.penalised else moves.rows
+    # Without penalties only rows that moved change. With them all do.
+    touched = everything if columns.penalised else moves.rows
 
     line = None if tested is None else window.line(tested.rows)
     step = search(window, tested, line)
@@ -93,7 +97,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     if tested is not None and line is not None and rule == "search" and tested.weight.size >= anchored.MIN_SAMPLE_ROWS:
         more = refined(window, tested, line, step)
     tables = _Tables(window, step, tested, more)
-    tables.run(touched, float(partial.total), known)
+    tables.run(touched, float(partial.total), everything)
     finite = tables.finite
     if not finite.any():
         message = "every variant of linear.AdaGrad diverged"
@@ -123,7 +127,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
         status = _halved(status, progressive(spec, run_loss, loss, average_loss))
     return State(
-        theta=tables.theta, slack=tables.slack, average=tables.average, squares=tables.squares,
+        rows=rows.rows, theta=tables.theta, slack=tables.slack, average=tables.average, squares=tables.squares,
         faded=np.ones(()), total=np.asarray(state.total + partial.total),
         stepped=np.asarray(state.stepped + partial.stepped),
         stepped_squares=np.asarray(state.stepped_squares + partial.stepped_squares),

@@ -10,6 +10,7 @@ import numpy as np
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.linear.adagrad import Anchor, Partial, State, empty, init, sums_of
+from beam_ml.algorithms.linear.adagrad_known import places_of
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
 from beam_ml.algorithms.linear.adagrad_shape import (
@@ -20,6 +21,7 @@ from beam_ml.algorithms.linear.adagrad_shape import (
     lift,
     measured_around_mean,
     shape_of_tables,
+    taken,
 )
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.algorithm import check_batch
@@ -57,7 +59,9 @@ class Run:
         self._home_centred = np.zeros(0, dtype=np.int64)
         if spec.sparse and anchor is not None:
             likely = np.flatnonzero(anchor.moments[:-1, 0] > 0.5 * self._start_mass)
-            self._home_centred = likely[measured_around_mean(spec, anchor.moments[likely], self._start_mass)]
+            likely = likely[measured_around_mean(spec, anchor.moments[likely], self._start_mass)]
+            self._home_centred = anchor.rows[likely]
+        self._home = places_of(spec, self._start.rows)  # parameter row → place in the anchor's tables
         self._begin(partial)
 
     def _begin(self, partial: Partial) -> None:
@@ -80,7 +84,7 @@ class Run:
         if self._spec.sparse and self._mass.sum() > 0.0:
             at = partial.moment_rows < p - 1
             rows = partial.moment_rows[at]
-            table = joined(np.take(self._start.moments, rows, axis=0), partial.moments[at])
+            table = joined(taken(self._start.moments, self._home[rows]), partial.moments[at])
             mass = self._start_mass + float(self._mass.sum())
             self._centred = anchored.union(self._centred, rows[measured_around_mean(self._spec, table, mass)])
         known, place = self._slots(partial.moment_rows), self._slots(partial.open_rows)
@@ -124,7 +128,8 @@ class Run:
         u, squares = np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0)
         base, past = np.zeros_like(squares), None
         if not cold:
-            base, past = live.rows(start.squares, numbers), np.take(start.moments, numbers, axis=0)
+            there_at = self._home[numbers]
+            base, past = live.rows(start.squares, there_at), taken(start.moments, there_at)
 
         # `home`: at the anchor. `last`: after the batch before, where the run is. `now`: with this batch's moments.
         def at(table: np.ndarray, mass: float, pace: float = 1.0) -> Shape:
@@ -154,9 +159,9 @@ class Run:
         if past is not None:
             first = sums_of(start)
             home = shape_of_tables(spec, past, numbers, first.mass, first.pace)
-            slack = live.rows(start.slack, numbers) if start.slack.size else None
+            slack = live.rows(start.slack, there_at) if start.slack.size else None
             there = base + first.behind(spec, base[-1], home.scale)
-            begin = lift(live.rows(start.theta, numbers), slack, there, live, home, first.total)
+            begin = lift(live.rows(start.theta, there_at), slack, there, live, home, first.total)
             u += begin
         theta = u
         goes_on = self._has_run or not cold
@@ -219,7 +224,7 @@ class Run:
         known, at = self._rising(self._measured())
         live, before = self._live, self._before
         with np.errstate(over="ignore", invalid="ignore"):
-            base = anchor_squares(self._spec, live, self._start, open_rows)
+            base = anchor_squares(self._spec, live, self._start, self._home[open_rows])
             tables = (np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0), base)
             move = anchored.move_of(open_rows, *(live.put(table) for table in tables))
         return dataclasses.replace(
@@ -262,11 +267,11 @@ class Run:
         return nbytes(self._before) + 8 * (added * (1 + entries) + known * (1 + COLUMNS))
 
 
-def anchor_squares(spec: AdaGrad, live: Columns, start: Anchor | State, rows: np.ndarray) -> np.ndarray:
-    """Return what stands behind the first step from an anchor (r, m), at parameter rows that end with the bias, or none."""
-    base = live.rows(start.squares, rows)
-    if rows.size:
-        scale = shape_of_tables(spec, np.take(start.moments, rows, axis=0), rows, float(start.mass.sum())).scale
+def anchor_squares(spec: AdaGrad, live: Columns, start: Anchor | State, place: np.ndarray) -> np.ndarray:
+    """Return what stands behind the first step from an anchor (r, m), at places in its tables, the bias last, or none."""
+    base = live.rows(start.squares, place)
+    if place.size:
+        scale = shape_of_tables(spec, taken(start.moments, place), place, float(start.mass.sum())).scale
         base += sums_of(start).behind(spec, base[-1], scale)
     return base
 

@@ -35,6 +35,7 @@ __all__ = [
     "measured_around_mean",
     "shape_of_tables",
     "slack_of",
+    "taken",
 ]
 
 LEAST_ROWS = 64.0
@@ -44,6 +45,17 @@ _PRIOR = MappingProxyType({"logistic": 0.25, "softmax": 0.25})  # others: 1
 _PACE = 0.5  # γ
 _FAR = 16.0  # scales from the centre beyond which a value counts as being there, for steps
 _FARTHEST = 100.0  # the same for moments: scales that grow must be able to
+
+
+def taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return an own copy (r, …) of values (p, …) at some rows; 0 where the row is −1."""
+    if values.shape[0] == 0:
+        return np.zeros((rows.size, *values.shape[1:]))
+    found = np.take(values, rows, axis=0)
+    lacking = rows < 0
+    if lacking.any():
+        found[lacking] = 0.0
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,10 +91,10 @@ class Columns:
         return np.array(chosen.reshape(values.shape[0], self.rate.size), order="C")
 
     def rows(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Give an own (r, m) copy of the live columns of values (p, v, o) at some rows."""
+        """Give an own (r, m) copy of the live columns of values (p, v, o) at some rows; 0 where the row is −1."""
         if self.live.size == self.shape[0]:
-            return np.take(values.reshape(values.shape[0], self.rate.size), rows, axis=0)
-        return self.take(np.take(values, rows, axis=0))
+            return taken(values.reshape(values.shape[0], self.rate.size), rows)
+        return self.take(taken(values, rows))
 
     def put(self, values: np.ndarray) -> np.ndarray:
         """Give (r, v, o) values, those of variants that do not learn 0."""

@@ -15,10 +15,9 @@ from beam_ml.algorithms.linear.adagrad_refine import (
     mean_losses,
     penalties,
 )
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
+from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
-from beam_ml.core.batch import Batch
 
 __all__ = ["MANY_RUNS", "Line", "Refined", "Tested", "Window", "refined", "search"]
 
@@ -98,7 +97,7 @@ class Line:
         else:
             move = self.total * np.repeat(step.length, o)
         if step.bias is not None and step.bias_mean is not None:
-            at = self.rows == window.spec.n_features
+            at = self.rows == window.before.unit.size - 1
             way = np.where(np.repeat(step.bias_mean, o), self.mean[at], self.total[at])
             move[at] = way * np.repeat(step.bias, o)
         u = self.start + move
@@ -122,9 +121,8 @@ class Tested:
     weight: np.ndarray
 
     @staticmethod
-    def of(spec: AdaGrad, window: Window, sample: Batch, mass: np.ndarray) -> "Tested | None":
+    def of(spec: AdaGrad, window: Window, data: Rows, mass: np.ndarray) -> "Tested | None":
         """Return the sample's rows of positive weight, by class factors of the class masses; None: there is none."""
-        data = present(spec, sample)
         if data.label.size == 0:
             return None
         rows, data = data.placed(centred=np.flatnonzero(window.shape.centre))

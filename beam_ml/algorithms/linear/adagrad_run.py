@@ -18,7 +18,6 @@ from beam_ml.algorithms.linear.adagrad_shape import (
     Shape,
     Sums,
     added_norm,
-    lift,
     measured_around_mean,
     shape_of_tables,
     taken,
@@ -125,22 +124,12 @@ class Run:
         numbers, rows = rows.placed(self._local, self._centred)
         place = self._slots(numbers)
         own = scaled_table(np.take(self._moments, place, axis=0), self._faded)
-        u, squares = np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0)
-        base, past = np.zeros_like(squares), None
-        if not cold:
-            there_at = self._home[numbers]
-            base, past = live.rows(start.squares, there_at), taken(start.moments, there_at)
+        home_at = self._home[numbers]
+        past = None if cold else taken(start.moments, home_at)
 
         # `home`: at the anchor. `last`: after the batch before, where the run is. `now`: with this batch's moments.
         def at(table: np.ndarray, mass: float, pace: float = 1.0) -> Shape:
             return shape_of_tables(spec, table if past is None else joined(past, table), numbers, mass, pace)
-
-        def behind(sums: Sums, shape: Shape) -> np.ndarray:
-            if sums.stepped > 0.0:
-                return base + squares + sums.behind(spec, base[-1] + squares[-1], shape.scale)
-            # Nothing is known of gradients yet, but what they are at a score of 0.
-            first = Sums(stepped=float(w.sum()), stepped_squares=float(w @ w))
-            return base + squares + first.behind(spec, first.unlearned(spec, squares.shape[1]), shape.scale)
 
         before = self._sums()
         last = at(own, before.mass, before.pace)
@@ -153,37 +142,81 @@ class Run:
         self._count(float(w.sum()), float(w @ w))
         sums = self._sums()
         now = bare.paced(sums.pace)
-        begin: np.ndarray | float = 0.0
+        first = sums_of(start)
         # Moves have their bias at the anchor's means, or cold at the run's own.
-        home = last
-        if past is not None:
-            first = sums_of(start)
-            home = shape_of_tables(spec, past, numbers, first.mass, first.pace)
-            slack = live.rows(start.slack, there_at) if start.slack.size else None
-            there = base + first.behind(spec, base[-1], home.scale)
-            begin = lift(live.rows(start.theta, there_at), slack, there, live, home, first.total)
-            u += begin
-        theta = u
-        goes_on = self._has_run or not cold
-        if goes_on:
-            then = last.parameters(u, behind(before, last), live, before.total) if live.penalised else u
-            u[-1] += _moved_bias(home, last, then)
-        if live.penalised:
-            theta = now.parameters(u, behind(before, now), live, before.total)
-        if goes_on:
-            u[-1] += _moved_bias(last, now, theta)
-            theta[-1] = u[-1]
-        floor = behind(before, now) - squares
-        self._loss = self._loss + rows.learn(spec, now, live, w, before.total, floor, squares, u, theta)
+        home = last if past is None else shape_of_tables(spec, past, numbers, first.mass, first.pace)
+        settled = np.zeros((1, live.rate.size)) if cold else live.rows(start.squares, home_at[-1:])
+        if before.stepped > 0.0:
+            behind = before.behind_unit(spec, settled[0] + self._squares[place[-1]])
+        else:
+            # Nothing is known of gradients yet, but what they are at a score of 0.
+            rough = Sums(stepped=float(w.sum()), stepped_squares=float(w @ w))
+            behind = rough.behind_unit(spec, rough.unlearned(spec, live.rate.size))
+        begin, u, squares, floor = self._started_at(
+            place, home_at, home, now, behind, first.behind_unit(spec, settled[0])
+        )
+
+        # Scores stay as they are when means move: the bias gains what the features that have one make of it.
+        far = np.flatnonzero((home.centre != 0.0) | (last.centre != 0.0) | (now.centre != 0.0))
+        far = np.append(far, numbers.size - 1)
+
+        def gained(then: Shape, later: Shape, seen: Shape, behind: np.ndarray, total: float) -> np.ndarray:
+            theta = u[far]
+            if live.penalised:
+                at_far = seen.at(far)
+                base = squares[far] + np.square(at_far.scale)[:, None] * behind
+                if not cold:
+                    base += live.rows(start.squares, home_at[far])
+                theta = at_far.parameters(theta, base, live, total)
+            return _moved_bias(then.at(far), later.at(far), theta)
+
+        if self._has_run or not cold:
+            u[-1] += gained(home, last, last, behind, before.total)
+            u[-1] += gained(last, now, now, behind, before.total)
+        self._loss = self._loss + rows.learn(spec, now, live, w, before.total, floor, squares, u)
         self._loss_weight += float(w.sum()) if rows.fresh else 0.0
         if not cold:
-            if live.penalised:
-                theta = now.parameters(u, behind(sums, now), live, sums.total)
-            u[-1] -= _moved_bias(home, now, theta)
-        self._moved[place], self._squares[place], self._in_run[place] = u - begin, squares, True
+            after = sums.behind_unit(spec, settled[0] + squares[-1])
+            u[-1] -= gained(home, now, now, after, sums.total)
+        u -= begin
+        self._moved[place], self._squares[place], self._in_run[place] = u, squares, True
         self._has_run = self._changed = True
         if spec.sparse:
             self._centred = anchored.union(self._home_centred, np.sort(numbers[:-1][now.centre != 0.0]))
+
+    def _started_at(
+        self,
+        place: np.ndarray,
+        home_at: np.ndarray,
+        home: Shape,
+        now: Shape,
+        behind: np.ndarray,
+        behind_home: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return u_a, u, the run's Σ gradient², and what stands behind that (r, m) each.
+
+        Args:
+            place: (r,) of the parameter rows in the run's tables, the bias last.
+            home_at: (r,) of them in the anchor's; −1: it does not hold them.
+            home: their units at the anchor.
+            now: their units now.
+            behind: (m,) of a row of scale 1, behind the run's Σ gradient².
+            behind_home: (m,) the same behind the anchor's.
+        """
+        from beam_ml.kernels.adagrad_tables import started
+
+        live, start = self._live, self._start
+        out = [np.empty((place.size, live.rate.size)) for _ in range(4)]
+        w = live.shape[0] * live.shape[1]
+        started(
+            place, home_at, live.flat, live.penalised, self._moved, self._squares,
+            *(table.reshape(table.shape[0], w) for table in (start.theta, start.slack, start.squares)),
+            live.rate, live.l1, live.l2, float(start.total) * home.pace / home.label_unit, home.inverse_unit,
+            behind_home, behind,
+            np.square(home.scale), np.square(now.scale), *out,
+        )  # fmt: skip
+        begin, u, squares, floor = out
+        return begin, u, squares, floor
 
     def _count(self, weight: float, squares: float) -> None:
         """Count the rows of a batch, by their weights with class factors and the squares of those."""

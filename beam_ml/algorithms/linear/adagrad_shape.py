@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from beam_ml.algorithms.linear.adagrad_moments import centre_of, ever_present, held, scale_of, stored_around_zero
+from beam_ml.algorithms.linear.adagrad_moments import ever_present, held
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
 __all__ = [
@@ -84,6 +84,11 @@ class Columns:
         rate, l1, l2 = (np.ascontiguousarray(column) for column in settings.reshape(-1, 3).T)
         shape = (spec.n_variants, spec.n_outputs)
         return Columns(live, shape, rate, l1, l2, bool(l1.any() or l2.any()))
+
+    @property
+    def flat(self) -> np.ndarray:
+        """(m,) places of the columns among all variants' outputs."""
+        return (self.live[:, None] * self.shape[1] + np.arange(self.shape[1])).ravel()
 
     def take(self, values: np.ndarray) -> np.ndarray:
         """Give an own (r, m) copy of the live columns of values (r, v, o)."""
@@ -263,12 +268,16 @@ class Sums:
             squares: (m,) Σ gradient² of the bias.
             scale: (r,) of the parameter rows.
         """
+        return np.square(scale)[:, None] * self.behind_unit(spec, squares)
+
+    def behind_unit(self, spec: AdaGrad, squares: np.ndarray) -> np.ndarray:
+        """Return the same (m,) of a parameter row whose scale is 1."""
         if self.stepped <= 0.0:
-            return np.zeros((scale.size, squares.size))
+            return np.zeros(squares.size)
         typical = (self.stepped_squares / self.stepped) ** 2  # of a row's squared weight
         before = _PRIOR_ROWS * typical
         mean = (squares + before * _PRIOR.get(spec.loss, 1.0)) / (self.stepped_squares + before)
-        return np.square(scale)[:, None] * (LEAST_ROWS * typical * mean)
+        return np.asarray(LEAST_ROWS * typical * mean)
 
     @property
     def pace(self) -> float:
@@ -327,13 +336,10 @@ def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, mass:
     scale = np.ones(r - 1)
     centre = np.zeros(r - 1)
     if spec.normalize:
-        features = table[:-1]
-        around_mean = measured_around_mean(spec, features, mass)
-        if around_mean.all():
-            scale, centre = scale_of(features), centre_of(features)
-        else:
-            scale = scale_of(np.where(around_mean[:, None], features, stored_around_zero(features)))
-            centre = np.where(around_mean, features[:, 1], 0.0)
+        from beam_ml.kernels.adagrad_tables import units
+
+        around = 2 if not spec.sparse else int(spec.use_bias)
+        units(np.ascontiguousarray(table[:-1]), mass, around, scale, centre)
     unit, inverse = np.zeros(r), np.zeros(r)
     np.divide(pace * label_scale, scale, out=unit[:-1], where=scale > 0)
     inverse[:-1] = scale / label_scale

@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms import anchored
-from beam_ml.algorithms.linear.adagrad import Anchor, Partial, State, empty, init, sums_of
+from beam_ml.algorithms.anchored import Moves
+from beam_ml.algorithms.linear.adagrad import Anchor, Partial, empty, init, sums_of
 from beam_ml.algorithms.linear.adagrad_known import places_of
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
@@ -30,6 +31,7 @@ from beam_ml.core.batch import Batch
 __all__ = ["Run", "accumulate"]
 
 _ROOM = 1024
+_SCANNED = 256  # parameter rows per one held up to which a look at all of them is cheaper than sorting
 _LEAST_FADED = 2.0**-20
 
 
@@ -255,11 +257,9 @@ class Run:
             return self._before
         open_rows, place = self._rising(self._in_run[: self._size])
         known, at = self._rising(self._measured())
-        live, before = self._live, self._before
+        before = self._before
         with np.errstate(over="ignore", invalid="ignore"):
-            base = anchor_squares(self._spec, live, self._start, self._home[open_rows])
-            tables = (np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0), base)
-            move = anchored.move_of(open_rows, *(live.put(table) for table in tables))
+            move = self._ended(open_rows, place)
         return dataclasses.replace(
             before, open_rows=move.rows, open_scaled=move.scaled, open_moved=move.moved, open_squares=move.squares,
             open_total=np.asarray(self._open_total),
@@ -267,10 +267,28 @@ class Run:
             stepped=np.asarray(self._stepped[0]), stepped_squares=np.asarray(self._stepped[1]), norm=np.asarray(self._norm),
             runs=np.asarray(before.runs + self._started()),
             folds=self._start.folds if self._has_run else before.folds, total=np.asarray(self._total), mass=self._mass,
-            loss=live.to_variants(self._loss),
+            loss=self._live.to_variants(self._loss),
             loss_weight=np.asarray(self._loss_weight),
             moment_rows=known, moments=scaled_table(self._moments[at], self._faded),
         )  # fmt: skip
+
+    def _ended(self, rows: np.ndarray, place: np.ndarray) -> Moves:
+        """Return the sums of the open run at its parameter rows, the bias last, or none."""
+        from beam_ml.kernels.adagrad_fold import ended
+
+        live, start, v, o = self._live, self._start, *self._live.shape
+        out = [np.empty((rows.size, v * o)) for _ in range(3)]
+        if rows.size:
+            home = self._home[rows]
+            behind, scale = np.zeros(live.rate.size), np.zeros(rows.size)
+            if self._anchor is not None:
+                first, past = sums_of(start), taken(start.moments, home)
+                behind = first.behind_unit(self._spec, live.rows(start.squares, home[-1:])[0])
+                scale = shape_of_tables(self._spec, past, rows, first.mass).scale
+            squares = start.squares.reshape(start.squares.shape[0], v * o)
+            ended(place, home, live.flat, self._moved, self._squares, squares, np.square(scale), behind, *out)
+        scaled, moved, squares = (one.reshape(rows.size, v, o) for one in out)
+        return Moves(rows, scaled, moved, squares)
 
     def _started(self) -> int:
         return int(self._has_run and self._before.open_rows.size == 0)
@@ -284,7 +302,12 @@ class Run:
 
     def _rising(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give the parameter rows of some places, rising, and the places in that order."""
-        place = np.flatnonzero(which)
+        if self._slot.size < _SCANNED * self._size:
+            rows = np.flatnonzero(self._slot >= 0)
+            place = self._slot[rows]
+            chosen = which[place]
+            return rows[chosen], place[chosen]
+        place = np.flatnonzero(which).astype(np.int32)
         rows = self._rows[place]
         order = np.argsort(rows)
         return rows[order], place[order]
@@ -298,15 +321,6 @@ class Run:
         added = int(np.count_nonzero(self._in_run[: self._size])) - self._before.open_rows.size
         known = int(np.count_nonzero(self._measured())) - self._before.moment_rows.size
         return nbytes(self._before) + 8 * (added * (1 + entries) + known * (1 + COLUMNS))
-
-
-def anchor_squares(spec: AdaGrad, live: Columns, start: Anchor | State, place: np.ndarray) -> np.ndarray:
-    """Return what stands behind the first step from an anchor (r, m), at places in its tables, the bias last, or none."""
-    base = live.rows(start.squares, place)
-    if place.size:
-        scale = shape_of_tables(spec, taken(start.moments, place), place, float(start.mass.sum())).scale
-        base += sums_of(start).behind(spec, base[-1], scale)
-    return base
 
 
 def _moved_bias(then: Shape, now: Shape, theta: np.ndarray) -> np.ndarray:

@@ -34,7 +34,6 @@ __all__ = [
     "lift",
     "measured_around_mean",
     "shape_of_tables",
-    "slack_of",
     "taken",
 ]
 
@@ -109,29 +108,6 @@ class Columns:
         out = np.zeros((r, *self.shape))
         out[:, self.live] = values.reshape(r, self.live.size, self.shape[1])
         return out
-
-    @property
-    def alive(self) -> np.ndarray:
-        """(v, 1) 1 for the live variants, 0 for the others."""
-        found = np.zeros((self.shape[0], 1))
-        found[self.live] = 1.0
-        return found
-
-    def write(self, table: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-        """Write live columns (r, m) to some rows of a table (p, v, o)."""
-        fresh = values.reshape(rows.size, self.live.size, self.shape[1])
-        if self.live.size == self.shape[0]:
-            table[rows] = fresh
-        else:
-            table[rows[:, None], self.live] = fresh
-
-    def add(self, table: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-        """Add live columns (r, m) to some rows of a table (p, v, o)."""
-        fresh = values.reshape(rows.size, self.live.size, self.shape[1])
-        if self.live.size == self.shape[0]:
-            table[rows] += fresh
-        else:
-            table[rows[:, None], self.live] += fresh
 
     def of_variants(self, values: np.ndarray) -> np.ndarray:
         """Return the live variants' values (l,) of values (v,)."""
@@ -223,14 +199,6 @@ def lift(
     side = np.sign(some) if slack is None else np.where(some != 0, np.sign(some), slack[:-1])
     u[:-1] = some * (1.0 + at * columns.l2 * shape.inverse_unit[:-1, None]) + at * columns.l1 * side
     return u
-
-
-def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, shape: Shape, total: np.ndarray) -> np.ndarray:
-    """Give u/κ within [−1, 1] (r, m); 0 where there is no dead zone, and for the bias."""
-    slack = np.zeros_like(u)
-    kappa = _reach(squares, columns, total) * shape.pace / shape.label_unit * columns.l1
-    np.divide(u[:-1], kappa, out=slack[:-1], where=kappa > 0)
-    return np.clip(slack, -1.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numba import types
 
+from beam_ml.kernels.adagrad_tables import lifted
+
 __all__ = ["ended", "stepped"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
@@ -69,50 +71,42 @@ def ended(
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _landed(
-    last: bool,
-    penalised: bool,
-    square: float,
-    square_after: float,
-    inverse: float,
-    inverse_after: float,
-    total: float,
-    runs: float,
-    scaled_sum: bool,
-    faded: float,
-    settings: np.ndarray,
-    length: np.ndarray,
-    along_mean: np.ndarray,
-    here: np.ndarray,
-) -> None:
-    """Step one parameter row; columns of `here` (8, m): θ, slack, Σ gradient², ΣD, Σ moved, Σ g, then u and θ written.
+def _scaled(base: np.ndarray, scaled: np.ndarray, gained: np.ndarray, way: np.ndarray) -> None:
+    """Write ΣD / √(G + Σg/2) (m,) of one parameter row."""
+    for c in range(way.size):
+        root = math.sqrt(base[c] + 0.5 * gained[c])
+        way[c] = scaled[c] * (1.0 / root if root > 0.0 else 0.0)
 
-    The rows 1 and 2 are written too: slack, and Σ gradient² with what stands behind it.
-    """
-    for c in range(here.shape[1]):
-        start, g = here[0, c], here[5, c]
-        plain = here[2, c] / faded
-        base = plain + square * settings[3, c]
-        rate, l1, l2 = settings[0, c], settings[1, c], settings[2, c]
-        if penalised and not last:
-            root = math.sqrt(base)
-            at = rate * total * (1.0 / root if root > 0.0 else 0.0)
-            side = 1.0 if start > 0.0 else (-1.0 if start < 0.0 else here[1, c])
-            start = start * (1.0 + at * l2 * inverse) + at * l1 * side
-        sum_root = math.sqrt(base + 0.5 * g)
-        scaled = here[3, c] * (1.0 / sum_root if sum_root > 0.0 else 0.0)
-        way = scaled if scaled_sum else here[4, c]
-        u = start + (here[4, c] / runs if along_mean[c] else way) * length[c]
-        after = plain + g + square_after * settings[4, c]
-        theta, slack = u, 0.0
-        if penalised and not last:
-            root = math.sqrt(after)
-            at = rate * settings[5, c] * (1.0 / root if root > 0.0 else 0.0)
-            kappa = at * l1
-            size = max(abs(u) - kappa, 0.0) / (1.0 + at * l2 * inverse_after)
-            theta = size if u > 0.0 else -size
-            slack = min(max(u * (1.0 / kappa if kappa > 0.0 else 0.0), -1.0), 1.0) if theta == 0.0 else 0.0
-        here[1, c], here[2, c], here[6, c], here[7, c] = slack, after, u, theta
+
+@numba.njit(inline="always", error_model="numpy")
+def _shrunk(
+    u: np.ndarray,
+    after: np.ndarray,
+    rate: np.ndarray,
+    counted: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    inverse: float,
+    reach: np.ndarray,
+    theta: np.ndarray,
+) -> None:
+    """Write θ (m,) of one parameter row after the proximal map, and κ to `reach` (m,)."""
+    for c in range(u.size):
+        root = math.sqrt(after[c])
+        reach[c] = rate[c] * counted[c] * (1.0 / root if root > 0.0 else 0.0)
+    for c in range(u.size):
+        kappa = reach[c] * l1[c]
+        size = max(abs(u[c]) - kappa, 0.0) / (1.0 + reach[c] * l2[c] * inverse)
+        theta[c] = size if u[c] > 0.0 else -size
+        reach[c] = kappa
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _slack(u: np.ndarray, kappa: np.ndarray, theta: np.ndarray, slack: np.ndarray) -> None:
+    """Write u/κ within [−1, 1] (m,) where θ is 0, 0 elsewhere."""
+    for c in range(u.size):
+        ahead = min(max(u[c] * (1.0 / kappa[c] if kappa[c] > 0.0 else 0.0), -1.0), 1.0)
+        slack[c] = ahead if theta[c] == 0.0 else 0.0
 
 
 @numba.njit(
@@ -208,58 +202,99 @@ def stepped(
     """
     m, w, bias = columns.size, theta.shape[1], old.size - 1
     dead_zone, averaged, replaced = out_slack.shape[0] > 0, out_average.shape[0] > 0, spot.size > 0
-    here = np.zeros((8, m))
+    rate, l1, l2, counted = settings[0], settings[1], settings[2], settings[5]
+    behind, behind_after, fade = settings[3], settings[4], 1.0 / faded
+    some_again = again.any()
+    start, base, after, side, u, reach = np.empty(m), np.empty(m), np.empty(m), np.zeros(m), np.empty(m), np.zeros(m)
+    way, mean_way, g, d = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    # Short loops over few arrays each, so that they run in vector registers.
     for i in range(old.size):
-        h, at = old[i], place[i]
-        for c in range(w):
-            out_theta[i, c] = theta[h, c] * kept[i] if h >= 0 else 0.0
-            out_squares[i, c] = squares[h, c] if h >= 0 else 0.0
+        h, at, last = old[i], place[i], i == bias
+        if h >= 0:
+            for c in range(w):
+                out_theta[i, c] = theta[h, c] * kept[i]
+            for c in range(w):
+                out_squares[i, c] = squares[h, c]
+        else:
+            out_theta[i] = 0.0
+            out_squares[i] = 0.0
         if dead_zone:
             for c in range(w):
                 out_slack[i, c] = slack[h, c] if h >= 0 else 0.0
         if averaged:
             for c in range(w):
                 out_average[i, c] = average[h, c] * kept[i] if h >= 0 else 0.0
+        found = spot[i] if replaced else -1
         if touched[i]:
             for c in range(m):
-                k = columns[c]
-                here[0, c], here[2, c] = out_theta[i, k], out_squares[i, k]
-                here[1, c] = out_slack[i, k] if dead_zone else 0.0
-                here[3, c] = scaled[at, k] if at >= 0 else 0.0
-                here[4, c] = moved[at, k] if at >= 0 else 0.0
-                here[5, c] = gained[at, k] if at >= 0 else 0.0
-            _landed(
-                i == bias, penalised, square[i], square_after[i], inverse[i], inverse_after[i], total, runs, scaled_sum,
-                faded, settings, lengths[1] if i == bias else lengths[0],
-                along_mean_bias if i == bias else along_mean, here,
-            )  # fmt: skip
+                start[c] = out_theta[i, columns[c]]
+                base[c] = out_squares[i, columns[c]] * fade
             for c in range(m):
-                k = columns[c]
-                if not (math.isfinite(here[7, c]) and math.isfinite(here[2, c])):
-                    finite[c] = False
-                out_theta[i, k] = here[7, c]
-                out_squares[i, k] += here[5, c]
+                after[c] = base[c] + square_after[i] * behind_after[c]
+            if penalised and not last:
                 if dead_zone:
-                    out_slack[i, k] = here[1, c]
-        found = spot[i] if replaced else -1
-        for c in range(m):
-            k = columns[c]
-            if found >= 0:
-                out_theta[i, k] = found_theta[found, c]
-            elif again[c]:
-                out_theta[i, k] = 0.0
+                    for c in range(m):
+                        side[c] = out_slack[i, columns[c]]
+                lifted(start, base, square[i], behind, side, rate, l1, l2, total, inverse[i])
+            length = lengths[1] if last else lengths[0]
+            if at >= 0:
+                for c in range(m):
+                    way[c] = moved[at, columns[c]]
+                    g[c] = gained[at, columns[c]]
+                    out_squares[i, columns[c]] += g[c]
+                for c in range(m):
+                    after[c] += g[c]
+                if scaled_sum:
+                    mean = along_mean_bias if last else along_mean
+                    for c in range(m):
+                        base[c] += square[i] * behind[c]
+                        d[c] = scaled[at, columns[c]]
+                        mean_way[c] = way[c] / runs
+                    _scaled(base, d, g, way)
+                    for c in range(m):
+                        way[c] = mean_way[c] if mean[c] else way[c]
+                elif runs > 1.0:
+                    mean = along_mean_bias if last else along_mean
+                    for c in range(m):
+                        way[c] = way[c] / runs if mean[c] else way[c]
+                for c in range(m):
+                    u[c] = start[c] + way[c] * length[c]
             else:
-                continue
+                for c in range(m):
+                    u[c] = start[c]
+            if penalised and not last:
+                _shrunk(u, after, rate, counted, l1, l2, inverse_after[i], reach, start)
+            else:
+                for c in range(m):
+                    start[c] = u[c]
+                    reach[c] = 0.0
+            for c in range(m):
+                if not (math.isfinite(start[c]) and math.isfinite(after[c])):
+                    finite[c] = False
+            if some_again:
+                for c in range(m):
+                    if again[c]:
+                        u[c] = 0.0
+                        start[c] = 0.0
+            if found >= 0:
+                for c in range(m):
+                    start[c] = found_theta[found, c]
+                    u[c] = found_u[found, c]
+            for c in range(m):
+                out_theta[i, columns[c]] = start[c]
             if dead_zone:
-                u = found_u[found, c] if found >= 0 else 0.0
-                after = here[2, c]
-                kappa = 0.0
-                if i != bias and after > 0.0:
-                    kappa = settings[0, c] * settings[5, c] / math.sqrt(after) * settings[1, c]
-                ahead = min(max(u / kappa, -1.0), 1.0) if kappa > 0.0 else 0.0
-                out_slack[i, k] = ahead if out_theta[i, k] == 0.0 else 0.0
+                _slack(u, reach, start, side)
+                for c in range(m):
+                    out_slack[i, columns[c]] = side[c]
+                    side[c] = 0.0
+        else:
+            for c in range(m):
+                if found >= 0:
+                    out_theta[i, columns[c]] = found_theta[found, c]
+                elif again[c]:
+                    out_theta[i, columns[c]] = 0.0
         if averaged and share > 0.0:
             for c in range(m):
                 k = columns[c]
-                mean = out_average[i, k]
-                out_average[i, k] = mean + share * (out_theta[i, k] - mean)
+                mean_now = out_average[i, k]
+                out_average[i, k] = mean_now + share * (out_theta[i, k] - mean_now)

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["add_moments", "scales", "started", "union_rows", "units"]
+__all__ = ["add_moments", "lifted", "scales", "started", "stopped", "union_rows", "units"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -108,6 +108,35 @@ def units(table: np.ndarray, mass: float, around: int, scale: np.ndarray, centre
         scale[i], centre[i] = _scale(weight, 0.0, second0, fourth0, weight), 0.0
 
 
+@numba.njit(inline="always", error_model="numpy")
+def lifted(
+    start: np.ndarray,
+    base: np.ndarray,
+    square: float,
+    behind: np.ndarray,
+    side: np.ndarray,
+    rate: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    total: float,
+    inverse_unit: float,
+) -> None:
+    """Overwrite θ (m,) of one parameter row with u; `side` (m,) holds its slack, and is 0 afterwards."""
+    for c in range(start.size):
+        if start[c] > 0.0:
+            side[c] = 1.0
+        if start[c] < 0.0:
+            side[c] = -1.0
+    for c in range(start.size):
+        root = math.sqrt(base[c] + square * behind[c])
+        reach = rate[c] * total * (1.0 / root if root > 0.0 else 0.0)
+        start[c] *= 1.0 + reach * l2[c] * inverse_unit
+        side[c] *= reach * l1[c]
+    for c in range(start.size):
+        start[c] += side[c]
+        side[c] = 0.0
+
+
 @numba.njit(
     types.void(
         *(_I4, _I4, _I8, types.boolean),
@@ -169,30 +198,47 @@ def started(
         own: (r, m) written: Σ gradient² of the run.
         floor: (r, m) written: Σ gradient² before the run, and what stands behind it.
     """
-    bias, dead_zone = slot.size - 1, slack.shape[0] > 0
+    bias, dead_zone, m = slot.size - 1, slack.shape[0] > 0, rate.size
+    start, base, side = np.empty(m), np.empty(m), np.zeros(m)
+    # Short loops over few arrays each, so that they run in vector registers.
     for i in range(slot.size):
-        s, h = slot[i], home[i]
-        for c in range(rate.size):
+        s, h, square_i = slot[i], home[i], square_now[i]
+        for c in range(m):
             own[i, c] = gained[s, c]
         if h < 0:
-            for c in range(rate.size):
+            for c in range(m):
                 begin[i, c] = 0.0
                 u[i, c] = moved[s, c]
-                floor[i, c] = square_now[i] * behind_now[c]
+            for c in range(m):
+                floor[i, c] = square_i * behind_now[c]
             continue
-        for c in range(rate.size):
-            start = theta[h, columns[c]]
-            base = squares[h, columns[c]]
-            if penalised and i < bias:
-                root = math.sqrt(base + square[i] * behind[c])
-                at = rate[c] * total * (1.0 / root if root > 0.0 else 0.0)
-                side = 1.0 if start > 0.0 else (-1.0 if start < 0.0 else 0.0)
-                if dead_zone and start == 0.0:
-                    side = slack[h, columns[c]]
-                start = start * (1.0 + at * l2[c] * inverse_unit[i]) + at * l1[c] * side
-            begin[i, c] = start
-            u[i, c] = moved[s, c] + start
-            floor[i, c] = base + square_now[i] * behind_now[c]
+        for c in range(m):
+            start[c] = theta[h, columns[c]]
+            base[c] = squares[h, columns[c]]
+        if penalised and i < bias:
+            if dead_zone:
+                for c in range(m):
+                    side[c] = slack[h, columns[c]]
+            lifted(start, base, square[i], behind, side, rate, l1, l2, total, inverse_unit[i])
+        for c in range(m):
+            begin[i, c] = start[c]
+        for c in range(m):
+            u[i, c] = moved[s, c] + start[c]
+        for c in range(m):
+            floor[i, c] = base[c] + square_i * behind_now[c]
+
+
+@numba.njit(types.void(_I4, _F82, _F82, _F82, types.float64[:, ::1], types.float64[:, ::1]), cache=True, nogil=True)
+def stopped(
+    slot: np.ndarray, begin: np.ndarray, u: np.ndarray, own: np.ndarray, moved: np.ndarray, gained: np.ndarray
+) -> None:
+    """Write where a run is now (r, m) back to its tables; see `started`."""
+    for i in range(slot.size):
+        s = slot[i]
+        for c in range(u.shape[1]):
+            moved[s, c] = u[i, c] - begin[i, c]
+        for c in range(u.shape[1]):
+            gained[s, c] = own[i, c]
 
 
 @numba.njit(types.int64(_I8, _I8, types.int64[::1]), cache=True, nogil=True)

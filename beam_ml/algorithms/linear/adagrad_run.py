@@ -119,6 +119,8 @@ class Run:
                 self._add(rows)
 
     def _add(self, rows: Rows) -> None:
+        from beam_ml.kernels.adagrad_tables import stopped
+
         spec, live, start, cold = self._spec, self._live, self._start, self._anchor is None
         w = rows.weight
         if spec.task != "regression":
@@ -180,8 +182,8 @@ class Run:
         if not cold:
             after = sums.behind_unit(spec, settled[0] + squares[-1])
             u[-1] -= gained(home, now, now, after, sums.total)
-        u -= begin
-        self._moved[place], self._squares[place], self._in_run[place] = u, squares, True
+        stopped(place, begin, u, squares, self._moved, self._squares)
+        self._in_run[place] = True
         self._has_run = self._changed = True
         if spec.sparse:
             self._centred = anchored.union(self._home_centred, np.sort(numbers[:-1][now.centre != 0.0]))

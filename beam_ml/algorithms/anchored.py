@@ -75,7 +75,12 @@ def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Give the rising row numbers that are in either."""
     if a.size == b.size and np.array_equal(a, b):
         return a
-    return np.union1d(a, b) if a.size and b.size else (a if a.size else b)
+    if a.size == 0 or b.size == 0:
+        return a if a.size else b
+    from beam_ml.kernels.adagrad_tables import union_rows
+
+    out = np.empty(a.size + b.size, dtype=np.int64)
+    return out[: union_rows(a, b, out)].copy()
 
 
 def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

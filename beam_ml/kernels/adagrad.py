@@ -23,54 +23,58 @@ from beam_ml.kernels.losses import add_costs, pull
 __all__ = ["dense_run", "sparse_run", "sparse_scores"]
 
 
-@numba.njit(inline="always")
+@numba.njit(inline="always", error_model="numpy")
 def _shrink(
-    row: int,
+    k: int,
+    j: int,
     u: np.ndarray,
-    roots: np.ndarray,
+    base: np.ndarray,
+    squares: np.ndarray,
     rate: np.ndarray,
     l1: np.ndarray,
     l2: np.ndarray,
-    inverse_unit: np.ndarray,
-    weight: float,
+    inverse_unit: float,
+    total: float,
+    roots: np.ndarray,
     theta: np.ndarray,
 ) -> None:
-    """Write θ of a parameter row; `roots` holds √G."""
-    inverse_step = inverse_unit[row]
+    """Write √G and θ of the parameter row j to place k of a mini-batch."""
     for c in range(rate.size):
-        moved, root = u[row, c], roots[row, c]
-        at = rate[c] * weight / root if root > 0.0 else 0.0
-        size = max(abs(moved) - at * l1[c], 0.0) / (1.0 + at * l2[c] * inverse_step)
-        theta[row, c] = size if moved > 0.0 else -size
+        root = math.sqrt(base[j, c] + squares[j, c])
+        at = rate[c] * total * (1.0 / root if root > 0.0 else 0.0)
+        moved = u[j, c]
+        size = max(abs(moved) - at * l1[c], 0.0) / (1.0 + at * l2[c] * inverse_unit)
+        theta[k, c] = size if moved > 0.0 else -size
+        roots[k, c] = root
 
 
-@numba.njit(inline="always")
+@numba.njit(inline="always", error_model="numpy")
 def _move(
-    row: int,
+    k: int,
+    j: int,
     grad: np.ndarray,
-    unit: np.ndarray,
+    step: float,
     rate: np.ndarray,
     base: np.ndarray,
     squares: np.ndarray,
     u: np.ndarray,
 ) -> None:
-    """Take one step of a parameter row without penalties; clear its gradient."""
-    step = unit[row]
+    """Take one step of the parameter row j without penalties; its gradient is at place k of the mini-batch."""
     for c in range(rate.size):
-        g = grad[row, c]
-        grad[row, c] = 0.0
-        total = squares[row, c] + g * g
-        squares[row, c] = total
-        root = math.sqrt(base[row, c] + total)
+        g = grad[k, c]
+        total = squares[j, c] + g * g
+        root = math.sqrt(base[j, c] + total)
         # The square of a tiny gradient may be 0.
-        u[row, c] -= rate[c] * step * g / root if root > 0.0 else 0.0
+        u[j, c] -= rate[c] * step * g * (1.0 / root if root > 0.0 else 0.0)
+        squares[j, c] = total
 
 
-@numba.njit(inline="always")
+@numba.njit(inline="always", error_model="numpy")
 def _move_penalised(
-    row: int,
+    k: int,
+    j: int,
     grad: np.ndarray,
-    unit: np.ndarray,
+    step: float,
     rate: np.ndarray,
     base: np.ndarray,
     squares: np.ndarray,
@@ -78,21 +82,18 @@ def _move_penalised(
     u: np.ndarray,
     theta: np.ndarray,
 ) -> None:
-    """Take one step of a parameter row with penalties; clear its gradient and bring its √G up to date."""
-    step = unit[row]
+    """Take one step of the parameter row j with penalties, from θ and √G at place k of the mini-batch."""
     for c in range(rate.size):
-        g = grad[row, c]
-        grad[row, c] = 0.0
-        total = squares[row, c] + g * g
-        squares[row, c] = total
-        root = math.sqrt(base[row, c] + total)
+        g = grad[k, c]
+        total = squares[j, c] + g * g
+        root = math.sqrt(base[j, c] + total)
         inverse = 1.0 / root if root > 0.0 else 0.0
-        kept = roots[row, c] * inverse
-        roots[row, c] = root
-        u[row, c] = kept * u[row, c] + (1.0 - kept) * theta[row, c] - rate[c] * step * g * inverse
+        kept = roots[k, c] * inverse
+        u[j, c] = kept * u[j, c] + (1.0 - kept) * theta[k, c] - rate[c] * step * g * inverse
+        squares[j, c] = total
 
 
-@numba.njit(inline="always")
+@numba.njit(inline="always", error_model="numpy")
 def _move_all(grad: np.ndarray, step: np.ndarray, base: np.ndarray, squares: np.ndarray, u: np.ndarray) -> None:
     """Take one step of all entries, laid out in one row."""
     for q in range(u.size):
@@ -103,7 +104,7 @@ def _move_all(grad: np.ndarray, step: np.ndarray, base: np.ndarray, squares: np.
         u[q] -= step[q] * g / root if root > 0.0 else 0.0
 
 
-@numba.njit(inline="always")
+@numba.njit(inline="always", error_model="numpy")
 def _move_all_penalised(
     grad: np.ndarray,
     step: np.ndarray,
@@ -138,16 +139,21 @@ _I4 = types.Array(types.int32, 1, "C", readonly=True)
 _TABLE = types.float64[:, ::1]
 _LOSS = (types.int64, types.int64, types.float64, types.float64)
 _STEP = (_F8, _F8, _F8, _F8, _F8, types.float64, types.boolean, types.int64)
-_TABLES = (types.Array(types.float64, 2, "C", readonly=True), _TABLE, _TABLE, _TABLE, types.float64[::1])
+_BASE = types.Array(types.float64, 2, "C", readonly=True)
+_SPARSE_TABLES = (_BASE, _TABLE, _TABLE, types.float64[::1])
+_DENSE_TABLES = (_BASE, _TABLE, _TABLE, _TABLE, types.float64[::1])
 
 
 @numba.njit(
     [
-        types.float64(_I8, _I4, types.Array(dtype, 1, "C", readonly=True), _F8, _F8, *_LOSS, _F8, *_STEP, *_TABLES)
+        types.float64(
+            _I8, _I4, types.Array(dtype, 1, "C", readonly=True), _F8, _F8, *_LOSS, _F8, *_STEP, *_SPARSE_TABLES
+        )
         for dtype in (types.float32, types.float64)
     ],
     cache=True,
     nogil=True,
+    error_model="numpy",
 )
 def sparse_run(
     indptr: np.ndarray,
@@ -171,7 +177,6 @@ def sparse_run(
     base: np.ndarray,
     squares: np.ndarray,
     u: np.ndarray,
-    theta: np.ndarray,
     costs: np.ndarray,
 ) -> float:
     """Run over n CSR rows, in mini-batches; give the total weight after them.
@@ -193,71 +198,82 @@ def sparse_run(
         l1: (m,) penalties, which do not touch the last row.
         l2: (m,) as l1.
         total: weight of all rows before these.
-        penalised: whether any penalty is not 0; if not, `theta` is `u`.
+        penalised: whether any penalty is not 0.
         batch_rows: rows of a mini-batch.
         base: (r, m) Σ gradient² before the run.
         squares: (r, m) Σ gradient² of the run; updated.
         u: (r, m) parameters before the proximal map; updated.
-        theta: (r, m) parameters; updated where touched.
         costs: (v,) Σ weight · loss of each row before its mini-batch is learned from; added to. (0,): not measured.
     """
     n, r, m = y.size, u.shape[0], u.shape[1]
-    bias = r - 1
-    grad = np.zeros((r, m))
-    stamp = np.full(r, -1, dtype=np.int64)
-    touched = np.empty(r, dtype=np.int64)
+    bias, room = r - 1, 0
+    for begin in range(0, n, batch_rows):
+        room = max(room, indptr[min(begin + batch_rows, n)] - indptr[begin])
+    # A mini-batch's own: gradients, θ and √G of the parameter rows it touches, in the order they come, the bias last.
+    grad, theta, roots = np.zeros((room + 1, m)), np.empty((room + 1, m)), np.empty((room + 1, m))
+    touched, at, value = np.empty(room + 1, dtype=np.int64), np.empty(room, dtype=np.int64), np.empty(room)
     score, e = np.empty(m), np.empty(m)
     measured = costs.size > 0
-    roots = np.sqrt(base + squares) if penalised else grad
+    spot = np.full(r, -1, dtype=np.int64)  # `first` + place in the mini-batch; before `first`: of an earlier one
+    first = 0
     for begin in range(0, n, batch_rows):
         end = min(begin + batch_rows, n)
-        count = 0
-        for z in range(indptr[begin], indptr[end]):
+        origin, count = indptr[begin], 0
+        for z in range(origin, indptr[end]):
             j = place[z]
-            if stamp[j] != begin:
-                stamp[j] = begin
-                touched[count] = j
+            k = spot[j] - first
+            if k < 0:
+                k = count
+                spot[j] = first + k
+                touched[k] = j
                 count += 1
                 if penalised:
-                    _shrink(j, u, roots, rate, l1, l2, inverse_unit, total, theta)
+                    _shrink(k, j, u, base, squares, rate, l1, l2, inverse_unit[j], total, roots, theta)
+                else:
+                    for c in range(m):
+                        theta[k, c] = u[j, c]
+            at[z - origin] = k
+            value[z - origin] = min(max(np.float64(values[z]), -reach[j]), reach[j])
+        first += count
+        touched[count] = bias
+        for c in range(m):
+            theta[count, c] = u[bias, c]
         for i in range(begin, end):
             for c in range(m):
-                score[c] = theta[bias, c]
-            for z in range(indptr[i], indptr[i + 1]):
-                j = place[z]
-                x = min(max(np.float64(values[z]), -reach[j]), reach[j])
+                score[c] = theta[count, c]
+            for z in range(indptr[i] - origin, indptr[i + 1] - origin):
+                k, x = at[z], value[z]
                 for c in range(m):
-                    score[c] += x * theta[j, c]
+                    score[c] += x * theta[k, c]
             pull(code, score, y[i], weight[i], outputs, shape, label_unit, e)
             if measured:
                 add_costs(code, score, y[i], weight[i], outputs, shape, label_unit, costs)
-            for z in range(indptr[i], indptr[i + 1]):
-                j = place[z]
-                x = min(max(np.float64(values[z]), -reach[j]), reach[j])
+            for z in range(indptr[i] - origin, indptr[i + 1] - origin):
+                k, x = at[z], value[z]
                 for c in range(m):
-                    grad[j, c] += x * e[c]
+                    grad[k, c] += x * e[c]
             for c in range(m):
-                grad[bias, c] += e[c]
+                grad[count, c] += e[c]
             total += weight[i]
         for k in range(count):
+            j = touched[k]
             if penalised:
-                _move_penalised(touched[k], grad, unit, rate, base, squares, roots, u, theta)
+                _move_penalised(k, j, grad, unit[j], rate, base, squares, roots, u, theta)
             else:
-                _move(touched[k], grad, unit, rate, base, squares, u)
-        _move(bias, grad, unit, rate, base, squares, u)
-        if penalised:
-            for c in range(m):
-                theta[bias, c] = u[bias, c]
+                _move(k, j, grad, unit[j], rate, base, squares, u)
+        _move(count, bias, grad, unit[bias], rate, base, squares, u)
+        grad[: count + 1] = 0.0
     return total
 
 
 @numba.njit(
     [
-        types.float64(types.Array(dtype, 2, "C", readonly=True), _F8, _F8, _F8, *_LOSS, _F8, *_STEP, *_TABLES)
+        types.float64(types.Array(dtype, 2, "C", readonly=True), _F8, _F8, _F8, *_LOSS, _F8, *_STEP, *_DENSE_TABLES)
         for dtype in (types.float32, types.float64)
     ],
     cache=True,
     nogil=True,
+    error_model="numpy",
 )
 def dense_run(
     x: np.ndarray,
@@ -283,7 +299,10 @@ def dense_run(
     theta: np.ndarray,
     costs: np.ndarray,
 ) -> float:
-    """Run over n dense rows x (n, d), less `centre` (d,), in mini-batches; see `sparse_run` for the rest."""
+    """Run over n dense rows x (n, d), less `centre` (d,), in mini-batches; see `sparse_run` for the rest.
+
+    `theta` (r, m), the parameters, is updated with `u`; without penalties it is `u`.
+    """
     n, d = x.shape
     m = u.shape[1]
     grad = np.zeros((d + 1, m))

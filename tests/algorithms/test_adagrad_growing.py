@@ -2,17 +2,18 @@
 
 import dataclasses
 import tracemalloc
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pytest
-from adagrad_support import ALGORITHM, PLAIN, SPECS, binary, grown, learned, measured, model_of
+from adagrad_support import ALGORITHM, PLAIN, SPECS, binary, grown, learned, measured, model_of, sparse_of
 from scipy.special import expit
 
 from beam_ml import Batch, linear
 from beam_ml.algorithms.anchored import Step, choose_step
 from beam_ml.algorithms.linear import adagrad_fold, adagrad_window
-from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad_shape import lift, shape_of_tables
 from beam_ml.core.arrays import nbytes
 from beam_ml.testing.strategies import World
 
@@ -143,7 +144,8 @@ class TestAveraging:
         halves = [rows.replace(X=rows.dense_x * np.isin(np.arange(4), mine)) for mine in ((0, 1), (2, 3))]
         a, b = (learned(spec, half, [0, 500, 1_000, 2_000]) for half in halves)
         both = ALGORITHM.merge_states(spec, a, b)
-        np.testing.assert_array_equal(both.average[:4], np.concatenate([a.average[:2], b.average[2:4]]))
+        assert (a.rows.tolist(), b.rows.tolist()) == ([0, 1, 4], [2, 3, 4])
+        np.testing.assert_array_equal(both.average[:4], np.concatenate([a.average[:2], b.average[:2]]))
         least, most = sorted([float(a.average[-1, 0, 0]), float(b.average[-1, 0, 0])])
         assert least <= both.average[-1, 0, 0] <= most
         assert both.average_loss[0] == a.average_loss[0] + b.average_loss[0] > 0.0
@@ -153,17 +155,59 @@ class TestAveraging:
         np.testing.assert_array_equal(both.average, both.theta)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("l1", [0.0, 0.01])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_tables_are_the_same_however_many_rows_are_stepped_together(
-    shards: int, monkeypatch: pytest.MonkeyPatch
+def test_whole_tables_take_the_step_that_single_rows_are_judged_by(
+    shards: int, l1: float, sparse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = linear.AdaGrad(n_features=20, learning_rates=(0.1, 0.5), l1=0.01, l2=(0.0, 0.1), halve_at=(1_200,))
-    states = []
-    for at_once in (1 << 16, 28):
-        monkeypatch.setattr(adagrad_fold, "_ENTRIES_AT_ONCE", at_once)
-        states.append(learned(spec, binary(3_000, d=20), [0, 1_000, 2_000, 3_000], shards))
-    for name in ("theta", "slack", "average", "squares"):
-        np.testing.assert_allclose(*(getattr(state, name) for state in states), rtol=1e-12, atol=1e-15, err_msg=name)
+    """The compiled pass over all tables beside the module's equations; sparse rows see new features in every window."""
+    checked = []
+
+    class Checked(adagrad_fold._Tables):
+        def __init__(self, window: Any, step: Step, tested: Any, more: Any, gained: float) -> None:
+            super().__init__(window, step, tested, more, gained)
+            assert more is None
+            columns, everything = window.columns, np.arange(window.old.size)
+            own = Step(step.length * 0.5, step.mean, step.length, step.mean) if checked else step
+            super().__init__(window, own, tested, more, gained)
+            u, theta, squares, counted = window.line(everything).stepped(own)
+            found = columns.rows(self.theta, everything)
+            np.testing.assert_allclose(found, theta, rtol=1e-9, atol=1e-12)
+            gained = columns.rows(window.moves.squares, window.moved)
+            expected = columns.rows(window.state.squares, window.old) + gained
+            np.testing.assert_array_equal(columns.rows(self.squares, everything), expected)
+            if columns.penalised:
+                slack = columns.rows(self.slack, everything) if self.slack.size else None
+                lifted = lift(found, slack, squares, columns, window.shape, counted)
+                np.testing.assert_allclose(lifted, u, rtol=1e-9, atol=1e-12)
+            lost = np.setdiff1d(np.arange(columns.shape[0]), columns.live)
+            for name in ("theta", "squares", "average", "slack"):
+                mine, former = getattr(self, name), getattr(window.state, name)
+                there = window.old >= 0
+                kept = 1.0 if name in ("squares", "slack") else window.kept[there, None, None]
+                if mine.size and former.size:
+                    expected = former[window.old[there]] * kept
+                    np.testing.assert_array_equal(mine[there][:, lost], expected[:, lost])
+            checked.append(lost.size)
+
+    monkeypatch.setattr(adagrad_fold, "_Tables", Checked)
+    spec = linear.AdaGrad(
+        n_features=20, learning_rates=(0.1, 0.5), l1=l1, l2=(0.0, 0.1), halve_at=(1_200,), sparse=sparse
+    )
+    rows = binary(3_000, d=20)
+    state = ALGORITHM.init(spec)
+    for begin in range(0, 3_000, 1_000):
+        some = rows.take(slice(begin, begin + 1_000))
+        window = some.replace(X=some.dense_x * (np.arange(20) >= 12 - begin // 250))
+        anchor = ALGORITHM.anchor(spec, state)
+        parts = [
+            grown(spec, sparse_of(window.take(one)) if sparse else window.take(one), anchor)
+            for one in np.array_split(np.arange(1_000), shards)
+        ]
+        state = ALGORITHM.fold(spec, state, reduce(lambda a, b: ALGORITHM.merge(spec, a, b), parts), None)
+    assert checked == [0, 0, 2]
+    assert state.theta.shape[0] == (17 if sparse else 21)
 
 
 def test_lengths_are_judged_alike_with_scores_that_are_linear_in_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,12 +125,12 @@ def test_runs_follow_their_equations(name: str, o: int, dtype: type, penalised: 
 
     def run(kernel, *rows):
         mine_u, mine_squares, costs = u.copy(), squares.copy(), np.full(v, 5.0)
-        mine_theta = mine_u
-        if penalised:
-            mine_theta = proximal_of(mine_u, base + squares, rate, l1, l2, inverse_unit, 7.0)
+        tables = [mine_squares, mine_u]
+        if kernel is adagrad.dense_run:
+            start = proximal_of(mine_u, base + squares, rate, l1, l2, inverse_unit, 7.0)
+            tables.append(start if penalised else mine_u)
         total = kernel(
-            *rows, y, w, *loss, 1.0, unit, inverse_unit, reach, rate, l1, l2, 7.0, penalised, 16, base, mine_squares, mine_u,
-            mine_theta, costs,
+            *rows, y, w, *loss, 1.0, unit, inverse_unit, reach, rate, l1, l2, 7.0, penalised, 16, base, *tables, costs
         )  # fmt: skip
         after = proximal_of(mine_u, base + mine_squares, rate, l1, l2, inverse_unit, total)
         return mine_u, mine_squares, after, total, costs

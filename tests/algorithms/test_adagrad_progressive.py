@@ -51,12 +51,10 @@ def test_runs_measure_each_mini_batch_before_they_learn_it(spec: linear.AdaGrad)
         state = ALGORITHM.init(one)
         if begin:
             state = ALGORITHM.fold(one, state, grown(one, rows.take(slice(0, begin)), batch_rows=16), None)
-        score = (
-            part.dense_x @ state.theta[:-1].reshape(4, -1)
-            if part.is_dense
-            else csr(part) @ state.theta[:-1].reshape(4, -1)
-        )
-        score = (score + state.theta[-1].ravel()).reshape(16, one.n_variants, one.n_outputs)
+        theta = np.zeros((5, one.n_variants * one.n_outputs))
+        theta[state.rows] = state.theta.reshape(-1, theta.shape[1])
+        score = (part.dense_x if part.is_dense else csr(part)) @ theta[:-1]
+        score = (score + theta[-1]).reshape(16, one.n_variants, one.n_outputs)
         each = adagrad_losses.row_losses(adagrad_losses.code_of(one), score, part.label, adagrad_losses.shape_of(one))
         found += part.weights @ each
     np.testing.assert_allclose(whole.loss, found, rtol=1e-9)

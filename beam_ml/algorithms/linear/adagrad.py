@@ -1,8 +1,8 @@
 """`linear.adagrad`: linear models by AdaGrad, many variants side by side; law ANCHORED.
 
-Letters: ``p`` parameter rows (features, the bias last), ``v`` variants, ``o`` outputs of a variant, ``k`` classes
-counted; of a state ``m`` rows of the average (p or none); of a partial ``c`` rows touched by closed runs, ``r`` by the
-open one, ``q`` features centred by cold runs of sparse rows, ``m`` rows of moments.
+Letters: ``p`` parameter rows held (of sparse rows, features seen so far; the bias last), ``v`` variants, ``o`` outputs of a
+variant, ``k`` classes counted; of a state ``m`` rows of the average (p or none); of a partial ``c`` rows touched by closed
+runs, ``r`` by the open one, ``q`` features centred by cold runs of sparse rows, ``m`` rows of moments.
 
 A worker runs over its rows in mini-batches, starting from the anchor: FTRL-proximal (McMahan 2011), which is AdaGrad
 (Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad`. What runs
@@ -34,6 +34,7 @@ from jaxtyping import Float64, Int64
 
 from beam_ml.algorithms import anchored
 from beam_ml.algorithms.anchored import Moves
+from beam_ml.algorithms.linear.adagrad_known import first_rows
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, scaled_table
 from beam_ml.algorithms.linear.adagrad_shape import Sums, shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
@@ -49,6 +50,7 @@ BOUND = 0.1
 class State:
     """Parameters of all variants, and what their next steps go by."""
 
+    rows: Int64[np.ndarray, "p"]  # numbers of the parameter rows held, rising; last: the bias, numbered n_features
     theta: Float64[np.ndarray, "p v o"]  # coefficients per feature unit; last row: bias at the means
     slack: Float64[np.ndarray, "q v o"]  # in [−1, 1], where in its dead zone a coefficient of 0 is; no rows without L1
     average: Float64[np.ndarray, "m v o"]  # mean of theta over folds, later ones weigh more; no rows: not kept
@@ -108,6 +110,7 @@ class Partial:
 class Anchor:
     """Where runs start."""
 
+    rows: Int64[np.ndarray, "p"]  # as in the state
     theta: Float64[np.ndarray, "p v o"]  # as in the state
     slack: Float64[np.ndarray, "q v o"]  # as in the state
     squares: Float64[np.ndarray, "p v o"]  # as in the state
@@ -142,9 +145,10 @@ def law(spec: AdaGrad) -> Law:
 
 def init(spec: AdaGrad) -> State:
     """Give the state before any row."""
-    p, v, o = spec.n_features + 1, spec.n_variants, spec.n_outputs
+    rows = first_rows(spec)
+    p, v, o = rows.size, spec.n_variants, spec.n_outputs
     return State(
-        theta=np.zeros((p, v, o)), slack=np.zeros((p if any(spec.l1) else 0, v, o)),
+        rows=rows, theta=np.zeros((p, v, o)), slack=np.zeros((p if any(spec.l1) else 0, v, o)),
         average=np.zeros((p if spec.averaging else 0, v, o)), squares=np.zeros((p, v, o)),
         faded=np.ones(()), total=np.zeros(()), stepped=np.zeros(()), stepped_squares=np.zeros(()),
         norm=np.zeros(()), mass=np.zeros(spec.n_label_classes), moments=np.zeros((p, COLUMNS)),
@@ -180,7 +184,7 @@ def anchor(spec: AdaGrad, state: State) -> Anchor | None:
     left = scale(spec, state, 1.0 / fading(state))
     assert isinstance(left, State)  # noqa: S101
     return Anchor(
-        theta=left.theta, slack=left.slack, squares=left.squares, total=left.total,
+        rows=left.rows, theta=left.theta, slack=left.slack, squares=left.squares, total=left.total,
         stepped=left.stepped, stepped_squares=left.stepped_squares, norm=left.norm, mass=left.mass,
         moments=left.moments, status=left.status, folds=left.folds,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad import State, weight
 from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, progressive
+from beam_ml.algorithms.linear.adagrad_known import spread
 from beam_ml.algorithms.linear.adagrad_refine import linear_scores
 from beam_ml.algorithms.linear.adagrad_rows import Rows
 from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
@@ -72,7 +73,7 @@ def _sample_loss(spec: AdaGrad, state: State, variant: int, sample: Batch) -> fl
     model = _model(spec, state, variant)
     assert sample.label is not None  # noqa: S101 admission rejects rows without a label
     score = scores(model, sample)[:, None, :]
-    unit = 1.0 / shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1), weight(state)).label_unit
+    unit = 1.0 / shape_of_tables(spec, state.moments[-1:], state.rows[-1:], weight(state)).label_unit
     each = losses.row_losses(losses.code_of(spec), score, sample.label, losses.shape_of(spec), unit)
     return float(sample.weights @ each[:, 0])
 
@@ -84,15 +85,15 @@ def _takes_average(spec: AdaGrad, state: State, variant: int) -> bool:
 def _model(
     spec: AdaGrad, state: State, variant: int, at: float = threshold.NEUTRAL, top_k: int = _TOP_K
 ) -> AdaGradModel:
-    shape = shape_of_tables(spec, state.moments, np.arange(spec.n_features + 1), weight(state))
+    shape = shape_of_tables(spec, state.moments, state.rows, weight(state))
     theta = state.theta[:, variant]
     if _takes_average(spec, state, variant):
         average = state.average[:, variant]
         theta = np.where(theta == 0.0, 0.0, average) if state.slack.size else average  # zeros of L1 stay zeros
     return AdaGradModel(
-        coefficients=theta[:-1].copy(),
+        coefficients=spread(spec, state.rows, theta),
         intercept=theta[-1] + shape.label_centre,
-        origin=shape.centre if shape.centre.any() else np.zeros(0),
+        origin=spread(spec, state.rows, shape.centre) if shape.centre.any() else np.zeros(0),
         threshold=np.asarray(at),
         top_k=np.asarray(top_k, dtype=np.int64),
         loss=np.asarray(losses.code_of(spec), dtype=np.int64),

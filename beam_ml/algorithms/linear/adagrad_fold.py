@@ -6,11 +6,13 @@ import math
 import numpy as np
 
 from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Moves, Rule, Step
+from beam_ml.algorithms.anchored import Rule, Step
 from beam_ml.algorithms.linear.adagrad import Partial, State, fading, landed, lifts_of, moves_of, sums_of, weight
+from beam_ml.algorithms.linear.adagrad_known import Known, places_of
 from beam_ml.algorithms.linear.adagrad_merge import shift
 from beam_ml.algorithms.linear.adagrad_moments import joined
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, kept_moments, shape_of_tables, slack_of
+from beam_ml.algorithms.linear.adagrad_rows import present
+from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, kept_moments, shape_of_tables, taken
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search
 from beam_ml.core.batch import Batch
@@ -19,7 +21,6 @@ __all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "progressive"]
 
 LEARNS, LOST, DIVERGED = 0, 1, 2
 _FRESH = 1.0 - 1e-6
-_ENTRIES_AT_ONCE = 1 << 16  # of the tables that are stepped together, so that what is on the way fits the cache
 _WORST = 1e280  # stands for a loss that is not finite
 _GROWTH = 4.0  # how much a scale may grow in one fold before its coefficients are taken for noise of the smaller one
 
@@ -49,12 +50,16 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
 
 
 def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
-    p = spec.n_features + 1
-    everything = np.arange(p)
+    data = None if sample is None else present(spec, sample)
+    touched_rows = (state.rows, partial.closed_rows, partial.open_rows, partial.moment_rows)
+    rows = Known.of(spec, touched_rows, () if data is None else (data,))
+    partial, old = rows.partial(partial), places_of(spec, state.rows)[rows.rows]
+    former = taken(state.moments, old)
+    everything = np.arange(rows.rows.size)
     columns = Columns.of(spec, state.status)
     cold = weight(state) <= 0.0
-    moments = state.moments.copy()
-    moments[partial.moment_rows] = joined(state.moments[partial.moment_rows], partial.moments)
+    moments = former.copy()
+    moments[partial.moment_rows] = joined(former[partial.moment_rows], partial.moments)
     mass = weight(state) + weight(partial)
     moments = kept_moments(spec, moments, mass)
     faded = fading(state)
@@ -65,36 +70,37 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     before = (
         shape_of_tables(spec, moments, everything, mass, first.pace)
         if cold
-        else shape_of_tables(spec, state.moments, everything, weight(state), first.pace)
+        else shape_of_tables(spec, former, everything, weight(state), first.pace)
     )
     kept = _kept(before, after)
-    sums = landed(moves_of(partial), lifts_of(spec, partial), before.centre) if cold else moves_of(partial)
-    moves = Moves(sums.rows, *(columns.take(getattr(sums, name)) for name in ("scaled", "moved", "squares")))
+    moves = moves_of(partial)
+    if cold:
+        moves = landed(moves, lifts_of(spec, partial), before.centre)
+    moved = np.full(rows.rows.size, -1, dtype=np.int32)
+    moved[moves.rows] = np.arange(moves.rows.size, dtype=np.int32)
+    shape = dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre)
     window = Window(
-        spec, state, columns, before, dataclasses.replace(after, centre=before.centre, label_centre=before.label_centre),
-        kept, moves, int(partial.runs), rule, int(partial.folds) != int(state.folds), first, sums_after,
+        spec, state, old, columns, before, shape, kept, moves, moved, int(partial.runs), rule,
+        int(partial.folds) != int(state.folds), first, sums_after,
     )  # fmt: skip
-    tested = None if sample is None else Tested.of(spec, window, sample, state.mass + partial.mass)
+    tested = None if data is None else Tested.of(spec, window, rows.numbered(data), state.mass + partial.mass)
     loss, average_loss, loss_weight = state.loss, state.average_loss, float(state.loss_weight)
     # Rows of a later pass have been learned from: nothing is measured on them.
     unseen = float(partial.loss_weight) >= _FRESH * float(partial.total)
     if tested is not None and not cold and unseen:
-        loss = loss + tested.sums(state.theta[tested.rows])
+        at = old[tested.rows]
+        last = taken(state.theta, at)
+        loss = loss + tested.sums(last)
         if spec.averaging:
-            average_loss = average_loss + tested.sums(_averaged(state, state.theta, state.average, tested.rows))
+            average_loss = average_loss + tested.sums(_averaged(spec, last, taken(state.average, at)))
         loss_weight += float(tested.weight.sum())
-
-    # Without penalties only rows that moved change. With them all do, but those that never moved are 0.
-    known = anchored.union(np.flatnonzero(state.squares.any(axis=(1, 2))), moves.rows)
-    touched = known if columns.penalised else moves.rows
 
     line = None if tested is None else window.line(tested.rows)
     step = search(window, tested, line)
     more: Refined | None = None
     if tested is not None and line is not None and rule == "search" and tested.weight.size >= anchored.MIN_SAMPLE_ROWS:
         more = refined(window, tested, line, step)
-    tables = _Tables(window, step, tested, more)
-    tables.run(touched, float(partial.total), known)
+    tables = _Tables(window, step, tested, more, float(partial.total))
     finite = tables.finite
     if not finite.any():
         message = "every variant of linear.AdaGrad diverged"
@@ -104,7 +110,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     status[columns.live[~finite]] = DIVERGED
     if more is not None and tested is not None and spec.averaging:
         # A mean that is worse than a constant is of a world that is gone; until it is measured, neither is ahead.
-        there = columns.take(_averaged(state, tables.theta, tables.average, tested.rows))
+        there = columns.take(_averaged(spec, tables.theta[tested.rows], tables.average[tested.rows]))
         gone = columns.live[more.lost(there) | more.again]
         tables.average[:, gone] = tables.theta[:, gone]
         average_loss = average_loss.copy()
@@ -124,7 +130,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
         status = _halved(status, progressive(spec, run_loss, loss, average_loss))
     return State(
-        theta=tables.theta, slack=tables.slack, average=tables.average, squares=tables.squares,
+        rows=rows.rows, theta=tables.theta, slack=tables.slack, average=tables.average, squares=tables.squares,
         faded=np.ones(()), total=np.asarray(state.total + partial.total),
         stepped=np.asarray(state.stepped + partial.stepped),
         stepped_squares=np.asarray(state.stepped_squares + partial.stepped_squares),
@@ -137,87 +143,83 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
 
 
 class _Tables:
-    """The state's tables (p, v, o) after a step: each is copied once and written where rows are touched.
+    """The state's tables (p, v, o) after a step, each written once. Biases are at the means of before."""
 
-    Biases are at the means of before.
-    """
+    def __init__(self, window: Window, step: Step, tested: Tested | None, more: Refined | None, gained: float) -> None:
+        from beam_ml.kernels.adagrad_fold import stepped
 
-    def __init__(self, window: Window, step: Step, tested: Tested | None, more: Refined | None) -> None:
-        state, columns = window.state, window.columns
-        self._window, self._step, self._more = window, step, more
-        self.theta, self.squares = state.theta.copy(), state.squares.copy()
-        self.slack, self.average = state.slack.copy(), state.average.copy()
-        self.finite = np.ones(columns.live.size, dtype=bool)
-        self._again = np.zeros(0, dtype=np.int64) if more is None else columns.live[more.again]
-        self._spot = np.full(state.theta.shape[0] if more is not None else 0, -1, dtype=np.int32)
+        spec, state, columns = window.spec, window.state, window.columns
+        self._window = window
+        p, w, o, m = window.old.size, spec.n_variants * spec.n_outputs, spec.n_outputs, columns.rate.size
+        held = {"theta": True, "slack": any(spec.l1), "average": spec.averaging, "squares": True}
+        out = {name: np.empty((p if there else 0, w)) for name, there in held.items()}
+        spot, u, theta = np.zeros(0, dtype=np.int32), np.zeros((0, m)), np.zeros((0, m))
+        again = np.zeros(columns.live.size, dtype=bool)
         if more is not None and tested is not None:
-            self._spot[tested.rows] = np.arange(tested.rows.size)
-        shrunk = np.flatnonzero(window.kept < 1.0)
-        if shrunk.size:
-            self.theta[shrunk] *= window.kept[shrunk, None, None]
-            if self.average.size:
-                self.average[shrunk] *= window.kept[shrunk, None, None]
-        for v in self._again:
-            self.theta[:, v] = 0.0
-            if self.slack.size:
-                self.slack[:, v] = 0.0
-
-    def run(self, touched: np.ndarray, gained: float, known: np.ndarray) -> None:
-        """Step the touched rows, which rise and end with the bias, and bring the means of all known ones up to date."""
-        window = self._window
-        columns, state = window.columns, window.state
+            spot = np.full(p, -1, dtype=np.int32)
+            spot[tested.rows] = np.arange(tested.rows.size, dtype=np.int32)
+            u, theta, again = np.ascontiguousarray(more.found.u), np.ascontiguousarray(more.found.theta), more.again
+        plain = columns.rows(state.squares, window.old[-1:])[0] / fading(state)
+        after = plain + columns.rows(window.moves.squares, window.moved[-1:])[0]
+        first, sums, shape = window.sums_before, window.sums, window.shape
+        counted = (first.total + np.repeat(step.share(window.runs), o) * (sums.total - first.total)) * shape.pace
+        settings = np.stack([
+            columns.rate, columns.l1, columns.l2,
+            first.behind_unit(spec, plain), sums.behind_unit(spec, after), counted / shape.label_unit,
+        ])  # fmt: skip
+        ways = [(step.length, step.mean), (step.length, step.mean)]
+        if step.bias is not None and step.bias_mean is not None:
+            ways[1] = (step.bias, step.bias_mean)
+        # Without penalties only rows that moved change. With them all do.
+        touched = np.ones(p, dtype=bool) if columns.penalised else window.moved >= 0
         # Weights in proportion to the rows seen so far: with w new rows after N, 2w/(N + 2w) is for the newest.
         share = 2.0 * gained / (float(state.total) + 2.0 * gained) if gained > 0.0 else 0.0
-        size = max(_ENTRIES_AT_ONCE // max(columns.rate.size, 1), 1)
-        for begin in range(0, max(touched.size - 1, 1), size):
-            end = min(begin + size, touched.size - 1)
-            last = end == touched.size - 1
-            self._write(np.append(touched[begin:end], touched[-1]), last)
-        if self.average.size and share > 0.0:
-            for begin in range(0, known.size, size):
-                some = known[begin : begin + size]
-                mean = self.average[some]
-                self.average[some] = mean + share * (self.theta[some] - mean) * columns.alive
-        for v in self._again:
+        finite = np.ones(m, dtype=bool)
+        stepped(
+            window.old, window.moved, touched, columns.flat, columns.penalised,
+            *(_flat(getattr(state, name), w) for name in ("theta", "slack", "average", "squares")),
+            *(_flat(getattr(window.moves, name), w) for name in ("scaled", "moved", "squares")),
+            window.kept, np.square(window.before.scale), np.square(shape.scale),
+            window.before.inverse_unit, shape.inverse_unit,
+            first.total * window.before.pace / window.before.label_unit, float(max(window.runs, 1)),
+            (window.runs > 1 or window.stale) and window.rule != "sum", fading(state), share,
+            settings, np.stack([np.repeat(length, o) for length, _ in ways]), *(np.repeat(mean, o) for _, mean in ways),
+            spot, u, theta, np.repeat(again, o), out["theta"], out["slack"], out["average"], out["squares"], finite,
+        )  # fmt: skip
+        full = {name: table.reshape(table.shape[0], *columns.shape) for name, table in out.items()}
+        self.theta, self.slack, self.average, self.squares = (
+            full["theta"],
+            full["slack"],
+            full["average"],
+            full["squares"],
+        )
+        self.finite = finite.reshape(columns.live.size, -1).all(axis=1)
+        if more is not None and again.any():
+            self._begun_again(more, spot, columns.live[again], gained)
+
+    def _begun_again(self, more: Refined, spot: np.ndarray, variants: np.ndarray, gained: float) -> None:
+        """Give variants that have started again their means and Σ gradient²: those of the sample stand for the window's."""
+        at = np.flatnonzero(spot >= 0)
+        fresh = self._window.columns.put(more.found.squares[spot[at]]) * (gained / more.drill.weight.sum())
+        for v in variants:
             if self.average.size:
                 self.average[:, v] = self.theta[:, v]
-        more = self._more
-        if more is not None and self._again.size:
-            # What gradients were elsewhere says nothing here: those of the sample stand for the window's.
-            at = np.flatnonzero(self._spot >= 0)
-            fresh = columns.put(more.found.squares[self._spot[at]]) * (gained / more.drill.weight.sum())
-            for v in self._again:
-                self.squares[:, v] = 0.0
-                self.squares[at, v] = fresh[:, v]
-
-    def _write(self, rows: np.ndarray, bias: bool) -> None:
-        """Write the tables at some parameter rows, which end with the bias; that one itself only if it is its turn."""
-        window = self._window
-        columns, o, line = window.columns, window.spec.n_outputs, window.line(rows)
-        u, theta, squares, counted = line.stepped(self._step)
-        finite = np.isfinite(theta).all(axis=0) & np.isfinite(squares).all(axis=0)
-        self.finite &= finite.reshape(columns.live.size, -1).all(axis=1)
-        if self._more is not None:
-            spot = self._spot[rows]
-            here, again = np.flatnonzero(spot >= 0), np.repeat(self._more.again, o)
-            if again.any():
-                u[:, again] = 0.0
-                theta[:, again] = 0.0
-            u[here], theta[here] = self._more.found.u[spot[here]], self._more.found.theta[spot[here]]
-        n = rows.size if bias else rows.size - 1
-        columns.write(self.theta, rows[:n], theta[:n])
-        columns.add(self.squares, rows[:n], line.added[:n])
-        if self.slack.size:
-            slack = slack_of(u, squares, columns, window.shape.at(rows), counted)
-            columns.write(self.slack, rows[:n], np.where(theta == 0.0, slack, 0.0)[:n])
+            self.squares[:, v] = 0.0
+            self.squares[at, v] = fresh[:, v]
 
     def restore(self, variants: np.ndarray) -> None:
         """Give some variants what they had."""
-        state = self._window.state
+        if variants.size == 0:
+            return
+        state, old = self._window.state, self._window.old
         for name in ("theta", "squares", "slack", "average"):
             mine = getattr(self, name)
             if mine.size:
-                mine[:, variants] = getattr(state, name)[:, variants]
+                mine[:, variants] = taken(getattr(state, name), old)[:, variants]
+
+
+def _flat(table: np.ndarray, w: int) -> np.ndarray:
+    return np.ascontiguousarray(table).reshape(table.shape[0], w)
 
 
 def _kept(before: Shape, after: Shape) -> np.ndarray:
@@ -235,9 +237,9 @@ def _kept(before: Shape, after: Shape) -> np.ndarray:
     return kept
 
 
-def _averaged(state: State, theta: np.ndarray, average: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Give the average (r, v, o) at some parameter rows; a coefficient that L1 holds at 0 is 0 there too."""
-    return np.where(theta[rows] == 0.0, 0.0, average[rows]) if state.slack.size else average[rows]
+def _averaged(spec: AdaGrad, theta: np.ndarray, average: np.ndarray) -> np.ndarray:
+    """Give the average (r, v, o) of some parameter rows; a coefficient that L1 holds at 0 is 0 there too."""
+    return np.where(theta == 0.0, 0.0, average) if any(spec.l1) else average
 
 
 def progressive(spec: AdaGrad, run_loss: np.ndarray, loss: np.ndarray, average_loss: np.ndarray) -> np.ndarray:

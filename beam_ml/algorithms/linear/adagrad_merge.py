@@ -11,6 +11,7 @@ coordinates' means are taken, which are only good between learners of one world.
 import numpy as np
 
 from beam_ml.algorithms.linear.adagrad import State, sums_of, weight
+from beam_ml.algorithms.linear.adagrad_known import Known, widened
 from beam_ml.algorithms.linear.adagrad_moments import joined
 from beam_ml.algorithms.linear.adagrad_refine import Drill, Found, mean_losses
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
@@ -62,7 +63,10 @@ def merge_states(
     """
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
-    everything = np.arange(spec.n_features + 1)
+    datas = [present(spec, one) for one in (sample_a, sample_b) if one is not None]
+    known = Known.of(spec, (a.rows, b.rows), datas)
+    a, b = widened(spec, a, known.rows), widened(spec, b, known.rows)
+    everything = np.arange(known.rows.size)
     mass = weight(a) + weight(b)
     moments = kept_moments(spec, joined(a.moments, b.moments), mass)
     sums = sums_of(a).plus(sums_of(b))
@@ -80,7 +84,8 @@ def merge_states(
     average = share * averages[0] + (1.0 - share) * averages[1] if spec.averaging else a.average
     if sample_a is not None and sample_b is not None and len(sample_a) and len(sample_b):
         columns = Columns.of(spec, status)
-        joint = _Joint(spec, columns, after, _together(sample_a, sample_b), a.mass + b.mass, sums)
+        data = known.numbered(present(spec, _together(sample_a, sample_b)))
+        joint = _Joint(spec, columns, after, data, a.mass + b.mass, sums)
         if joint.data.label.size:
             theta, chosen = joint.chosen(thetas, theta, squares)
             if spec.averaging:
@@ -91,7 +96,7 @@ def merge_states(
     if slack.size:
         slack = np.where(theta == 0, share * a.slack + (1.0 - share) * b.slack, 0.0)
     return State(
-        theta=theta, slack=slack, average=average, squares=squares,
+        rows=known.rows, theta=theta, slack=slack, average=average, squares=squares,
         faded=np.ones(()), total=np.asarray(a.total + b.total), stepped=np.asarray(a.stepped + b.stepped),
         stepped_squares=np.asarray(a.stepped_squares + b.stepped_squares), norm=np.asarray(a.norm + b.norm),
         mass=a.mass + b.mass, moments=moments, run_loss=np.minimum(a.run_loss + b.run_loss, _WORST),
@@ -113,10 +118,7 @@ def _together(a: Batch, b: Batch) -> Batch:
 class _Joint:
     """The joint sample, and what is chosen by it."""
 
-    def __init__(
-        self, spec: AdaGrad, columns: Columns, shape: Shape, sample: Batch, mass: np.ndarray, sums: Sums
-    ) -> None:
-        data: Rows = present(spec, sample)
+    def __init__(self, spec: AdaGrad, columns: Columns, shape: Shape, data: Rows, mass: np.ndarray, sums: Sums) -> None:
         self.rows, self.data = data.placed(centred=np.flatnonzero(shape.centre))
         self.weight = self.data.weight
         if spec.task != "regression":

@@ -29,7 +29,6 @@ __all__ = [
     "COLUMNS",
     "add_tables",
     "around_zero",
-    "centre_of",
     "dense_table",
     "ever_present",
     "held",
@@ -41,9 +40,7 @@ __all__ = [
 ]
 
 COLUMNS = 6
-_CONSTANT = 4.0 * np.finfo(np.float64).eps
 _LEAST_MOVING = 1e-6  # of the weight
-_DEVIATIONS = 3.0
 _ALL = 1.0 - 1e-9  # of the weight of all rows: sums of the same weights in another order
 
 
@@ -57,26 +54,10 @@ def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndar
 
 def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Add two tables (m, 6) of the same rows."""
-    w_a, w_b = a[:, 0], b[:, 0]
-    w = w_a + w_b
-    share_a = np.divide(w_a, w, out=np.zeros_like(w), where=w > 0)
-    share_b = np.divide(w_b, w, out=np.zeros_like(w), where=w > 0)
-    both_known = (w_a > 0) & (w_b > 0)
-    delta = np.where(both_known, b[:, 1] - a[:, 1], 0.0)
-    cross = share_a * share_b * w  # W_aW_b/W
-    out = np.empty_like(a)
-    out[:, 0] = w
-    # Shares may sum to 1 ± ε: equal means stay to the bit, lest a constant column seem to vary.
-    out[:, 1] = np.where(both_known & (delta == 0.0), a[:, 1], share_a * a[:, 1] + share_b * b[:, 1])
-    out[:, 2] = (a[:, 2] + b[:, 2]) + delta**2 * cross
-    mixed = share_a * b[:, 2] - share_b * a[:, 2]
-    out[:, 3] = (a[:, 3] + b[:, 3]) + delta**3 * cross * (share_a - share_b) + 3.0 * delta * mixed
-    spread = share_a**2 + share_b**2 - share_a * share_b
-    both = share_a**2 * b[:, 2] + share_b**2 * a[:, 2]
-    third = share_a * b[:, 3] - share_b * a[:, 3]
-    out[:, 4] = (a[:, 4] + b[:, 4]) + delta**4 * cross * spread + 6.0 * delta**2 * both + 4.0 * delta * third
-    np.maximum(out[:, 4], 0.0, out=out[:, 4])
-    out[:, 5] = a[:, 5] + b[:, 5]
+    from beam_ml.kernels.adagrad_tables import add_moments
+
+    out = np.empty(a.shape)
+    add_moments(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
     return out
 
 
@@ -199,15 +180,8 @@ def ever_present(table: np.ndarray, mass: float) -> np.ndarray:
 
 def scale_of(table: np.ndarray) -> np.ndarray:
     """Give min(√(Σz⁴/Σz²), 3√(Σz²/A)) (m,), the first where A is 0; 0 where nothing varies."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        deviation = np.sqrt(table[:, 2] / table[:, 0])
-        scale = np.sqrt(table[:, 4] / table[:, 2])
-        most = _DEVIATIONS * np.sqrt(table[:, 2] / table[:, 5])
-        scale = np.where(table[:, 5] > 0.0, np.minimum(scale, most), scale)
-    varies = (deviation > _CONSTANT * np.abs(table[:, 1])) & np.isfinite(scale)
-    return np.where(varies, scale, 0.0)
+    from beam_ml.kernels.adagrad_tables import scales
 
-
-def centre_of(table: np.ndarray) -> np.ndarray:
-    """Give the means (m,)."""
-    return np.ascontiguousarray(table[:, 1])
+    out = np.empty(table.shape[0])
+    scales(np.ascontiguousarray(table), out)
+    return out

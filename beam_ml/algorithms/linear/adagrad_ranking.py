@@ -9,6 +9,7 @@ from beam_ml.algorithms.linear import threshold
 from beam_ml.algorithms.linear.adagrad import Anchor
 from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, scores
 from beam_ml.algorithms.linear.adagrad_fold import LEARNS
+from beam_ml.algorithms.linear.adagrad_known import spread
 from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.batch import Batch
@@ -22,12 +23,12 @@ def scorer(spec: AdaGrad, anchor: Anchor) -> Callable[[Batch], np.ndarray] | Non
     if spec.task != "binary" or live.size == 0:
         return None
     which, code = int(live[0]), losses.code_of(spec)
-    shape = shape_of_tables(spec, anchor.moments, np.arange(spec.n_features + 1), float(anchor.mass.sum()))
+    shape = shape_of_tables(spec, anchor.moments, anchor.rows, float(anchor.mass.sum()))
     theta = anchor.theta[:, which]
     model = AdaGradModel(
-        coefficients=theta[:-1].copy(),
+        coefficients=spread(spec, anchor.rows, theta),
         intercept=theta[-1] + shape.label_centre,
-        origin=shape.centre if shape.centre.any() else np.zeros(0),
+        origin=spread(spec, anchor.rows, shape.centre) if shape.centre.any() else np.zeros(0),
         threshold=np.asarray(threshold.NEUTRAL),
         top_k=np.asarray(1, dtype=np.int64),
         loss=np.asarray(code, dtype=np.int64),

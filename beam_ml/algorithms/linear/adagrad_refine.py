@@ -101,23 +101,19 @@ class Drill:
         better = np.ones(self.columns.live.size, dtype=bool)
         for count in _PASSES:
             for _ in range(count - done):
-                theta = u if not self.columns.penalised else self._theta(u, base + squares)
-                self.train.learn(
-                    self.spec, self.shape, self.columns, self.weight, self.total, base, squares, u, theta
-                )  # fmt: skip
+                self.train.learn(self.spec, self.shape, self.columns, self.weight, self.total, base, squares, u)
             done = count
-            theta = u.copy() if not self.columns.penalised else self._theta(u, base + squares)
+            theta = (
+                u.copy()
+                if not self.columns.penalised
+                else self.shape.parameters(u, base + squares, self.columns, self.total)
+            )
             now = Found(u.copy(), theta, squares.copy(), self.measured(theta))
             better = now.loss < best.loss
             best = now.where(better, best, self.spec.n_outputs)
             if not better.any():
                 break
         return best
-
-    def _theta(self, u: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        theta = self.shape.parameters(u, squares, self.columns, self.total)
-        theta[-1] = u[-1]
-        return theta
 
     def constant(self, r: int) -> Found:
         """Return parameters (r, m) that score every row alike: as the label's mean, median or likeliest class does."""

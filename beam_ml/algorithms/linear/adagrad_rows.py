@@ -125,9 +125,8 @@ class Rows:
         base: np.ndarray,
         squares: np.ndarray,
         u: np.ndarray,
-        theta: np.ndarray,
     ) -> np.ndarray:
-        """Run over the rows; `squares`, `u` and `theta` are updated.
+        """Run over the rows; `squares` and `u` are updated.
 
         Returns:
             (l,) Σ weight · loss of each live variant on the rows, each before it was learned from; 0 unless fresh.
@@ -141,13 +140,14 @@ class Rows:
         rest = (
             self.label - shape.label_centre, weight, losses.code_of(spec), spec.n_outputs, losses.shape_of(spec),
             shape.label_unit, shape.unit, shape.inverse_unit, reach, columns.rate, l1, l2,
-            total, columns.penalised, spec.mini_batch_rows, base, squares, u, theta,
-            costs if self.fresh else costs[:0],
+            total, columns.penalised, spec.mini_batch_rows, base, squares, u,
         )  # fmt: skip
+        counted = costs if self.fresh else costs[:0]
         if self.x is not None:
-            kernels.dense_run(self.x, shape.centre, *rest)
+            theta = shape.parameters(u, base + squares, columns, total) if columns.penalised else u
+            kernels.dense_run(self.x, shape.centre, *rest, theta, counted)
         else:
-            kernels.sparse_run(*self.around(shape.centre), *rest)
+            kernels.sparse_run(*self.around(shape.centre), *rest, counted)
         return costs
 
 

@@ -9,7 +9,9 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms import anchored
-from beam_ml.algorithms.linear.adagrad import Anchor, Partial, State, empty, init, sums_of
+from beam_ml.algorithms.anchored import Moves
+from beam_ml.algorithms.linear.adagrad import Anchor, Partial, empty, init, sums_of
+from beam_ml.algorithms.linear.adagrad_known import places_of
 from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
 from beam_ml.algorithms.linear.adagrad_shape import (
@@ -17,9 +19,9 @@ from beam_ml.algorithms.linear.adagrad_shape import (
     Shape,
     Sums,
     added_norm,
-    lift,
     measured_around_mean,
     shape_of_tables,
+    taken,
 )
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 from beam_ml.core.algorithm import check_batch
@@ -29,6 +31,7 @@ from beam_ml.core.batch import Batch
 __all__ = ["Run", "accumulate"]
 
 _ROOM = 1024
+_SCANNED = 256  # parameter rows per one held up to which a look at all of them is cheaper than sorting
 _LEAST_FADED = 2.0**-20
 
 
@@ -57,7 +60,9 @@ class Run:
         self._home_centred = np.zeros(0, dtype=np.int64)
         if spec.sparse and anchor is not None:
             likely = np.flatnonzero(anchor.moments[:-1, 0] > 0.5 * self._start_mass)
-            self._home_centred = likely[measured_around_mean(spec, anchor.moments[likely], self._start_mass)]
+            likely = likely[measured_around_mean(spec, anchor.moments[likely], self._start_mass)]
+            self._home_centred = anchor.rows[likely]
+        self._home = places_of(spec, self._start.rows)  # parameter row → place in the anchor's tables
         self._begin(partial)
 
     def _begin(self, partial: Partial) -> None:
@@ -80,7 +85,7 @@ class Run:
         if self._spec.sparse and self._mass.sum() > 0.0:
             at = partial.moment_rows < p - 1
             rows = partial.moment_rows[at]
-            table = joined(np.take(self._start.moments, rows, axis=0), partial.moments[at])
+            table = joined(taken(self._start.moments, self._home[rows]), partial.moments[at])
             mass = self._start_mass + float(self._mass.sum())
             self._centred = anchored.union(self._centred, rows[measured_around_mean(self._spec, table, mass)])
         known, place = self._slots(partial.moment_rows), self._slots(partial.open_rows)
@@ -114,6 +119,8 @@ class Run:
                 self._add(rows)
 
     def _add(self, rows: Rows) -> None:
+        from beam_ml.kernels.adagrad_tables import stopped
+
         spec, live, start, cold = self._spec, self._live, self._start, self._anchor is None
         w = rows.weight
         if spec.task != "regression":
@@ -121,21 +128,12 @@ class Run:
         numbers, rows = rows.placed(self._local, self._centred)
         place = self._slots(numbers)
         own = scaled_table(np.take(self._moments, place, axis=0), self._faded)
-        u, squares = np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0)
-        base, past = np.zeros_like(squares), None
-        if not cold:
-            base, past = live.rows(start.squares, numbers), np.take(start.moments, numbers, axis=0)
+        home_at = self._home[numbers]
+        past = None if cold else taken(start.moments, home_at)
 
         # `home`: at the anchor. `last`: after the batch before, where the run is. `now`: with this batch's moments.
         def at(table: np.ndarray, mass: float, pace: float = 1.0) -> Shape:
             return shape_of_tables(spec, table if past is None else joined(past, table), numbers, mass, pace)
-
-        def behind(sums: Sums, shape: Shape) -> np.ndarray:
-            if sums.stepped > 0.0:
-                return base + squares + sums.behind(spec, base[-1] + squares[-1], shape.scale)
-            # Nothing is known of gradients yet, but what they are at a score of 0.
-            first = Sums(stepped=float(w.sum()), stepped_squares=float(w @ w))
-            return base + squares + first.behind(spec, first.unlearned(spec, squares.shape[1]), shape.scale)
 
         before = self._sums()
         last = at(own, before.mass, before.pace)
@@ -148,37 +146,81 @@ class Run:
         self._count(float(w.sum()), float(w @ w))
         sums = self._sums()
         now = bare.paced(sums.pace)
-        begin: np.ndarray | float = 0.0
+        first = sums_of(start)
         # Moves have their bias at the anchor's means, or cold at the run's own.
-        home = last
-        if past is not None:
-            first = sums_of(start)
-            home = shape_of_tables(spec, past, numbers, first.mass, first.pace)
-            slack = live.rows(start.slack, numbers) if start.slack.size else None
-            there = base + first.behind(spec, base[-1], home.scale)
-            begin = lift(live.rows(start.theta, numbers), slack, there, live, home, first.total)
-            u += begin
-        theta = u
-        goes_on = self._has_run or not cold
-        if goes_on:
-            then = last.parameters(u, behind(before, last), live, before.total) if live.penalised else u
-            u[-1] += _moved_bias(home, last, then)
-        if live.penalised:
-            theta = now.parameters(u, behind(before, now), live, before.total)
-        if goes_on:
-            u[-1] += _moved_bias(last, now, theta)
-            theta[-1] = u[-1]
-        floor = behind(before, now) - squares
-        self._loss = self._loss + rows.learn(spec, now, live, w, before.total, floor, squares, u, theta)
+        home = last if past is None else shape_of_tables(spec, past, numbers, first.mass, first.pace)
+        settled = np.zeros((1, live.rate.size)) if cold else live.rows(start.squares, home_at[-1:])
+        if before.stepped > 0.0:
+            behind = before.behind_unit(spec, settled[0] + self._squares[place[-1]])
+        else:
+            # Nothing is known of gradients yet, but what they are at a score of 0.
+            rough = Sums(stepped=float(w.sum()), stepped_squares=float(w @ w))
+            behind = rough.behind_unit(spec, rough.unlearned(spec, live.rate.size))
+        begin, u, squares, floor = self._started_at(
+            place, home_at, home, now, behind, first.behind_unit(spec, settled[0])
+        )
+
+        # Scores stay as they are when means move: the bias gains what the features that have one make of it.
+        far = np.flatnonzero((home.centre != 0.0) | (last.centre != 0.0) | (now.centre != 0.0))
+        far = np.append(far, numbers.size - 1)
+
+        def gained(then: Shape, later: Shape, seen: Shape, behind: np.ndarray, total: float) -> np.ndarray:
+            theta = u[far]
+            if live.penalised:
+                at_far = seen.at(far)
+                base = squares[far] + np.square(at_far.scale)[:, None] * behind
+                if not cold:
+                    base += live.rows(start.squares, home_at[far])
+                theta = at_far.parameters(theta, base, live, total)
+            return _moved_bias(then.at(far), later.at(far), theta)
+
+        if self._has_run or not cold:
+            u[-1] += gained(home, last, last, behind, before.total)
+            u[-1] += gained(last, now, now, behind, before.total)
+        self._loss = self._loss + rows.learn(spec, now, live, w, before.total, floor, squares, u)
         self._loss_weight += float(w.sum()) if rows.fresh else 0.0
         if not cold:
-            if live.penalised:
-                theta = now.parameters(u, behind(sums, now), live, sums.total)
-            u[-1] -= _moved_bias(home, now, theta)
-        self._moved[place], self._squares[place], self._in_run[place] = u - begin, squares, True
+            after = sums.behind_unit(spec, settled[0] + squares[-1])
+            u[-1] -= gained(home, now, now, after, sums.total)
+        stopped(place, begin, u, squares, self._moved, self._squares)
+        self._in_run[place] = True
         self._has_run = self._changed = True
         if spec.sparse:
             self._centred = anchored.union(self._home_centred, np.sort(numbers[:-1][now.centre != 0.0]))
+
+    def _started_at(
+        self,
+        place: np.ndarray,
+        home_at: np.ndarray,
+        home: Shape,
+        now: Shape,
+        behind: np.ndarray,
+        behind_home: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return u_a, u, the run's Σ gradient², and what stands behind that (r, m) each.
+
+        Args:
+            place: (r,) of the parameter rows in the run's tables, the bias last.
+            home_at: (r,) of them in the anchor's; −1: it does not hold them.
+            home: their units at the anchor.
+            now: their units now.
+            behind: (m,) of a row of scale 1, behind the run's Σ gradient².
+            behind_home: (m,) the same behind the anchor's.
+        """
+        from beam_ml.kernels.adagrad_tables import started
+
+        live, start = self._live, self._start
+        out = [np.empty((place.size, live.rate.size)) for _ in range(4)]
+        w = live.shape[0] * live.shape[1]
+        started(
+            place, home_at, live.flat, live.penalised, self._moved, self._squares,
+            *(table.reshape(table.shape[0], w) for table in (start.theta, start.slack, start.squares)),
+            live.rate, live.l1, live.l2, float(start.total) * home.pace / home.label_unit, home.inverse_unit,
+            behind_home, behind,
+            np.square(home.scale), np.square(now.scale), *out,
+        )  # fmt: skip
+        begin, u, squares, floor = out
+        return begin, u, squares, floor
 
     def _count(self, weight: float, squares: float) -> None:
         """Count the rows of a batch, by their weights with class factors and the squares of those."""
@@ -217,11 +259,9 @@ class Run:
             return self._before
         open_rows, place = self._rising(self._in_run[: self._size])
         known, at = self._rising(self._measured())
-        live, before = self._live, self._before
+        before = self._before
         with np.errstate(over="ignore", invalid="ignore"):
-            base = anchor_squares(self._spec, live, self._start, open_rows)
-            tables = (np.take(self._moved, place, axis=0), np.take(self._squares, place, axis=0), base)
-            move = anchored.move_of(open_rows, *(live.put(table) for table in tables))
+            move = self._ended(open_rows, place)
         return dataclasses.replace(
             before, open_rows=move.rows, open_scaled=move.scaled, open_moved=move.moved, open_squares=move.squares,
             open_total=np.asarray(self._open_total),
@@ -229,10 +269,28 @@ class Run:
             stepped=np.asarray(self._stepped[0]), stepped_squares=np.asarray(self._stepped[1]), norm=np.asarray(self._norm),
             runs=np.asarray(before.runs + self._started()),
             folds=self._start.folds if self._has_run else before.folds, total=np.asarray(self._total), mass=self._mass,
-            loss=live.to_variants(self._loss),
+            loss=self._live.to_variants(self._loss),
             loss_weight=np.asarray(self._loss_weight),
             moment_rows=known, moments=scaled_table(self._moments[at], self._faded),
         )  # fmt: skip
+
+    def _ended(self, rows: np.ndarray, place: np.ndarray) -> Moves:
+        """Return the sums of the open run at its parameter rows, the bias last, or none."""
+        from beam_ml.kernels.adagrad_fold import ended
+
+        live, start, v, o = self._live, self._start, *self._live.shape
+        out = [np.empty((rows.size, v * o)) for _ in range(3)]
+        if rows.size:
+            home = self._home[rows]
+            behind, scale = np.zeros(live.rate.size), np.zeros(rows.size)
+            if self._anchor is not None:
+                first, past = sums_of(start), taken(start.moments, home)
+                behind = first.behind_unit(self._spec, live.rows(start.squares, home[-1:])[0])
+                scale = shape_of_tables(self._spec, past, rows, first.mass).scale
+            squares = start.squares.reshape(start.squares.shape[0], v * o)
+            ended(place, home, live.flat, self._moved, self._squares, squares, np.square(scale), behind, *out)
+        scaled, moved, squares = (one.reshape(rows.size, v, o) for one in out)
+        return Moves(rows, scaled, moved, squares)
 
     def _started(self) -> int:
         return int(self._has_run and self._before.open_rows.size == 0)
@@ -246,7 +304,12 @@ class Run:
 
     def _rising(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give the parameter rows of some places, rising, and the places in that order."""
-        place = np.flatnonzero(which)
+        if self._slot.size < _SCANNED * self._size:
+            rows = np.flatnonzero(self._slot >= 0)
+            place = self._slot[rows]
+            chosen = which[place]
+            return rows[chosen], place[chosen]
+        place = np.flatnonzero(which).astype(np.int32)
         rows = self._rows[place]
         order = np.argsort(rows)
         return rows[order], place[order]
@@ -260,15 +323,6 @@ class Run:
         added = int(np.count_nonzero(self._in_run[: self._size])) - self._before.open_rows.size
         known = int(np.count_nonzero(self._measured())) - self._before.moment_rows.size
         return nbytes(self._before) + 8 * (added * (1 + entries) + known * (1 + COLUMNS))
-
-
-def anchor_squares(spec: AdaGrad, live: Columns, start: Anchor | State, rows: np.ndarray) -> np.ndarray:
-    """Return what stands behind the first step from an anchor (r, m), at parameter rows that end with the bias, or none."""
-    base = live.rows(start.squares, rows)
-    if rows.size:
-        scale = shape_of_tables(spec, np.take(start.moments, rows, axis=0), rows, float(start.mass.sum())).scale
-        base += sums_of(start).behind(spec, base[-1], scale)
-    return base
 
 
 def _moved_bias(then: Shape, now: Shape, theta: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from beam_ml.algorithms.linear.adagrad_moments import centre_of, ever_present, held, scale_of, stored_around_zero
+from beam_ml.algorithms.linear.adagrad_moments import ever_present, held
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "lift",
     "measured_around_mean",
     "shape_of_tables",
-    "slack_of",
+    "taken",
 ]
 
 LEAST_ROWS = 64.0
@@ -44,6 +44,17 @@ _PRIOR = MappingProxyType({"logistic": 0.25, "softmax": 0.25})  # others: 1
 _PACE = 0.5  # γ
 _FAR = 16.0  # scales from the centre beyond which a value counts as being there, for steps
 _FARTHEST = 100.0  # the same for moments: scales that grow must be able to
+
+
+def taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return an own copy (r, …) of values (p, …) at some rows; 0 where the row is −1."""
+    if values.shape[0] == 0:
+        return np.zeros((rows.size, *values.shape[1:]))
+    found = np.take(values, rows, axis=0)
+    lacking = rows < 0
+    if lacking.any():
+        found[lacking] = 0.0
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,16 +84,21 @@ class Columns:
         shape = (spec.n_variants, spec.n_outputs)
         return Columns(live, shape, rate, l1, l2, bool(l1.any() or l2.any()))
 
+    @property
+    def flat(self) -> np.ndarray:
+        """(m,) places of the columns among all variants' outputs."""
+        return (self.live[:, None] * self.shape[1] + np.arange(self.shape[1])).ravel()
+
     def take(self, values: np.ndarray) -> np.ndarray:
         """Give an own (r, m) copy of the live columns of values (r, v, o)."""
         chosen = values if self.live.size == self.shape[0] else values[:, self.live]
         return np.array(chosen.reshape(values.shape[0], self.rate.size), order="C")
 
     def rows(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Give an own (r, m) copy of the live columns of values (p, v, o) at some rows."""
+        """Give an own (r, m) copy of the live columns of values (p, v, o) at some rows; 0 where the row is −1."""
         if self.live.size == self.shape[0]:
-            return np.take(values.reshape(values.shape[0], self.rate.size), rows, axis=0)
-        return self.take(np.take(values, rows, axis=0))
+            return taken(values.reshape(values.shape[0], self.rate.size), rows)
+        return self.take(taken(values, rows))
 
     def put(self, values: np.ndarray) -> np.ndarray:
         """Give (r, v, o) values, those of variants that do not learn 0."""
@@ -92,29 +108,6 @@ class Columns:
         out = np.zeros((r, *self.shape))
         out[:, self.live] = values.reshape(r, self.live.size, self.shape[1])
         return out
-
-    @property
-    def alive(self) -> np.ndarray:
-        """(v, 1) 1 for the live variants, 0 for the others."""
-        found = np.zeros((self.shape[0], 1))
-        found[self.live] = 1.0
-        return found
-
-    def write(self, table: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-        """Write live columns (r, m) to some rows of a table (p, v, o)."""
-        fresh = values.reshape(rows.size, self.live.size, self.shape[1])
-        if self.live.size == self.shape[0]:
-            table[rows] = fresh
-        else:
-            table[rows[:, None], self.live] = fresh
-
-    def add(self, table: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-        """Add live columns (r, m) to some rows of a table (p, v, o)."""
-        fresh = values.reshape(rows.size, self.live.size, self.shape[1])
-        if self.live.size == self.shape[0]:
-            table[rows] += fresh
-        else:
-            table[rows[:, None], self.live] += fresh
 
     def of_variants(self, values: np.ndarray) -> np.ndarray:
         """Return the live variants' values (l,) of values (v,)."""
@@ -208,14 +201,6 @@ def lift(
     return u
 
 
-def slack_of(u: np.ndarray, squares: np.ndarray, columns: Columns, shape: Shape, total: np.ndarray) -> np.ndarray:
-    """Give u/κ within [−1, 1] (r, m); 0 where there is no dead zone, and for the bias."""
-    slack = np.zeros_like(u)
-    kappa = _reach(squares, columns, total) * shape.pace / shape.label_unit * columns.l1
-    np.divide(u[:-1], kappa, out=slack[:-1], where=kappa > 0)
-    return np.clip(slack, -1.0, 1.0)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sums:
     """Sums over rows that steps go by.
@@ -251,12 +236,16 @@ class Sums:
             squares: (m,) Σ gradient² of the bias.
             scale: (r,) of the parameter rows.
         """
+        return np.square(scale)[:, None] * self.behind_unit(spec, squares)
+
+    def behind_unit(self, spec: AdaGrad, squares: np.ndarray) -> np.ndarray:
+        """Return the same (m,) of a parameter row whose scale is 1."""
         if self.stepped <= 0.0:
-            return np.zeros((scale.size, squares.size))
+            return np.zeros(squares.size)
         typical = (self.stepped_squares / self.stepped) ** 2  # of a row's squared weight
         before = _PRIOR_ROWS * typical
         mean = (squares + before * _PRIOR.get(spec.loss, 1.0)) / (self.stepped_squares + before)
-        return np.square(scale)[:, None] * (LEAST_ROWS * typical * mean)
+        return np.asarray(LEAST_ROWS * typical * mean)
 
     @property
     def pace(self) -> float:
@@ -315,13 +304,10 @@ def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, mass:
     scale = np.ones(r - 1)
     centre = np.zeros(r - 1)
     if spec.normalize:
-        features = table[:-1]
-        around_mean = measured_around_mean(spec, features, mass)
-        if around_mean.all():
-            scale, centre = scale_of(features), centre_of(features)
-        else:
-            scale = scale_of(np.where(around_mean[:, None], features, stored_around_zero(features)))
-            centre = np.where(around_mean, features[:, 1], 0.0)
+        from beam_ml.kernels.adagrad_tables import units
+
+        around = 2 if not spec.sparse else int(spec.use_bias)
+        units(np.ascontiguousarray(table[:-1]), mass, around, scale, centre)
     unit, inverse = np.zeros(r), np.zeros(r)
     np.divide(pace * label_scale, scale, out=unit[:-1], where=scale > 0)
     inverse[:-1] = scale / label_scale

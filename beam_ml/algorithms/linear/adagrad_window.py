@@ -15,10 +15,9 @@ from beam_ml.algorithms.linear.adagrad_refine import (
     mean_losses,
     penalties,
 )
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
+from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
-from beam_ml.core.batch import Batch
 
 __all__ = ["MANY_RUNS", "Line", "Refined", "Tested", "Window", "refined", "search"]
 
@@ -28,15 +27,34 @@ MANY_RUNS = 4
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """What a fold's steps are taken from: the state, its live columns, the share of θ kept, and the sums over runs."""
+    """What a fold's steps are taken from.
+
+    Attributes:
+        spec: the spec.
+        state: before.
+        old: (p,) where each parameter row of the fold is in the state's tables; −1: it does not hold it.
+        columns: the live ones.
+        before: units at the state.
+        shape: units after, with the centres of before.
+        kept: (p,) share of θ that is kept.
+        moves: the sums over runs, all columns.
+        moved: (p,) where each parameter row is among those of the moves; −1: none moved it.
+        runs: P.
+        rule: how runs are put together.
+        stale: whether the runs' anchor is not where the fold starts.
+        sums_before: sums over rows before the window.
+        sums: the same with it.
+    """
 
     spec: AdaGrad
     state: State
+    old: np.ndarray
     columns: Columns
     before: Shape
     shape: Shape
     kept: np.ndarray
     moves: Moves
+    moved: np.ndarray
     runs: int
     rule: Rule
     stale: bool
@@ -45,26 +63,23 @@ class Window:
 
     def line(self, rows: np.ndarray) -> "Line":
         """Return where some parameter rows, the bias last, start from, and the two ways that they may go."""
-        columns, state = self.columns, self.state
+        columns, state, old = self.columns, self.state, self.old[rows]
         # What faded since the last fold fades the steps to come, not those taken from the anchor before.
         faded = fading(state)
-        slack = columns.rows(state.slack, rows) if state.slack.size else None
-        plain = columns.rows(state.squares, rows)
+        slack = columns.rows(state.slack, old) if state.slack.size else None
+        plain = columns.rows(state.squares, old)
         if faded != 1.0:
             plain /= faded
         before = self.sums_before
         base = plain + before.behind(self.spec, plain[-1], self.before.scale[rows])
-        theta = columns.rows(state.theta, rows) * self.kept[rows, None]
+        theta = columns.rows(state.theta, old) * self.kept[rows, None]
         start = lift(theta, slack, base, columns, self.before.at(rows), before.total)
-        added = anchored.at_rows(self.moves.rows, self.moves.squares, rows)
-        squares = plain + added
+        names, at = ("scaled", "moved", "squares"), self.moved[rows]
+        mine = Moves(rows, *(columns.rows(getattr(self.moves, name), at) for name in names))
+        squares = plain + mine.squares
         squares += self.sums.behind(self.spec, squares[-1], self.shape.scale[rows])
-        total, mean = anchored.directions(self.moves, rows, base, self.runs, self.rule, self.stale)
-        return Line(self, rows, start, total, mean, added, squares)
-
-    def stepped(self, rows: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Give u, θ and Σ gradient² (r, m) at some parameter rows after a step, and the weight W (m,) it stands for."""
-        return self.line(rows).stepped(step)
+        total, mean = anchored.directions(mine, rows, base, self.runs, self.rule, self.stale)
+        return Line(self, rows, start, total, mean, squares)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +92,6 @@ class Line:
         start: (r, m) u before the step.
         total: (r, m) the summed direction.
         mean: (r, m) the mean of the moves.
-        added: (r, m) Σ gradient² of the window.
         squares: (r, m) Σ gradient² after it, and what stands behind it.
     """
 
@@ -86,7 +100,6 @@ class Line:
     start: np.ndarray
     total: np.ndarray
     mean: np.ndarray
-    added: np.ndarray
     squares: np.ndarray
 
     def stepped(self, step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -98,7 +111,7 @@ class Line:
         else:
             move = self.total * np.repeat(step.length, o)
         if step.bias is not None and step.bias_mean is not None:
-            at = self.rows == window.spec.n_features
+            at = self.rows == window.before.unit.size - 1
             way = np.where(np.repeat(step.bias_mean, o), self.mean[at], self.total[at])
             move[at] = way * np.repeat(step.bias, o)
         u = self.start + move
@@ -122,9 +135,8 @@ class Tested:
     weight: np.ndarray
 
     @staticmethod
-    def of(spec: AdaGrad, window: Window, sample: Batch, mass: np.ndarray) -> "Tested | None":
+    def of(spec: AdaGrad, window: Window, data: Rows, mass: np.ndarray) -> "Tested | None":
         """Return the sample's rows of positive weight, by class factors of the class masses; None: there is none."""
-        data = present(spec, sample)
         if data.label.size == 0:
             return None
         rows, data = data.placed(centred=np.flatnonzero(window.shape.centre))

@@ -59,6 +59,19 @@ def test_it_learns_what_linear_weights_cannot():
     assert (predict(model, rows)["predicted_label"] == rows.label).mean() > 0.99
 
 
+def test_rows_of_a_rare_class_do_not_draw_the_level_to_it():
+    """Rows of two identifiers each, 1 of 200 in class 1: held back alike, steps come to four times that rate."""
+    rng, n, each = np.random.default_rng(26), 16_000, 3_000
+    columns = np.stack([rng.integers(each, size=n), each + rng.integers(each, size=n)], axis=1)
+    label = (rng.random(n) < 0.005).astype(float)
+    rows = Batch.csr(np.arange(n + 1) * 2, columns.ravel(), np.ones(2 * n), 2 * each, label=label)
+    spec = fm.Spec(n_features=2 * each, n_factors=4)
+    first, second = pieces(rows, n // 2)
+    state = FM.fold(spec, FM.init(spec), grown(spec, first, None), None)
+    score = FM.models["classifier"].predict(model_of(spec, state), second)["score"]
+    assert score.mean() < 2.5 * label.mean()
+
+
 def test_untouched_rows_are_neither_moved_nor_sent():
     spec = fm.Spec(n_features=1_000_000, n_factors=16)
     rows = Batch.csr([0, 2, 4], [3, 999_999, 3, 17], np.ones(4), 1_000_000, label=[1.0, 0.0])

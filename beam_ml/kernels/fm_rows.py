@@ -138,7 +138,7 @@ def anchored(
                 q += q < everywhere.size and everywhere[q] == j
                 z += 1
             else:
-                j, value = everywhere[q], 0.0
+                j, value = everywhere[q], np.float64(0.0)
                 q += 1
             if (value == 0.0 and centre[j] == 0.0) or not _known(squares, scale, j, asked):
                 continue

@@ -22,7 +22,7 @@ def scorer(spec: Spec, anchor: Anchor) -> Callable[[Batch], np.ndarray] | None:
     """
     if spec.task == "regression":
         return None
-    everywhere = np.flatnonzero(anchor.centre[:-1])
+    everywhere = np.flatnonzero(anchor.centre[:-1] != 0)
     asked, spread = asked_of(spec), float(anchor.spread)
 
     def score(batch: Batch) -> np.ndarray:

@@ -158,7 +158,7 @@ def in_frames(
     """
     from beam_ml.kernels import fm_frames
 
-    everywhere = np.flatnonzero(centre)
+    everywhere = np.flatnonzero(centre != 0)
     most = values.size + everywhere.size * (indptr.size - 1)
     bounds, places, out = np.empty(indptr.size, np.int64), np.empty(most, np.int32), np.empty(most)
     held = fm_frames.frame(indptr, place, values, centre, scale, farthest, everywhere, bounds, places, out)

@@ -189,8 +189,23 @@ class Batch:
         assert self.indptr is not None  # noqa: S101
         assert self.indices is not None  # noqa: S101
         assert self.values is not None  # noqa: S101
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            begin, end, _ = rows.indices(len(self))
+            bounds = self.indptr[begin : max(begin, end) + 1]
+            kept = slice(int(bounds[0]), int(bounds[-1]))
+            return dataclasses.replace(
+                self, indptr=bounds - bounds[0], indices=self.indices[kept].copy(), values=self.values[kept].copy(),
+                **columns,
+            )  # fmt: skip
         chosen = np.arange(len(self))[rows]
-        counts = np.diff(self.indptr)[chosen]
+        counts = np.diff(self.indptr)
+        width = int(counts[0]) if counts.size else 0
+        if width and self.indices.size == counts.size * width and bool((counts == width).all()):
+            return dataclasses.replace(
+                self, indptr=np.arange(chosen.size + 1) * width, indices=self.indices.reshape(-1, width)[chosen].ravel(),
+                values=self.values.reshape(-1, width)[chosen].ravel(), **columns,
+            )  # fmt: skip
+        counts = counts[chosen]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         where = np.repeat(self.indptr[chosen] - indptr[:-1], counts) + np.arange(indptr[-1])
         return dataclasses.replace(

@@ -98,7 +98,14 @@ def fold_parts(
             return joined.base, str(error)
         for field in array_fields(state):
             value = getattr(state, field.name)
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
+            if value.dtype.kind == "f" and not _finite(value):
                 return joined.base, f"{field.name} of the state is not finite"
         dated = Dated(state, time)
     return dated, None
+
+
+def _finite(value: np.ndarray) -> bool:
+    """Tell whether all entries are finite; the sum of squares decides the common case in one pass."""
+    flat = value.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(value).all())

@@ -33,6 +33,7 @@ __all__ = ["MAX_BYTES", "MAX_ROWS", "Sample"]
 MAX_ROWS = 4096
 MAX_BYTES = 4 << 20
 Scorer = Callable[[Batch], np.ndarray]
+Rate = Callable[[np.ndarray], np.ndarray]
 _MAX_CLASSES = 256
 _UNKNOWN = 16.0
 _IMPORTANCE = 512.0
@@ -93,7 +94,7 @@ class Sample:
         tau = None if below is None else below.tau
         if classes(spec) != 2 or (scorer is None and (below is None or below.top is None)):
             return _drawn(spec, batch, hashes, tau, None)
-        rate = functools.partial(_importance, scorer)
+        rate = _importances(scorer, batch)
         tau_top = None if below is None else below._as_top(rows=False).tau
         most = _UNKNOWN if scorer is None else 1.0 + _IMPORTANCE
         top = _drawn(spec, batch, hashes, tau_top, rate, most)
@@ -203,12 +204,25 @@ def _importance(scorer: Scorer | None, rows: Batch) -> np.ndarray:
     return 1.0 + _IMPORTANCE * (probability if known.all() else np.where(known, probability, 0.0))
 
 
+def _importances(scorer: Scorer | None, batch: Batch) -> Rate:
+    """Give what tells some rows' (by number) importance; each is asked about once."""
+    known = np.full(len(batch), np.nan)
+
+    def rate(rows: np.ndarray) -> np.ndarray:
+        asked = rows[np.isnan(known[rows])]
+        if asked.size:
+            known[asked] = _importance(scorer, batch if asked.size == len(batch) else batch.take(asked))
+        return known[rows]
+
+    return rate
+
+
 def _drawn(
     spec: Spec,
     batch: Batch,
     hashes: tuple[np.ndarray, np.ndarray],
     below: np.ndarray | None,
-    importance: Scorer | None,
+    importance: Rate | None,
     most: float = 0.0,
 ) -> Sample:
     """Sample at least one row.
@@ -218,7 +232,7 @@ def _drawn(
         batch: the rows.
         hashes: (n,) their identities, and what they are drawn by.
         below: (c,) thresholds so far.
-        importance: rows → importance of each.
+        importance: row numbers → importance of each.
         most: largest importance, by which rows of class 0 alone are drawn; 0: all rows are, by their own rate.
     """
     c, top = classes(spec), most > 0.0
@@ -237,19 +251,20 @@ def _drawn(
     identity, drawn, rate = hashes[0][keep], hashes[1][keep], _log_rate(spec, batch, keep)
     factor = None
     if top and importance is not None:
-        factor = importance(batch if keep.size == len(batch) else batch.take(keep))
+        factor = importance(keep)
         rate = rate + np.log(factor)
     u = ((drawn >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     order = np.log(-np.log(u)) - rate
     kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
     chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
     chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
+    chosen = chosen[_placed(order[chosen], identity[chosen], kept_kind[chosen])]
     keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
     rows = batch.take(keep).replace(origin=None, position=None, position_end=None) if keep.size else None
     if factor is not None:
         factor = factor[chosen]
     elif importance is not None:
-        factor = np.zeros(0) if rows is None else importance(rows)
+        factor = importance(keep)
     rest = Sample(None, order, identity, kept_kind, tau, mass, time, too_wide)
     return _cut(rows, order, identity, kept_kind, factor, rest)
 
@@ -350,6 +365,20 @@ def _shortlist(order: np.ndarray, kind: np.ndarray, c: int) -> np.ndarray:
     return np.concatenate(chosen)
 
 
+def _placed(order: np.ndarray, identity: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Give what sorts rows by class, order and identity: ``lexsort((identity, order, kind))``.
+
+    Samples that are added are sorted already, and a stable sort by one key goes through such runs in one pass.
+    """
+    place = np.argsort(order, kind="stable")
+    if kind.size and kind.max() > 0:
+        place = place[np.argsort(kind[place], kind="stable")]
+    equal = (order[place][1:] == order[place][:-1]) & (kind[place][1:] == kind[place][:-1])
+    if (equal & (identity[place][1:] != identity[place][:-1])).any():
+        return np.lexsort((identity, order, kind))
+    return place
+
+
 def _cut(
     rows: Batch | None,
     order: np.ndarray,
@@ -368,7 +397,7 @@ def _cut(
     if rows is None or len(rows) == 0:
         return sample(None, np.zeros(0, np.intp), other.tau)
     tau = other.tau.copy()
-    place = np.lexsort((identity, order, kind))
+    place = _placed(order, identity, kind)
     repeated = np.zeros(place.size, dtype=bool)
     repeated[1:] = (identity[place][1:] == identity[place][:-1]) & (kind[place][1:] == kind[place][:-1])
     place = place[~repeated & (order[place] < tau[kind[place]])]
@@ -382,4 +411,6 @@ def _cut(
             tau[k] = min(tau[k], float(order[mine[np.argmin(fits)]]))
         kept.append(mine[fits])
     final = np.concatenate(kept)
+    if final.size == len(rows) and bool((final[1:] > final[:-1]).all()):
+        return sample(rows, final, tau)
     return sample(rows.take(final) if final.size else None, final, tau)

@@ -4,10 +4,13 @@ Letters: ``n`` rows, ``z`` stored values, ``k`` factors, ``m`` = k + 1 columns o
 its factors), ``s`` slots of the table. With z_i = (x_i − c_i) / (s_i·ρ) and S_f = Σ_i v_if z_i (Rendle 2010)::
 
     η = w0 + Σ_i w_i z_i + ½ Σ_f [S_f² − Σ_i v_if² z_i²]      ∂η/∂w_i = z_i      ∂η/∂v_if = z_i(S_f − v_if z_i)
-    g = weight · (clip(∂loss/∂η · ∂η/∂θ) + λ·θ)      G' = G + g²      θ' = θ − τ·a·g/√G'
+    g = weight · (clip(∂loss/∂η · ∂η/∂θ) + λ·θ)      G' = G + g²      θ' = θ − τ_i·a·g/√G'
 
 A row's steps together move its own score by ``a Σ g/√G' ∂η/∂θ``: much where many features are new, more than its label
-asks for. τ ≤ 1 holds them back to a half of what a Newton step on this row alone would do (τ = 1 for nearly all others).
+asks for. They are held back to a half of what a Newton step on this row alone would do, each feature by its newness ν, the
+share of Σ g² of its linear weight that is this row's: ``τ_i = 1 − κ·ν_i``, κ ≤ 1 as small as does it, 0 for most rows.
+So the steps of the bias and of well-known features stay whole. Held back alike, they would draw the level to the rarer of
+two classes, whose rows' steps are seldom too long, while those of nearly every row of the other are.
 
 A feature's frame is (c, s): (0, s) of most, whose zeros are zeros; (c ≠ 0, s) of numbers that most rows have, and a row
 that lacks one has the value 0; (c ≠ 0, 0) of a constant, which stands still; (0, 0) of a feature that is new, which is
@@ -58,6 +61,12 @@ def _moved(flat: np.ndarray, at: int, m: int, grad: float, w: float, rate: float
     total = flat[at + m]
     flat[at + m] = total + tame * g * g
     return rate * g / math.sqrt(flat[at + 2 * m] + total + g * g + _TINY)
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _newness(flat: np.ndarray, at: int, m: int, g: float) -> float:
+    """Return the share of Σ g² of a feature's linear weight that is this row's."""
+    return min(1.0, g * g / (flat[at + m] + flat[at + 2 * m] + _TINY))
 
 
 @numba.njit(types.int64(_I4, types.int32[::1], types.int64[::1], types.int64, types.int32[::1]), cache=True, nogil=True)
@@ -203,7 +212,7 @@ def run(
         widest = max(widest, indptr[i + 1] - indptr[i])
     widest += everywhere.size
     x, ats = np.empty(widest), np.empty(widest, np.int64)
-    steps = np.empty((widest, m))
+    steps, parts, new = np.empty((widest, m)), np.empty(widest + 1), np.empty(widest + 1)
     known, doubt, doubts = prior[2], np.zeros((widest, k)), np.zeros(k)
     adapts = known > 0.0 or prior[0] > 0.0
     sums, score, slope = np.empty(k), np.empty(1), np.empty(1)
@@ -282,6 +291,7 @@ def run(
         flat[seen_all + 1] += (tame * e * e - flat[seen_all + 1]) * (counted / flat[seen_all])
         bias = _moved(flat, 0, m, min(max(e, -clip), clip), w, rate[0], l2[0], tame)
         gone = bias
+        parts[widest] = bias
         bend = 1.0 if code == _SQUARED else abs(e) * (1.0 - abs(e))
         for h in range(held):
             at, value, step, own = ats[h], x[h], steps[h], doubt[h]
@@ -293,7 +303,7 @@ def run(
                 factors += prior[3] * share
                 unsure = prior[4] * bend * value * value
             step[0] = _moved(flat, at, m, min(max(pulled, -clip), clip), w, rate[1], linear, tame)
-            gone += step[0] * value
+            part = step[0] * value
             u, g, base = flat[at + 1 : at + m], flat[at + m + 1 : at + 2 * m], flat[at + 2 * m + 1 : at + 3 * m]
             for f in range(k):
                 v = u[f]
@@ -304,14 +314,28 @@ def run(
                 g[f] = total + tame * square
                 taken = rate[2] * grad / math.sqrt(base[f] + total + square + _TINY)
                 step[1 + f] = taken
-                gone += taken * value * slopes
+                part += taken * value * slopes
+            parts[h] = part
+            gone += part
         most = _MOST[code] * abs(e)
-        share = 1.0 if abs(gone) <= most else most / abs(gone)
-        flat[0] -= share * bias
-        for h in range(held):
-            at, step = ats[h], steps[h]
-            for c in range(m):
-                flat[at + c] -= share * step[c]
+        if abs(gone) <= most:
+            flat[0] -= bias
+            for h in range(held):
+                at, step = ats[h], steps[h]
+                for c in range(m):
+                    flat[at + c] -= step[c]
+        else:
+            new[widest] = _newness(flat, 0, m, w * min(max(e, -clip), clip))
+            young = new[widest] * bias
+            for h in range(held):
+                new[h] = _newness(flat, ats[h], m, w * min(max(e * x[h], -clip), clip))
+                young += new[h] * parts[h]
+            over = min((abs(gone) - most) / abs(young), 1.0) if young != 0.0 else 0.0
+            flat[0] -= (1.0 - over * new[widest]) * bias
+            for h in range(held):
+                at, step, share = ats[h], steps[h], 1.0 - over * new[h]
+                for c in range(m):
+                    flat[at + c] -= share * step[c]
 
 
 @numba.njit(

@@ -80,7 +80,10 @@ def oracle(x, y, weight, logistic, clip, theta, base):
         )
         gone, most = abs((step * slopes).sum()), (2.0 if logistic else 0.5) * abs(e)
         held.append(gone > most)
-        u -= step * min(1.0, most / gone)
+        pulled = s * np.clip(e * np.concatenate([[1.0], row]), -clip, clip)
+        new = np.minimum(1.0, pulled**2 / (base + g)[:, 0])
+        young = abs(new @ (step * slopes).sum(axis=1))
+        u -= step * (1.0 - np.clip((gone - most) / young, 0.0, 1.0) * new)[:, None]
     return u, g, sum(held), sum(strange)
 
 

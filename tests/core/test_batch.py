@@ -200,3 +200,20 @@ def test_origins_sort_by_source_then_partition():
         Origin("a", "1"),
         Origin("b", "0"),
     ]
+
+
+@pytest.mark.parametrize("widths", [[3, 3, 3, 3, 3], [2, 0, 5, 1, 3], [0, 0, 0, 0, 0]])
+def test_rows_of_csr_are_the_same_by_slice_by_number_and_by_mask(widths):
+    indptr = np.concatenate([[0], np.cumsum(widths)])
+    values = np.arange(indptr[-1], dtype=np.float32)
+    batch = Batch.csr(indptr, np.arange(indptr[-1]) % 7, values, 7, label=np.arange(5.0))
+    for some in (slice(1, 4), slice(None), slice(4, 2), slice(0, 5, 2), slice(-2, None)):
+        numbers = np.arange(5)[some]
+        mask = np.isin(np.arange(5), numbers)
+        for taken in (batch.take(some), batch.take(numbers), batch.take(mask)):
+            assert taken.indptr.tolist() == [0, *np.cumsum(np.array(widths, int)[numbers])]
+            assert taken.label.tolist() == numbers.tolist()
+            rows = [values[indptr[i] : indptr[i + 1]] for i in numbers]
+            assert taken.values.tolist() == (np.concatenate(rows).tolist() if rows else [])
+            assert not np.shares_memory(taken.values, batch.values)
+    assert batch.take(np.array([3, 3, 0])).values.size == 2 * widths[3] + widths[0]

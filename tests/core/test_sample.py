@@ -335,3 +335,32 @@ def test_a_model_is_asked_about_rows_that_may_be_kept_alone() -> None:
     assert 0 < sum(asked) < 5_000
     assert late.top is not None
     assert same(late, Sample.of(CLASSES, batch, None, lambda some: np.full(len(some), 1e-4)))
+
+
+def test_rows_are_sorted_as_by_class_order_and_identity():
+    rng = np.random.default_rng(12)
+    for tied in (False, True):
+        order = rng.normal(size=900)
+        if tied:
+            order = np.round(order, 1)
+        identity, kind = rng.integers(0, 50, 900).astype(np.uint64), rng.integers(0, 3, 900).astype(np.int32)
+        expected = np.lexsort((identity, order, kind))
+        np.testing.assert_array_equal(sample_module._placed(order, identity, kind), expected)
+
+
+def test_a_scorer_is_asked_about_each_row_once():
+    rng, asked = np.random.default_rng(13), []
+    batch = Batch.dense(
+        np.arange(300.0)[:, None],
+        label=(rng.random(300) < 0.1).astype(float),
+        origin=Origin("s", ""),
+        position=np.arange(300),
+    )
+
+    def scorer(rows):
+        asked.extend(rows.X[:, 0].tolist())
+        return np.full(len(rows), 0.25)
+
+    found = Sample.of(Two(n_features=1), batch, None, scorer)
+    assert sorted(asked) == list(range(300))
+    assert (found.importance == 1 + 512 * 0.25).all()

@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import expit
 
-from beam_ml.algorithms.fm.machine import Anchor, State, weight
-from beam_ml.algorithms.fm.rows import in_frames, label_scale
+from beam_ml.algorithms.fm.machine import State, weight
+from beam_ml.algorithms.fm.rows import canonical, in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear import threshold
-from beam_ml.algorithms.linear.adagrad_rows import canonical
 from beam_ml.algorithms.linear.spec import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
@@ -19,7 +18,7 @@ from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
-__all__ = ["Model", "derive", "machine_of", "measure", "predict", "predicted"]
+__all__ = ["Model", "asked_of", "derive", "machine_of", "measure", "predict", "predicted"]
 
 _LOGISTIC, _SQUARED = 0, 1
 _FAR = 1e4
@@ -41,17 +40,18 @@ class Model:
     loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared
 
 
-def machine_of(spec: Spec, state: State | Anchor, at: float = threshold.NEUTRAL) -> Model:
-    """Give the machine of a state, or of the anchor that workers start from."""
+def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model:
+    """Give the machine of a state."""
     level, unit = label_scale(state.label)
+    d = spec.n_features
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
-    scale = state.scale[:-1]
-    met = (state.squares[:-1] if not spec.use_linear else state.squares[:-1, :2]).any(axis=1) & (scale > 0)
-    each = np.divide(1.0 / float(state.spread), scale, out=np.zeros_like(scale), where=met)
-    linear = unit * (state.theta[:-1, 0] * each)
+    met = np.flatnonzero(state.scale[:-1] > 0)
+    met = met[state.squares[met, : asked_of(spec)].any(axis=1)]
+    scale, theta, centre = state.scale[met], state.theta[met], state.centre[met]
+    each = 1.0 / float(state.spread) / scale
+    linear = unit * (theta[:, 0] * each)
     # The scale of labels is shared out between the two factors of a product.
-    factors = state.theta[:-1, 1:] * (np.sqrt(unit) * each)[:, None]
-    centre = np.where(met, state.centre[:-1], 0.0)
+    factors = theta[:, 1:] * (np.sqrt(unit) * each)[:, None]
     # Near ones are told in the plain units of the data.
     near = np.where(np.abs(centre) <= _FAR * scale, centre, 0.0)
     intercept = level + unit * state.theta[-1, 0] - near @ linear
@@ -62,14 +62,26 @@ def machine_of(spec: Spec, state: State | Anchor, at: float = threshold.NEUTRAL)
         intercept += 0.5 * (both @ both - own @ near[some])
         linear -= factors @ both
         linear[some] += own
+
+    def of_all(values: np.ndarray) -> np.ndarray:
+        """Give all features' values: pages of zeros that none of those met is on are never touched."""
+        out = np.zeros((d, *values.shape[1:]))
+        out[met] = values
+        return out
+
     return Model(
-        centre=centre - near,
+        centre=of_all(centre - near),
         intercept=np.asarray(intercept),
-        linear=linear,
-        factors=factors,
+        linear=of_all(linear),
+        factors=of_all(factors),
         threshold=np.asarray(at),
         loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
     )
+
+
+def asked_of(spec: Spec) -> int:
+    """Return how many columns of Σ gradient² tell whether any row has had a feature."""
+    return 2 if spec.use_linear else spec.columns
 
 
 def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample: Batch | None) -> Model:

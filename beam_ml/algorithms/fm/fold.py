@@ -10,7 +10,7 @@ from beam_ml.algorithms.fm.adapt import adapted, heard
 from beam_ml.algorithms.fm.again import gone_on
 from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, settled, spread_of, tamed
-from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, weight
+from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, scaled_moments, weight
 from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
 from beam_ml.algorithms.fm.search import COMMON, choose, searches
@@ -19,7 +19,7 @@ from beam_ml.core.batch import Batch
 
 __all__ = ["fold", "spread_out"]
 
-ASKED = 1 << 14
+ASKED = 1 << 12
 """Features of a window by which their variance is judged, about."""
 TURN = 2.0
 """Times the weight of the rows before at which newer rows' moments take their place."""
@@ -54,7 +54,7 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     cold = weight(state) <= 0.0
     label = joined_labels(state.label, partial.label)
     # Runs started from squares that had not faded yet.
-    faded = fading(state)[0]
+    faded, (of_squares, of_weights) = fading(state)[0], state.faded
 
     mass = float(gathered[-1, 0])
     common = np.zeros(state.theta.shape[0], dtype=bool)
@@ -81,12 +81,12 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     def sampled() -> tuple[int, Callable[[Step], float]]:
         if tested is None:
             return 0, _no_loss
-        ways = anchored.directions(moves, tested.rows, state.squares[tested.rows] / faded, runs, rule, stale)
+        ways = anchored.directions(moves, tested.rows, state.squares[tested.rows], runs, rule, stale)
         return tested.weight.size, tested.losses(state.theta, ways)
 
     n, loss = sampled() if searches(runs, rule, stale) else (0, _no_loss)
     step = choose(loss, runs, n, rule, stale)
-    theta, squares = state.theta.copy(), state.squares.copy()
+    theta, squares = state.theta.copy(), state.squares * of_squares
     finite = fm_fold.stepped(
         moves.rows, moves.scaled, moves.moved, moves.squares, common[moves.rows], step.length, step.mean, float(faded),
         (runs > 1 or stale) and rule != "sum", runs, theta, squares,
@@ -98,7 +98,7 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
         corrected = tested.corrected(theta)
         if corrected is not None:
             theta = damp(theta, *corrected)
-    sums, before = state.sums.copy(), state.before
+    sums, before = (scaled_moments(one, of_weights) for one in (state.sums, state.before))
     sums[moves.rows] = added(sums[moves.rows], gathered)
     known = added(before[moves.rows], sums[moves.rows])
     if sums[-1, 0] >= TURN * before[-1, 0]:

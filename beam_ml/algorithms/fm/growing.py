@@ -105,7 +105,7 @@ class Run:
                 asked = np.flatnonzero((weight >= STAYS * mass) | (table[:, 3 * m] != 0))
                 held -= self._centre(rows, place, asked[asked > 0], mass)
             self._spread = spread_of(spec, held / mass)
-        return np.flatnonzero(table[:, 3 * m])
+        return np.flatnonzero(table[:, 3 * m] != 0)
 
     def _centre(self, rows: Rows, place: np.ndarray, asked: np.ndarray, mass: float) -> float:
         """Set the frames of some slots, in many of the rows; return the weight of those that stand still."""
@@ -136,7 +136,7 @@ class Run:
         bias = self._spec.n_features
         begun = self._begun.open_rows[:-1]
         if self._anchor is not None and not begun.size:
-            begun = np.flatnonzero(self._anchor.centre)
+            begun = np.flatnonzero(self._anchor.centre != 0)
         self._rows = np.concatenate([[bias], begun]).astype(np.int64)
         self._slot[begun] = np.arange(1, begun.size + 1, dtype=np.int32)
         self._touch(0, self._rows.size)

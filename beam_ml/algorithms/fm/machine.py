@@ -52,6 +52,7 @@ __all__ = [
     "law",
     "merge",
     "moves_of",
+    "now",
     "scale",
     "weight",
 ]
@@ -64,7 +65,7 @@ class State:
     """Parameters, and what their next steps go by."""
 
     theta: Float64[np.ndarray, "p m"]  # linear weight, then factors, in frames; last row: bias, then zeros
-    squares: Float64[np.ndarray, "p m"]  # Σ gradient², decayed
+    squares: Float64[np.ndarray, "p m"]  # Σ gradient², decayed up to the last fold
     centre: Float64[np.ndarray, "p"]  # c of each feature's frame; 0 of indicators and rare features
     scale: Float64[np.ndarray, "p"]  # s of each feature's frame; 0: no row had it yet, or it is a constant
     widest: Float64[np.ndarray, "p"]  # largest scale so far
@@ -76,7 +77,7 @@ class State:
     fresh: Float64[np.ndarray, ""]  # row weight of first passes, decayed
     noise: Float64[np.ndarray, "2"]  # weight of newer rows of first passes, and their mean squared slope of the loss
     prior: Float64[np.ndarray, "2"]  # variance of linear weights, and of factors, over features
-    faded: Float64[np.ndarray, "2"]  # what squares, and weights, were multiplied by since the last fold
+    faded: Float64[np.ndarray, "2"]  # what squares, and weights, count by since the last fold, which wrote the tables
     length: Float64[np.ndarray, "5"]  # last step of each group of `search`; negative: along the runs' mean
     folds: Int64[np.ndarray, ""]  # folds so far
 
@@ -156,22 +157,22 @@ def anchor(spec: Spec, state: State) -> Anchor | None:
     """
     if weight(state) <= 0.0:
         return None
-    squares, weights = 1.0 / fading(state)
+    weights = 1.0 / fading(state)[1]
     fresh, total = float(state.fresh), weight(state)
     seen = state.sums[-1, 0] + state.before[-1, 0]
     # As many rows count at least as stand behind a step.
     once = fresh * weights if spec.half_life is None else max(fresh * weights, FEWEST_ROWS)
     often = (state.sums[:, 0] + state.before[:, 0]) * (once / seen)
     return Anchor(
-        theta=state.theta, squares=state.squares if squares == 1.0 else state.squares * squares, centre=state.centre,
-        scale=state.scale, spread=state.spread, label=scaled_moments(state.label, weights),
+        theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
+        spread=state.spread, label=scaled_moments(state.label, weights),
         often=often, passes=np.asarray(total / fresh if fresh > 0 else 1.0), noise=np.asarray(state.noise[1]),
         prior=state.prior, folds=state.folds,
     )  # fmt: skip
 
 
 def fading(state: State) -> np.ndarray:
-    """Return what squares, and weights, were multiplied by since the last fold (2,); 1 where that is as good as 0."""
+    """Return what squares, and weights, count by since the last fold (2,); 1 where that is as good as 0."""
     return np.where(state.faded >= np.finfo(np.float64).tiny, state.faded, 1.0)
 
 
@@ -181,7 +182,10 @@ def weight(summary: State | Partial) -> float:
 
 
 def scale(spec: Spec, summary: State | Partial, factor: float) -> State | Partial:
-    """Weigh all rows by a factor: forgetting. Parameters and moves stay; Σ gradient² of a state fades, so steps recover."""
+    """Weigh all rows by a factor: forgetting. Parameters and moves stay; Σ gradient² of a state fades, so steps recover.
+
+    A state's tables stay as the last fold wrote them, and `State.faded` tells by what they count: time goes by at no cost.
+    """
     if factor == 1.0:
         return summary
     label = scaled_moments(summary.label, factor)
@@ -196,16 +200,29 @@ def scale(spec: Spec, summary: State | Partial, factor: float) -> State | Partia
     # Steps recover, but not beyond those behind which a few rows stand.
     kept = max(factor, min(1.0, FEWEST_ROWS / weight(summary))) if weight(summary) > 0.0 else 1.0
     return dataclasses.replace(
-        summary, squares=summary.squares * kept, sums=scaled_moments(summary.sums, factor),
-        before=scaled_moments(summary.before, factor), label=label, mass=summary.mass * factor,
-        fresh=np.asarray(summary.fresh * factor),
+        summary, label=label, mass=summary.mass * factor, fresh=np.asarray(summary.fresh * factor),
         noise=summary.noise * np.array([factor, 1.0]), faded=summary.faded * np.array([kept, factor]),
     )  # fmt: skip
 
 
 def scaled_moments(moments: np.ndarray, factor: float) -> np.ndarray:
     """Weigh moments (…, 3) by a factor: weight, mean and Σ weight·(x − mean)²."""
-    return moments * np.array([factor, 1.0, factor])
+    out = moments.copy()
+    if factor != 1.0:
+        out[..., 0] *= factor
+        out[..., 2] *= factor
+    return out
+
+
+def now(state: State) -> State:
+    """Return a state whose tables count in full: as its last fold would have written them at this time."""
+    squares, weights = state.faded
+    if squares == 1.0 and weights == 1.0:
+        return state
+    return dataclasses.replace(
+        state, squares=state.squares * squares, sums=scaled_moments(state.sums, weights),
+        before=scaled_moments(state.before, weights), faded=np.ones(2),
+    )  # fmt: skip
 
 
 def moves_of(partial: Partial) -> tuple[Moves, np.ndarray]:

@@ -19,7 +19,7 @@ from beam_ml.algorithms.fm.again import half, passed
 from beam_ml.algorithms.fm.calibrate import damp, trusted
 from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
-from beam_ml.algorithms.fm.machine import State, weight
+from beam_ml.algorithms.fm.machine import State, now, weight
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
 from beam_ml.algorithms.fm.sampled import SURE, Sampled, row_losses
 from beam_ml.algorithms.fm.search import GROUPS
@@ -59,6 +59,7 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     """
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
+    a, b = now(a), now(b)
     if _key(b) < _key(a):
         a, b, sample_a, sample_b = b, a, sample_b, sample_a
     label = joined_labels(a.label, b.label)

@@ -1,18 +1,38 @@
 """How workers of `fm` score rows by their anchor, so that those that rank high are drawn more often."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
+from scipy.special import expit
 
-from beam_ml.algorithms.fm.derive import machine_of, predicted
+from beam_ml.algorithms.fm.derive import asked_of
 from beam_ml.algorithms.fm.machine import Anchor
+from beam_ml.algorithms.fm.rows import canonical
 from beam_ml.algorithms.fm.spec import Spec
+from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
 
 __all__ = ["scorer"]
 
 
 def scorer(spec: Spec, anchor: Anchor) -> Callable[[Batch], np.ndarray] | None:
-    """Return the function that scores rows by the anchor's machine; None where labels are no classes."""
-    return None if spec.task == "regression" else partial(predicted, machine_of(spec, anchor))
+    """Return the function that scores rows by the anchor's machine; None where labels are no classes.
+
+    It reads the anchor's tables where rows have features, so a worker makes no tables of its own for it.
+    """
+    if spec.task == "regression":
+        return None
+    everywhere = np.flatnonzero(anchor.centre[:-1] != 0)
+    asked, spread = asked_of(spec), float(anchor.spread)
+
+    def score(batch: Batch) -> np.ndarray:
+        from beam_ml.kernels import fm_rows
+
+        check_batch(spec, batch)
+        out = np.empty(len(batch))
+        fm_rows.anchored(
+            *canonical(batch), anchor.theta, anchor.squares, anchor.centre, anchor.scale, spread, asked, everywhere, out
+        )
+        return np.asarray(expit(out))
+
+    return score

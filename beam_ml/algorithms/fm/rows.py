@@ -5,10 +5,19 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms.fm.spec import Spec
-from beam_ml.algorithms.linear.adagrad_rows import canonical
 from beam_ml.core.batch import Batch
 
-__all__ = ["Rows", "in_frames", "joined_labels", "label_scale", "label_sums", "masses", "present", "tempered"]
+__all__ = [
+    "Rows",
+    "canonical",
+    "in_frames",
+    "joined_labels",
+    "label_scale",
+    "label_sums",
+    "masses",
+    "present",
+    "tempered",
+]
 
 FEWEST_ROWS = 256.0
 """Rows' weight that stays behind a step, however short the half-life."""
@@ -42,6 +51,31 @@ class Rows:
             numbers = np.union1d(numbers, more)
         place = np.searchsorted(numbers, self.indices)
         return np.append(numbers, n_features).astype(np.int64), place.astype(np.int32)
+
+
+def canonical(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return CSR arrays whose columns rise within each row, duplicates summed; dense rows lose their zeros.
+
+    >>> [one.tolist() for one in canonical(Batch.csr([0, 3], [2, 0, 2], [1.0, 5.0, 3.0], 4))]
+    [[0, 2], [0, 2], [5.0, 4.0]]
+    """
+    from beam_ml.kernels import fm_rows
+
+    if batch.X is not None:
+        rows, columns = np.nonzero(batch.X)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(batch)))]).astype(np.int64)
+        return indptr, columns.astype(np.int32), batch.X[rows, columns]
+    assert batch.indptr is not None  # noqa: S101
+    assert batch.indices is not None  # noqa: S101
+    assert batch.values is not None  # noqa: S101
+    rising = batch.indices[1:] > batch.indices[:-1]
+    inner = batch.indptr[1:-1]
+    rising[inner[(inner > 0) & (inner < batch.indices.size)] - 1] = True
+    if rising.all():
+        return batch.indptr, batch.indices, batch.values
+    out = np.empty_like(batch.indptr), np.empty_like(batch.indices), np.empty_like(batch.values)
+    held = fm_rows.ordered(batch.indptr, batch.indices, batch.values, *out)
+    return out[0], out[1][:held], out[2][:held]
 
 
 def present(batch: Batch) -> Rows:
@@ -124,7 +158,7 @@ def in_frames(
     """
     from beam_ml.kernels import fm_frames
 
-    everywhere = np.flatnonzero(centre)
+    everywhere = np.flatnonzero(centre != 0)
     most = values.size + everywhere.size * (indptr.size - 1)
     bounds, places, out = np.empty(indptr.size, np.int64), np.empty(most, np.int32), np.empty(most)
     held = fm_frames.frame(indptr, place, values, centre, scale, farthest, everywhere, bounds, places, out)

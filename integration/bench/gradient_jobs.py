@@ -1,7 +1,7 @@
 """Whole jobs of linear.AdaGrad and fm over a backlog of files, against a goal, beside Vowpal Wabbit and xlearn.
 
 The goal: at least 80,000 rows a second on two cores. The jobs are ``pipelines/jobs/fraud_adagrad.toml``, with the default 16
-packed variants, and ``fraud_fm.toml``, over one Parquet file per day (card transactions; without them simulated ones):
+packed variants, and ``fraud_fm.toml``, over Parquet files of 30 days each (card transactions; without them simulated ones):
 decode, features, windows of a day, accumulate, fold, derive, gate, publish, in rounds of 20,000 and of 100,000 rows. Each
 runs in a process of its own. Its start-up (from the process's creation to the first round's begin) is told apart; scoring
 for this bench is not counted. A few rows are learned beforehand, so that kernels are compiled.
@@ -52,6 +52,7 @@ from beam_ml.beam.rounds import Mode, train
 from beam_ml.core.refresh import model_kind
 from beam_ml.core.threads import one_thread
 from beam_ml.features import Features
+from beam_ml.formats import parquet
 from beam_ml.formats.block import Block
 from beam_ml.registry import Registry
 from pipelines.simulate import write_days
@@ -63,6 +64,8 @@ DATA = ROOT.parent / "shared" / "data" / "fraud" / "transactions.parquet"
 JOBS = {"linear.adagrad": "fraud_adagrad.toml", "fm": "fraud_fm.toml"}
 ROUND_ROWS = (20_000, 100_000)
 DAYS, QUICK_DAYS, WARM_DAYS = 122, 15, 2
+DAYS_PER_FILE = 30
+GROUP_ROWS = 10_000  # rounds are cut at groups: they have the rows that are asked for
 FROZEN_SHARE = 0.8
 _DAY_US = 86_400_000_000
 
@@ -109,7 +112,7 @@ def job_of(name: str, source: Path, registry: Path, round_rows: int) -> Job:
     return Job.parse({**given, "registry": str(registry)})
 
 
-def backlog(path: Path, folder: Path, days: int) -> list[Path]:
+def day_files(path: Path, folder: Path, days: int) -> list[Path]:
     """Write one Parquet file per day; the real transactions where they are, else simulated ones."""
     if not path.exists():
         return [Path(file) for file in write_days(str(folder), days)]
@@ -121,6 +124,15 @@ def backlog(path: Path, folder: Path, days: int) -> list[Path]:
         found.append(folder / f"{np.datetime64(int(day[begin]), 'D')}.parquet")
         pq.write_table(table.slice(begin, end - begin), found[-1])
     return found
+
+
+def backlog(files: Sequence[Path], folder: Path) -> Path:
+    """Write the days as the files that the jobs read."""
+    folder.mkdir()
+    for i in range(0, len(files), DAYS_PER_FILE):
+        table = pa.concat_tables(pq.read_table(file) for file in files[i : i + DAYS_PER_FILE]).combine_chunks()
+        parquet.write(str(folder / files[i].name), table.to_batches(), row_group_rows=GROUP_ROWS)
+    return folder
 
 
 def rows_of(file: Path, features: Features) -> Batch:
@@ -184,6 +196,8 @@ class Scoring:
 
     def result(self) -> dict[str, Any]:
         """Give the quality of all days but the first, the mean of them, and that of the last days by a frozen model."""
+        if self._frozen is None:  # it learned a few days only
+            return {}
         last = [self._scored(day, self._frozen) for day in self._last]
         by_day = [quality(*day) for day in self.days if day[0].any()]
         return {
@@ -201,11 +215,11 @@ class Scoring:
         return rows.label > 0.5, score
 
 
-def child(name: str, folder: Path, registry: Path, round_rows: int) -> None:
+def child(name: str, source: Path, days: Path, registry: Path, round_rows: int) -> None:
     """Run one job, as `pipelines.train --close` does, and print its figures as JSON."""
     logging.disable(logging.WARNING)
-    files = sorted(folder.iterdir())
-    job = job_of(name, folder, registry, round_rows)
+    files = sorted(days.iterdir())
+    job = job_of(name, source, registry, round_rows)
     scoring, clock, rows, rounds = Scoring(job, files), Clock(), 0, 0
     startup = Clock(time.time() - psutil.Process().create_time(), time.process_time())
     work = train(job, Registry(str(registry)), Mode("once", close=True))
@@ -221,7 +235,7 @@ def child(name: str, folder: Path, registry: Path, round_rows: int) -> None:
         "rows": rows, "rounds": rounds, "wall_s": clock.wall, "cpu_s": clock.cpu,
         "startup_wall_s": startup.wall, "startup_cpu_s": startup.cpu,
     }  # fmt: skip
-    print(json.dumps(found | (scoring.result() if len(files) > WARM_DAYS else {})))
+    print(json.dumps(found | scoring.result()))
 
 
 def spent(command: Sequence[str]) -> tuple[Clock, str | None]:
@@ -241,11 +255,11 @@ def fastest(command: Sequence[str]) -> Clock:
     return Clock(min(one.wall for one in clocks), min(one.cpu for one in clocks))
 
 
-def our_job(name: str, source: Path, registry: Path, round_rows: int) -> dict[str, Any]:
+def our_job(name: str, source: Path, days: Path, registry: Path, round_rows: int) -> dict[str, Any]:
     """Run one of our jobs in a process of its own."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = ["env", f"PYTHONPATH={path}", sys.executable, __file__]
-    _, out = spent([*command, "--child", name, str(source), str(registry), str(round_rows)])
+    _, out = spent([*command, "--child", name, str(source), str(days), str(registry), str(round_rows)])
     if out is None:
         message = f"the job {name} must run to its end"
         raise SystemExit(message)
@@ -374,27 +388,24 @@ def main() -> None:
     parser.add_argument("path", nargs="?", type=Path, default=DATA)
     parser.add_argument("--peers", default=sys.executable, help="interpreter that has vowpalwabbit and xlearn")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_DAYS} days of {DAYS}")
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        name, source, registry, round_rows = options.child
-        child(name, Path(source), Path(registry), int(round_rows))
+        name, given, days, registry, round_rows = options.child
+        child(name, Path(given), Path(days), Path(registry), int(round_rows))
         return
     began = time.perf_counter()
     print(machine())
     with tempfile.TemporaryDirectory() as where:
         root = Path(where)
-        for part in ("days", "few", "vw", "xlearn"):
+        for part in ("days", "vw", "xlearn"):
             (root / part).mkdir()
-        files = backlog(options.path, root / "days", QUICK_DAYS if options.quick else DAYS)
-        for file in files[:WARM_DAYS]:
-            (root / "few" / file.name).write_bytes(file.read_bytes())
-        features = job_of("fm", root / "days", root, 1).features
-        factors = int(job_of("fm", root / "days", root, 1).spec["n_factors"])
+        files = day_files(options.path, root / "days", QUICK_DAYS if options.quick else DAYS)
+        source, few = backlog(files, root / "backlog"), backlog(files[:WARM_DAYS], root / "few")
+        fm = job_of("fm", source, root, 1)
+        features, factors = fm.features, int(fm.spec["n_factors"])
         rows = sum(pq.read_metadata(file).num_rows for file in files)
-        print(
-            f"{rows:,} {'real' if options.path.exists() else 'simulated'} transactions of {len(files)} days, a file each"
-        )
+        print(f"{rows:,} {'real' if options.path.exists() else 'simulated'} transactions of {len(files)} days")
         print(
             f"frozen: on the last {len(files) - frozen_from(files)} days. Whole: start-up included; job: without\n"
             f"{'':32s}{'rows/s':>10} {'rows/s':>10} {'rows per':>10} {'wall s':>7} {'cpu s':>7}    progressive           "
@@ -404,10 +415,10 @@ def main() -> None:
         )
         found: dict[str, Any] = {}
         for name in JOBS:
-            our_job(name, root / "few", root / f"warm-{name}", ROUND_ROWS[0])
+            our_job(name, few, root / "days", root / f"warm-{name}", ROUND_ROWS[0])
             for round_rows in ROUND_ROWS:
                 title = f"{name}, rounds of {round_rows:,}"
-                found[title] = our_job(name, root / "days", root / title, round_rows)
+                found[title] = our_job(name, source, root / "days", root / title, round_rows)
                 print(shown(title, found[title]), flush=True)
         peers: dict[str, Any] = {}
         if has(options.peers, "vowpalwabbit"):

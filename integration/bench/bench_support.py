@@ -4,13 +4,16 @@ Claim: none; it holds no measurement. The rows are a mixture of Gaussians with c
 logistic model, so the same table serves k-means, PCA and logistic regression. Letters: ``n`` rows, ``d`` features.
 """
 
+import contextlib
 import json
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,14 +28,18 @@ from beam_ml.formats import parquet
 __all__ = [
     "KEYS",
     "N_FEATURES",
+    "Clock",
     "draw",
+    "fastest",
     "features",
     "generate",
+    "has",
     "last_line",
     "machine",
     "peak_bytes",
     "reset_peak",
     "skipped_line",
+    "spent",
     "timed",
     "write_files",
 ]
@@ -71,6 +78,47 @@ def timed(function: Callable[[], T]) -> tuple[float, T]:
     began = time.perf_counter()
     value = function()
     return time.perf_counter() - began, value
+
+
+@dataclass
+class Clock:
+    """Wall and processor seconds of what goes on within `running`, in this process and all its threads."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what is within."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.wall += time.perf_counter() - wall
+            self.cpu += time.process_time() - cpu
+
+
+def spent(command: Sequence[str]) -> tuple[Clock, str | None]:
+    """Run a program; give the seconds that it took and its output, or None where it failed."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        print(f"{' '.join(command)[:200]} failed: {done.stderr[-500:]}", file=sys.stderr)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Clock(wall, cpu), None if done.returncode else done.stdout
+
+
+def fastest(command: Sequence[str]) -> Clock:
+    """Give the least that a program takes of several runs."""
+    clocks = [spent(command)[0] for _ in range(3)]
+    return Clock(min(one.wall for one in clocks), min(one.cpu for one in clocks))
+
+
+def has(python: str, module: str) -> bool:
+    """Tell whether an interpreter has a module."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
 
 def last_line(

@@ -23,19 +23,15 @@ Run: ``python integration/bench/gradient_jobs.py [transactions.parquet] [--peers
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import logging
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +39,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bench_support import last_line, machine
+from bench_support import Clock, fastest, has, last_line, machine, spent
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from beam_ml import Batch
@@ -156,24 +152,6 @@ def quality(label: np.ndarray, score: np.ndarray) -> dict[str, float]:
     }
 
 
-@dataclass
-class Clock:
-    """Wall and processor seconds of what goes on within `running`, in this process and all its threads."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Count what is within."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            self.wall += time.perf_counter() - wall
-            self.cpu += time.process_time() - cpu
-
-
 class Scoring:
     """Scores each day by the model after the day before, and the last days by the one from before them."""
 
@@ -190,8 +168,7 @@ class Scoring:
         day = str(np.datetime64(window_end // _DAY_US - 1, "D"))
         if self._model is not None:
             self.days.append(self._scored(day, self._model))
-        if day == self._last[0]:
-            self._frozen = self._model
+        self._frozen = self._model if day == self._last[0] else self._frozen
         self._model = next(iter(models.values()))
 
     def result(self) -> dict[str, Any]:
@@ -238,23 +215,6 @@ def child(name: str, source: Path, days: Path, registry: Path, round_rows: int) 
     print(json.dumps(found | scoring.result()))
 
 
-def spent(command: Sequence[str]) -> tuple[Clock, str | None]:
-    """Run a program; give the seconds that it took and its output, or None where it failed."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True)
-    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        print(f"{' '.join(command)[:200]} failed: {done.stderr[-500:]}", file=sys.stderr)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Clock(wall, cpu), None if done.returncode else done.stdout
-
-
-def fastest(command: Sequence[str]) -> Clock:
-    """Give the least that a program takes of several runs."""
-    clocks = [spent(command)[0] for _ in range(3)]
-    return Clock(min(one.wall for one in clocks), min(one.cpu for one in clocks))
-
-
 def our_job(name: str, source: Path, days: Path, registry: Path, round_rows: int) -> dict[str, Any]:
     """Run one of our jobs in a process of its own."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -264,10 +224,9 @@ def our_job(name: str, source: Path, days: Path, registry: Path, round_rows: int
         message = f"the job {name} must run to its end"
         raise SystemExit(message)
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    whole = found["wall_s"] + found["startup_wall_s"]
     return found | {
         "rows_per_s": found["rows"] / found["wall_s"],
-        "rows_per_s_with_startup": found["rows"] / whole,
+        "rows_per_s_with_startup": found["rows"] / (found["wall_s"] + found["startup_wall_s"]),
         "rows_per_cpu_s": found["rows"] / found["cpu_s"],
     }
 
@@ -310,12 +269,6 @@ def row_figures(rows: int, whole: Clock, startup: Clock) -> dict[str, float]:
         "rows_per_s": rows / max(whole.wall - startup.wall, 1e-3), "rows_per_s_with_startup": rows / whole.wall,
         "rows_per_cpu_s": rows / max(whole.cpu - startup.cpu, 1e-3),
     }  # fmt: skip
-
-
-def has(python: str, module: str) -> bool:
-    """Tell whether an interpreter has a module."""
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-    return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
 
 def vowpal_wabbit(python: str, files: Sequence[Path], features: Features, folder: Path) -> dict[str, Any]:
@@ -433,8 +386,7 @@ def main() -> None:
                 print(shown(f"xlearn {title}", one), flush=True)
         else:
             print("xlearn: absent (pip install xlearn, --peers)")
-    best = {name: max(v["rows_per_s"] for k, v in found.items() if k.startswith(f"{name},")) for name in JOBS}
-    ours = min(best.values())
+    ours = min(max(v["rows_per_s"] for k, v in found.items() if k.startswith(f"{name},")) for name in JOBS)
     peer = peers.get("Vowpal Wabbit", {}).get("rows_per_s")
     print(
         last_line(

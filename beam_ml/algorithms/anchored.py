@@ -99,11 +99,16 @@ def add(a: Moves, b: Moves) -> Moves:
     """Add the sums of two sets of runs."""
     if a.rows.size == 0 or b.rows.size == 0:
         return b if a.rows.size == 0 else a
+    from beam_ml.kernels.adagrad_tables import add_rows
+
     rows = union(a.rows, b.rows)
-    sums = (
-        at_rows(a.rows, getattr(a, name), rows) + at_rows(b.rows, getattr(b, name), rows)
-        for name in ("scaled", "moved", "squares")
-    )
+    sums = []
+    for name in ("scaled", "moved", "squares"):
+        mine, other = getattr(a, name), getattr(b, name)
+        out = np.empty((rows.size, *mine.shape[1:]))
+        flat = [np.ascontiguousarray(one).reshape(one.shape[0], -1) for one in (mine, other)]
+        add_rows(a.rows, flat[0], b.rows, flat[1], rows, out.reshape(rows.size, -1))
+        sums.append(out)
     return Moves(rows, *sums)
 
 

@@ -11,10 +11,11 @@ from beam_ml.algorithms.linear.adagrad import Partial, State, fading, landed, li
 from beam_ml.algorithms.linear.adagrad_known import Known, places_of
 from beam_ml.algorithms.linear.adagrad_merge import shift
 from beam_ml.algorithms.linear.adagrad_moments import joined
+from beam_ml.algorithms.linear.adagrad_refine import Found
 from beam_ml.algorithms.linear.adagrad_rows import present
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, kept_moments, shape_of_tables, taken
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search
+from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search, unrefined, untried
 from beam_ml.core.batch import Batch
 
 __all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "progressive"]
@@ -95,12 +96,22 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
             average_loss = average_loss + tested.sums(_averaged(spec, last, taken(state.average, at)))
         loss_weight += float(tested.weight.sum())
 
-    line = None if tested is None else window.line(tested.rows)
-    step = search(window, tested, line)
+    gained = float(partial.total)
+    judged = (
+        tested if rule == "search" and tested is not None and tested.weight.size >= anchored.MIN_SAMPLE_ROWS else None
+    )
+    tables: _Tables | None = None
     more: Refined | None = None
-    if tested is not None and line is not None and rule == "search" and tested.weight.size >= anchored.MIN_SAMPLE_ROWS:
-        more = refined(window, tested, line, step)
-    tables = _Tables(window, step, tested, more, float(partial.total))
+    if judged is not None and untried(window):
+        step = search(window, None, None)
+        tables = _Tables(window, step, None, None, gained)
+        more = unrefined(window, judged, columns.rows(tables.theta, judged.rows))
+    if tables is None or (judged is not None and more is None):
+        line = None if tested is None else window.line(tested.rows)
+        step = search(window, tested, line)
+        if judged is not None and line is not None:
+            more = refined(window, judged, line, step)
+        tables = _Tables(window, step, judged, more, gained)
     finite = tables.finite
     if not finite.any():
         message = "every variant of linear.AdaGrad diverged"
@@ -155,7 +166,7 @@ class _Tables:
         out = {name: np.empty((p if there else 0, w)) for name, there in held.items()}
         spot, u, theta = np.zeros(0, dtype=np.int32), np.zeros((0, m)), np.zeros((0, m))
         again = np.zeros(columns.live.size, dtype=bool)
-        if more is not None and tested is not None:
+        if more is not None and more.found is not None and tested is not None:
             spot = np.full(p, -1, dtype=np.int32)
             spot[tested.rows] = np.arange(tested.rows.size, dtype=np.int32)
             u, theta, again = np.ascontiguousarray(more.found.u), np.ascontiguousarray(more.found.theta), more.again
@@ -194,13 +205,13 @@ class _Tables:
             full["squares"],
         )
         self.finite = finite.reshape(columns.live.size, -1).all(axis=1)
-        if more is not None and again.any():
-            self._begun_again(more, spot, columns.live[again], gained)
+        if more is not None and more.found is not None and again.any():
+            self._begun_again(more, more.found, spot, columns.live[again], gained)
 
-    def _begun_again(self, more: Refined, spot: np.ndarray, variants: np.ndarray, gained: float) -> None:
+    def _begun_again(self, more: Refined, found: Found, spot: np.ndarray, variants: np.ndarray, gained: float) -> None:
         """Give variants that have started again their means and Σ gradient²: those of the sample stand for the window's."""
         at = np.flatnonzero(spot >= 0)
-        fresh = self._window.columns.put(more.found.squares[spot[at]]) * (gained / more.drill.weight.sum())
+        fresh = self._window.columns.put(found.squares[spot[at]]) * (gained / more.drill.weight.sum())
         for v in variants:
             if self.average.size:
                 self.average[:, v] = self.theta[:, v]

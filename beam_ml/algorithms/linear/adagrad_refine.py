@@ -120,7 +120,13 @@ class Drill:
         theta = np.zeros((r, self.columns.rate.size))
         if self.spec.use_bias:
             theta[-1] = np.tile(self._level(), self.columns.live.size)
-        return self.start(theta, theta.copy())
+        return Found(theta, theta.copy(), np.zeros_like(theta), self.constant_loss())
+
+    def constant_loss(self) -> np.ndarray:
+        """Return each live variant's mean loss (l,) on the rows held out with the parameters of `constant`."""
+        level = self._level() if self.spec.use_bias else np.zeros(self.spec.n_outputs)
+        score = np.tile(level, (self.held_weight.size, self.columns.live.size))
+        return losses_of_scores(self.spec, self.shape, self.held, self.held_weight, score)
 
     def _level(self) -> np.ndarray:
         """Return the scores (o,) of the constant."""

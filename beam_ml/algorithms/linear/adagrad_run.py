@@ -289,8 +289,7 @@ class Run:
                 scale = shape_of_tables(self._spec, past, rows, first.mass).scale
             squares = start.squares.reshape(start.squares.shape[0], v * o)
             ended(place, home, live.flat, self._moved, self._squares, squares, np.square(scale), behind, *out)
-        scaled, moved, squares = (one.reshape(rows.size, v, o) for one in out)
-        return Moves(rows, scaled, moved, squares)
+        return Moves(rows, *(one.reshape(rows.size, v, o) for one in out))
 
     def _started(self) -> int:
         return int(self._has_run and self._before.open_rows.size == 0)

@@ -176,8 +176,11 @@ class Shape:
 
     def penalty(self, theta: np.ndarray, columns: Columns) -> np.ndarray:
         """Give ``Σ λ₁|θ|/b + ½λ₂(θ/b)²`` (m,) of parameters (r, m), the bias left out."""
-        size = np.abs(theta[:-1]) * self.inverse_unit[:-1, None]
-        found: np.ndarray = columns.l1 * size.sum(axis=0) + 0.5 * columns.l2 * (size * size).sum(axis=0)
+        from beam_ml.kernels.adagrad_tables import sizes
+
+        first, second = np.zeros(columns.rate.size), np.zeros(columns.rate.size)
+        sizes(np.ascontiguousarray(theta), self.inverse_unit, first, second)
+        found: np.ndarray = columns.l1 * first + 0.5 * columns.l2 * second
         return found
 
 

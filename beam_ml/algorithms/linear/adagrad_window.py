@@ -19,7 +19,7 @@ from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
-__all__ = ["MANY_RUNS", "Line", "Refined", "Tested", "Window", "refined", "search"]
+__all__ = ["MANY_RUNS", "Line", "Refined", "Tested", "Window", "refined", "search", "unrefined", "untried"]
 
 MANY_RUNS = 4
 """Runs from which a window's sample is learned from once more."""
@@ -175,13 +175,13 @@ class Refined:
     """What a window's sample adds to a step.
 
     Attributes:
-        found: parameters (r, m) at the sample's rows.
+        found: parameters (r, m) at the sample's rows; None: those of the step.
         again: (l,) variants that were worse than a constant and have started again from it.
         drill: the sample, parted.
         constant: (l,) mean loss of the constant on the rows held out.
     """
 
-    found: Found
+    found: Found | None
     again: np.ndarray
     drill: Drill
     constant: np.ndarray
@@ -189,6 +189,11 @@ class Refined:
     def lost(self, theta: np.ndarray) -> np.ndarray:
         """Tell which variants (l,) are worse than the constant, with parameters (r, m) at the sample's rows."""
         return ~(self.drill.measured(theta) <= self.constant * (1.0 + 1e-9))
+
+
+def untried(window: Window) -> bool:
+    """Tell whether the step is one run's own, whole: there is nothing to choose, and nothing to learn once more."""
+    return window.runs <= 1 and not window.stale and window.rule == "search"
 
 
 def search(window: Window, tested: Tested | None, line: Line | None) -> Step:
@@ -249,6 +254,17 @@ class _Judge:
             return start + way, np.zeros(window.columns.live.size)
         theta = line.stepped(Step(step.length, step.mean))[1]
         return tested.feature_scores(theta), penalties(window.shape.at(line.rows), window.columns, theta)
+
+
+def unrefined(window: Window, tested: Tested, theta: np.ndarray) -> Refined | None:
+    """Return what the sample says of the parameters (r, m) at its rows after an untried step.
+
+    None: a variant is worse than a constant, and must start again.
+    """
+    drill = tested.drill(window.sums)
+    loss, constant = drill.measured(theta), drill.constant_loss()
+    lost = ~(loss <= constant * (1.0 + 1e-9)) & np.isfinite(loss)
+    return None if lost.any() else Refined(None, lost, drill, constant)
 
 
 def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:

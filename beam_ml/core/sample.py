@@ -25,7 +25,7 @@ import numpy as np
 
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import factor, latest
-from beam_ml.core.identity import draws, identities
+from beam_ml.core.identity import draws, identities, sorted_places
 from beam_ml.core.spec import Spec
 
 __all__ = ["MAX_BYTES", "MAX_ROWS", "Sample"]
@@ -209,8 +209,7 @@ def _importances(scorer: Scorer | None, batch: Batch) -> Rate:
     known = np.full(len(batch), np.nan)
 
     def rate(rows: np.ndarray) -> np.ndarray:
-        asked = rows[np.isnan(known[rows])]
-        if asked.size:
+        if (asked := rows[np.isnan(known[rows])]).size:
             known[asked] = _importance(scorer, batch if asked.size == len(batch) else batch.take(asked))
         return known[rows]
 
@@ -258,7 +257,7 @@ def _drawn(
     kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
     chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
     chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
-    chosen = chosen[_placed(order[chosen], identity[chosen], kept_kind[chosen])]
+    chosen = chosen[sorted_places(order[chosen], identity[chosen], kept_kind[chosen])]
     keep, order, identity, kept_kind = keep[chosen], order[chosen], identity[chosen], kept_kind[chosen]
     rows = batch.take(keep).replace(origin=None, position=None, position_end=None) if keep.size else None
     if factor is not None:
@@ -365,20 +364,6 @@ def _shortlist(order: np.ndarray, kind: np.ndarray, c: int) -> np.ndarray:
     return np.concatenate(chosen)
 
 
-def _placed(order: np.ndarray, identity: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Give what sorts rows by class, order and identity: ``lexsort((identity, order, kind))``.
-
-    Samples that are added are sorted already, and a stable sort by one key goes through such runs in one pass.
-    """
-    place = np.argsort(order, kind="stable")
-    if kind.size and kind.max() > 0:
-        place = place[np.argsort(kind[place], kind="stable")]
-    equal = (order[place][1:] == order[place][:-1]) & (kind[place][1:] == kind[place][:-1])
-    if (equal & (identity[place][1:] != identity[place][:-1])).any():
-        return np.lexsort((identity, order, kind))
-    return place
-
-
 def _cut(
     rows: Batch | None,
     order: np.ndarray,
@@ -397,7 +382,7 @@ def _cut(
     if rows is None or len(rows) == 0:
         return sample(None, np.zeros(0, np.intp), other.tau)
     tau = other.tau.copy()
-    place = _placed(order, identity, kind)
+    place = sorted_places(order, identity, kind)
     repeated = np.zeros(place.size, dtype=bool)
     repeated[1:] = (identity[place][1:] == identity[place][:-1]) & (kind[place][1:] == kind[place][:-1])
     place = place[~repeated & (order[place] < tau[kind[place]])]
@@ -411,6 +396,5 @@ def _cut(
             tau[k] = min(tau[k], float(order[mine[np.argmin(fits)]]))
         kept.append(mine[fits])
     final = np.concatenate(kept)
-    if final.size == len(rows) and bool((final[1:] > final[:-1]).all()):
-        return sample(rows, final, tau)
-    return sample(rows.take(final) if final.size else None, final, tau)
+    same = final.size == len(rows) and bool((final[1:] > final[:-1]).all())
+    return sample(rows if same else rows.take(final) if final.size else None, final, tau)

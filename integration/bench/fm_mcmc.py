@@ -21,7 +21,9 @@ from fm_quality import ratings
 from beam_ml import Batch, derive, fit, fm, predict
 from beam_ml.core.threads import one_thread
 
-CLAIM = "fm.Spec with defaults is within 1.5 % of the error of a Gibbs sampler of the same model, and more passes do not hurt"
+CLAIM = (
+    "fm.Spec with defaults is within 1.5 % of the error of a Gibbs sampler of its model, and more passes do not hurt"
+)
 FACTORS, DRAWS = 16, 200
 PASSES = (3, 10, 20)
 WINDOW = 4_096

@@ -33,6 +33,14 @@ def test_more_passes_do_not_hurt(task):
     assert held_out(fixed, parts, test, 16) > 1.015 * found[2]
 
 
+def test_twenty_passes_are_as_good_as_ten():
+    rows = ratings(65, 14_000, users=150, items=400).replace(origin=None, position=None)
+    parts, test = [rows.take(slice(i, i + 1_000)) for i in range(0, 9_000, 1_000)], rows.take(slice(9_000, None))
+    spec = fm.Spec(n_features=550, n_factors=16, task="regression")
+    ten, twenty = (held_out(spec, parts, test, passes) for passes in (10, 20))
+    assert twenty < 1.003 * ten
+
+
 def test_numbers_hold_from_the_first_row_on_and_what_is_not_given_adapts():
     rows = ratings(61, 4_000)
     sizes = []
@@ -46,12 +54,18 @@ def test_numbers_hold_from_the_first_row_on_and_what_is_not_given_adapts():
         met = learner.state.squares.any(axis=1)[:-1]
         sizes.append(np.abs(learner.state.theta[:-1][met][:, 1:]).mean())
     assert sizes[0] > 1.2 * sizes[1] > 1.2 * sizes[2]
-    assert not priors(spec, np.array(START), 0.5, 2.0).any()
+    slopes = np.array([0.9, 0.4])  # the noise is 0.6
+    assert not priors(spec, np.array(START), slopes, 2.0).any()
     mixed = fm.Spec(n_features=2, n_factors=2, factors_wd=0.1)
-    assert priors(mixed, np.array(START), 0.5, 2.0).tolist() == [0.5, 0.0, 0.0, 0.0, 0.0]
-    both = fm.Spec(n_features=2, n_factors=2)
-    np.testing.assert_allclose(priors(both, np.array([0.5, 0.1]), 0.5, 2.0), [1.0, 10.0, 2.0, 2.0, 0.6])
-    assert priors(both, np.array([0.5, 0.1]), 0.5, 1.0)[4] < 0.6
+    np.testing.assert_allclose(priors(mixed, np.array(START), np.array([0.5, 0.5]), 2.0), [1.0, 0.0, 0.0, 0.0, 0.0])
+    both = fm.Spec(n_features=2, n_factors=2, task="regression")
+    known = 1.0 / (0.6 * 0.4 * 2.0)
+    np.testing.assert_allclose(priors(both, np.array([0.5, 0.1]), slopes, 2.0), [1.2, 10.0, known, 0.7 * 6.0, 0.6])
+    found = [priors(both, np.array([0.5, 0.1]), slopes, passes)[3:] / [6.0, 1.0] for passes in (1.0, 4.0, 1e9)]
+    np.testing.assert_allclose(found, [[0.4, 0.2], [0.85, 0.8], [1.0, 1.0]], rtol=1e-6)
+    classes = fm.Spec(n_features=2, n_factors=2)
+    np.testing.assert_allclose(priors(classes, np.array([0.5, 0.1]), slopes, 2.0), [2.0, 10.0, 0.5, 4.0, 0.6])
+    assert priors(classes, np.array([0.5, 0.1]), slopes, 1.0)[4] < 0.6
 
 
 def test_rows_of_later_passes_tell_nothing_new():
@@ -60,7 +74,10 @@ def test_rows_of_later_passes_tell_nothing_new():
     one, three = (fit(spec, parts, passes=passes).state for passes in (1, 3))
     assert three.mass.sum() == pytest.approx(3 * float(three.fresh))
     assert one.mass.sum() == float(one.fresh) == float(three.fresh)
-    np.testing.assert_array_equal(three.noise, one.noise)
+    np.testing.assert_array_equal(three.noise[0], one.noise[0])
+    np.testing.assert_array_equal(one.noise[1], one.noise[0])
+    # Rows that were learned before are told better than they will be.
+    assert three.noise[1, 1] < 0.9 * three.noise[0, 1]
     first, later = (fm.FM.anchor(spec, state) for state in (one, three))
     assert float(later.passes) == pytest.approx(3.0)
     np.testing.assert_allclose(later.often, first.often, atol=0.02 * 18_000)
@@ -70,11 +87,11 @@ def test_the_variance_is_that_of_estimates_and_of_doubts():
     spec = fm.Spec(n_features=3, n_factors=2, task="regression")
     rng = np.random.default_rng(63)
     theta, squares = rng.normal(size=(3, 3)), rng.uniform(0.0, 9.0, (3, 3))
-    found = adapted(spec, np.array([0.5, 0.2]), theta, squares, 0.6, 2.0)
+    found = adapted(spec, np.array([0.5, 0.2]), theta, squares, np.array([0.9, 0.4]), 2.0)
     for got, before, part in ((found[0], 0.5, np.s_[:, :1]), (found[1], 0.2, np.s_[:, 1:])):
-        doubt = 1.0 / (1.0 / before + squares[part] / (2.0 * 0.6**2))
+        doubt = 1.0 / (1.0 / before + squares[part] / (2.0 * 0.6 * 0.4))
         assert got == pytest.approx((theta[part] ** 2 + doubt).mean())
-    np.testing.assert_array_equal(adapted(spec, found, theta[:0], squares[:0], 0.6, 2.0), found)
+    np.testing.assert_array_equal(adapted(spec, found, theta[:0], squares[:0], np.ones(2), 2.0), found)
     assert heard(np.array([4.0, 0.5]), 0.0, 0.0).tolist() == [4.0, 0.5]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from beam_ml.core import sample as sample_module
 from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.identity import sorted_places
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
@@ -345,7 +346,7 @@ def test_rows_are_sorted_as_by_class_order_and_identity():
             order = np.round(order, 1)
         identity, kind = rng.integers(0, 50, 900).astype(np.uint64), rng.integers(0, 3, 900).astype(np.int32)
         expected = np.lexsort((identity, order, kind))
-        np.testing.assert_array_equal(sample_module._placed(order, identity, kind), expected)
+        np.testing.assert_array_equal(sorted_places(order, identity, kind), expected)
 
 
 def test_a_scorer_is_asked_about_each_row_once():

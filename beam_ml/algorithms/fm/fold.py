@@ -115,9 +115,10 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
         spread_out(theta, squares, wider / spread)
     fresh = np.asarray(state.fresh + partial.fresh)
     passes = max(1.0, float((state.mass + partial.mass).sum() / fresh)) if fresh > 0 else 1.0
-    noise = heard(state.noise, float(partial.fresh), float(partial.noise))
+    weights = np.array([float(partial.fresh), weight(partial)])
+    noise = np.stack([heard(*one) for one in zip(state.noise, weights, partial.noise, strict=True)])
     few = seen[:: 1 + seen.size // ASKED]
-    prior = adapted(spec, state.prior, theta[few], squares[few], float(noise[1]), passes)
+    prior = adapted(spec, state.prior, theta[few], squares[few], noise[:, 1], passes)
     after = State(
         theta=theta, squares=squares, centre=centre, scale=scale, widest=widest, spread=np.asarray(wider), sums=sums,
         before=before, label=label, mass=state.mass + partial.mass, fresh=fresh, noise=noise, prior=prior,

@@ -36,7 +36,7 @@ class Run:
         self._kernels: ModuleType = fm
         self._spec, self._anchor, self._begun = spec, anchor, partial
         self._label, self._mass, self._faded = partial.label, partial.mass, 1.0
-        self._fresh, self._noise = float(partial.fresh), float(partial.noise)
+        self._fresh, self._noise = float(partial.fresh), partial.noise
         self._count = 0
         self._slot = np.zeros(spec.n_features, dtype=np.int32)
         self._rows = np.empty(0, dtype=np.int64)
@@ -89,8 +89,7 @@ class Run:
             self._rate, self._l2 / self._spread**2, clip, self._prior(), self._farthest, self._spread, m, everywhere,
             self._table[: self._count],
         )  # fmt: skip
-        if fresh:
-            self._noise += float(self._table[0, 3 * m + 5])
+        self._noise = self._noise + float(self._table[0, 3 * m + 5]) * np.array([fresh, 1.0])
 
     def _framed(self, rows: Rows, place: np.ndarray) -> np.ndarray:
         """Return the slots of features with a centre; cold, frames go by the run's rows, those of this batch included."""
@@ -128,8 +127,7 @@ class Run:
         anchor = self._anchor
         if anchor is None:
             return np.zeros(5)
-        noise = 1.0 if self._spec.task == "binary" else float(anchor.noise)
-        return priors(self._spec, anchor.prior, noise, float(anchor.passes))
+        return priors(self._spec, anchor.prior, anchor.noise, float(anchor.passes))
 
     def _open(self) -> None:
         """Begin the table: the bias first, what the open run so far has touched, then all features with a centre."""
@@ -180,14 +178,14 @@ class Run:
             return
         if float(self._mass.sum()) * factor == 0.0:
             self._begun, self._count = empty(self._spec), 0
-            self._fresh = self._noise = 0.0
+            self._fresh, self._noise = 0.0, self._begun.noise
             self._label, self._mass, self._faded = self._begun.label, self._begun.mass, 1.0
             self._slot[:] = 0
             return
         self._label, self._mass = scaled_moments(self._label, factor), self._mass * factor
         self._faded *= factor
         self._fresh *= factor
-        self._noise *= factor
+        self._noise = self._noise * factor
         moments = self._table[: self._count, 3 * self._spec.columns + 2 : 3 * self._spec.columns + 5]
         moments[:] = scaled_moments(moments, factor)
 
@@ -206,7 +204,7 @@ class Run:
                     label=self._label,
                     mass=self._mass,
                     fresh=np.asarray(self._fresh),
-                    noise=np.asarray(self._noise),
+                    noise=self._noise,
                 )
                 if self._faded != 1.0
                 else faded
@@ -222,7 +220,7 @@ class Run:
             faded, open_rows=rows, open_scaled=scaled, open_moved=moved, open_squares=squares, open_sums=sums,
             runs=np.asarray(faded.runs + (0 if faded.open_rows.size else 1)),
             folds=np.zeros((), dtype=np.int64) if anchor is None else anchor.folds, label=self._label, mass=self._mass,
-            fresh=np.asarray(self._fresh), noise=np.asarray(self._noise),
+            fresh=np.asarray(self._fresh), noise=self._noise,
         )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ class State:
     label: Float64[np.ndarray, "3"]  # weight, mean and Σ(y − mean)² of real labels, decayed
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all), decayed
     fresh: Float64[np.ndarray, ""]  # row weight of first passes, decayed
-    noise: Float64[np.ndarray, "2"]  # weight of newer rows of first passes, and their mean squared slope of the loss
+    noise: Float64[np.ndarray, "2 2"]  # weight of newer rows, and their mean squared slope: of first passes, of all
     prior: Float64[np.ndarray, "2"]  # variance of linear weights, and of factors, over features
     faded: Float64[np.ndarray, "2"]  # what squares, and weights, count by since the last fold, which wrote the tables
     length: Float64[np.ndarray, "5"]  # last step of each group of `search`; negative: along the runs' mean
@@ -101,7 +101,7 @@ class Partial:
     label: Float64[np.ndarray, "3"]  # weight, mean and Σ(y − mean)² of real labels, all runs
     mass: Float64[np.ndarray, "k"]  # row weight by class (regression: in all)
     fresh: Float64[np.ndarray, ""]  # row weight of first passes
-    noise: Float64[np.ndarray, ""]  # its Σ weight·(slope of the loss before the row was learned)²
+    noise: Float64[np.ndarray, "2"]  # Σ weight·(slope of the loss before the row was learned)²: first passes, all
 
 
 @array_dataclass
@@ -116,7 +116,9 @@ class Anchor:
     label: Float64[np.ndarray, "3"]  # as in the state
     often: Float64[np.ndarray, "p"]  # rows' weight that a feature is in, in one pass
     passes: Float64[np.ndarray, ""]  # so far
-    noise: Float64[np.ndarray, ""]  # mean squared slope of the loss, before rows were learned
+    noise: Float64[
+        np.ndarray, "2"
+    ]  # mean squared slope before rows were learned: of first passes, of newer rows of all
     prior: Float64[np.ndarray, "2"]  # as in the state
     folds: Int64[np.ndarray, ""]  # as in the state
 
@@ -134,7 +136,7 @@ def init(spec: Spec) -> State:
         theta=starts(spec, np.arange(p)), squares=np.zeros((p, spec.columns)), centre=np.zeros(p),
         scale=np.zeros(p) if spec.normalize else np.ones(p), widest=np.zeros(p), spread=np.zeros(()), sums=np.zeros((p, 3)),
         before=np.zeros((p, 3)), label=np.zeros(3), mass=np.zeros(spec.n_label_classes), fresh=np.zeros(()),
-        noise=np.zeros(2), prior=np.array(START), faded=np.ones(2), length=np.zeros(GROUPS),
+        noise=np.zeros((2, 2)), prior=np.array(START), faded=np.ones(2), length=np.zeros(GROUPS),
         folds=np.zeros((), dtype=np.int64),
     )  # fmt: skip
 
@@ -146,7 +148,7 @@ def empty(spec: Spec) -> Partial:
         closed_rows=rows, closed_scaled=none, closed_moved=none, closed_squares=none, closed_sums=sums,
         open_rows=rows, open_scaled=none, open_moved=none, open_squares=none, open_sums=sums,
         runs=np.zeros((), dtype=np.int64), folds=np.zeros((), dtype=np.int64), label=np.zeros(3),
-        mass=np.zeros(spec.n_label_classes), fresh=np.zeros(()), noise=np.zeros(()),
+        mass=np.zeros(spec.n_label_classes), fresh=np.zeros(()), noise=np.zeros(2),
     )  # fmt: skip
 
 
@@ -166,7 +168,7 @@ def anchor(spec: Spec, state: State) -> Anchor | None:
     return Anchor(
         theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
         spread=state.spread, label=scaled_moments(state.label, weights),
-        often=often, passes=np.asarray(total / fresh if fresh > 0 else 1.0), noise=np.asarray(state.noise[1]),
+        often=often, passes=np.asarray(total / fresh if fresh > 0 else 1.0), noise=state.noise[:, 1],
         prior=state.prior, folds=state.folds,
     )  # fmt: skip
 
@@ -195,7 +197,7 @@ def scale(spec: Spec, summary: State | Partial, factor: float) -> State | Partia
         return dataclasses.replace(
             summary, closed_sums=scaled_moments(summary.closed_sums, factor),
             open_sums=scaled_moments(summary.open_sums, factor), label=label, mass=summary.mass * factor,
-            fresh=np.asarray(summary.fresh * factor), noise=np.asarray(summary.noise * factor),
+            fresh=np.asarray(summary.fresh * factor), noise=summary.noise * factor,
         )  # fmt: skip
     # Steps recover, but not beyond those behind which a few rows stand.
     kept = max(factor, min(1.0, FEWEST_ROWS / weight(summary))) if weight(summary) > 0.0 else 1.0
@@ -266,5 +268,5 @@ def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
             closed_sums=sums,
             runs=np.asarray(a.runs + b.runs), folds=np.maximum(a.folds, b.folds),
             label=joined_labels(a.label, b.label), mass=a.mass + b.mass, fresh=np.asarray(a.fresh + b.fresh),
-            noise=np.asarray(a.noise + b.noise),
+            noise=a.noise + b.noise,
         )  # fmt: skip

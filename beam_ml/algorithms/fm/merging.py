@@ -77,8 +77,7 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
         theta=share * first[0] + (1.0 - share) * second[0], squares=squares, centre=centre, scale=scale, widest=widest,
         spread=np.asarray(spread), sums=sums, before=before, label=label, mass=a.mass + b.mass,
         fresh=np.asarray(a.fresh + b.fresh),
-        noise=np.array([a.noise[0] + b.noise[0], a.noise[0] * a.noise[1] + b.noise[0] * b.noise[1]])
-        / np.array([1.0, max(a.noise[0] + b.noise[0], 1e-300)]), prior=0.5 * (a.prior + b.prior), faded=np.ones(2),
+        noise=_joined_noise(a.noise, b.noise), prior=0.5 * (a.prior + b.prior), faded=np.ones(2),
         length=np.zeros(GROUPS), folds=np.maximum(a.folds, b.folds),
     )  # fmt: skip
     rows = [present(one) for one in (sample_a, sample_b) if one is not None and len(one)]
@@ -87,6 +86,13 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
         return merged
     with np.errstate(over="ignore", invalid="ignore"):
         return _best(spec, merged, first, second, rows)
+
+
+def _joined_noise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return weights and means (2, 2) of both."""
+    total = a[:, 0] + b[:, 0]
+    mean = np.divide(a[:, 0] * a[:, 1] + b[:, 0] * b[:, 1], total, out=np.zeros(2), where=total > 0)
+    return np.stack([total, mean], axis=1)
 
 
 def _key(state: State) -> tuple[float, int, bytes, bytes]:

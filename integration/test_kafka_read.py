@@ -291,7 +291,7 @@ def test_compression(kafka_cluster: Cluster, connection: Connection, codec: str)
 
 @pytest.mark.parametrize("kind", ["CreateTime", "LogAppendTime"])
 def test_times(kafka_cluster: Cluster, connection: Connection, kind: str) -> None:
-    topic = topic_of(kafka_cluster, message_timestamp_type=kind, message_timestamp_before_max_ms=2**62)
+    topic = topic_of(kafka_cluster, message_timestamp_type=kind, message_timestamp_before_max_ms=2**62, retention_ms=-1)
     then = [1_600_000_000_000 + 1000 * i for i in range(5)]
     with producing(kafka_cluster) as producer:
         for ms in then:

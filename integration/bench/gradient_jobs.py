@@ -3,8 +3,8 @@
 The goal: at least 80,000 rows a second on two cores. The jobs are ``pipelines/jobs/fraud_adagrad.toml``, with the default 16
 packed variants, and ``fraud_fm.toml``, over Parquet files of 30 days each (card transactions; without them simulated ones):
 decode, features, accumulate, fold, derive, gate, publish, in rounds of 100,000 and of 500,000 rows, whose windows of a day
-are learned in order. Each runs in a process of its own. Its start-up (from the process's creation to the first round's begin) is told apart; scoring
-for this bench is not counted. A few rows are learned beforehand, so that kernels are compiled.
+are learned in order. Each runs in a process of its own. Its start-up (from the process's creation to the first round's
+begin) is told apart; scoring for this bench is not counted. A few rows are learned beforehand, so that kernels are compiled.
 
 Quality beside time: every day's rows, all of them, are scored by the model after the day before, which has not learned
 from them; all but the first day's are then measured together. Besides, the model as it stands after about 80 % of the

@@ -302,12 +302,15 @@ def test_a_round_of_many_windows_loses_none_to_staleness(tmp_path: Path) -> None
         time = pa.array((np.arange(400) // 10 + 40 * file) * 1_000_000, pa.timestamp("us", "UTC"))
         pq.write_table(pa.table({"x": x, "y": 2 * x, "t": time}), tmp_path / "data" / f"{file}.parquet")
     settings = job(tmp_path).to_dict() | {"refresh": "1s"}
-    one = Job.parse(settings | {"features": {"numeric": ["x"], "label": "y", "time": "t"}})
-    done = list(train(one, Registry(one.registry), Mode("once", close=True)))
-    found = Registry(one.registry).latest(NAME)
-    assert found is not None
-    learner = decode_learner(found.data, find)
-    assert learner.refresh == 80
-    assert learner.version == len(done) == 3
-    assert (learner.progress.rows, learner.progress.rejected) == (800, {})
-    assert [list(one.manifest.refreshes[-1]["behind"]) for one in done] == [["0"], ["0"], ["1"]]
+    for order, age in (("together", "1"), ("in_order", "0")):
+        changed = {"name": order, "order": order, "features": {"numeric": ["x"], "label": "y", "time": "t"}}
+        one = Job.parse(settings | changed)
+        done = list(train(one, Registry(one.registry), Mode("once", close=True)))
+        found = Registry(one.registry).latest(order)
+        assert found is not None
+        learner = decode_learner(found.data, find)
+        assert learner.refresh == 80
+        assert learner.version == len(done) == 3
+        assert (learner.progress.rows, learner.progress.rejected) == (800, {})
+        # The window that closes last has its rows of the second round from the state before it, or behind its folds.
+        assert [list(one.manifest.refreshes[-1]["behind"]) for one in done] == [["0"], ["0"], [age]]

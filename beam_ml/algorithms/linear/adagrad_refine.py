@@ -1,9 +1,10 @@
 """Learning once more from a window's sample where runs alone do badly. Letters as in `adagrad`; ``r`` parameter rows.
 
 Three quarters of the sample are learned from, in a few passes; the fourth quarter says after how many of them each variant
-does best, none included: it is in no pass, so the choice is honest. Two things call for it. Many runs from one anchor: each
-has seen few rows, and their sum is less than one run over all. And a world that has moved so far that what was learned
-is worse than a constant: AdaGrad's steps are too short by then to come back, so a variant starts again from that constant.
+does best, none included: it is in no pass, so the choice is honest. Two things call for it. Several runs from one anchor:
+each has seen fewer rows, and their sum is less than one run over all. And a world that has moved so far that what was
+learned is worse than a constant: AdaGrad's steps are too short by then to come back, so a variant starts again from that
+constant.
 """
 
 import dataclasses

@@ -19,10 +19,7 @@ from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors
 from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift
 from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
-__all__ = ["MANY_RUNS", "Line", "Refined", "Tested", "Window", "refined", "search", "unrefined", "untried"]
-
-MANY_RUNS = 4
-"""Runs from which a window's sample is learned from once more."""
+__all__ = ["Line", "Refined", "Tested", "Window", "refined", "search", "unrefined", "untried"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -270,14 +267,14 @@ def unrefined(window: Window, tested: Tested, theta: np.ndarray) -> Refined | No
 def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     """Return the parameters at the sample's rows after a step and what the sample adds.
 
-    With many runs, passes over the sample go on from where the step leads, as far as rows held out say. A variant that is
+    With several runs, passes over the sample go on from where the step leads, as far as rows held out say. A variant that is
     still worse than a constant on those starts again from the constant.
     """
     spec, outputs = window.spec, window.spec.n_outputs
     drill = tested.drill(window.sums)
     u, theta, squares, _ = line.stepped(step)
     best = drill.start(u, theta)
-    if window.runs >= MANY_RUNS:
+    if window.runs > 1:
         share = drill.weight.sum() / max(window.sums.stepped - window.sums_before.stepped, 1e-300)
         for base in (squares, squares * min(share, 1.0)):
             further = drill.best(drill.start(u, theta), base)

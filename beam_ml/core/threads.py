@@ -6,12 +6,11 @@ wait for each other far longer than they compute.
 
 import functools
 import importlib
-import os
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["cores", "one_thread"]
+__all__ = ["one_thread"]
 
 
 @functools.lru_cache(maxsize=1)
@@ -28,15 +27,3 @@ def one_thread() -> Any:
     ...     pass
     """
     return _controller().limit(limits=1)
-
-
-def cores() -> int:
-    """Return how many cores this process may use.
-
-    >>> cores() >= 1
-    True
-    """
-    affinity = getattr(
-        os, "sched_getaffinity", None
-    )  # where the system has it: a container may have fewer than the machine
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

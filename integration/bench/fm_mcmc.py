@@ -21,7 +21,7 @@ from fm_quality import ratings
 from beam_ml import Batch, derive, fit, fm, predict
 from beam_ml.core.threads import one_thread
 
-CLAIM = "fm.Spec with defaults is within 1.5 % of the error of a Gibbs sampler of its model after ten passes and after twenty"
+CLAIM = "fm.Spec with defaults is within 1.5 % of the error of a Gibbs sampler of its model after 10 and 20 passes"
 FACTORS, DRAWS = 16, 200
 PASSES = (3, 10, 20)
 WINDOW = 4_096

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from beam_ml.algorithms import fm, linear
-from beam_ml.core import in_order
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import COLD, Accumulator
 from beam_ml.core.arrays import array_fields, close
@@ -85,24 +84,18 @@ def test_a_large_window_of_a_cold_learner_is_learned_in_pieces() -> None:
     assert loss[0] < loss[1]
 
 
-def test_a_window_of_many_rows_is_learned_in_two_runs_on_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = windows(4_100, 2_050, 1_900)
-    folded, found = [], []
+def test_a_window_of_many_rows_is_learned_in_two_runs() -> None:
+    folded = []
 
     def fold(spec: Any, state: Any, partial: Any, *samples: Any) -> Any:
         folded.append(int(partial.runs))
         return ALGORITHM.fold(spec, state, partial, *samples)
 
     watched = dataclasses.replace(ALGORITHM, fold=fold)
-    for cores in (1, 4):
-        folded.clear()
-        monkeypatch.setattr(in_order, "cores", lambda cores=cores: cores)
-        found.append(list(learn_in_order(watched, start(), given, PLAN))[-1][0])
-        assert folded == [1, 1, 2, 2, 1], "pieces of the first window; then by size"
-    assert same(found[0].state, found[1].state)
-    assert np.array_equal(found[0].sample.identity, found[1].sample.identity)
-    assert found[0].progress.rows == 8_050
-    assert found[0].progress.covered[Origin("files", "a")].tolist() == [[0, 8_050]]
+    found = list(learn_in_order(watched, start(), windows(4_100, 2_050, 1_900), PLAN))[-1][0]
+    assert folded == [1, 1, 2, 2, 1], "pieces of the first window; then by size"
+    assert found.progress.rows == 8_050
+    assert found.progress.covered[Origin("files", "a")].tolist() == [[0, 8_050]]
 
 
 def loss_of(learner: Learner) -> float:

@@ -19,7 +19,7 @@ from beam_ml.core.intervals import size
 from beam_ml.core.learner import Learner
 from beam_ml.registry import Registry
 
-KILLS = int(os.environ.get("BEAM_ML_KILLS", "12"))
+KILLS = int(os.environ.get("BEAM_ML_KILLS", "24"))
 FILES, ROWS = 40, 3_000
 DAY_US = 86_400_000_000
 

@@ -29,7 +29,7 @@ from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
 from beam_ml.registry import registry as registry_module
 
-KILLS = int(os.environ.get("BEAM_ML_KILLS", "15"))
+KILLS = int(os.environ.get("BEAM_ML_KILLS", "30"))
 N = 9_000
 TRAINER = str(Path(__file__).with_name("dying_trainer.py"))
 ONCE = ["--once", "--close"]

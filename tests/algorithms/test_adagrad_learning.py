@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from adagrad_support import ALGORITHM, PLAIN, SPECS, binary, grown, learned, measured, model_of, sparse_of
-from scipy.optimize import minimize
 from scipy.special import expit
+from scipy.stats import entropy
 
 from beam_ml import Batch, fit, linear, merge
 from beam_ml.core import learner as learners
@@ -14,6 +14,7 @@ from beam_ml.core.accumulation import Accumulator, merge_all
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
+from beam_ml.core.metrics import compute
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.testing.laws import check_algorithm
 from beam_ml.testing.strategies import World
@@ -276,14 +277,6 @@ class TestPenalties:
             n_features=3, task=task, n_classes=3 if task == "multiclass" else 2, use_bias=False, sparse=sparse,
             learning_rates=0.7, l1=penalty, l2=penalty,
         )  # fmt: skip
-        unit, scales = np.sqrt((truth**2).mean()), np.sqrt((x**4).sum(axis=0) / (x**2).sum(axis=0))
-
-        def objective(beta: np.ndarray) -> float:
-            scaled = beta * scales / unit
-            fit = 0.5 * np.mean(np.square((truth - x @ beta) / unit))
-            return float(fit + penalty * (np.abs(scaled).sum() + 0.5 * scaled @ scaled))
-
-        least = minimize(objective, [12.0, 5.0, -7.0], method="Nelder-Mead").fun if penalty else 0.0
         state = learned(spec, rows, [0, 500, 2_000, 4_000, 8_000], 3)
         for one in (state, ALGORITHM.merge_states(spec, state, learned(spec, rows, [0, 4_000]))):
             model = model_of(spec, one)
@@ -291,10 +284,7 @@ class TestPenalties:
             nothing = ALGORITHM.models["variant"].predict(model, Batch.dense(np.zeros((1, 3))))["score"]
             np.testing.assert_allclose(nothing, {"regression": 0.0, "binary": 0.5, "multiclass": 1 / 3}[task])
             if task == "regression":
-                found = model.coefficients[:, 0]
-                np.testing.assert_allclose(found, [12.0, 5.0, -7.0], atol=0.5 if penalty else 0.05)
-                # Penalties draw the second coefficient by 0.1 in a direction that hardly counts: what counts is the value.
-                assert objective(found) <= 1.01 * least + 1e-5
+                np.testing.assert_allclose(model.coefficients[:, 0], [12.0, 5.0, -7.0], atol=0.2 if penalty else 0.05)
 
     def test_without_a_bias_a_column_of_ones_is_one(self) -> None:
         rng = np.random.default_rng(0)
@@ -386,8 +376,11 @@ class TestPacking:
         spec = linear.AdaGrad(n_features=4)
         early = learned(spec, binary(5_000), list(range(0, 5_001, 200)))
         assert (early.status == 0).all()  # many small refreshes tell no more than few large ones
-        state = learned(spec, binary(80_000), list(range(0, 80_001, 10_000)))
-        assert 65_536 < float(state.seen) < 80_000  # rows of uneven classes tell less
+        rows = binary(80_000)
+        state = learned(spec, rows, list(range(0, 80_001, 10_000)))
+        shares = [float(rows.label[:end].mean()) for end in range(10_000, 80_001, 10_000)]
+        # Rows of uneven classes tell less: each fold's count by the entropy of all labels so far.
+        assert float(state.seen) == pytest.approx(sum(10_000 * entropy([p, 1 - p], base=2) for p in shares))
         assert (state.status == 0).sum() == spec.n_variants // 4
 
     def test_rows_of_rare_positives_tell_little(self) -> None:
@@ -589,3 +582,27 @@ class TestStaleAnchors:
         before, after = (measured(model_of(spec, one), window)["log_loss"] for one in (there, state))
         assert after <= before + 1e-12
         assert ALGORITHM.weight(state) == 4_000
+
+
+def rare_culprits(seed: int, n: int = 40_000, ids: int = 3_000) -> Batch:
+    """Make rows of an amount and one of many identifiers; a few of these are behind most of the rare positives."""
+    rng, culprit = np.random.default_rng(seed), np.random.default_rng(7).random(ids) < 0.03
+    who, amount = rng.integers(0, ids, n), rng.normal(size=n)
+    label = (rng.random(n) < expit(-5.5 + 4.0 * culprit[who] + 0.8 * amount)).astype(float)
+    indices = np.column_stack([np.zeros(n), 1 + who]).astype(np.int32).ravel()
+    values = np.column_stack([amount, np.ones(n)]).ravel()
+    return Batch.csr(np.arange(0, 2 * n + 1, 2), indices, values, n_features=ids + 1, label=label)
+
+
+@pytest.mark.parametrize("seed", [3, 6])
+def test_two_shards_of_rare_positives_are_as_good_as_one(seed: int) -> None:
+    spec = linear.AdaGrad(n_features=3_001, sparse=True)
+    rows, fresh = rare_culprits(seed), rare_culprits(100 + seed)
+    cuts = [0, 1_000, 2_000, 4_000, *range(8_000, 40_001, 8_000)]
+    one, two = (
+        compute(ALGORITHM.models["variant"].measure(model_of(spec, learned(spec, rows, cuts, shards)), fresh))[
+            "log_loss"
+        ]
+        for shards in (1, 2)
+    )
+    assert two < 1.05 * one

@@ -21,6 +21,9 @@ from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
 
 __all__ = ["Line", "Refined", "Tested", "Window", "refined", "search", "unrefined", "untried"]
 
+MANY_RUNS, MANY_COLD_RUNS = 2, 4
+"""Runs from which a window's sample is learned from once more, and in the first window."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
@@ -274,7 +277,7 @@ def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     drill = tested.drill(window.sums)
     u, theta, squares, _ = line.stepped(step)
     best = drill.start(u, theta)
-    if window.runs > 1:
+    if window.runs >= (MANY_RUNS if int(window.state.folds) else MANY_COLD_RUNS):
         share = drill.weight.sum() / max(window.sums.stepped - window.sums_before.stepped, 1e-300)
         for base in (squares, squares * min(share, 1.0)):
             further = drill.best(drill.start(u, theta), base)

@@ -77,7 +77,7 @@ def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
 
 
 def runs_here(options: Sequence[str]) -> bool:
-    """Tell whether pipelines with these options run in this very process, on one worker.
+    """Return whether pipelines with these options run in this very process, on one worker.
 
     >>> runs_here([]), runs_here(["--runner=FlinkRunner"]), runs_here(["--direct_num_workers=4"])
     (True, False, False)

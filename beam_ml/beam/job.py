@@ -148,7 +148,7 @@ class Job(Settings):
         return Windows.of_seconds(size, self.source.allowed_lateness, past_now)
 
     def in_order(self, in_process: bool) -> bool:
-        """Tell whether the trainer learns from a round's windows one after the other.
+        """Return whether the trainer learns from a round's windows one after the other.
 
         Args:
             in_process: the trainer's own process is the engine.

@@ -105,7 +105,7 @@ def fold_parts(
 
 
 def _finite(value: np.ndarray) -> bool:
-    """Tell whether all entries are finite; the sum of squares decides the common case in one pass."""
+    """Return whether all entries are finite; the sum of squares decides the common case in one pass."""
     flat = value.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(value).all())

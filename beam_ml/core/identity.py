@@ -52,7 +52,7 @@ def _hashes(seed: int, batch: Batch, origin: str) -> np.ndarray:
 
 
 def sorted_places(order: np.ndarray, identity: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Give what sorts rows by class, order and identity: ``lexsort((identity, order, kind))``.
+    """Return what sorts rows by class, order and identity: ``lexsort((identity, order, kind))``.
 
     Samples that are added are sorted already, and a stable sort by one key goes through such runs in one pass.
     """

@@ -205,7 +205,7 @@ def _importance(scorer: Scorer | None, rows: Batch) -> np.ndarray:
 
 
 def _importances(scorer: Scorer | None, batch: Batch) -> Rate:
-    """Give what tells some rows' (by number) importance; each is asked about once."""
+    """Return what tells some rows' (by number) importance; each is asked about once."""
     known = np.full(len(batch), np.nan)
 
     def rate(rows: np.ndarray) -> np.ndarray:

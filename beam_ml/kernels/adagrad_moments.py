@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["dense_moments", "is_canonical", "number_columns", "sparse_moments"]
+__all__ = ["dense_moments", "number_columns", "sparse_moments"]
 
 _REORDER = {"reassoc", "contract", "nsz"}
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
@@ -138,16 +138,6 @@ def sparse_moments(
                 out[j, 3] += s * square * away
                 out[j, 4] += s * square * square
                 out[j, 5] += s if value != common[j] else 0.0
-
-
-@numba.njit(types.boolean(_I8, _I4), cache=True, nogil=True)
-def is_canonical(indptr: np.ndarray, indices: np.ndarray) -> bool:
-    """Tell whether the columns of every CSR row rise."""
-    for i in range(indptr.size - 1):
-        for z in range(indptr[i] + 1, indptr[i + 1]):
-            if indices[z] <= indices[z - 1]:
-                return False
-    return True
 
 
 @numba.njit(types.int64(_I4, types.int32[::1], types.int64[::1], types.int32[::1]), cache=True, nogil=True)

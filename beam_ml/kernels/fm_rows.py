@@ -1,4 +1,4 @@
-"""CSR rows in order, and scores of rows by an anchor's own tables, of which only what the rows have is read.
+"""Scores of CSR rows by an anchor's own tables, of which only what the rows have is read.
 
 Letters: ``n`` rows, ``z`` stored values, ``p`` parameter rows, the bias last, ``m`` columns, ``k`` factors, ``q`` features.
 """
@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["anchored", "ordered"]
+__all__ = ["anchored"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -17,60 +17,6 @@ _I8 = types.Array(types.int64, 1, "C", readonly=True)
 _I4 = types.Array(types.int32, 1, "C", readonly=True)
 _KINDS = (types.float32, types.float64)
 _REORDER = {"reassoc", "contract", "nsz"}
-
-
-@numba.njit(
-    [
-        types.int64(
-            _I8, _I4, types.Array(kind, 1, "C", readonly=True), types.int64[::1], types.int32[::1], kind[::1]
-        )
-        for kind in _KINDS
-    ],
-    cache=True,
-    nogil=True,
-)  # fmt: skip
-def ordered(
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    values: np.ndarray,
-    bounds: np.ndarray,
-    columns: np.ndarray,
-    out: np.ndarray,
-) -> int:
-    """Write rows with columns that rise within each row, values of one column summed; return the number of values.
-
-    Args:
-        indptr: (n + 1,) bounds of the rows.
-        indices: (z,) columns.
-        values: (z,).
-        bounds: (n + 1,) of the rows written.
-        columns: (z,) written.
-        out: (z,) values written; sums are taken in double precision.
-    """
-    held = 0
-    bounds[0] = 0
-    for i in range(indptr.size - 1):
-        begin, end = indptr[i], indptr[i + 1]
-        rises = True
-        for z in range(begin + 1, end):
-            rises = rises and indices[z] > indices[z - 1]
-        if rises:
-            for z in range(begin, end):
-                columns[held], out[held] = indices[z], values[z]
-                held += 1
-        else:
-            order = np.argsort(indices[begin:end], kind="mergesort")
-            at = 0
-            while at < order.size:
-                column, total = indices[begin + order[at]], np.float64(values[begin + order[at]])
-                at += 1
-                while at < order.size and indices[begin + order[at]] == column:
-                    total += np.float64(values[begin + order[at]])
-                    at += 1
-                columns[held], out[held] = column, total
-                held += 1
-        bounds[i + 1] = held
-    return held
 
 
 @numba.njit(inline="always", error_model="numpy")

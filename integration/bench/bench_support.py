@@ -110,13 +110,13 @@ def spent(command: Sequence[str]) -> tuple[Clock, str | None]:
 
 
 def fastest(command: Sequence[str]) -> Clock:
-    """Give the least that a program takes of several runs."""
+    """Return the least that a program takes of several runs."""
     clocks = [spent(command)[0] for _ in range(3)]
     return Clock(min(one.wall for one in clocks), min(one.cpu for one in clocks))
 
 
 def has(python: str, module: str) -> bool:
-    """Tell whether an interpreter has a module."""
+    """Return whether an interpreter has a module."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 

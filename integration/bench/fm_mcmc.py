@@ -65,7 +65,7 @@ def _draw(bounds, rows, theta, e, q, noise, mean, precision, normal, pairs):  # 
 
 
 def gibbs(train: Batch, test: Batch, seed: int) -> float:
-    """Give the sampler's held-out root mean squared error."""
+    """Return the sampler's held-out root mean squared error."""
     rng = np.random.default_rng(seed)
     assert train.indices is not None
     assert test.indices is not None
@@ -103,7 +103,7 @@ def gibbs(train: Batch, test: Batch, seed: int) -> float:
 
 
 def ours(train: Batch, test: Batch, passes: int, **settings: Any) -> float:
-    """Give our held-out root mean squared error after so many passes."""
+    """Return our held-out root mean squared error after so many passes."""
     plain = train.replace(origin=None, position=None)
     parts = [plain.take(slice(i, i + WINDOW)) for i in range(0, len(plain), WINDOW)]
     spec = fm.Spec(n_features=train.n_features, n_factors=FACTORS, task="regression", **settings)
@@ -113,13 +113,13 @@ def ours(train: Batch, test: Batch, passes: int, **settings: Any) -> float:
 
 
 def drawn(seed: int, users: int, items: int, n: int) -> tuple[Batch, Batch]:
-    """Give ratings to learn from and others."""
+    """Return ratings to learn from and others."""
     rows = ratings(seed, n + HELD_OUT, "regression", users, items)
     return rows.take(slice(n)), rows.take(slice(n, None))
 
 
 def compared(shape: tuple[int, int, int], seeds: tuple[int, ...]) -> dict[str, Any]:
-    """Give medians over seeds of both errors, and of the excess in per cent."""
+    """Return medians over seeds of both errors, and of the excess in per cent."""
     errors: list[float] = []
     mine: dict[int, list[float]] = {passes: [] for passes in PASSES}
     for seed in seeds:

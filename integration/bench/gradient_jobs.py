@@ -138,7 +138,7 @@ def rows_of(file: Path, features: Features) -> Batch:
 
 
 def frozen_from(files: Sequence[Path]) -> int:
-    """Give the number of the first file of those behind about `FROZEN_SHARE` of the rows."""
+    """Return the number of the first file of those behind about `FROZEN_SHARE` of the rows."""
     ends = np.cumsum([pq.read_metadata(file).num_rows for file in files])
     return 1 + int(np.argmin(np.abs(ends[:-1] - FROZEN_SHARE * ends[-1])))
 
@@ -172,7 +172,7 @@ class Scoring:
         self._model = next(iter(models.values()))
 
     def result(self) -> dict[str, Any]:
-        """Give the quality of all days but the first, the mean of them, and that of the last days by a frozen model."""
+        """Return the quality of all days but the first, the mean of them, and that of the last days by a frozen model."""
         if self._frozen is None:  # it learned a few days only
             return {}
         last = [self._scored(day, self._frozen) for day in self._last]
@@ -263,7 +263,7 @@ def joined(files: Sequence[Path], into: Path) -> Path:
 
 
 def row_figures(rows: int, whole: Clock, startup: Clock) -> dict[str, float]:
-    """Give rows per second of a whole process, with and without what it takes without rows."""
+    """Return rows per second of a whole process, with and without what it takes without rows."""
     return {
         "wall_s": whole.wall - startup.wall, "cpu_s": whole.cpu - startup.cpu, "startup_wall_s": startup.wall,
         "rows_per_s": rows / max(whole.wall - startup.wall, 1e-3), "rows_per_s_with_startup": rows / whole.wall,

@@ -5,7 +5,7 @@ import pytest
 
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear.adagrad_moments import stored_around_zero
-from beam_ml.kernels import adagrad, adagrad_moments
+from beam_ml.kernels import adagrad, adagrad_moments, csr
 from beam_ml.kernels.losses import add_costs, gradients
 
 SHAPES = {"hinge": 1.0, "multiclass hinge": 0.7, "quantile": 0.3, "huber": 0.8}
@@ -199,9 +199,9 @@ def test_sparse_moments_count_stored_values_other_than_zero() -> None:
 
 def test_canonical_rows_have_rising_columns() -> None:
     indptr = np.array([0, 2, 2, 4])
-    assert adagrad_moments.is_canonical(indptr, np.array([0, 3, 1, 2], dtype=np.int32))
-    assert not adagrad_moments.is_canonical(indptr, np.array([0, 3, 2, 2], dtype=np.int32))
-    assert not adagrad_moments.is_canonical(indptr, np.array([3, 0, 1, 2], dtype=np.int32))
+    assert csr.is_canonical(indptr, np.array([0, 3, 1, 2], dtype=np.int32))
+    assert not csr.is_canonical(indptr, np.array([0, 3, 2, 2], dtype=np.int32))
+    assert not csr.is_canonical(indptr, np.array([3, 0, 1, 2], dtype=np.int32))
 
 
 def test_columns_are_numbered_in_the_order_they_come() -> None:

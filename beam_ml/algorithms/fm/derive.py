@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import expit
 
+from beam_ml.algorithms.csr import canonical
 from beam_ml.algorithms.fm.machine import State, weight
-from beam_ml.algorithms.fm.rows import canonical, in_frames, label_scale
+from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
 from beam_ml.algorithms.linear import threshold
@@ -41,7 +42,7 @@ class Model:
 
 
 def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model:
-    """Give the machine of a state."""
+    """Return the machine of a state."""
     level, unit = label_scale(state.label)
     d = spec.n_features
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
@@ -64,7 +65,7 @@ def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model
         linear[some] += own
 
     def of_all(values: np.ndarray) -> np.ndarray:
-        """Give all features' values: pages of zeros that none of those met is on are never touched."""
+        """Return all features' values: pages of zeros that none of those met is on are never touched."""
         out = np.zeros((d, *values.shape[1:]))
         out[met] = values
         return out

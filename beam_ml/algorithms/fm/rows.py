@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from beam_ml.algorithms.csr import canonical
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch
 
 __all__ = [
     "Rows",
-    "canonical",
     "in_frames",
     "joined_labels",
     "label_scale",
@@ -51,31 +51,6 @@ class Rows:
             numbers = np.union1d(numbers, more)
         place = np.searchsorted(numbers, self.indices)
         return np.append(numbers, n_features).astype(np.int64), place.astype(np.int32)
-
-
-def canonical(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return CSR arrays whose columns rise within each row, duplicates summed; dense rows lose their zeros.
-
-    >>> [one.tolist() for one in canonical(Batch.csr([0, 3], [2, 0, 2], [1.0, 5.0, 3.0], 4))]
-    [[0, 2], [0, 2], [5.0, 4.0]]
-    """
-    from beam_ml.kernels import fm_rows
-
-    if batch.X is not None:
-        rows, columns = np.nonzero(batch.X)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(batch)))]).astype(np.int64)
-        return indptr, columns.astype(np.int32), batch.X[rows, columns]
-    assert batch.indptr is not None  # noqa: S101
-    assert batch.indices is not None  # noqa: S101
-    assert batch.values is not None  # noqa: S101
-    rising = batch.indices[1:] > batch.indices[:-1]
-    inner = batch.indptr[1:-1]
-    rising[inner[(inner > 0) & (inner < batch.indices.size)] - 1] = True
-    if rising.all():
-        return batch.indptr, batch.indices, batch.values
-    out = np.empty_like(batch.indptr), np.empty_like(batch.indices), np.empty_like(batch.values)
-    held = fm_rows.ordered(batch.indptr, batch.indices, batch.values, *out)
-    return out[0], out[1][:held], out[2][:held]
 
 
 def present(batch: Batch) -> Rows:

@@ -209,7 +209,7 @@ class _Tables:
             self._begun_again(more, more.found, spot, columns.live[again], gained)
 
     def _begun_again(self, more: Refined, found: Found, spot: np.ndarray, variants: np.ndarray, gained: float) -> None:
-        """Give variants that have started again their means and Σ gradient²: those of the sample stand for the window's."""
+        """Set means and Σ gradient² of variants that have started again: those of the sample stand for the window's."""
         at = np.flatnonzero(spot >= 0)
         fresh = self._window.columns.put(found.squares[spot[at]]) * (gained / more.drill.weight.sum())
         for v in variants:
@@ -249,7 +249,7 @@ def _kept(before: Shape, after: Shape) -> np.ndarray:
 
 
 def _averaged(spec: AdaGrad, theta: np.ndarray, average: np.ndarray) -> np.ndarray:
-    """Give the average (r, v, o) of some parameter rows; a coefficient that L1 holds at 0 is 0 there too."""
+    """Return the average (r, v, o) of some parameter rows; a coefficient that L1 holds at 0 is 0 there too."""
     return np.where(theta == 0.0, 0.0, average) if any(spec.l1) else average
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from beam_ml.algorithms.csr import canonical
 from beam_ml.algorithms.linear import adagrad_losses as losses
 from beam_ml.algorithms.linear.adagrad_moments import (
     COLUMNS,
@@ -19,7 +20,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.passes import first_pass
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["Rows", "canonical", "class_factors", "class_masses", "densified", "moments_of", "present"]
+__all__ = ["Rows", "class_factors", "class_masses", "densified", "moments_of", "present"]
 
 MAX_DENSIFIED = 4096
 """Features up to which CSR rows may be written out in full for a learner of dense rows."""
@@ -179,29 +180,6 @@ def densified(batch: Batch) -> np.ndarray:
     x = np.zeros((len(batch), batch.n_features), dtype=batch.values.dtype)
     np.add.at(x, (np.repeat(np.arange(len(batch)), np.diff(batch.indptr)), batch.indices), batch.values)
     return x
-
-
-def canonical(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give CSR arrays whose columns rise within each row, duplicates summed; dense rows lose their zeros."""
-    from beam_ml.kernels.adagrad_moments import is_canonical
-
-    if batch.X is not None:
-        rows, columns = np.nonzero(batch.X)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(batch)))]).astype(np.int64)
-        return indptr, columns.astype(np.int32), batch.X[rows, columns]
-    assert batch.indptr is not None  # noqa: S101
-    assert batch.indices is not None  # noqa: S101
-    assert batch.values is not None  # noqa: S101
-    if is_canonical(batch.indptr, batch.indices):
-        return batch.indptr, batch.indices, batch.values
-    rows = np.repeat(np.arange(len(batch)), np.diff(batch.indptr))
-    order = np.lexsort((batch.indices, rows))
-    rows, columns, values = rows[order], batch.indices[order], batch.values[order]
-    first = np.ones(rows.size, dtype=bool)
-    first[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
-    sums = np.add.reduceat(values.astype(np.float64), np.flatnonzero(first)).astype(values.dtype)
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[first], minlength=len(batch)))]).astype(np.int64)
-    return indptr, columns[first], sums
 
 
 def class_masses(spec: AdaGrad, rows: Rows) -> np.ndarray:

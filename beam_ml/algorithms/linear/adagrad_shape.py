@@ -95,7 +95,7 @@ class Columns:
         return np.array(chosen.reshape(values.shape[0], self.rate.size), order="C")
 
     def rows(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Give an own (r, m) copy of the live columns of values (p, v, o) at some rows; 0 where the row is −1."""
+        """Return an own (r, m) copy of the live columns of values (p, v, o) at some rows; 0 where the row is −1."""
         if self.live.size == self.shape[0]:
             return taken(values.reshape(values.shape[0], self.rate.size), rows)
         return self.take(taken(values, rows))

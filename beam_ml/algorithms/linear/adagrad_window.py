@@ -192,7 +192,7 @@ class Refined:
 
 
 def untried(window: Window) -> bool:
-    """Tell whether the step is one run's own, whole: there is nothing to choose, and nothing to learn once more."""
+    """Return whether the step is one run's own, whole: there is nothing to choose, and nothing to learn once more."""
     return window.runs <= 1 and not window.stale and window.rule == "search"
 
 

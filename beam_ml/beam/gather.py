@@ -19,9 +19,9 @@ from beam_ml.beam.wire import decode_slices, encode_slices
 from beam_ml.core.admit import admit
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec
-from beam_ml.registry import Registry, put_round, read_round, round_files
+from beam_ml.registry import Registry, drop_round, put_round, read_round, round_files
 
-__all__ = ["Gather", "Gathered", "WriteRows", "rows_of"]
+__all__ = ["Gather", "Gathered", "WriteRows", "drop_rows", "rows_of"]
 
 _ENDING = ".rows"
 _KEY = struct.Struct(">q")
@@ -99,8 +99,8 @@ class _WriteRows(DoFn):
 def _place(piece: Slice) -> tuple[str, str, int]:
     """Return where the first row of a slice lies: rows of a round always know."""
     rows = piece.rows
-    if rows.origin is None or rows.position is None:
-        return "", "", 0
+    assert rows.origin is not None  # noqa: S101
+    assert rows.position is not None  # noqa: S101
     return rows.origin.source, rows.origin.partition, int(rows.position[0])
 
 
@@ -124,7 +124,19 @@ class WriteRows(PTransform):
 
 def rows_of(registry: Registry, name: str, round_id: str) -> dict[int, list[Slice]]:
     """Read a round's rows by window end, those of each window in order of place."""
-    files = [file for file in round_files(registry, name, round_id) if file.endswith(_ENDING)]
     return {
-        int(file.removesuffix(_ENDING)): decode_slices(read_round(registry, name, round_id, file)) for file in files
+        int(file.removesuffix(_ENDING)): decode_slices(read_round(registry, name, round_id, file))
+        for file in _files(registry, name, round_id)
     }
+
+
+def drop_rows(registry: Registry, name: str, round_id: str) -> None:
+    """Remove a round's rows once a version has learned from them: a registry keeps what was learned, not the data.
+
+    What a kill leaves behind goes with the round (`beam_ml.registry.sweep`).
+    """
+    drop_round(registry, name, round_id, _files(registry, name, round_id))
+
+
+def _files(registry: Registry, name: str, round_id: str) -> list[str]:
+    return [file for file in round_files(registry, name, round_id) if file.endswith(_ENDING)]

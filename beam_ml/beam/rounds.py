@@ -17,7 +17,7 @@ from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.announcing import tell
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.file_rounds import FileRounds
-from beam_ml.beam.gather import rows_of
+from beam_ml.beam.gather import drop_rows, rows_of
 from beam_ml.beam.job import Job
 from beam_ml.beam.passes import PASSES, Passes
 from beam_ml.beam.plan import FilePlan
@@ -63,11 +63,12 @@ class Round:
 
     Attributes:
         manifest: of the version it published.
-        refreshes: the folds in it, with the seconds each took; none when no window closed.
+        refreshes: the folds in it, with the seconds each took (accumulating too, where windows are learned in order); none
+            when no window closed.
         progress: the rows it scanned.
         open_windows: windows still open after it.
         passes: how the passes over the files go; None: the job asks for one.
-        seconds: the whole round; `pipeline_s` of them reading and accumulating.
+        seconds: the whole round; `pipeline_s` of them in the pipeline.
     """
 
     manifest: Manifest
@@ -216,7 +217,8 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     round_id = new_round_id(run.head_number)
     run_round_pipeline(run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order)
     piped = time.monotonic()
-    found, rows = _collect(run, round_id), rows_of(run.registry, run.job.name, round_id)
+    found = _collect(run, round_id)
+    rows = rows_of(run.registry, run.job.name, round_id) if run.in_order else {}
     gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
     total = reduce(Progress.merge, gathered, Progress())
     total = reduce(Progress.merge, (value.progress for value in found.values()), total)
@@ -240,6 +242,8 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     folded, refreshes, models = _fold(run, learner, steps)
     folded = _with_passes(run, plan, run.source.trim(folded), [one for one, _ in refreshes])
     manifest = _publish(run, round_id, folded, refreshes, models)
+    if run.in_order:
+        drop_rows(run.registry, run.job.name, round_id)
     return _done(run, manifest, folded, refreshes, models, total.merge(plan.lost), begun, piped - begun)
 
 

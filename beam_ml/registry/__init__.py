@@ -3,7 +3,7 @@
 from beam_ml.registry.manifest import File, Manifest, Verdict, manifest_schema
 from beam_ml.registry.registry import Found, Registry
 from beam_ml.registry.retention import keep, sweep
-from beam_ml.registry.rounds import new_round_id, put_round, read_round, round_files
+from beam_ml.registry.rounds import drop_round, new_round_id, put_round, read_round, round_files
 
 __all__ = [
     "File",
@@ -11,6 +11,7 @@ __all__ = [
     "Manifest",
     "Registry",
     "Verdict",
+    "drop_round",
     "keep",
     "manifest_schema",
     "new_round_id",

@@ -1,13 +1,14 @@
 """Files of a round, under ``<name>/rounds/<round id>/``: what its workers wrote, before a version makes it count."""
 
 import uuid
+from collections.abc import Iterable
 
 from beam_ml.errors import VersionNotFound
 from beam_ml.registry.naming import check_name
 from beam_ml.registry.publishing import publishing
 from beam_ml.registry.registry import Registry
 
-__all__ = ["new_round_id", "put_round", "read_round", "round_files"]
+__all__ = ["drop_round", "new_round_id", "put_round", "read_round", "round_files"]
 
 
 def new_round_id(head: int) -> str:
@@ -55,6 +56,11 @@ def round_files(registry: Registry, name: str, round_id: str) -> list[str]:
     """Give the files of a round, sorted."""
     prefix = _path(name, round_id)
     return [stat.path[len(prefix) + 1 :] for stat in registry.objects.walk(prefix)]
+
+
+def drop_round(registry: Registry, name: str, round_id: str, files: Iterable[str]) -> None:
+    """Remove files of a round; those that are not there are passed over."""
+    registry.objects.delete([_path(name, round_id, file) for file in files])
 
 
 def _path(name: str, round_id: str, file: str | None = None) -> str:

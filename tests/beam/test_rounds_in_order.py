@@ -12,6 +12,7 @@ import pytest
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam import rounds
+from beam_ml.beam.elements import Slice
 from beam_ml.beam.gather import rows_of
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Mode, train
@@ -60,14 +61,28 @@ def learner(one: Job) -> Learner:
     return decode_learner(found.data, find)
 
 
-def test_a_round_of_many_windows_is_learned_as_a_stream_would(tmp_path: Path) -> None:
+@pytest.fixture
+def gathered(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, list[Slice]]]:
+    """Watch the rows of each round, which are gone after it."""
+    seen: list[dict[int, list[Slice]]] = []
+
+    def watched(*given: Any) -> dict[int, list[Slice]]:
+        seen.append(rows_of(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(rounds, "rows_of", watched)
+    return seen
+
+
+def test_a_round_of_many_windows_is_learned_as_a_stream_would(
+    tmp_path: Path, gathered: list[dict[int, list[Slice]]]
+) -> None:
     one = job(tmp_path, days(6))
     done = list(train(one, Registry(one.registry), CLOSE))
     assert [len(r.refreshes) for r in done] == [5, 1]
     found = learner(one)
     expected = learners.new(one.algorithm(), one.algorithm_spec())
-    gathered = rows_of(Registry(one.registry), "test", done[0].manifest.round_id)
-    windows = {end: [(piece.rows, piece.late) for piece in slices] for end, slices in gathered.items()}
+    windows = {end: [(piece.rows, piece.late) for piece in slices] for end, slices in gathered[0].items()}
     batch = one.features.to_batch(Block(days(6).combine_chunks().to_batches()[0]))[0]
     for end, pieces in windows.items():
         whole = Batch.concat(rows for rows, _ in pieces)
@@ -117,7 +132,7 @@ def test_stopped_and_resumed_equals_one_run(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(a.state, field.name), getattr(b.state, field.name), err_msg=field.name)
 
 
-def test_rejected_rows_are_counted_and_written(tmp_path: Path) -> None:
+def test_rejected_rows_are_counted_and_written(tmp_path: Path, gathered: list[dict[int, list[Slice]]]) -> None:
     table = days(3)
     bad = table["y"].to_numpy().copy()
     bad[[5, 260]] = 7.0
@@ -139,10 +154,12 @@ def test_rejected_rows_are_counted_and_written(tmp_path: Path) -> None:
         for line in (Path(one.registry) / "test" / "rounds" / round_id / f).read_text().splitlines()
     ]
     assert sorted(line["position"] for line in lines) == [5, 260, 400]
-    gathered = rows_of(registry, "test", round_id)
-    assert {end: sum(len(s.rows) for s in slices) for end, slices in gathered.items()} == {
+    assert {end: sum(len(s.rows) for s in slices) for end, slices in gathered[0].items()} == {
         DAY_US: 249, 2 * DAY_US: 248, 3 * DAY_US: 250
     }  # fmt: skip
+    left = round_files(registry, "test", round_id)
+    assert not [file for file in left if file.endswith(".rows")], "a registry keeps no rows"
+    assert len(left) == len(files) + 1, "the rejects, and what was counted"
 
 
 def test_who_learns_in_order(tmp_path: Path) -> None:

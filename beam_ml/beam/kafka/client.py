@@ -110,8 +110,8 @@ def _made(kind: Callable[..., Any], connection: Connection, options: dict[str, A
         for one in clients:  # its threads would outlive the failed constructor
             with contextlib.suppress(Exception):
                 one.close()
-        late = bool(failures) and (isinstance(error, KafkaTimeoutError) or refused(failures[-1]))
-        raise translate(failures[-1] if late else error, f"Brokers {connection.brokers}") from error
+        told = bool(failures) and (isinstance(error, KafkaTimeoutError) or refused(failures[-1]))
+        raise translate(failures[-1] if told else error, f"Brokers {connection.brokers}") from error
 
 
 def _watch(manager: Any, failures: list[Exception]) -> None:

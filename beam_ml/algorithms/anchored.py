@@ -29,7 +29,6 @@ __all__ = [
     "at_rows",
     "choose_step",
     "directions",
-    "move_of",
     "no_moves",
     "union",
 ]
@@ -66,21 +65,22 @@ def no_moves(shape: tuple[int, ...]) -> Moves:
     return Moves(np.zeros(0, dtype=np.int64), none, none, none)
 
 
-def move_of(rows: np.ndarray, moved: np.ndarray, squares: np.ndarray, anchor_squares: np.ndarray) -> Moves:
-    """Give one run's sums from where it moved, its Σ gradient² and the anchor's, all at the same rows."""
-    return Moves(rows, moved * np.sqrt(anchor_squares + 0.5 * squares), moved, squares)
+def united(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rising row numbers that are in either, and where each is in the first and in the second; −1: it is not."""
+    from beam_ml.kernels import anchored
+
+    rows, at_a, at_b = np.empty((3, a.size + b.size), dtype=np.int64)
+    count = anchored.union(a, b, rows, at_a, at_b)
+    return rows[:count].copy(), at_a[:count], at_b[:count]
 
 
 def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the rising row numbers that are in either."""
+    """Return the rising row numbers that are in either."""
     if a.size == b.size and np.array_equal(a, b):
         return a
     if a.size == 0 or b.size == 0:
         return a if a.size else b
-    from beam_ml.kernels.adagrad_tables import union_rows
-
-    out = np.empty(a.size + b.size, dtype=np.int64)
-    return out[: union_rows(a, b, out)].copy()
+    return united(a, b)[0]
 
 
 def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -95,20 +95,22 @@ def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndar
     return out
 
 
+def summed(a: np.ndarray, b: np.ndarray, at_a: np.ndarray, at_b: np.ndarray) -> np.ndarray:
+    """Return the sum (r, …) of two tables' rows at the places that `united` gave."""
+    from beam_ml.kernels import anchored
+
+    out = np.empty((at_a.size, *a.shape[1:]))
+    flat = [np.ascontiguousarray(one).reshape(one.shape[0], -1) for one in (a, b)]
+    anchored.added(*flat, at_a, at_b, out.reshape(at_a.size, -1))
+    return out
+
+
 def add(a: Moves, b: Moves) -> Moves:
     """Add the sums of two sets of runs."""
     if a.rows.size == 0 or b.rows.size == 0:
         return b if a.rows.size == 0 else a
-    from beam_ml.kernels.adagrad_tables import add_rows
-
-    rows = union(a.rows, b.rows)
-    sums = []
-    for name in ("scaled", "moved", "squares"):
-        mine, other = getattr(a, name), getattr(b, name)
-        out = np.empty((rows.size, *mine.shape[1:]))
-        flat = [np.ascontiguousarray(one).reshape(one.shape[0], -1) for one in (mine, other)]
-        add_rows(a.rows, flat[0], b.rows, flat[1], rows, out.reshape(rows.size, -1))
-        sums.append(out)
+    rows, *places = united(a.rows, b.rows)
+    sums = (summed(getattr(a, name), getattr(b, name), *places) for name in ("scaled", "moved", "squares"))
     return Moves(rows, *sums)
 
 

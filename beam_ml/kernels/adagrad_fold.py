@@ -39,7 +39,7 @@ def ended(
     out_moved: np.ndarray,
     out_squares: np.ndarray,
 ) -> None:
-    """Write a run's sums (r, w) of all columns, 0 of those that do not learn; see `beam_ml.algorithms.anchored.move_of`.
+    """Write a run's sums (r, w) of all columns, 0 of those that do not learn; D = moved·√(G + g/2).
 
     Args:
         slot: (r,) places in the run's tables.
@@ -166,7 +166,7 @@ def stepped(
     Args:
         old: (p,) places of the parameter rows, the bias last, in the state's tables; −1: it does not hold them.
         place: (p,) places in the tables of moves; −1: none.
-        touched: (p,) whether the row takes a step; if not, it stays as it is.
+        touched: (p,) whether the row takes a step.
         columns: (m,) places of the live columns among all w.
         penalised: whether any penalty is not 0.
         theta: (…, w) of the state, as the tables that follow.

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["add_moments", "add_rows", "lifted", "scales", "sizes", "started", "stopped", "union_rows", "units"]
+__all__ = ["add_moments", "lifted", "scales", "sizes", "started", "stopped", "units"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -239,45 +239,6 @@ def stopped(
             moved[s, c] = u[i, c] - begin[i, c]
         for c in range(u.shape[1]):
             gained[s, c] = own[i, c]
-
-
-@numba.njit(types.int64(_I8, _I8, types.int64[::1]), cache=True, nogil=True)
-def union_rows(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> int:
-    """Write the numbers in either of two rising lists to `out`, rising; return how many there are."""
-    i = j = count = 0
-    while i < a.size or j < b.size:
-        if j == b.size or (i < a.size and a[i] < b[j]):
-            out[count] = a[i]
-            i += 1
-        else:
-            if i < a.size and a[i] == b[j]:
-                i += 1
-            out[count] = b[j]
-            j += 1
-        count += 1
-    return count
-
-
-@numba.njit(types.void(_I8, _F82, _I8, _F82, _I8, types.float64[:, ::1]), cache=True, nogil=True)
-def add_rows(
-    rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndarray, rows: np.ndarray, out: np.ndarray
-) -> None:
-    """Write the sum (r, w) of two tables of rising rows, `rows` (r,) being those in either."""
-    i = j = 0
-    for k in range(rows.size):
-        in_a = i < rows_a.size and rows_a[i] == rows[k]
-        in_b = j < rows_b.size and rows_b[j] == rows[k]
-        if in_a and in_b:
-            for c in range(out.shape[1]):
-                out[k, c] = a[i, c] + b[j, c]
-        elif in_a:
-            for c in range(out.shape[1]):
-                out[k, c] = a[i, c]
-        else:
-            for c in range(out.shape[1]):
-                out[k, c] = b[j, c]
-        i += in_a
-        j += in_b
 
 
 @numba.njit(types.void(_F82, _F8, types.float64[::1], types.float64[::1]), cache=True, nogil=True)

@@ -8,9 +8,10 @@ its factors), ``s`` slots of the table. With z_i = (x_i − c_i) / (s_i·ρ) and
 
 A row's steps together move its own score by ``a Σ g/√G' ∂η/∂θ``: much where many features are new, more than its label
 asks for. They are held back to a half of what a Newton step on this row alone would do, each feature by its newness ν, the
-share of Σ g² of its linear weight that is this row's: ``τ_i = 1 − κ·ν_i``, κ ≤ 1 as small as does it, 0 for most rows.
-So the steps of the bias and of well-known features stay whole. Held back alike, they would draw the level to the rarer of
-two classes, whose rows' steps are seldom too long, while those of nearly every row of the other are.
+share of Σ g² of its linear weight that is this row's: ``τ_i = 1 − κ·ν_i``, κ as small as does it, 0 for most rows,
+or 1 where that is not enough. So the steps of the bias and of well-known features stay whole. Held back alike, they would
+draw the level to the rarer of two classes, whose rows' steps are seldom too long, while those of nearly every row of the
+other are.
 
 A feature's frame is (c, s): (0, s) of most, whose zeros are zeros; (c ≠ 0, s) of numbers that most rows have, and a row
 that lacks one has the value 0; (c ≠ 0, 0) of a constant, which stands still; (0, 0) of a feature that is new, which is

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import expit
 
 from beam_ml.algorithms.fm.rows import in_frames
+from beam_ml.kernels import anchored, fm_fold, fm_frames
 from beam_ml.kernels import fm as kernels
-from beam_ml.kernels import fm_fold, fm_frames
 
 K = 3
 M = K + 1
@@ -304,14 +304,14 @@ def test_touched_rows_of_two_sets_are_gone_through_once():
     for sizes in ((5, 9), (0, 4), (3, 0), (6, 6)):
         a, b = (np.sort(rng.choice(15, n, replace=False)) for n in sizes)
         rows, at_a, at_b = np.empty((3, a.size + b.size), np.int64)
-        count = fm_fold.union(a, b, rows, at_a, at_b)
+        count = anchored.union(a, b, rows, at_a, at_b)
         np.testing.assert_array_equal(rows[:count], np.union1d(a, b))
         tables = [rng.normal(size=(one.size, 2)) for one in (a, b)]
         expected = np.zeros((15, 2))
         for one, table in zip((a, b), tables, strict=True):
             expected[one] += table
         out = np.empty((count, 2))
-        fm_fold.added(*tables, at_a[:count], at_b[:count], out)
+        anchored.added(*tables, at_a[:count], at_b[:count], out)
         np.testing.assert_array_equal(out, expected[rows[:count]])
 
 

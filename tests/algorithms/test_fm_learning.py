@@ -218,6 +218,23 @@ def test_forgetting_lets_steps_recover_and_keeps_parameters():
     assert moved[1] > 1.5 * moved[0]
 
 
+def test_tables_that_fade_late_fade_as_much():
+    rows = ratings(7, 2_000)
+    state = FM.fold(REAL, FM.init(REAL), grown(REAL, rows, None), rows)
+    few = rows.take(slice(0, 50))
+    state = FM.fold(REAL, state, grown(REAL, few, FM.anchor(REAL, state)), None)
+    faded = FM.scale(REAL, state, 0.25)
+    full = now(faded)
+    for name in ("sums", "before"):
+        weight, mean, square = np.moveaxis(getattr(state, name), -1, 0)
+        assert weight.any()
+        np.testing.assert_allclose(getattr(full, name), np.stack([0.25 * weight, mean, 0.25 * square], axis=-1))
+    some = grown(REAL, few, FM.anchor(REAL, state))
+    early, late = (FM.fold(REAL, one, some, None) for one in (full, faded))  # written out before the fold, or by it
+    for name in ("sums", "before", "mass", "fresh", "label"):
+        np.testing.assert_allclose(getattr(early, name), getattr(late, name), rtol=1e-9, err_msg=name)
+
+
 def test_a_divergence_is_a_discarded_fold():
     algorithm, plan = FM, Plan({"m": fm.Regressor()})
     spec = fm.Spec(n_features=2, n_factors=2, task="regression", normalize=False, normalize_label=False)

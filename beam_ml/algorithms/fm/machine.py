@@ -31,7 +31,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from beam_ml.algorithms.anchored import Moves
+from beam_ml.algorithms.anchored import Moves, summed, united
 from beam_ml.algorithms.fm.adapt import START
 from beam_ml.algorithms.fm.frames import added
 from beam_ml.algorithms.fm.rows import FEWEST_ROWS, joined_labels
@@ -116,9 +116,7 @@ class Anchor:
     label: Float64[np.ndarray, "3"]  # as in the state
     often: Float64[np.ndarray, "p"]  # rows' weight that a feature is in, in one pass
     passes: Float64[np.ndarray, ""]  # so far
-    noise: Float64[
-        np.ndarray, "2"
-    ]  # mean squared slope before rows were learned: of first passes, of newer rows of all
+    noise: Float64[np.ndarray, "2"]  # mean squared slope before rows were learned: of first passes, of newer rows
     prior: Float64[np.ndarray, "2"]  # as in the state
     folds: Int64[np.ndarray, ""]  # as in the state
 
@@ -238,19 +236,9 @@ def _together(a: tuple[Moves, np.ndarray], b: tuple[Moves, np.ndarray]) -> tuple
     """Add two sets of runs' sums, and their features' moments; the touched rows of both are gone through once."""
     if a[0].rows.size == 0 or b[0].rows.size == 0:
         return b if a[0].rows.size == 0 else a
-    from beam_ml.kernels import fm_fold
-
     (first, first_sums), (second, second_sums) = a, b
-    rows, at_a, at_b = np.empty((3, first.rows.size + second.rows.size), dtype=np.int64)
-    count = fm_fold.union(first.rows, second.rows, rows, at_a, at_b)
-    rows, at_a, at_b = rows[:count].copy(), at_a[:count], at_b[:count]
-
-    def sum_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        out = np.empty((count, one.shape[1]))
-        fm_fold.added(one, other, at_a, at_b, out)
-        return out
-
-    tables = (sum_of(getattr(first, name), getattr(second, name)) for name in ("scaled", "moved", "squares"))
+    rows, at_a, at_b = united(first.rows, second.rows)
+    tables = (summed(getattr(first, n), getattr(second, n), at_a, at_b) for n in ("scaled", "moved", "squares"))
     nothing = np.zeros((1, 3))
     sums = added(*(np.concatenate([one, nothing])[at] for one, at in ((first_sums, at_a), (second_sums, at_b))))
     return Moves(rows, *tables), sums

@@ -8,16 +8,7 @@ from beam_ml.algorithms.csr import canonical
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.core.batch import Batch
 
-__all__ = [
-    "Rows",
-    "in_frames",
-    "joined_labels",
-    "label_scale",
-    "label_sums",
-    "masses",
-    "present",
-    "tempered",
-]
+__all__ = ["Rows", "in_frames", "joined_labels", "label_scale", "label_sums", "masses", "present", "tempered"]
 
 FEWEST_ROWS = 256.0
 """Rows' weight that stays behind a step, however short the half-life."""

@@ -268,7 +268,7 @@ def lifts_of(spec: AdaGrad, partial: Partial) -> Moves:
     centre = shape_of_tables(spec, table, partial.open_rows, weight(partial)).centre
     at = np.flatnonzero(centre)
     moved = centre[at, None, None] * partial.open_moved[at]
-    scaled = moved * np.sqrt(0.5 * partial.open_squares[-1])  # as `anchored.move_of` scales the bias, from 0
+    scaled = moved * np.sqrt(0.5 * partial.open_squares[-1])  # D = moved·√(G + g/2) of the bias, from G = 0
     return anchored.add(lifts, Moves(partial.open_rows[at], scaled, moved, moved))
 
 

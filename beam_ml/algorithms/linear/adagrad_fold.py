@@ -31,8 +31,8 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
 
     Runs have measured every row before they learned from it. The parameters of before, and their average, are measured
     here on the sample, which they have not learned from. A variant whose parameters are not finite any more is dropped and
-    keeps those it had; once the weight of ``halve_at`` rows is seen, the worse half of the others by progressive loss is
-    dropped too.
+    keeps those it had; once the weight of ``halve_at`` rows of even classes is seen (`_telling`), the worse half of the
+    others by progressive loss is dropped too.
 
     Args:
         spec: the spec.

@@ -33,10 +33,10 @@ class AdaGrad(BaseSpec):
     """What shapes the state of linear models learned by AdaGrad: sparse or wide features, one or many outputs, packed.
 
     Every combination of ``learning_rates``, ``l1`` and ``l2`` is one variant, in that order, the last list fastest; all
-    learn in one pass, each is measured on every row before it learns from it, and after ``halve_at`` rows the worse half is
-    dropped. A model is made of the best one, or of any, by `Variant`; `beam_ml.linear.variants`
-    tells how they do. ``averaging`` keeps the mean of each one's parameters over the folds besides
-    the last ones, one more table of the parameters' size, and predicts with whichever did better.
+    learn in one pass, each is measured on every row before it learns from it, and after ``halve_at`` rows of even classes
+    the worse half is dropped. A model is made of the best one, or of any, by `Variant`; `beam_ml.linear.variants` tells how
+    they do. ``averaging`` keeps the mean of each one's parameters over the folds besides the last ones, one more table of
+    the parameters' size, and predicts with whichever did better.
 
     The penalties act on coefficients times their feature's scale: ``loss/n + l1·Σ s_j|β_j| +
     l2/2·Σ s_j²β_j²``, bias free. The scale s_j of a feature is √(Σz⁴/Σz²) of its values (dense, with a bias: around their

@@ -13,7 +13,7 @@ from scipy.special import expit
 from beam_ml import Batch, linear
 from beam_ml.algorithms.anchored import Step, choose_step
 from beam_ml.algorithms.linear import adagrad_fold, adagrad_window
-from beam_ml.algorithms.linear.adagrad_shape import lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad_shape import lift, shape_of_tables, taken
 from beam_ml.core.arrays import nbytes
 from beam_ml.testing.strategies import World
 
@@ -208,6 +208,51 @@ def test_whole_tables_take_the_step_that_single_rows_are_judged_by(
         state = ALGORITHM.fold(spec, state, reduce(lambda a, b: ALGORITHM.merge(spec, a, b), parts), None)
     assert checked == [0, 0, 2]
     assert state.theta.shape[0] == (17 if sparse else 21)
+
+
+@pytest.mark.parametrize("l1", [0.0, 1e-4])
+def test_what_the_sample_adds_stands_in_the_tables(l1: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters found on the sample, variants that start again, and the means of both, over sparse rows."""
+    found, again = [], []
+
+    class Checked(adagrad_fold._Tables):
+        def __init__(self, window: Any, step: Step, tested: Any, more: Any, gained: float) -> None:
+            super().__init__(window, step, tested, more, gained)
+            if more is None or tested is None or more.found is None:
+                return
+            columns, everything = window.columns, np.arange(window.old.size)
+            theta = window.line(everything).stepped(step)[1]
+            theta[:, more.again] = 0.0
+            theta[tested.rows] = more.found.theta
+            np.testing.assert_allclose(columns.rows(self.theta, everything), theta, rtol=1e-9, atol=1e-12)
+            former = taken(window.state.average, window.old)
+            before = columns.rows(former * window.kept[:, None, None], everything)
+            share = 2.0 * gained / (float(window.state.total) + 2.0 * gained)
+            mean = np.where(more.again, theta, before + share * (theta - before))
+            np.testing.assert_allclose(columns.rows(self.average, everything), mean, rtol=1e-9, atol=1e-12)
+            if l1 and tested.rows.size:
+                slack = columns.rows(self.slack, everything)
+                np.testing.assert_array_equal(slack[:-1][theta[:-1] != 0.0], 0.0)
+            squares = columns.rows(self.squares, everything)
+            others = np.setdiff1d(everything, tested.rows)
+            assert not squares[np.ix_(others, np.flatnonzero(more.again))].any()
+            found.append(int(tested.rows.size))
+            again.append(int(more.again.sum()))
+
+    monkeypatch.setattr(adagrad_fold, "_Tables", Checked)
+    spec = linear.AdaGrad(n_features=20, learning_rates=(0.1, 0.5), l1=l1, l2=0.0, halve_at=(), sparse=True)
+    rows = binary(6_000, d=20)
+    state = ALGORITHM.init(spec)
+    for begin in range(0, 6_000, 1_000):
+        if begin == 4_000:  # worse than a constant, and its steps too short to come back
+            state = dataclasses.replace(state, theta=-20.0 * state.theta, squares=1e6 * state.squares)
+        some = sparse_of(rows.take(slice(begin, begin + 1_000)))
+        anchor = ALGORITHM.anchor(spec, state)
+        parts = [grown(spec, some.take(one), anchor) for one in np.array_split(np.arange(1_000), 2)]
+        sample = some.take(slice(0, 400)).replace(weight=np.full(400, 2.5))
+        state = ALGORITHM.fold(spec, state, ALGORITHM.merge(spec, *parts), sample)
+    assert len(found) >= 3
+    assert any(0 < one for one in again)
 
 
 def test_lengths_are_judged_alike_with_scores_that_are_linear_in_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,8 +63,10 @@ def merge_states(
     """
     if weight(a) <= 0.0 or weight(b) <= 0.0:
         return b if weight(a) <= 0.0 else a
-    datas = [present(spec, one) for one in (sample_a, sample_b) if one is not None]
-    known = Known.of(spec, (a.rows, b.rows), datas)
+    rows = None
+    if sample_a is not None and sample_b is not None and len(sample_a) and len(sample_b):
+        rows = present(spec, _together(sample_a, sample_b))
+    known = Known.of(spec, (a.rows, b.rows), () if rows is None else (rows,))
     a, b = widened(spec, a, known.rows), widened(spec, b, known.rows)
     everything = np.arange(known.rows.size)
     mass = weight(a) + weight(b)
@@ -82,10 +84,9 @@ def merge_states(
     loss = a.loss + b.loss
     theta = share * thetas[0] + (1.0 - share) * thetas[1]
     average = share * averages[0] + (1.0 - share) * averages[1] if spec.averaging else a.average
-    if sample_a is not None and sample_b is not None and len(sample_a) and len(sample_b):
+    if rows is not None:
         columns = Columns.of(spec, status)
-        data = known.numbered(present(spec, _together(sample_a, sample_b)))
-        joint = _Joint(spec, columns, after, data, a.mass + b.mass, sums)
+        joint = _Joint(spec, columns, after, known.numbered(rows), a.mass + b.mass, sums)
         if joint.data.label.size:
             theta, chosen = joint.chosen(thetas, theta, squares)
             if spec.averaging:

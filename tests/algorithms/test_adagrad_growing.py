@@ -249,7 +249,9 @@ def test_what_the_sample_adds_stands_in_the_tables(l1: float, monkeypatch: pytes
         some = sparse_of(rows.take(slice(begin, begin + 1_000)))
         anchor = ALGORITHM.anchor(spec, state)
         parts = [grown(spec, some.take(one), anchor) for one in np.array_split(np.arange(1_000), 2)]
-        sample = some.take(slice(0, 400)).replace(weight=np.full(400, 2.5))
+        drawn = rows.take(slice(begin, begin + 400))
+        drawn = drawn.replace(X=drawn.dense_x * (np.arange(20) < 18))  # two features are in no row of it
+        sample = sparse_of(drawn).replace(weight=np.full(400, 2.5))
         state = ALGORITHM.fold(spec, state, ALGORITHM.merge(spec, *parts), sample)
     assert len(found) >= 3
     assert any(0 < one for one in again)

@@ -102,6 +102,9 @@ class Job(Settings):
         if self.refresh != "round" and self.features.time is None:
             message = "features.time must be given where refresh is a duration (refresh = 'round' needs none)"
             raise ValueError(message)
+        if self.refresh == "round" and self.order == "in_order":
+            message = "order must not be 'in_order' where refresh is 'round', which has one window; got in_order"
+            raise ValueError(message)
         self._check_passes()
         return self
 

@@ -171,6 +171,8 @@ def test_who_learns_in_order(tmp_path: Path) -> None:
     assert not job(tmp_path, days(1), refresh="round").in_order(in_process=True)
     newton = {"spec": {"algorithm": "linear.newton"}, "models": {"plain": {"kind": "classifier"}}}
     assert not job(tmp_path, days(1), **newton).in_order(in_process=True)
+    with pytest.raises(InvalidValue, match=r"order must not be 'in_order' where refresh is 'round'"):
+        job(tmp_path, days(1), order="in_order", refresh="round")
     with pytest.raises(InvalidValue, match=r"job\.order must be"):
         job(tmp_path, days(1), order="backwards")
 

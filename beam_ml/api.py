@@ -80,7 +80,7 @@ def fit(
 
 
 def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iterator[tuple[Batch, bool]]:
-    """Give each pass's batches, their rows named; and whether fit has named them."""
+    """Return each pass's batches, their rows named; and whether fit has named them."""
     for number in range(1, passes + 1):
         named = dataclasses.replace(lineage, source=in_pass(lineage.source, number))
         numbered = 0

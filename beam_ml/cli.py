@@ -107,7 +107,7 @@ def ls(url: str, name: str | None) -> None:
 
 
 def _cell(values: Mapping[str, float], metric: str) -> str:
-    """Give a metric with its standard error, where there is one."""
+    """Return a metric with its standard error, where there is one."""
     if metric not in values:
         return ""
     error = values.get(f"{metric}_se")
@@ -115,7 +115,7 @@ def _cell(values: Mapping[str, float], metric: str) -> str:
 
 
 def _measured(manifest: Manifest) -> dict[str, float]:
-    """Give the champion's progressive metrics after this version's last refresh."""
+    """Return the champion's progressive metrics after this version's last refresh."""
     if not manifest.refreshes:
         return {}
     progressive = manifest.refreshes[-1]["progressive"]
@@ -157,7 +157,7 @@ def _text(value: object) -> str:
 
 
 def _flat(manifest: Manifest) -> dict[str, Any]:
-    """Give the fields worth comparing under dotted names."""
+    """Return the fields worth comparing under dotted names."""
     out: dict[str, Any] = {"champion": manifest.champion, "accepted": manifest.verdict.accepted}
     out |= {f"spec.{key}": value for key, value in manifest.spec.items()}
     out |= {f"progress.{k}": v for k, v in manifest.progress.items() if not isinstance(v, dict)}

@@ -211,10 +211,10 @@ def _featurised(now: _Loaded, rows: Block | pa.RecordBatch) -> tuple[Batch, tupl
 
 @functools.lru_cache(maxsize=8)
 def predictor_of(reference: ModelRef) -> Predictor:
-    """Give this process's one predictor for a reference."""
+    """Return this process's one predictor for a reference."""
     return Predictor(reference.where, reference.name, reference.model)
 
 
 def as_reference(model: Any, name: str | None = None, which: str | None = None) -> ModelRef:
-    """Give the reference of a path, a URL or a reference."""
+    """Return the reference of a path, a URL or a reference."""
     return model if isinstance(model, ModelRef) else ModelRef(str(model), name, which)

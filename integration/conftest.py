@@ -37,7 +37,7 @@ Service = TypeVar("Service")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests that start a service the time to build it."""
+    """Allow the tests that start a service the time to build it."""
     for item in items:
         if SERVICES.intersection(getattr(item, "fixturenames", ())) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
@@ -63,35 +63,35 @@ def had(service: contextlib.AbstractContextManager[Service]) -> Iterator[Service
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
-    """Give a running S3-compatible server."""
+    """Return a running S3-compatible server."""
     with had(minio(tmp_path_factory.mktemp("minio"))) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Give a running Kafka of one broker; whoever kills the broker starts it again."""
+    """Return a running Kafka of one broker; whoever kills the broker starts it again."""
     with had(kafka(tmp_path_factory.mktemp("kafka"))) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def kafka_secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Give a running Kafka of one broker whose second listener asks for TLS and a password."""
+    """Return a running Kafka of one broker whose second listener asks for TLS and a password."""
     with had(kafka(tmp_path_factory.mktemp("kafka-secured"), sasl=True, tls=True)) as running:
         yield running
 
 
 @pytest.fixture
 def kafka_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Give a running Kafka of three brokers, for one test: a test may leave nodes down."""
+    """Return a running Kafka of three brokers, for one test: a test may leave nodes down."""
     with had(kafka(tmp_path_factory.mktemp("kafka-three"), nodes=3)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def prism_location() -> Path:
-    """Give Prism's program, for `--runner=PrismRunner --prism_location`."""
+    """Return Prism's program, for `--runner=PrismRunner --prism_location`."""
     try:
         return prism_binary()
     except Unavailable as why:
@@ -100,13 +100,13 @@ def prism_location() -> Path:
 
 @pytest.fixture(scope="session")
 def prism_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
-    """Give a running Prism."""
+    """Return a running Prism."""
     with had(prism(tmp_path_factory.mktemp("prism"))) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def flink_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flink]:
-    """Give a running Flink job server; a test that kills or restores one starts its own with `flink(folder)`."""
+    """Return a running Flink job server; a test that kills or restores one starts its own with `flink(folder)`."""
     with had(flink(tmp_path_factory.mktemp("flink"))) as running:
         yield running

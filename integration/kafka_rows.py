@@ -81,7 +81,7 @@ def job_file(
 
 
 def rows(ids: Iterable[int], times_us: Sequence[int] | np.ndarray, seed: int = 0) -> list[dict[str, Any]]:
-    """Give one row an id: a feature that depends on it alone, a label, an event time."""
+    """Return one row per id: a feature that depends on it alone, a label, an event time."""
     numbers = list(ids)
     rng = np.random.default_rng(seed)
     x, u = rng.normal(size=max(numbers) + 1), rng.random(max(numbers) + 1)
@@ -115,7 +115,7 @@ def produce(
 
 
 def newest(registry: Path | str, name: str = "kafka") -> Learner:
-    """Give the newest learner."""
+    """Return the newest learner."""
     found = Registry(registry, create=False).latest(name)
     assert found is not None
     return decode_learner(found.data, find)

@@ -33,7 +33,7 @@ POISON = (b"\xff\xfe poison", b'{"id": ', b"\x00\x00\x00\x00\x07 no such schema"
 
 
 def hash32(ids: np.ndarray) -> np.ndarray:
-    """Give (n,) 32-bit hashes of (n,) ids, as uint64 (splitmix64's upper half)."""
+    """Return (n,) 32-bit hashes of (n,) ids, as uint64 (splitmix64's upper half)."""
     z = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -41,12 +41,12 @@ def hash32(ids: np.ndarray) -> np.ndarray:
 
 
 def names(n_features: int) -> list[str]:
-    """Give the feature columns: `id`, `hash`, then `f2` and so on."""
+    """Return the feature columns: `id`, `hash`, then `f2` and so on."""
     return ["id", "hash", *(f"f{j}" for j in range(2, n_features))]
 
 
 def avro_schema(n_features: int, rows_per_message: int = 1) -> dict[str, Any]:
-    """Give the writer schema of the Avro messages, which have no framing: a record, or an array of records."""
+    """Return the writer schema of the Avro messages, which have no framing: a record, or an array of records."""
     fields = [{"name": name, "type": "double" if name in ("id", "hash") else "float"} for name in names(n_features)]
     fields += [{"name": "label", "type": "int"}, {"name": "time", "type": "long"}]
     row = {"type": "record", "name": "Row", "fields": fields}
@@ -71,7 +71,7 @@ class Rows:
         self._schema = fastavro.parse_schema(avro_schema(n_features, rows_per_message))
 
     def encoder(self, format: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], bytes]:
-        """Give the function from ids, hashes and event times of a message's rows to its bytes."""
+        """Return the function from ids, hashes and event times of a message's rows to its bytes."""
         found: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], bytes]] = {
             "json": self._json, "avro": self._avro, "csv": self._csv, "raw": self._raw,
         }  # fmt: skip
@@ -100,7 +100,7 @@ class Rows:
         return out.getvalue()
 
     def _raw(self, ids: np.ndarray, hashes: np.ndarray, times: np.ndarray) -> bytes:
-        """Give (n, d) float32, little-endian: no label and no time; for measuring transport."""
+        """Return (n, d) float32, little-endian: no label and no time; for measuring transport."""
         matrix = np.empty((len(ids), self.n_features), dtype="<f4")
         matrix[:, 0], matrix[:, 1] = ids, hashes
         matrix[:, 2:] = self.values[ids % _POOL]

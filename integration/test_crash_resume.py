@@ -169,7 +169,7 @@ def test_killed_at_random_instants(tmp_path: Path) -> None:
 
 
 def _head(registry: Path) -> int:
-    """Give the newest version's number; 0 while there is none, whether or not the folder has been made."""
+    """Return the newest version's number; 0 while there is none, whether or not the folder has been made."""
     return Registry(registry, create=False).head_number("crash") if registry.exists() else 0
 
 

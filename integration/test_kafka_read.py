@@ -65,7 +65,7 @@ def values(blocks) -> list[bytes | None]:
 
 
 def tiles(blocks, start: int, stop: int) -> bool:
-    """Tell whether spans follow each other without a gap, and every message lies in its block's."""
+    """Return whether spans follow each other without a gap, and every message lies in its block's."""
     bounds = [(block.start, block.stop) for block in blocks]
     whole = [start * PLACES, *(bound for _, bound in bounds)] == [*(bound for bound, _ in bounds), stop * PLACES]
     inside = all(((b.position >= b.start) & (b.position_end <= b.stop)).all() for b in blocks)

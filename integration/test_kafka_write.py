@@ -37,7 +37,7 @@ def topic_of(cluster: Cluster, partitions: int = 1, **config: object) -> str:
 
 
 def written(connection: Connection, topic: str) -> list[tuple[bytes | None, bytes | None, int]]:
-    """Give what is in a topic: key, value, partition."""
+    """Return what is in a topic: key, value, partition."""
     with contextlib.closing(client.consumer(connection)) as consumer:
         ends = client.topic_state(consumer, topic).ends
     return [

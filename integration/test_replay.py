@@ -48,7 +48,7 @@ SPEED = 86_400 / 3
 
 
 def records(cluster: Cluster, topic: str) -> dict[int, list[Any]]:
-    """Give each partition's records, in order."""
+    """Return each partition's records, in order."""
     consumer = KafkaConsumer(bootstrap_servers=cluster.bootstrap, auto_offset_reset="none")
     partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
     consumer.assign(partitions)
@@ -76,7 +76,7 @@ def command(cluster: Cluster, source: Path, topic: str, *more: str) -> str:
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
-    """Give a folder of two simulated days, and their rows."""
+    """Return a folder of two simulated days, and their rows."""
     folder = tmp_path_factory.mktemp("days")
     files = list(write_days(str(folder), 2, 500, 200))
     return folder, pa.concat_tables([pq.read_table(one) for one in files])
@@ -228,7 +228,7 @@ def seen(registry: Path, name: str) -> int:
 
 
 def cuts(registry: Path, name: str, n_rows: int) -> list[int]:
-    """Give the rows at which the rounds over a topic of one partition ended: a message a row, so offsets are rows."""
+    """Return the rows at which the rounds over a topic of one partition ended: a message a row, so offsets are rows."""
     store = Registry(registry)
     manifests = [store.manifest(name, number) for number in store.versions(name)]
     read = [at for one in manifests for source, at in one.next.items() if source.startswith("kafka://")]

@@ -35,7 +35,7 @@ def run(path: Path, mode: Mode = CLOSE) -> list[object]:
 
 
 def same(a: Learner, b: Learner) -> None:
-    """Tell two learners apart that should be one: whatever is exact, is equal; a logistic step depends on its anchor."""
+    """Find where two learners that should be one differ: what is exact is equal; a logistic step depends on its anchor."""
     exact = find(a.spec.algorithm).law(a.spec).kind is LawKind.EXACT
     if exact:
         assert close(a.state, b.state, rtol=1e-9)

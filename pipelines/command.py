@@ -11,7 +11,7 @@ __all__ = ["find_job", "refuse_unknown"]
 
 
 def find_job(path: str) -> Path:
-    """Give the job file: as named, or among the jobs shipped with this package."""
+    """Return the job file: as named, or among the jobs shipped with this package."""
     named = Path(path)
     shipped = Path(__file__).parent / path
     return shipped if not named.exists() and shipped.exists() else named

@@ -198,7 +198,7 @@ def survey(given: Input) -> Survey:
 
 
 def read(given: Input, found: Survey) -> Iterator[Rows]:
-    """Give the rows in order of event time.
+    """Return the rows in order of event time.
 
     Args:
         given: what is read.

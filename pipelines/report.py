@@ -27,7 +27,7 @@ def day(window_end_us: int | None) -> str:
 
 
 def headline(one: Refresh) -> dict[str, float]:
-    """Give the metrics worth a column: the champion's, or the first candidate's, on the window before it was learned."""
+    """Return the metrics worth a column: the champion's, or the first candidate's, on the window before it was learned."""
     name = one.champion if one.champion in one.measured else next(iter(one.measured), None)
     found = one.measured.get(name, {}) if name is not None else {}
     return {metric: found[metric] for metric in _SHOWN if metric in found}

@@ -135,7 +135,7 @@ def simulate_days(
     seed: int = 0,
     start: datetime.date = datetime.date(2024, 1, 1),
 ) -> Iterator[tuple[datetime.date, pa.Table]]:
-    """Give the payments of one day after the other.
+    """Return the payments of one day after the other.
 
     Compromises and thefts have been going on for long when the first day begins, so fraud is as frequent then as later.
     The first days of a longer run are those of a shorter one.

@@ -81,6 +81,14 @@ def test_one_concept_a_module(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_say_return(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    said = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+    assert not [text for text in said if text.startswith(("Give ", "Tell "))]
+
+
 def test_pipelines_hold_no_dofn() -> None:
     for path in FILES:
         if named(path).startswith("pipelines/"):

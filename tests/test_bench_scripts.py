@@ -33,7 +33,7 @@ def text_of(node: ast.expr) -> str:
 
 
 def claims(tree: ast.Module) -> list[str]:
-    """Give what a script prints as its claim: what it names CLAIM or claim, or has beside "claim" in a dictionary."""
+    """Return what a script prints as its claim: what it names CLAIM or claim, or has beside "claim" in a dictionary."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and any(

@@ -25,7 +25,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
 
 
 def find(name: str) -> Algorithm:
-    """Give the algorithm by its key in ALGORITHMS or by ``module:attribute``.
+    """Return the algorithm by its key in ALGORITHMS or by ``module:attribute``.
 
     Raises:
         InvalidValue: no such algorithm.
@@ -47,7 +47,7 @@ def find(name: str) -> Algorithm:
 
 
 def algorithm_of(spec: Spec) -> Algorithm:
-    """Give the algorithm that a spec names."""
+    """Return the algorithm that a spec names."""
     return find(spec.algorithm)
 
 

@@ -60,7 +60,7 @@ class Moves:
 
 
 def no_moves(shape: tuple[int, ...]) -> Moves:
-    """Give the identity of `add`; `shape` is a parameter row's."""
+    """Return the identity of `add`; `shape` is a parameter row's."""
     none = np.zeros((0, *shape))
     return Moves(np.zeros(0, dtype=np.int64), none, none, none)
 
@@ -84,7 +84,7 @@ def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Give the values kept for `rows`, which rise, at the wanted rows, 0 where there is none."""
+    """Return the values kept for `rows`, which rise, at the wanted rows, 0 where there is none."""
     if rows.size == wanted.size and np.array_equal(rows, wanted):
         return values
     out = np.zeros((wanted.size, *values.shape[1:]), dtype=values.dtype)
@@ -122,7 +122,7 @@ def directions(
     rule: Rule = "search",
     stale: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the summed direction and the mean of the moves, (r, …) each, at some rows.
+    """Return the summed direction and the mean of the moves, (r, …) each, at some rows.
 
     Args:
         moves: the sums over runs.
@@ -158,7 +158,7 @@ class Step:
     bias_mean: np.ndarray | None = None
 
     def share(self, runs: int) -> np.ndarray:
-        """Give the share (v,) of the window's rows that the step stands for."""
+        """Return the share (v,) of the window's rows that the step stands for."""
         return np.where(self.mean, self.length / max(runs, 1), self.length)
 
 
@@ -208,7 +208,7 @@ def choose_step(
 
 
 def _best(losses: list[np.ndarray], otherwise: np.ndarray | None = None) -> np.ndarray:
-    """Give each variant's (v,) best step by number; where no loss is finite, `otherwise`, or the mean's."""
+    """Return each variant's (v,) best step by number; where no loss is finite, `otherwise`, or the mean's."""
     found = np.stack(losses)
     found[~np.isfinite(found)] = np.inf
     nothing = ~np.isfinite(found.min(axis=0))
@@ -216,6 +216,6 @@ def _best(losses: list[np.ndarray], otherwise: np.ndarray | None = None) -> np.n
 
 
 def _taken(tried: list[Step], best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give lengths and directions (v,) of each variant's best step."""
+    """Return lengths and directions (v,) of each variant's best step."""
     at = (best, np.arange(best.size))
     return np.stack([one.length for one in tried])[at], np.stack([one.mean for one in tried])[at]

@@ -67,7 +67,7 @@ class Envelope:
 
 @functools.cache
 def library_version() -> str:
-    """Give the installed version of beam_ml, or ``"0"`` where it is imported without being installed."""
+    """Return the installed version of beam_ml, or ``"0"`` where it is imported without being installed."""
     try:
         return importlib.metadata.version("beam_ml")
     except importlib.metadata.PackageNotFoundError:
@@ -75,7 +75,7 @@ def library_version() -> str:
 
 
 def _plain(name: str, array: np.ndarray) -> np.ndarray:
-    """Give the array C-contiguous and little-endian, of a dtype the format has."""
+    """Return the array C-contiguous and little-endian, of a dtype the format has."""
     if not isinstance(name, str) or not name or name == "__metadata__":
         message = f"artefact array names must be non-empty text other than '__metadata__'; got {name!r}."
         raise InvalidValue(message)
@@ -89,7 +89,7 @@ def _plain(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """Give the SHA-256 of the facts and of the arrays, in order of name."""
+    """Return the SHA-256 of the facts and of the arrays, in order of name."""
     names = sorted(arrays)
     table = [[name, _NAMES[arrays[name].dtype], list(arrays[name].shape)] for name in names]
     digest = hashlib.sha256(canonical_json([header, table]).encode())
@@ -99,7 +99,7 @@ def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def encode(kind: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Give one safetensors file.
+    """Return one safetensors file.
 
     Args:
         kind: what the arrays are; `decode` can insist on it.
@@ -155,7 +155,7 @@ def _parse_json(text: str | bytes, what: str) -> dict[str, Any]:
 
 
 def _parse_header(data: bytes) -> dict[str, Any]:
-    """Give the safetensors header, whose length the file's first eight bytes state."""
+    """Return the safetensors header, whose length the file's first eight bytes state."""
     stated = int.from_bytes(data[:_LENGTH_BYTES], "little")
     held = len(data) - _LENGTH_BYTES
     if held < 0 or stated > held or stated > _MAX_HEADER_BYTES:
@@ -165,7 +165,7 @@ def _parse_header(data: bytes) -> dict[str, Any]:
 
 
 def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
-    """Give the arrays, each checked against the closed table of dtypes."""
+    """Return the arrays, each checked against the closed table of dtypes."""
     try:
         views = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except Exception as error:

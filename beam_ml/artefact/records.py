@@ -258,7 +258,7 @@ def _guarded(read: Callable[[Envelope], Any], envelope: Envelope) -> Any:
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
-    """Give a learner as bytes; equal learners give equal bytes."""
+    """Return a learner as bytes; equal learners give equal bytes."""
     arrays: Arrays = {}
     _put(arrays, "state/", to_arrays(learner.state))
     meta = {
@@ -286,7 +286,7 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
 
 
 def decode_learner(data: bytes, find: Find) -> Learner:
-    """Give the learner back.
+    """Return the learner.
 
     Args:
         data: the artefact.
@@ -328,13 +328,13 @@ def decode_learner(data: bytes, find: Find) -> Learner:
 
 
 def encode_model(algorithm: Algorithm, model: Model) -> bytes:
-    """Give a model as bytes."""
+    """Return a model as bytes."""
     meta = {**_spec_meta(algorithm, model.spec), "model_spec": model.model_spec.to_dict(), "facts": dict(model.facts)}
     return encode("model", meta, to_arrays(model.arrays))
 
 
 def decode_model(data: bytes, find: Find) -> Model:
-    """Give the model back; raises ArtefactError as `decode_learner` does."""
+    """Return the model; raises ArtefactError as `decode_learner` does."""
 
     def read(envelope: Envelope) -> Model:
         algorithm, spec = _spec_in(find, envelope.meta)
@@ -347,14 +347,14 @@ def decode_model(data: bytes, find: Find) -> Model:
 
 
 def encode_accumulation(algorithm: Algorithm, spec: Spec, value: Accumulation) -> bytes:
-    """Give an accumulation as bytes."""
+    """Return an accumulation as bytes."""
     arrays: Arrays = {}
     meta = {**_spec_meta(algorithm, spec), "accumulation": _accumulation_out(value, "", arrays)}
     return encode("accumulation", meta, arrays)
 
 
 def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
-    """Give the accumulation and its spec back; raises ArtefactError as `decode_learner` does."""
+    """Return the accumulation and its spec; raises ArtefactError as `decode_learner` does."""
 
     def read(envelope: Envelope) -> tuple[Spec, Accumulation]:
         algorithm, spec = _spec_in(find, envelope.meta)
@@ -365,36 +365,36 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
 
 
 def encode_batch(batch: Batch) -> bytes:
-    """Give a batch as bytes."""
+    """Return a batch as bytes."""
     arrays: Arrays = {}
     return encode("batch", _batch_out(batch, "", arrays), arrays)
 
 
 def decode_batch(data: bytes) -> Batch:
-    """Give the batch back; raises ArtefactError as `decode_learner` does."""
+    """Return the batch; raises ArtefactError as `decode_learner` does."""
     batch: Batch = _guarded(lambda e: _batch_in(e.meta, _Reader(e.arrays)), decode(data, "batch"))
     return batch
 
 
 def encode_metrics(value: Metrics) -> bytes:
-    """Give metrics as bytes."""
+    """Return metrics as bytes."""
     arrays: Arrays = {}
     return encode("metrics", {"metrics": _metrics_out(value, "", arrays)}, arrays)
 
 
 def decode_metrics(data: bytes) -> Metrics:
-    """Give the metrics back; raises ArtefactError as `decode_learner` does."""
+    """Return the metrics; raises ArtefactError as `decode_learner` does."""
     value: Metrics = _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
     return value
 
 
 def encode_progress(value: Progress) -> bytes:
-    """Give a progress as bytes."""
+    """Return a progress as bytes."""
     arrays: Arrays = {}
     return encode("progress", {"progress": _progress_out(value, "", arrays)}, arrays)
 
 
 def decode_progress(data: bytes) -> Progress:
-    """Give the progress back; raises ArtefactError as `decode_learner` does."""
+    """Return the progress; raises ArtefactError as `decode_learner` does."""
     value: Progress = _guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
     return value

@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2] / "schemas"
 
 
 def _settings(kind: type[Settings]) -> dict[str, Any]:
-    """Give the JSON schema of a spec; its docstrings are documentation, not contract."""
+    """Return the JSON schema of a spec; its docstrings are documentation, not contract."""
     return _without_prose(kind.model_json_schema(mode="serialization"))
 
 
@@ -61,7 +61,7 @@ def _model(algorithm: Algorithm, kind: str) -> dict[str, Any]:
 
 
 def schemas(algorithms: Sequence[Algorithm]) -> Mapping[str, str]:
-    """Give every contract: path under ``schemas/`` → JSON text."""
+    """Return every contract: path under ``schemas/`` → JSON text."""
     files: dict[str, Any] = {"manifest.json": _without_prose(manifest_schema())}
     for algorithm in algorithms:
         files[f"learner/{algorithm.name}.json"] = _learner(algorithm)
@@ -71,7 +71,7 @@ def schemas(algorithms: Sequence[Algorithm]) -> Mapping[str, str]:
 
 
 def _differences(files: Mapping[str, str], root: Path) -> list[str]:
-    """Give one sentence for each file that is missing, differs, or belongs to nothing."""
+    """Return one sentence for each file that is missing, differs, or belongs to nothing."""
     there = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.json"))}
     sentences = []
     for name, text in files.items():

@@ -99,7 +99,7 @@ class _Accumulate(DoFn):
 
 
 def _before_end(end: int, oldest: Timestamp) -> Timestamp:
-    """Give the time that an accumulation bears: its oldest element's, but before the last ms of its window.
+    """Return the time that an accumulation bears: its oldest element's, but before the last ms of its window.
 
     An engine's time cannot pass what is on its way, so the window's timer waits for it.
     """
@@ -196,7 +196,7 @@ class MergeFn(CombineFn):
         self._spec_json = spec.to_json()
 
     def create_accumulator(self) -> Accumulation:
-        """Give the identity."""
+        """Return the identity."""
         return empty(spec_of(self._spec_json)[1])
 
     def add_input(self, accumulator: Accumulation, element: Accumulation) -> Accumulation:
@@ -213,11 +213,11 @@ class MergeFn(CombineFn):
         return merged
 
     def extract_output(self, accumulator: Accumulation) -> Accumulation:
-        """Give the sum."""
+        """Return the sum."""
         return accumulator
 
     def get_accumulator_coder(self) -> Coder:
-        """Give the artefact coder."""
+        """Return the artefact coder."""
         return coders.AccumulationCoder()
 
 
@@ -225,7 +225,7 @@ _KEY = struct.Struct(">qI")
 
 
 def shard_of(accumulation: Accumulation, n_shards: int) -> int:
-    """Give the shard of an accumulation: it follows from the rows' places, so a rerun shares out alike."""
+    """Return the shard of an accumulation: it follows from the rows' places, so a rerun shares out alike."""
     if n_shards == 1:
         return 0
     covered = accumulation.progress.covered

@@ -54,7 +54,7 @@ class Held:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Give the value of a key, made where it is not held; threads that ask at once wait for one of them to make it."""
+        """Return the value of a key, made where it is not held; threads that ask at once wait for one of them to make it."""
         with self._lock:
             value = self._values.pop(key, None) or make()
             self._values[key] = value
@@ -70,7 +70,7 @@ class Held:
 
 @cache
 def held() -> Held:
-    """Give what this process holds."""
+    """Return what this process holds."""
     return Held(_HELD, HELD_BYTES)
 
 
@@ -95,7 +95,7 @@ class _Pinned:
 
 
 def anchor_of(reference: AnchorRef | None, spec_json: str) -> tuple[int, Any]:
-    """Give the `Learner.version` and the anchor of a stored learner; it is read once a process.
+    """Return the `Learner.version` and the anchor of a stored learner; it is read once a process.
 
     Raises:
         MergeRefused: that learner has another spec.
@@ -125,7 +125,7 @@ class Newest:
         return 0 if anchor is None else nbytes(anchor)
 
     def get(self, now_s: float) -> tuple[int, Any]:
-        """Give `Learner.version` and anchor, looked for again where the last look is `ttl_s` ago, or versions come fast.
+        """Return `Learner.version` and anchor, looked for again where the last look is `ttl_s` ago, or versions come fast.
 
         Raises:
             VersionNotFound: no version reads well that the fold would still take rows from.
@@ -146,7 +146,7 @@ class Newest:
             return self._found
 
     def _next_wait_s(self, passed_s: float, versions: int) -> float:
-        """Give when to look again: before so many versions are out that half of the staleness allowed is used up."""
+        """Return when to look again: before so many versions are out that half of the staleness allowed is used up."""
         limit, ttl_s = self._spec.anchor_staleness, self._reference.ttl_s
         if limit is None or versions <= 0 or passed_s == float("inf"):
             return ttl_s
@@ -169,7 +169,7 @@ class Newest:
         self._head = head
 
     def _newest(self) -> tuple[int, bytes | None]:
-        """Give the newest version whose learner reads well, and that."""
+        """Return the newest version whose learner reads well, and that."""
         try:
             found = self._registry.latest(self._reference.name)
         except CorruptArtefact:
@@ -191,7 +191,7 @@ class Newest:
 
 
 def newest_anchor(reference: LiveAnchor, spec_json: str) -> tuple[int, Any]:
-    """Give the `Learner.version` and the anchor of the newest version; looked for once every `ttl_s` in a process.
+    """Return the `Learner.version` and the anchor of the newest version; looked for once every `ttl_s` in a process.
 
     A registry that cannot be read leaves a worker the anchor that it has. Before the first version there is none.
 

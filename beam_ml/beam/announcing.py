@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def tell(where: Announce | None, manifest: Manifest) -> None:
-    """Tell a topic of a version; it is published, whether or not anybody hears of it.
+    """Announce a version on a topic; it is published, whether or not anybody hears of it.
 
     Args:
         where: the topic; None: nobody is to be told.

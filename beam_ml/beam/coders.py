@@ -64,23 +64,23 @@ class _ArtefactCoder(Coder):
     deterministic = True
 
     def encode(self, value: Any) -> bytes:
-        """Give the element as bytes."""
+        """Return the element as bytes."""
         return type(self).write(value)
 
     def decode(self, encoded: bytes) -> Any:
-        """Give the element back."""
+        """Return the element."""
         return type(self).read(encoded)
 
     def is_deterministic(self) -> bool:
-        """Tell whether equal elements give equal bytes."""
+        """Return whether equal elements give equal bytes."""
         return self.deterministic
 
     def estimate_size(self, value: Any) -> int:
-        """Give about the number of bytes."""
+        """Return about the number of bytes."""
         return self.held(value) + _OVERHEAD_BYTES
 
     def held(self, value: Any) -> int:
-        """Give the bytes of the arrays held."""
+        """Return the bytes of the arrays held."""
         return 0
 
     def to_runner_api_parameter(self, context: Any) -> tuple[str, None, list[Coder]]:
@@ -100,7 +100,7 @@ class BlockCoder(_ArtefactCoder):
     name, write, read, deterministic = "block", staticmethod(wire.encode_block), staticmethod(wire.decode_block), False
 
     def held(self, value: Block) -> int:
-        """Give the bytes of the columns."""
+        """Return the bytes of the columns."""
         return int(value.batch.nbytes)
 
 
@@ -110,7 +110,7 @@ class BatchCoder(_ArtefactCoder):
     name, write, read = "batch", staticmethod(records.encode_batch), staticmethod(records.decode_batch)
 
     def held(self, value: Batch) -> int:
-        """Give the bytes of the arrays."""
+        """Return the bytes of the arrays."""
         return value.nbytes
 
 
@@ -120,7 +120,7 @@ class SliceCoder(_ArtefactCoder):
     name, write, read = "slice", staticmethod(wire.encode_slice), staticmethod(wire.decode_slice)
 
     def held(self, value: Slice) -> int:
-        """Give the bytes of the rows."""
+        """Return the bytes of the rows."""
         return value.rows.nbytes
 
 
@@ -130,7 +130,7 @@ class RejectedCoder(_ArtefactCoder):
     name, write, read = "rejected", staticmethod(wire.encode_rejected), staticmethod(wire.decode_rejected)
 
     def held(self, value: Rejected) -> int:
-        """Give the bytes of the places."""
+        """Return the bytes of the places."""
         return int(value.position.nbytes)
 
 
@@ -146,7 +146,7 @@ class AccumulationCoder(_ArtefactCoder):
     name, write, read = "accumulation", staticmethod(wire.encode_accumulation), staticmethod(wire.decode_accumulation)
 
     def held(self, value: Accumulation) -> int:
-        """Give the bytes of partials and sample."""
+        """Return the bytes of partials and sample."""
         return size_bytes(value)
 
 

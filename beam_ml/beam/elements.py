@@ -78,7 +78,7 @@ class Rejected:
         return self.count
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Give one plain JSON record a row: source, partition, position, reason, and the detail where there is one.
+        """Return one plain JSON record a row: source, partition, position, reason, and the detail where there is one.
 
         A position in a topic is told as offset and row in the message, too.
         """

@@ -59,7 +59,7 @@ class Ran(NamedTuple):
 
 
 def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
-    """Give a pipeline on the runner that the options name, else on the in-process one.
+    """Return a pipeline on the runner that the options name, else on the in-process one.
 
     Args:
         options: Beam's command line options.
@@ -89,7 +89,7 @@ def runs_here(options: Sequence[str]) -> bool:
 
 
 def streaming_options(options: Sequence[str]) -> list[str]:
-    """Give a stream's options: those given, that it streams, and what keeps Flink from making rows late.
+    """Return a stream's options: those given, that it streams, and what keeps Flink from making rows late.
 
     Flink holds back what a bundle gave that a checkpoint has ended, until the step's next bundle, and lets time pass
     meanwhile: the rows come late, and what comes once only, such as the source itself, may never come (BEAM-6733,
@@ -140,7 +140,7 @@ def run(pipeline: Pipeline) -> Ran:
 
 
 def ran_on(runner: PipelineRunner, result: PipelineResult) -> str:
-    """Give the name of the runner that produced a result: DirectRunner hands on to one of three."""
+    """Return the name of the runner that produced a result: DirectRunner hands on to one of three."""
     module = type(result).__module__
     if module.startswith("apache_beam.runners.portability.fn_api_runner"):
         return "FnApiRunner"
@@ -183,7 +183,7 @@ def refuse_streaming(pcoll: PCollection) -> None:
 
 
 def _sources(pcoll: PCollection) -> Iterator[object]:
-    """Give the transforms that a PCollection comes from."""
+    """Return the transforms that a PCollection comes from."""
     seen, open_ = set(), [pcoll]
     while open_:
         producer = open_.pop().producer
@@ -205,7 +205,7 @@ def _pcollections(pipeline: Pipeline) -> list[PCollection]:
 
 
 def known_error(error: BaseException) -> BeamMLError | None:
-    """Give the beam_ml error within Beam's, without Beam's addition of the step."""
+    """Return the beam_ml error within Beam's, without Beam's addition of the step."""
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, BeamMLError):

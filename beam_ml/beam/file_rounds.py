@@ -76,7 +76,7 @@ class FileRounds:
             time.sleep(min(0.1, self._source.poll))
 
     def watermark(self, learner: Learner) -> float:
-        """Give the newest event time seen, less the slack."""
+        """Return the newest event time seen, less the slack."""
         newest = learners.scanned(learner).time_max
         mark = watermark([] if newest is None else [newest], to_us(self._source.out_of_orderness))
         return float("-inf") if mark is None else mark

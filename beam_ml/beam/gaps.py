@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def id_of(name: str) -> str:
-    """Give the key in `Learner.next` that a topic's id stands under.
+    """Return the key in `Learner.next` that a topic's id stands under.
 
     >>> id_of("kafka://lkc-1/payments")
     'id of kafka://lkc-1/payments'
@@ -48,7 +48,7 @@ def refuse_made_anew(where: str, known: str, now: str) -> None:
 
 
 def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: str) -> tuple[np.ndarray, int]:
-    """Tell what is gone of a partition between the offset to go on from and the first one still there.
+    """Return what is gone of a partition between the offset to go on from and the first one still there.
 
     Args:
         where: the partition, for messages.

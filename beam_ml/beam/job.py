@@ -129,15 +129,15 @@ class Job(Settings):
             raise ValueError(message)
 
     def algorithm_spec(self) -> Spec:
-        """Give the Spec, its width that of the features."""
+        """Return the Spec, its width that of the features."""
         return spec_from({"n_features": self.features.n_features, **self.spec})
 
     def algorithm(self) -> Algorithm:
-        """Give the algorithm that the spec names."""
+        """Return the algorithm that the spec names."""
         return algorithm_of(self.algorithm_spec())
 
     def plan(self) -> Plan:
-        """Give the model specs and the gate."""
+        """Return the model specs and the gate."""
         algorithm = find(self.algorithm_spec().algorithm)
         models: dict[str, ModelSpec] = {name: model_spec_from(algorithm, value) for name, value in self.models.items()}
         gate = Gate(self.gate)
@@ -145,7 +145,7 @@ class Job(Settings):
         return Plan(models, gate)
 
     def windows(self) -> Windows:
-        """Give the windows in µs."""
+        """Return the windows in µs."""
         size = None if self.refresh == "round" else self.refresh
         past_now = self.source.max_ahead if isinstance(self.source, FileSource) else None
         return Windows.of_seconds(size, self.source.allowed_lateness, past_now)
@@ -163,7 +163,7 @@ class Job(Settings):
         )
 
     def max_ahead_of_record(self) -> float | None:
-        """Give how far past its record time an event may be dated, s; None where rows have none."""
+        """Return how far past its record time an event may be dated, s; None where rows have none."""
         return self.source.max_ahead if isinstance(self.source, KafkaSource) else None
 
 

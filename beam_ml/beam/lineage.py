@@ -55,12 +55,12 @@ class Own:
 
 @functools.lru_cache(maxsize=64)
 def own(where: str, name: str, run_id: str) -> Own:
-    """Give what this process remembers of a run; empty at first."""
+    """Return what this process remembers of a run; empty at first."""
     return Own()
 
 
 def may_publish(mine: Lineage, name: str, head: int, newest: Manifest | None, remembered: int) -> None:
-    """Tell whether to publish on top of version `head`.
+    """Return whether to publish on top of version `head`.
 
     Args:
         mine: where my learner stands.

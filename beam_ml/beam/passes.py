@@ -47,11 +47,11 @@ class Passes:
         return Passes(**{**found, "values": tuple(found["values"]), "rows": tuple(found["rows"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plain JSON form."""
+        """Return the plain JSON form."""
         return dataclasses.asdict(self) | {"values": list(self.values), "rows": list(self.rows)}
 
     def goes_on(self, number: int, passes: int) -> bool:
-        """Tell whether another pass follows, where nothing is left to read in pass `number`.
+        """Return whether another pass follows, where nothing is left to read in pass `number`.
 
         Passes that were stopped early go on only where more of them are asked for than then.
         """
@@ -60,7 +60,7 @@ class Passes:
     def after(
         self, number: int, last: bool, refreshes: Sequence[Refresh], passes: int, stopping: EarlyStopping | None
     ) -> "Passes":
-        """Give what stands after a round of a pass.
+        """Return what stands after a round of a pass.
 
         Args:
             number: of the pass; below the last one's where a new lot of files has begun.

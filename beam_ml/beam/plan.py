@@ -71,7 +71,7 @@ class Taken:
         return dataclasses.replace(self, number=self.number + 1, lot=lot, again=frozenset())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plain JSON form."""
+        """Return the plain JSON form."""
         passes = {}
         if self.lot is not None:
             lot = {path: [one.size, one.mtime_ns] for path, one in sorted(self.lot.items())}
@@ -83,7 +83,7 @@ class Taken:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Give what a manifest says: how many files are done, up to where others are read, and a digest of the whole.
+        """Return what a manifest says: how many files are done, up to where others are read, and a digest of the whole.
 
         Its size does not grow with the files done; equal digests (SHA-256 of the JSON form) mean equal content.
 
@@ -141,15 +141,15 @@ class FilePlan:
         return Progress()
 
     def read(self, columns: Sequence[str]) -> PTransform:
-        """Give the root transform that reads the ranges."""
+        """Return the root transform that reads the ranges."""
         return _ReadPlanned(self.ranges, columns, self.options, in_pass(SOURCE, self.after.number))
 
     def next(self) -> Mapping[str, Any]:
-        """Give what has been read once the round is published."""
+        """Return what has been read once the round is published."""
         return {SOURCE: self.after.to_dict()}
 
     def covered(self) -> dict[Origin, list[list[int]]]:
-        """Give the places that the round must cover, by origin."""
+        """Return the places that the round must cover, by origin."""
         found: dict[Origin, np.ndarray] = {}
         for one in self.ranges:
             origin = Origin(in_pass(SOURCE, self.after.number), one.path)
@@ -158,7 +158,7 @@ class FilePlan:
         return {origin: places.tolist() for origin, places in sorted(found.items())}
 
     def rows(self) -> int | None:
-        """Give the rows that the round must scan; None where the format does not tell."""
+        """Return the rows that the round must scan; None where the format does not tell."""
         counts = [one.n_rows for one in self.ranges]
         return None if any(n is None for n in counts) else sum(n for n in counts if n is not None)
 
@@ -321,7 +321,7 @@ def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:
 
 
 def _settled(file: FileId, settle_s: float, now_ns: int) -> bool:
-    """Tell whether nobody has written to a file for `settle_s`, as far as its modification time tells.
+    """Return whether nobody has written to a file for `settle_s`, as far as its modification time tells.
 
     One a little ahead of this clock is a file server's, and waited for; one far ahead was set by hand and tells nothing.
     """

@@ -57,7 +57,7 @@ class FileRanges(PTransform):
 
 @functools.lru_cache(maxsize=16)
 def options_of(format: str, text: str | None) -> Settings | None:
-    """Give a format's options of their JSON; formats without any ignore them."""
+    """Return a format's options of their JSON; formats without any ignore them."""
     kind = getattr(formats.find(format), "Options", None)
     return None if text is None or kind is None else kind.parse(json.loads(text))
 

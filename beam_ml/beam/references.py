@@ -72,14 +72,14 @@ class LiveAnchor:
 
 @functools.lru_cache(maxsize=64)
 def spec_of(text: str) -> tuple[Algorithm, Spec]:
-    """Give the algorithm and spec of a spec's JSON."""
+    """Return the algorithm and spec of a spec's JSON."""
     spec = spec_from(json.loads(text))
     return find(spec.algorithm), spec
 
 
 @functools.lru_cache(maxsize=64)
 def features_of(text: str) -> Features:
-    """Give the features of their JSON."""
+    """Return the features of their JSON."""
     return Features.parse(json.loads(text))
 
 

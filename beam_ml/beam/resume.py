@@ -63,7 +63,7 @@ def resume(job: Job, registry: Registry) -> Resumed:
 
 
 def _newest_epoch(registry: Registry, name: str, head: int) -> int:
-    """Give the epoch of the newest manifest that reads: its learner may be damaged."""
+    """Return the epoch of the newest manifest that reads: its learner may be damaged."""
     for number in range(head, 0, -1):
         try:
             return registry.manifest(name, number).epoch

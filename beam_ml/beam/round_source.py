@@ -22,19 +22,19 @@ class RoundPlan(Protocol):
         ...
 
     def covered(self) -> dict[Origin, list[list[int]]]:
-        """Give the places that the round must cover, by origin."""
+        """Return the places that the round must cover, by origin."""
         ...
 
     def rows(self) -> int | None:
-        """Give the rows that the round must scan; None where nobody can tell beforehand."""
+        """Return the rows that the round must scan; None where nobody can tell beforehand."""
         ...
 
     def read(self, columns: Sequence[str]) -> PTransform:
-        """Give the root transform that reads the round's blocks."""
+        """Return the root transform that reads the round's blocks."""
         ...
 
     def next(self) -> Mapping[str, Any]:
-        """Give where to read on once the round is published: the entries of `Learner.next` that change."""
+        """Return where to read on once the round is published: the entries of `Learner.next` that change."""
         ...
 
 
@@ -50,11 +50,11 @@ class RoundSource(Protocol):
         ...
 
     def watermark(self, learner: Learner) -> float:
-        """Give the event time, µs, before which no more rows are expected; -inf: not known yet."""
+        """Return the event time, µs, before which no more rows are expected; -inf: not known yet."""
         ...
 
     def passes(self, error: SourceError) -> bool:
-        """Tell whether an error may pass, so that the round is worth another try."""
+        """Return whether an error may pass, so that the round is worth another try."""
         ...
 
     def trim(self, learner: Learner) -> Learner:
@@ -62,7 +62,7 @@ class RoundSource(Protocol):
         ...
 
     def summary(self, learner: Learner) -> Mapping[str, Any]:
-        """Give what a manifest says of where to read on."""
+        """Return what a manifest says of where to read on."""
         ...
 
     def published(self, learner: Learner) -> None:

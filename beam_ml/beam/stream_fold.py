@@ -113,7 +113,7 @@ class Ledger:
     verdict: Verdict
 
     def encode(self) -> bytes:
-        """Give it as bytes."""
+        """Return it as bytes."""
         covered = [[o.source, o.partition, ranges.tolist()] for o, ranges in sorted(self.covered.items())]
         verdict = [self.verdict.accepted, list(self.verdict.reasons)]
         values = {"parent": self.parent, "head": self.head, "folded_through": self.folded_through}
@@ -311,7 +311,7 @@ class _StreamFold(DoFn):
             raise MergeRefused(message)
 
     def _late(self, end: int, accumulation: Accumulation, through: int) -> tuple[int, int, Accumulation]:
-        """Give the earliest open window to rows whose own is folded, or no window when they come too late."""
+        """Return the earliest open window for rows whose own is folded, or no window when they come too late."""
         taken = end > through - self._job.lateness_us
         rows = accumulation.progress.rows
         if not taken:
@@ -361,7 +361,7 @@ class _StreamFold(DoFn):
         return made.number, ledger
 
     def _read_on(self, learner: Learner) -> dict[str, Any]:
-        """Give where a reader that does not know the places counted would read on: the first hole's message."""
+        """Return where a reader that does not know the places counted would read on: the first hole's message."""
         start, covered = self._start, learners.scanned(learner).covered
         if not start.source:
             return {}

@@ -70,7 +70,7 @@ class Start:
         return Lineage(self.run_id, self.epoch, self.version, self.head)
 
     def to_json(self) -> str:
-        """Give it as JSON."""
+        """Return it as JSON."""
         return canonical_json(dataclasses.asdict(self))
 
     @staticmethod
@@ -157,7 +157,7 @@ def pin(
 
 
 def _begun(start: Start, taken: Mapping[str, int], partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
-    """Give the offset at which a partition was first read, or now is."""
+    """Return the offset at which a partition was first read, or now is."""
     if partition in start.begun:
         return start.begun[partition]
     # Rounds read a partition through from where they began, and say where they stand even of one that was empty then.
@@ -170,7 +170,7 @@ def _begun(start: Start, taken: Mapping[str, int], partition: int, mine: np.ndar
 
 
 def initial_learner(start: Start, learner: Learner) -> Learner:
-    """Give the learner that the fold begins with: the version's, and what is lost counted."""
+    """Return the learner that the fold begins with: the version's, and what is lost counted."""
     progress = learner.progress
     for partition, (places, messages) in start.lost.items():
         gone = np.array(places, dtype=np.int64).reshape(-1, 2)

@@ -18,7 +18,7 @@ _ENTRY = struct.Struct(">qqQ")
 
 
 def due_at(time_us: int, size_us: int) -> int:
-    """Give the end of the window that a time lies in.
+    """Return the end of the window that a time lies in.
 
     >>> due_at(7, 5), due_at(10, 5)
     (10, 15)
@@ -54,7 +54,7 @@ class OpenWindows:
         self._decoded: dict[tuple[bytes, int], tuple[bytes, Accumulation]] = {}
 
     def load(self, data: bytes | None) -> dict[int, Held]:
-        """Give the entries of a state's bytes, in order of window end; None: none.
+        """Return the entries of a state's bytes, in order of window end; None: none.
 
         Raises:
             CorruptArtefact: they are not what `store` gave.
@@ -62,14 +62,14 @@ class OpenWindows:
         return {} if not data else dict(sorted(_entries(data)))
 
     def store(self, held: dict[int, Held]) -> bytes:
-        """Give entries as a state's bytes."""
+        """Return entries as a state's bytes."""
         parts = [_COUNT.pack(len(held))]
         for end, one in sorted(held.items()):
             parts += [_ENTRY.pack(end, one.due, len(one.data)), one.data]
         return b"".join(parts)
 
     def get(self, key: bytes, end: int, held: Held) -> Accumulation:
-        """Give an entry's accumulation."""
+        """Return an entry's accumulation."""
         known = self._decoded.get((key, end))
         if known is not None and known[0] == held.data:
             return known[1]

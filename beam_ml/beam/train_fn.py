@@ -53,7 +53,7 @@ class _Growing:
             self._so_far, self._accumulator = self._accumulator.result(), None
 
     def so_far(self) -> Accumulation:
-        """Give the accumulation of everything added so far; adding may go on."""
+        """Return the accumulation of everything added so far; adding may go on."""
         if self._so_far is None:
             assert self._accumulator is not None  # noqa: S101
             self._so_far = self._accumulator.result()
@@ -101,7 +101,7 @@ class TrainFn(CombineFn):
         self._spec_json = spec.to_json()
 
     def create_accumulator(self) -> Accumulation:
-        """Give the identity."""
+        """Return the identity."""
         return accumulations.empty(spec_of(self._spec_json)[1])
 
     def add_input(self, accumulator: Accumulation | _Growing, element: Batch) -> _Growing:
@@ -120,7 +120,7 @@ class TrainFn(CombineFn):
         return merged
 
     def compact(self, accumulator: Accumulation | _Growing) -> Accumulation:
-        """Give the accumulation, without the memory that growing in place needs."""
+        """Return the accumulation, without the memory that growing in place needs."""
         return _so_far(accumulator)
 
     def extract_output(self, accumulator: Accumulation | _Growing) -> Learner:
@@ -133,7 +133,7 @@ class TrainFn(CombineFn):
         return learner
 
     def get_accumulator_coder(self) -> Coder:
-        """Give the artefact coder."""
+        """Return the artefact coder."""
         return coders.AccumulationCoder()
 
 
@@ -150,7 +150,7 @@ class MergeLearners(CombineFn):
         self._allow_overlap = allow_overlap
 
     def create_accumulator(self) -> Learner | None:
-        """Give the identity: no learner."""
+        """Return the identity: no learner."""
         return None
 
     def add_input(self, accumulator: Learner | None, element: Learner) -> Learner | None:
@@ -170,9 +170,9 @@ class MergeLearners(CombineFn):
         return merged
 
     def extract_output(self, accumulator: Learner | None) -> Learner | None:
-        """Give the sum."""
+        """Return the sum."""
         return accumulator
 
     def get_accumulator_coder(self) -> Coder:
-        """Give the artefact coder, which knows of no learner, too."""
+        """Return the artefact coder, which knows of no learner, too."""
         return coders.OptionalLearnerCoder()

@@ -19,7 +19,7 @@ NONE_CLOSED = Verdict(False, ("no window has closed yet",))
 
 
 def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, bytes]:
-    """Give a version's files: the learner and its models."""
+    """Return a version's files: the learner and its models."""
     algorithm = algorithm_of(learner.spec)
     payloads = {"learner": encode_learner(algorithm, learner)}
     payloads |= {f"models/{name}": encode_model(algorithm, model) for name, model in models.items()}
@@ -27,7 +27,7 @@ def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, byte
 
 
 def facts_of(learner: Learner, refreshes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give what a version's manifest says of its learner."""
+    """Return what a version's manifest says of its learner."""
     return {
         "spec": learner.spec.to_dict(),
         "fingerprint": learner.spec.fingerprint,
@@ -39,7 +39,7 @@ def facts_of(learner: Learner, refreshes: Iterable[Mapping[str, Any]]) -> dict[s
 
 
 def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Give what a stored model says of itself: how far it was trained, and which columns make its batches."""
+    """Return what a stored model says of itself: how far it was trained, and which columns make its batches."""
     facts: dict[str, Any] = {
         "refresh": learner.refresh if refresh is None else refresh.number,
         "rows": learner.progress.rows,
@@ -51,7 +51,7 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
 def models_of(
     learner: Learner, specs: Mapping[str, ModelSpec], models: Mapping[str, Any], features: Mapping[str, Any] | None
 ) -> dict[str, Model]:
-    """Give what was derived from a learner as models to store."""
+    """Return what was derived from a learner as models to store."""
     facts, algorithm = model_facts(learner, None, features), algorithm_of(learner.spec)
     return {
         name: Model(learner.spec, specs[name], arrays, facts | reached(algorithm, learner, specs[name], arrays))
@@ -60,7 +60,7 @@ def models_of(
 
 
 def verdict_of(refreshes: Sequence[Refresh], models: Mapping[str, Any], before: Verdict) -> Verdict:
-    """Give the verdict of a version: its last refresh's; without one, that of the version before."""
+    """Return the verdict of a version: its last refresh's; without one, that of the version before."""
     if not models:
         return Verdict(False, ("no rows to derive a model from yet",)) if refreshes else NONE_CLOSED
     return refreshes[-1].verdict if refreshes else before

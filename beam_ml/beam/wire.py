@@ -69,7 +69,7 @@ def _origin_out(origin: Origin | None) -> list[str] | None:
 
 
 def encode_block(block: Block) -> bytes:
-    """Give the block as bytes."""
+    """Return the block as bytes."""
     arrays: Arrays = {"columns": _table(block.batch)}
     given = {"position": block.position, "position_end": block.position_end, "recorded": block.recorded}
     for i, reject in enumerate(block.rejected):
@@ -84,7 +84,7 @@ def encode_block(block: Block) -> bytes:
 
 
 def decode_block(data: bytes) -> Block:
-    """Give the block back."""
+    """Return the block."""
     found = decode(data, "block")
     meta, arrays = found.meta, found.arrays
     rejected = tuple(
@@ -102,12 +102,12 @@ def _bytes_as_array(data: bytes) -> np.ndarray:
 
 
 def encode_slice(value: Slice) -> bytes:
-    """Give the slice as bytes."""
+    """Return the slice as bytes."""
     return encode("slice", {"late": value.late}, {"rows": _bytes_as_array(records.encode_batch(value.rows))})
 
 
 def decode_slice(data: bytes) -> Slice:
-    """Give the slice back."""
+    """Return the slice."""
     found = decode(data, "slice")
     return Slice(records.decode_batch(found.arrays["rows"].tobytes()), found.meta["late"])
 
@@ -125,13 +125,13 @@ def decode_slices(data: bytes) -> list[Slice]:
 
 
 def encode_measured(value: Measured) -> bytes:
-    """Give the measured as bytes."""
+    """Return the measured as bytes."""
     meta = {"versions": sorted(map(list, value.versions.items()))}
     return encode("measured", meta, {"metrics": _bytes_as_array(records.encode_metrics(value.metrics))})
 
 
 def decode_measured(data: bytes) -> Measured:
-    """Give the measured back."""
+    """Return the measured."""
     found = decode(data, "measured")
     return Measured(
         records.decode_metrics(found.arrays["metrics"].tobytes()), {v: rows for v, rows in found.meta["versions"]}
@@ -139,7 +139,7 @@ def decode_measured(data: bytes) -> Measured:
 
 
 def encode_rejected(value: Rejected) -> bytes:
-    """Give the rejected as bytes."""
+    """Return the rejected as bytes."""
     meta = {
         "origin": [value.source, value.partition],
         "reason": value.reason,
@@ -150,7 +150,7 @@ def encode_rejected(value: Rejected) -> bytes:
 
 
 def decode_rejected(data: bytes) -> Rejected:
-    """Give the rejected back."""
+    """Return the rejected."""
     found = decode(data, "rejected")
     meta = found.meta
     source, partition = meta["origin"]
@@ -170,7 +170,7 @@ def _numbers_in(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
 
 
 def encode_refresh(value: Refresh) -> bytes:
-    """Give the refresh as bytes."""
+    """Return the refresh as bytes."""
     models = {f"models/{name}": _bytes_as_array(encode_model(model)) for name, model in value.models.items()}
     progress = {"progress": _bytes_as_array(records.encode_progress(value.progress))}
     meta = {
@@ -188,7 +188,7 @@ def encode_refresh(value: Refresh) -> bytes:
 
 
 def decode_refresh(data: bytes) -> Refresh:
-    """Give the refresh back."""
+    """Return the refresh."""
     found = decode(data, "refresh")
     meta = found.meta
     accepted, reasons = meta["verdict"]
@@ -212,14 +212,14 @@ def decode_refresh(data: bytes) -> Refresh:
 
 
 def encode_folded(value: Folded) -> bytes:
-    """Give the folded as bytes."""
+    """Return the folded as bytes."""
     refreshes = {str(i): _bytes_as_array(encode_refresh(one)) for i, one in enumerate(value.refreshes)}
     learner = {"learner": _bytes_as_array(encode_learner(value.learner))}
     return encode("folded", {"refreshes": len(refreshes)}, refreshes | learner)
 
 
 def decode_folded(data: bytes) -> Folded:
-    """Give the folded back."""
+    """Return the folded."""
     found = decode(data, "folded")
     learner = records.decode_learner(found.arrays["learner"].tobytes(), find)
     return Folded(
@@ -228,30 +228,30 @@ def decode_folded(data: bytes) -> Folded:
 
 
 def encode_accumulation(value: Accumulation) -> bytes:
-    """Give the accumulation as bytes."""
+    """Return the accumulation as bytes."""
     return records.encode_accumulation(algorithm_of(value.spec), value.spec, value)
 
 
 def decode_accumulation(data: bytes) -> Accumulation:
-    """Give the accumulation back."""
+    """Return the accumulation."""
     return records.decode_accumulation(data, find)[1]
 
 
 def encode_learner(value: Learner) -> bytes:
-    """Give the learner as bytes."""
+    """Return the learner as bytes."""
     return records.encode_learner(algorithm_of(value.spec), value)
 
 
 def encode_model(value: Model) -> bytes:
-    """Give the model as bytes."""
+    """Return the model as bytes."""
     return records.encode_model(algorithm_of(value.spec), value)
 
 
 def encode_optional_learner(value: Learner | None) -> bytes:
-    """Give the optional learner as bytes."""
+    """Return the optional learner as bytes."""
     return b"" if value is None else encode_learner(value)
 
 
 def decode_optional_learner(data: bytes) -> Learner | None:
-    """Give the optional learner back."""
+    """Return the optional learner."""
     return records.decode_learner(data, find) if data else None

@@ -61,7 +61,7 @@ class Accumulation:
 
 
 def empty(spec: Spec) -> Accumulation:
-    """Give the identity of `merge`."""
+    """Return the identity of `merge`."""
     return Accumulation(spec, {}, Progress(), Sample.empty(spec))
 
 
@@ -101,7 +101,7 @@ def add(algorithm: Algorithm, spec: Spec, a: Accumulation, batch: Batch) -> Accu
 
 
 def size_bytes(a: Accumulation) -> int:
-    """Give the bytes of the arrays held, places scanned included."""
+    """Return the bytes of the arrays held, places scanned included."""
     parts = sum(nbytes(part.dated.summary) + part.progress.nbytes for part in a.parts.values())
     return parts + a.rest.nbytes + a.sample.nbytes
 
@@ -165,11 +165,11 @@ class Accumulator:
             self._rest = [reduce(Progress.merge, self._rest)]
 
     def merge(self, other: Accumulation) -> Accumulation:
-        """Give this one's accumulation plus another."""
+        """Return this one's accumulation plus another."""
         return merge(self._algorithm, self._spec, self.result(), other)
 
     def result(self) -> Accumulation:
-        """Give the accumulation of everything added so far; adding may go on."""
+        """Return the accumulation of everything added so far; adding may go on."""
         self._settle()
         parts = dict(self._others)
         if self._progress:
@@ -181,12 +181,12 @@ class Accumulator:
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes of the arrays held, places scanned included."""
+        """Return the bytes of the arrays held, places scanned included."""
         places = sum(one.nbytes for one in (*self._progress, *self._rest))
         return self._growth.nbytes + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
 
     def _named(self, batch: Batch) -> Batch:
-        """Give rows without positions a lineage of their own, so that no two workers' rows are taken for the same.
+        """Name rows without positions by a lineage of their own, so that no two workers' rows are taken for the same.
 
         Rows that are read again in a later pass are the same.
         """

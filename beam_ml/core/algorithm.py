@@ -96,7 +96,7 @@ class Growing(Protocol):
         ...
 
     def partial(self) -> Any:
-        """Give the partial of everything so far; adding more leaves it as it is."""
+        """Return the partial of everything so far; adding more leaves it as it is."""
         ...
 
     @property
@@ -106,7 +106,7 @@ class Growing(Protocol):
 
 
 def _no_anchor(spec: Spec, state: Any) -> None:
-    """Give no anchor: workers need no parameters to start from."""
+    """Return no anchor: workers need no parameters to start from."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

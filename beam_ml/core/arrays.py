@@ -85,13 +85,13 @@ def array_dataclass(cls: type[T]) -> type[T]:
 
 
 def array_fields(kind: Any) -> tuple[ArrayField, ...]:
-    """Give the fields of an array dataclass (class or instance), in order of declaration."""
+    """Return the fields of an array dataclass (class or instance), in order of declaration."""
     fields: tuple[ArrayField, ...] = getattr(kind, _FIELDS)
     return fields
 
 
 def to_arrays(value: Any) -> dict[str, np.ndarray]:
-    """Give the arrays by name."""
+    """Return the arrays by name."""
     return {field.name: getattr(value, field.name) for field in array_fields(value)}
 
 
@@ -112,12 +112,12 @@ def from_arrays(kind: type[T], arrays: Mapping[str, np.ndarray]) -> T:
 
 
 def nbytes(value: Any) -> int:
-    """Give the bytes that the arrays hold."""
+    """Return the bytes that the arrays hold."""
     return sum(int(getattr(value, field.name).nbytes) for field in array_fields(value))
 
 
 def close(a: Any, b: Any, rtol: float = 1e-9, atol: float = 1e-12) -> bool:
-    """Tell whether two array dataclasses agree: same class and shapes, values within tolerance (NaN equals NaN).
+    """Return whether two array dataclasses agree: same class and shapes, values within tolerance (NaN equals NaN).
 
     `rtol` is relative to the largest magnitude in each array: sums of rows carry that error in every entry.
     """
@@ -138,7 +138,7 @@ def close(a: Any, b: Any, rtol: float = 1e-9, atol: float = 1e-12) -> bool:
 
 
 def identical(a: Any, b: Any) -> bool:
-    """Tell whether two array dataclasses agree to the last bit."""
+    """Return whether two array dataclasses agree to the last bit."""
     if type(a) is not type(b):
         return False
     pairs = ((getattr(a, f.name), getattr(b, f.name)) for f in array_fields(a))
@@ -146,7 +146,7 @@ def identical(a: Any, b: Any) -> bool:
 
 
 def schema(kind: Any) -> dict[str, Any]:
-    """Give the wire schema: name → dtype, axes and meaning."""
+    """Return the wire schema: name → dtype, axes and meaning."""
     return {
         field.name: {
             "dtype": str(field.dtype),

@@ -156,12 +156,12 @@ class Batch:
 
     @property
     def is_dense(self) -> bool:
-        """Tell whether the features are a dense matrix."""
+        """Return whether the features are a dense matrix."""
         return self.X is not None
 
     @property
     def dense_x(self) -> np.ndarray:
-        """Give the dense (n, d) matrix; refuse a CSR batch."""
+        """Return the dense (n, d) matrix; refuse a CSR batch."""
         if self.X is None:
             message = "This algorithm takes dense features; got a CSR batch."
             raise InvalidBatch(message)
@@ -169,17 +169,17 @@ class Batch:
 
     @property
     def weights(self) -> np.ndarray:
-        """Give the weights, (n,) float64, ones where none were given."""
+        """Return the weights, (n,) float64, ones where none were given."""
         return np.ones(len(self)) if self.weight is None else self.weight
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes of all arrays."""
+        """Return the bytes of all arrays."""
         arrays = (self.X, self.indptr, self.indices, self.values, *(getattr(self, name) for name in ROW_COLUMNS))
         return sum(int(array.nbytes) for array in arrays if array is not None)
 
     def take(self, rows: np.ndarray | slice) -> "Batch":
-        """Give some rows: a slice (views where possible), a boolean mask or row numbers."""
+        """Return some rows: a slice (views where possible), a boolean mask or row numbers."""
         columns: dict[str, Any] = {}
         for name in ROW_COLUMNS:
             value = getattr(self, name)
@@ -213,7 +213,7 @@ class Batch:
         )
 
     def replace(self, **changes: Any) -> "Batch":
-        """Give a copy with some fields exchanged."""
+        """Return a copy with some fields exchanged."""
         return dataclasses.replace(self, **changes)
 
     @staticmethod

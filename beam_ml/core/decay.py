@@ -30,7 +30,7 @@ class Dated:
 
 
 def factor(half_life_s: float | None, age_us: int | float) -> float:
-    """Give 2^(−age / half_life); 1 without a half-life.
+    """Return 2^(−age / half_life); 1 without a half-life.
 
     >>> factor(10.0, 20_000_000)
     0.25
@@ -39,14 +39,14 @@ def factor(half_life_s: float | None, age_us: int | float) -> float:
 
 
 def latest(a: int | None, b: int | None) -> int | None:
-    """Give the later of two times, None counting as never."""
+    """Return the later of two times, None counting as never."""
     if a is None or b is None:
         return b if a is None else a
     return max(a, b)
 
 
 def empty(algorithm: Algorithm, spec: Spec) -> Dated:
-    """Give the identity of `merge`."""
+    """Return the identity of `merge`."""
     return Dated(algorithm.empty(spec))
 
 
@@ -73,7 +73,7 @@ def weigh(spec: Spec, batch: Batch, time: int) -> Batch:
 
 
 def _newest(spec: Spec, dated: int | None, batch: Batch) -> int:
-    """Give the time that weights are relative to once a batch of at least one row is in."""
+    """Return the time that weights are relative to once a batch of at least one row is in."""
     if batch.time is None:
         weigh(spec, batch, 0)  # raises, with the reason
     assert batch.time is not None  # noqa: S101
@@ -124,7 +124,7 @@ class Growth:
         self._dated = Dated(self._dated.summary, time)
 
     def dated(self) -> Dated:
-        """Give the partial so far and its time; adding may go on."""
+        """Return the partial so far and its time; adding may go on."""
         return self._dated if self._growing is None else Dated(self._growing.partial(), self._dated.time)
 
     @property

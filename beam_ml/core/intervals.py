@@ -19,7 +19,7 @@ def _joined(ranges: np.ndarray) -> np.ndarray:
 
 
 def from_positions(start: np.ndarray, stop: np.ndarray | None = None) -> np.ndarray:
-    """Give the set of the ranges [start_i, stop_i), empty ones aside; without `stop` each position is one wide.
+    """Return the set of the ranges [start_i, stop_i), empty ones aside; without `stop` each position is one wide.
 
     >>> from_positions(np.array([4, 1, 2, 9])).tolist()
     [[1, 3], [4, 5], [9, 10]]
@@ -38,7 +38,7 @@ def from_positions(start: np.ndarray, stop: np.ndarray | None = None) -> np.ndar
 
 
 def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the positions in either set."""
+    """Return the positions in either set."""
     if len(a) == 0 or len(b) == 0:
         return b if len(a) == 0 else a
     both = np.concatenate([a, b])
@@ -46,12 +46,12 @@ def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def size(a: np.ndarray) -> int:
-    """Give the number of positions."""
+    """Return the number of positions."""
     return int((a[:, 1] - a[:, 0]).sum()) if len(a) else 0
 
 
 def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the positions in both sets.
+    """Return the positions in both sets.
 
     >>> intersection(np.array([[0, 5], [8, 9]]), np.array([[3, 10]])).tolist()
     [[3, 5], [8, 9]]
@@ -70,7 +70,7 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the positions of `a` that are not in `b`."""
+    """Return the positions of `a` that are not in `b`."""
     if len(a) == 0 or len(b) == 0:
         return a
     low, high = int(min(a[0, 0], b[0, 0])), int(max(a[-1, 1], b[-1, 1]))
@@ -79,7 +79,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def first_hole(a: np.ndarray, start: int) -> int:
-    """Give the smallest position ≥ `start` that is not in the set."""
+    """Return the smallest position ≥ `start` that is not in the set."""
     for low, high in a:
         if low <= start < high:
             start = int(high)

@@ -69,7 +69,7 @@ class Learner:
         return self.refresh - self.shared
 
     def replace(self, **changes: Any) -> "Learner":
-        """Give a copy with some fields exchanged."""
+        """Return a copy with some fields exchanged."""
         return dataclasses.replace(self, **changes)
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class Learner:
 
 
 def new(algorithm: Algorithm, spec: Spec) -> Learner:
-    """Give a learner that has seen nothing."""
+    """Return a learner that has seen nothing."""
     return Learner(spec, Dated(algorithm.init(spec)), Progress(), Sample.empty(spec))
 
 
@@ -95,7 +95,7 @@ def add_pending(algorithm: Algorithm, learner: Learner, end: int, accumulation: 
 
 
 def scanned(learner: Learner) -> Progress:
-    """Give the progress of folded and open windows together."""
+    """Return the progress of folded and open windows together."""
     total = learner.progress
     for accumulation in learner.pending.values():
         total = total.merge(accumulation.progress)
@@ -195,7 +195,7 @@ def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metrics_at(learner: Learner, time: int | None) -> Mapping[str, Metrics]:
-    """Give the progressive metrics with their weights brought forward to `time`."""
+    """Return the progressive metrics with their weights brought forward to `time`."""
     if time is None or learner.metrics_time is None or learner.spec.half_life is None or time <= learner.metrics_time:
         return learner.metrics
     factor = decay.factor(learner.spec.half_life, time - learner.metrics_time)

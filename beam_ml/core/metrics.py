@@ -205,5 +205,5 @@ def scale(a: Metrics, factor: float) -> Metrics:
 
 
 def finite(a: Metrics) -> bool:
-    """Tell whether every sum is finite: one that is not would never fade."""
+    """Return whether every sum is finite: one that is not would never fade."""
     return all(bool(np.isfinite(value).all()) for value in to_arrays(a).values())

@@ -43,7 +43,7 @@ class EarlyStopping(Settings):
 
 
 def in_pass(source: str, number: int) -> str:
-    """Give what rows' origins call a source in a pass, 1 the first.
+    """Return what rows' origins call a source in a pass, 1 the first.
 
     >>> in_pass("files", 1), in_pass("files", 2)
     ('files', 'files, pass 2')
@@ -52,7 +52,7 @@ def in_pass(source: str, number: int) -> str:
 
 
 def first_pass(origin: Origin) -> Origin:
-    """Give the origin that a row had in the first pass.
+    """Return the origin that a row had in the first pass.
 
     >>> first_pass(Origin("files, pass 2", "a.csv"))
     Origin(source='files', partition='a.csv')
@@ -77,7 +77,7 @@ def check_passes(algorithm: Algorithm, spec: Spec, passes: int, called: str = "p
 
 
 def stalled(values: Sequence[float], settings: EarlyStopping, metric: str) -> bool:
-    """Tell whether the last `patience` values brought no improvement.
+    """Return whether the last `patience` values brought no improvement.
 
     Args:
         values: one a pass, in order.
@@ -101,7 +101,7 @@ def stalled(values: Sequence[float], settings: EarlyStopping, metric: str) -> bo
 
 
 def measured_by(measured: Mapping[str, float], wanted: str | None, losses: Sequence[str]) -> tuple[str, float] | None:
-    """Give the metric to go by and its value; None: nothing was measured.
+    """Return the metric to go by and its value; None: nothing was measured.
 
     Args:
         measured: name → value.

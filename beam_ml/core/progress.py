@@ -147,12 +147,12 @@ class Progress:
         )
 
     def overlap(self, other: "Progress") -> Mapping[Origin, np.ndarray]:
-        """Give the positions that both have scanned, by origin; empty when none."""
+        """Return the positions that both have scanned, by origin; empty when none."""
         both = {o: intervals.intersection(r, other.covered[o]) for o, r in self.covered.items() if o in other.covered}
         return {origin: ranges for origin, ranges in both.items() if len(ranges)}
 
     def summary(self) -> dict[str, Any]:
-        """Give the counts without positions, as plain JSON values."""
+        """Return the counts without positions, as plain JSON values."""
         return {
             "rows": self.rows, "weight": self.weight, "bytes": self.bytes, "time_min": self.time_min,
             "time_max": self.time_max, "late": self.late, "rejected": dict(sorted(self.rejected.items())),

@@ -102,7 +102,7 @@ def _ranked(rows: Table) -> _Ranked:
 
 
 def _spread(value: np.ndarray, weight: np.ndarray, squared: np.ndarray, unknown: float) -> float:
-    """Give the variance of ``Σ w·value``, its total weight known: Σ w² (value − mean)², by linearisation.
+    """Return the variance of ``Σ w·value``, its total weight known: Σ w² (value − mean)², by linearisation.
 
     Half a row of the mean weight and of a value that knows nothing counts too: else three rows of one value, such as the
     positives of a perfect ranking, would have no noise.
@@ -114,7 +114,7 @@ def _spread(value: np.ndarray, weight: np.ndarray, squared: np.ndarray, unknown:
 
 
 def auc(rows: Table) -> tuple[float, float]:
-    """Give the area under the ROC curve, ties by half, and its standard error.
+    """Return the area under the ROC curve, ties by half, and its standard error.
 
     DeLong, DeLong and Clarke-Pearson 1988, with weights: each row's share of the other class that it is ranked against
     rightly is its influence.
@@ -130,7 +130,7 @@ def auc(rows: Table) -> tuple[float, float]:
 
 
 def average_precision(rows: Table) -> tuple[float, float]:
-    """Give Σ recall gained · precision there, as scikit-learn does with ties, and its standard error.
+    """Return Σ recall gained · precision there, as scikit-learn does with ties, and its standard error.
 
     A row of class 1 counts by the precision at its place and by what it adds to the precision of all below, one of class 0
     by what it takes from theirs; the masses of the classes are known.
@@ -148,7 +148,7 @@ def average_precision(rows: Table) -> tuple[float, float]:
 
 
 def share_above(above: float, above_squared: float, total: float, squared: float) -> float:
-    """Give the variance of the weight above a cut, of a class whose mass is known; half a row more on either side.
+    """Return the variance of the weight above a cut, of a class whose mass is known; half a row more on either side.
 
     Args:
         above: Σ w of the class's rows above the cut.
@@ -165,7 +165,7 @@ def share_above(above: float, above_squared: float, total: float, squared: float
 
 
 def at_k(rows: Table, k: float) -> tuple[float, float]:
-    """Give the weight of class 1 among the k heaviest-scored weight, and its standard error.
+    """Return the weight of class 1 among the k heaviest-scored weight, and its standard error.
 
     Ties at the cut are taken in proportion: their order is not known. A row more above the cut pushes out others, of
     class 1 as often as rows around the cut are (from k/1.25 to 1.25·k).

@@ -92,7 +92,7 @@ class Refresh:
     refitted: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the models as plain JSON values."""
+        """Return everything but the models as plain JSON values."""
         return {
             "number": self.number,
             "window_end": self.window_end,
@@ -109,7 +109,7 @@ class Refresh:
 
 
 def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
-    """Give the ModelKind a model spec belongs to.
+    """Return the ModelKind a model spec belongs to.
 
     Raises:
         DeriveRefused: it belongs to another algorithm.

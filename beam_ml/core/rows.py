@@ -9,7 +9,7 @@ _COLUMNS = 16
 
 
 def smallest_row(rows: np.ndarray) -> np.ndarray:
-    """Give the lexicographically smallest of at least one row, (d,) float64."""
+    """Return the lexicographically smallest of at least one row, (d,) float64."""
     d = rows.shape[1]
     left = rows
     chosen = np.arange(rows.shape[0])
@@ -28,6 +28,6 @@ def smallest_row(rows: np.ndarray) -> np.ndarray:
 
 
 def smaller_row(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give the lexicographically smaller of two rows."""
+    """Return the lexicographically smaller of two rows."""
     differs = np.flatnonzero(a != b)
     return a if differs.size == 0 or a[differs[0]] < b[differs[0]] else b

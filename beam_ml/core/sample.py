@@ -70,7 +70,7 @@ class Sample:
 
     @staticmethod
     def empty(spec: Spec) -> "Sample":
-        """Give the identity of `merge`."""
+        """Return the identity of `merge`."""
         c = classes(spec)
         none = np.zeros(0)
         return Sample(
@@ -115,7 +115,7 @@ class Sample:
         return dataclasses.replace(whole, top=_merged([one._as_top() for one in samples], spec))
 
     def _as_top(self, rows: bool = True) -> "Sample":
-        """Give `top`, or where no model was known the rows of class 0 as one; `rows` says whether they are needed."""
+        """Return `top`, or where no model was known the rows of class 0 as one; `rows` says whether they are needed."""
         if self.top is not None:
             return self.top
         zeros, known = (self.kind == 0) & rows, np.log(_UNKNOWN)
@@ -126,7 +126,7 @@ class Sample:
         )  # fmt: skip
 
     def estimate(self, spec: Spec) -> Batch | None:
-        """Give the rows weighted so that weighted sums estimate sums over all rows seen, each class to its exact mass.
+        """Return the rows weighted so that weighted sums estimate sums over all rows seen, each class to its exact mass.
 
         A row's weight is its (decayed) weight over its probability of inclusion, 1 − exp(−e^(τ + ln rate)).
         """
@@ -136,7 +136,7 @@ class Sample:
         return _standing(self.rows, log_rate, self.tau[self.kind] + log_rate, self.kind, self.mass)
 
     def ranked(self, spec: Spec) -> Batch | None:
-        """Give rows that stand for all rows seen, as `estimate` does, with those of `top` among them.
+        """Return rows that stand for all rows seen, as `estimate` does, with those of `top` among them.
 
         What models are chosen, measured and cut off by: the rows that rank highest stand for few others.
         """
@@ -167,7 +167,7 @@ class Sample:
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes held."""
+        """Return the bytes held."""
         rows = 0 if self.rows is None else self.rows.nbytes
         importance = 0 if self.importance is None else self.importance.nbytes
         top = 0 if self.top is None else self.top.nbytes
@@ -288,12 +288,12 @@ def _merged(samples: Sequence[Sample], spec: Spec) -> Sample:
 
 
 def classes(spec: Spec) -> int:
-    """Give the number of classes kept apart: above 256 the caps would be too small, so none are."""
+    """Return the number of classes kept apart: above 256 the caps would be too small, so none are."""
     return spec.n_label_classes if 1 < spec.n_label_classes <= _MAX_CLASSES else 1
 
 
 def _masses(spec: Spec, batch: Batch, labels: np.ndarray | None, time: int | None, c: int) -> np.ndarray:
-    """Give the (decayed) weight of the rows by class, relative to `time`."""
+    """Return the (decayed) weight of the rows by class, relative to `time`."""
     now = batch.weight
     if time is not None and batch.time is not None and spec.half_life is not None:
         aged = np.exp2((batch.time - np.int64(time)) * (1e-6 / spec.half_life))
@@ -307,7 +307,7 @@ def _masses(spec: Spec, batch: Batch, labels: np.ndarray | None, time: int | Non
 
 
 def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Give ln w + t ln 2 / half_life of some rows."""
+    """Return ln w + t ln 2 / half_life of some rows."""
     rate = np.zeros(len(batch))[rows]
     if batch.weight is not None:
         with np.errstate(divide="ignore"):
@@ -320,7 +320,7 @@ def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) 
 def _candidates(
     spec: Spec, batch: Batch, drawn: np.ndarray, tau: float, time: int | None, most: float = 1.0
 ) -> np.ndarray:
-    """Give the rows whose hash could come before τ if they had the batch's largest rate: mostly few, by one comparison."""
+    """Return the rows whose hash could come before τ if they had the batch's largest rate: mostly few, by one comparison."""
     if tau == np.inf:
         return np.arange(len(batch))
     top = float(np.log(max(most, 1e-300)))
@@ -353,7 +353,7 @@ def _too_wide(rows: Batch) -> np.ndarray | None:
 
 
 def _shortlist(order: np.ndarray, kind: np.ndarray, c: int) -> np.ndarray:
-    """Give the rows that may fit their class's caps, and one more for τ: only their features need to be copied."""
+    """Return the rows that may fit their class's caps, and one more for τ: only their features need to be copied."""
     cap = MAX_ROWS // c + 1
     if order.size <= cap:
         return np.arange(order.size)

@@ -37,7 +37,7 @@ Duration = Annotated[float, pydantic.BeforeValidator(parse_duration_s), Field(gt
 
 
 def to_us(seconds: float) -> int:
-    """Give a duration in whole µs, the nearest: 0.7 s are not 699,999 µs.
+    """Return a duration in whole µs, the nearest: 0.7 s are not 699,999 µs.
 
     >>> to_us(16.1)
     16100000
@@ -119,11 +119,11 @@ class Settings(pydantic.BaseModel):
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plain JSON form, defaults included."""
+        """Return the plain JSON form, defaults included."""
         return self.model_dump(mode="json")
 
     def to_json(self) -> str:
-        """Give the canonical JSON."""
+        """Return the canonical JSON."""
         return canonical_json(self.to_dict())
 
 

@@ -21,7 +21,7 @@ def _controller() -> ThreadpoolController:
 
 
 def one_thread() -> Any:
-    """Give a context in which BLAS and OpenMP of this process use one thread.
+    """Return a context in which BLAS and OpenMP of this process use one thread.
 
     >>> with one_thread():
     ...     pass

@@ -127,7 +127,7 @@ def _by_window(batch: Batch, size_us: int) -> Iterable[tuple[int, Batch]]:
 
 
 def watermark(newest: Iterable[int], out_of_orderness_us: int) -> int | None:
-    """Give the time before which no more rows are expected: the slowest partition's newest event time, less the slack.
+    """Return the time before which no more rows are expected: the slowest partition's newest event time, less the slack.
 
     >>> watermark([50, 30], 5)
     25

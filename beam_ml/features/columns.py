@@ -9,7 +9,7 @@ __all__ = ["column", "numbers", "times_us"]
 
 
 def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Array:
-    """Give a column by name, decoded where it is a dictionary.
+    """Return a column by name, decoded where it is a dictionary.
 
     Args:
         batch: n rows.
@@ -35,7 +35,7 @@ def _wrong(name: str, field: str, wanted: str, kind: pa.DataType) -> MissingColu
 
 
 def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
-    """Give a column of numbers or truth values, (n,) float64 or, if it is that, float32; NaN where it is null.
+    """Return a column of numbers or truth values, (n,) float64 or, if it is that, float32; NaN where it is null.
 
     Raises:
         MissingColumn: it is absent or of another type.
@@ -56,7 +56,7 @@ def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
 
 
 def times_us(batch: pa.RecordBatch, name: str, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Give a column of timestamps, dates or whole µs as (n,) int64 µs since the epoch, and where it is null.
+    """Return a column of timestamps, dates or whole µs as (n,) int64 µs since the epoch, and where it is null.
 
     Timestamps without a zone are taken as UTC.
 

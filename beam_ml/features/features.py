@@ -88,7 +88,7 @@ class Features(Settings):
         return len(self.numeric) + sum(term.buckets for term in self.hashed)
 
     def columns(self, with_label: bool = True) -> list[str]:
-        """Give the columns that are needed, each once: what to read of a file."""
+        """Return the columns that are needed, each once: what to read of a file."""
         extra = [self.weight, self.time, self.label if with_label else None]
         features = [term.column for term in (*self.numeric, *self.hashed)]
         return list(dict.fromkeys(features + [name for name in extra if name is not None]))
@@ -149,7 +149,7 @@ class Features(Settings):
     def _sparse(
         self, X: np.ndarray, batch: pa.RecordBatch
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Give CSR arrays of the numbers (n, d) and h indicators a row, and where categories are null."""
+        """Return CSR arrays of the numbers (n, d) and h indicators a row, and where categories are null."""
         n, d = X.shape
         gaps: dict[str, np.ndarray] = {}
         columns, start = [np.broadcast_to(np.arange(d), (n, d))], d
@@ -165,7 +165,7 @@ class Features(Settings):
 
 
 def _matrix(terms: tuple[Term, ...], batch: pa.RecordBatch) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Give the (n, d) matrix, and where time columns are null."""
+    """Return the (n, d) matrix, and where time columns are null."""
     values: dict[str, np.ndarray] = {}
     clock: dict[str, np.ndarray] = {}
     gaps: dict[str, np.ndarray] = {}
@@ -202,7 +202,7 @@ def _matrix(terms: tuple[Term, ...], batch: pa.RecordBatch) -> tuple[np.ndarray,
 
 
 def _unusable(names: tuple[str, ...], X: np.ndarray, gaps: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """Give reason and rows of features that are not finite; one sum decides the common case."""
+    """Return reason and rows of features that are not finite; one sum decides the common case."""
     with np.errstate(over="ignore", invalid="ignore"):
         if not gaps and np.isfinite(X.sum()):
             return []

@@ -41,7 +41,7 @@ HashedTerm = Annotated[Hashed, BeforeValidator(_spelled_out)]
 
 
 def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Give the place of each row's value, (n,) int64 in [0, buckets), and where there is none: null, or a float not whole.
+    """Return the place of each row's value, (n,) int64 in [0, buckets), and where there is none: null, or a float not whole.
 
     Raises:
         MissingColumn: the column is absent, or holds neither numbers nor text.

@@ -63,7 +63,7 @@ def _spelled_out(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str | None:
-    """Tell which class a term is of, by its transform; None: of none."""
+    """Return which class a term is of, by its transform; None: of none."""
     transform = value.get("transform") if isinstance(value, dict) else getattr(value, "transform", None)
     for kind, transforms in _KINDS.items():
         if transform in transforms:
@@ -91,7 +91,7 @@ Term = Annotated[
 
 
 def hours(time_us: np.ndarray) -> np.ndarray:
-    """Give whole hours since the epoch, (n,) int32, of times in µs, (n,) int64."""
+    """Return whole hours since the epoch, (n,) int32, of times in µs, (n,) int64."""
     return np.floor_divide(time_us, _HOUR_US).astype(np.int32)
 
 

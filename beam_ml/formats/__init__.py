@@ -29,7 +29,7 @@ __all__ = [
 
 
 def find(name: str) -> Any:
-    """Give the module of a format by its key in FORMATS.
+    """Return the module of a format by its key in FORMATS.
 
     Raises:
         InvalidValue: no such format.

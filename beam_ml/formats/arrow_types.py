@@ -6,7 +6,7 @@ __all__ = ["named"]
 
 
 def named(name: str) -> pa.DataType:
-    """Give the Arrow type of a name such as ``float64`` or ``timestamp[us, tz=UTC]``.
+    """Return the Arrow type of a name such as ``float64`` or ``timestamp[us, tz=UTC]``.
 
     Raises:
         ValueError: there is none of this name.

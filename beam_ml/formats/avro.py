@@ -76,7 +76,7 @@ def _varint(stream: BinaryIO) -> int | None:
 
 
 def _index(stream: BinaryIO, header: _Header, size: int, where: str) -> list[tuple[int, int]]:
-    """Give (byte offset, number of its first row) of every container block, then the ends of both."""
+    """Return (byte offset, number of its first row) of every container block, then the ends of both."""
     found, row, offset = [], 0, header.size
     stream.seek(offset)
     while True:
@@ -144,7 +144,7 @@ class _Joined(io.RawIOBase):
 
 
 def _records(stream: BinaryIO, header: _Header, offset: int) -> Iterator[dict[str, Any]]:
-    """Give the records from the container block at `offset` on, logical types as their plain integers.
+    """Return the records from the container block at `offset` on, logical types as their plain integers.
 
     All columns are decoded: a reader's schema of fewer columns makes fastavro slower, not faster.
     """
@@ -224,7 +224,7 @@ def _write(target: BinaryIO, batches: Iterable[pa.RecordBatch]) -> None:
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
-    """Give the bytes of a container file that holds one batch.
+    """Return the bytes of a container file that holds one batch.
 
     >>> decode(encode(pa.record_batch({"x": [1.0, 2.0]}))).batch.to_pydict()
     {'x': [1.0, 2.0]}
@@ -241,7 +241,7 @@ def write(path: str, batches: Iterable[pa.RecordBatch]) -> None:
 
 
 def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
-    """Give the rows of a container file held in memory.
+    """Return the rows of a container file held in memory.
 
     Raises:
         UnreadableInput: not a whole Avro container file of records.
@@ -255,10 +255,10 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
 
 
 def message_decoder(options: dict[str, Any]) -> Any:
-    """Give the decoder of messages (`avro_messages`)."""
+    """Return the decoder of messages (`avro_messages`)."""
     return importlib.import_module("beam_ml.formats.avro_messages").message_decoder(options)
 
 
 def message_encoder(options: dict[str, Any]) -> Any:
-    """Give the encoder of messages (`avro_messages`)."""
+    """Return the encoder of messages (`avro_messages`)."""
     return importlib.import_module("beam_ml.formats.avro_messages").message_encoder(options)

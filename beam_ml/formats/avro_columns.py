@@ -40,7 +40,7 @@ Reader = Callable[[pa.Array, np.ndarray, int, Sequence[str]], Found]
 
 
 def buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Give the bytes that a binary array points into, and the (n + 1,) bounds of its values in them."""
+    """Return the bytes that a binary array points into, and the (n + 1,) bounds of its values in them."""
     wide = pa.types.is_large_binary(values.type)
     _, offsets, data = values.buffers()
     if offsets is None:
@@ -138,7 +138,7 @@ class _Cursor:
 
 
 def _field(name: str, schema: Any) -> _Field | None:
-    """Give how a field is read; None: not here."""
+    """Return how a field is read; None: not here."""
     if isinstance(schema, list):
         if len(schema) != 2 or "null" not in schema:
             return None
@@ -289,7 +289,7 @@ def _lists(
 
 
 def reader(schema: Mapping[str, Any], types: Mapping[str, pa.DataType], many: bool) -> Reader | None:
-    """Give the reader of messages that hold a record, or an array of records, of a schema.
+    """Return the reader of messages that hold a record, or an array of records, of a schema.
 
     Args:
         schema: of the record, times as integers.

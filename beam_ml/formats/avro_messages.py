@@ -140,7 +140,7 @@ def _from_registry(url: str, id: int, authorization: str | None, timeout_s: floa
 
 
 def _find(options: Options, id: int | None) -> _Schema | None:
-    """Give the schema of an id; None: there is none, and its messages are refused."""
+    """Return the schema of an id; None: there is none, and its messages are refused."""
     if options.schema_text is not None:
         return _from_text(options.schema_text)
     if options.schema_file is not None:
@@ -220,7 +220,7 @@ def _singly(
 def _arrays(
     rows: Sequence[Mapping[str, Any]], fields: Mapping[str, pa.DataType]
 ) -> tuple[dict[str, pa.Array], dict[int, str]]:
-    """Give the columns of the rows that convert, and the others' numbers with the column to blame."""
+    """Return the columns of the rows that convert, and the others' numbers with the column to blame."""
     bad: dict[int, str] = {}
     for name, kind in fields.items():
         try:
@@ -323,7 +323,7 @@ def _widen(types: dict[str, pa.DataType], name: str, kind: pa.DataType) -> bool:
 
 
 def message_decoder(options: dict[str, Any]) -> Decoder:
-    """Give the decoder of Avro messages.
+    """Return the decoder of Avro messages.
 
     A schema that the registry does not have ends the read, unless `unknown_id` is `refuse`.
 
@@ -351,7 +351,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    """Give the encoder of Avro messages: a record a message, or an array of them where the schema is one.
+    """Return the encoder of Avro messages: a record a message, or an array of them where the schema is one.
 
     Args:
         options: fields of `Options`; with a frame, `write_id` says which schema to write.

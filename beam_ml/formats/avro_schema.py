@@ -34,7 +34,7 @@ _LOGICAL = {
 
 
 def _nullable(schema: list[Any]) -> Any:
-    """Give T of a union of null and T."""
+    """Return T of a union of null and T."""
     others = [branch for branch in schema if branch != "null"]
     if len(others) != 1:
         message = f"a union of {len(others)} types has no Arrow equal"
@@ -43,7 +43,7 @@ def _nullable(schema: list[Any]) -> Any:
 
 
 def arrow_type(schema: Any) -> pa.DataType:
-    """Give the Arrow type of the values of an Avro schema.
+    """Return the Arrow type of the values of an Avro schema.
 
     Raises:
         ValueError: a union of several types, or a type named elsewhere.
@@ -79,7 +79,7 @@ def arrow_type(schema: Any) -> pa.DataType:
 
 
 def plain(schema: Any) -> Any:
-    """Give a schema without the logical types of times and UUIDs: their integers and texts are read as they are."""
+    """Return a schema without the logical types of times and UUIDs: their integers and texts are read as they are."""
     if isinstance(schema, list):
         return [plain(branch) for branch in schema]
     if not isinstance(schema, dict):
@@ -124,7 +124,7 @@ def _avro_type(name: str, kind: pa.DataType) -> Any:
 
 
 def avro_schema(schema: pa.Schema) -> dict[str, Any]:
-    """Give the Avro record schema that holds rows of an Arrow schema.
+    """Return the Avro record schema that holds rows of an Arrow schema.
 
     Raises:
         InvalidValue: a column's type has no Avro equal.
@@ -138,7 +138,7 @@ def avro_schema(schema: pa.Schema) -> dict[str, Any]:
 
 
 def stored(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Give times as the integers that are stored, and dictionaries as their values."""
+    """Return times as the integers that are stored, and dictionaries as their values."""
     columns = []
     for column in batch.columns:
         kind = column.type

@@ -69,5 +69,5 @@ class Block:
         return len(self) + sum(len(reject) for reject in self.rejected)
 
     def replace(self, **changes: Any) -> "Block":
-        """Give a copy with some fields exchanged."""
+        """Return a copy with some fields exchanged."""
         return dataclasses.replace(self, **changes)

@@ -72,7 +72,7 @@ def _words(error: Exception) -> str:
 
 
 def _header(where: str, line: bytes, options: Options) -> tuple[list[str], int]:
-    """Give the column names and the bytes that their line takes."""
+    """Return the column names and the bytes that their line takes."""
     if options.column_names is not None:
         return list(options.column_names), 0
     text = line.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n") + b"\n"
@@ -225,7 +225,7 @@ def _sound_part(data: Any, start: np.ndarray, stop: np.ndarray, spoilt: np.ndarr
 
 
 def _nothing(layout: _Layout) -> _Part:
-    """Give no rows of the strictest types."""
+    """Return no rows of the strictest types."""
     schema = pa.schema([(name, layout.levels[0].get(name, pa.null())) for name in layout.wanted])
     return _Part(schema.empty_table(), np.empty(0, dtype=np.int64), [])
 
@@ -323,7 +323,7 @@ def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAU
 
 
 def encode(batch: pa.RecordBatch, options: Options = DEFAULT) -> bytes:
-    """Give the text of a file that holds one batch.
+    """Return the text of a file that holds one batch.
 
     >>> decode(encode(pa.record_batch({"x": [1, 2]}))).batch.to_pydict()
     {'x': [1, 2]}
@@ -334,7 +334,7 @@ def encode(batch: pa.RecordBatch, options: Options = DEFAULT) -> bytes:
 
 
 def decode(data: bytes, columns: Sequence[str] | None = None, options: Options = DEFAULT) -> Block:
-    """Give the rows of uncompressed text held in memory; places are byte offsets in it.
+    """Return the rows of uncompressed text held in memory; places are byte offsets in it.
 
     Raises:
         UnreadableInput: no line of column names.
@@ -352,10 +352,10 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
 
 
 def message_decoder(options: dict[str, Any]) -> Any:
-    """Give the decoder of messages (`csv_messages`)."""
+    """Return the decoder of messages (`csv_messages`)."""
     return importlib.import_module("beam_ml.formats.csv_messages").message_decoder(options)
 
 
 def message_encoder(options: dict[str, Any]) -> Any:
-    """Give the encoder of messages (`csv_messages`)."""
+    """Return the encoder of messages (`csv_messages`)."""
     return importlib.import_module("beam_ml.formats.csv_messages").message_encoder(options)

@@ -106,7 +106,7 @@ def _concat(batches: list[pa.RecordBatch]) -> dict[str, pa.Array]:
 
 
 def message_decoder(options: dict[str, Any]) -> Decoder:
-    r"""Give the decoder of CSV messages.
+    r"""Return the decoder of CSV messages.
 
     Args:
         options: fields of `csv.Options`; `column_names` is required. The types of columns not in `types` are inferred
@@ -188,7 +188,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    r"""Give the encoder of CSV messages: a line a row, several separated by line ends, without names.
+    r"""Return the encoder of CSV messages: a line a row, several separated by line ends, without names.
 
     Args:
         options: fields of `csv.Options`; `column_names` is required and names the columns to write.

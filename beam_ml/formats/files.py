@@ -66,7 +66,7 @@ class FileRange:
         return None if self.format == "csv" else self.stop - self.start
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plain JSON form."""
+        """Return the plain JSON form."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -117,7 +117,7 @@ def check(file: FileId | FileRange) -> None:
 
 
 def format_of(path: str) -> str:
-    """Give the format that a file's name ends in.
+    """Return the format that a file's name ends in.
 
     Raises:
         InvalidValue: the ending is not known.

@@ -169,7 +169,7 @@ class _Run:
 
 
 def _shapes(values: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tell messages of objects, those of an array, and others."""
+    """Return messages of objects, those of an array, and others apart."""
     shape = np.fromiter((_SHAPE.get(value[:1] + value[-1:], 2) for value in values), np.int8, len(values))
     return np.flatnonzero(shape == 0), np.flatnonzero(shape == 1), np.flatnonzero(shape == 2)
 
@@ -178,13 +178,13 @@ _SHAPE = {b"{}": 0, b"[]": 1}
 
 
 def _trimmed(values: pa.Array) -> list[bytes]:
-    """Give the messages without white space around them, and those that are not UTF-8 as they are."""
+    """Return the messages without white space around them, and those that are not UTF-8 as they are."""
     found: list[bytes] = values.to_pylist()
     return [value.strip(b" \t\r\n") for value in found]
 
 
 def _foreign(values: list[bytes]) -> list[int]:
-    """Give the numbers of messages that are not UTF-8."""
+    """Return the numbers of messages that are not UTF-8."""
     if b"".join(values).isascii():
         return []
     return [i for i, value in enumerate(values) if not json_text.is_utf8(value)]
@@ -286,7 +286,7 @@ def _joined(run: _Run, columns: list[Column]) -> Decoded:
 
 
 def message_decoder(options: dict[str, Any]) -> Decoder:
-    """Give the decoder of JSON messages.
+    """Return the decoder of JSON messages.
 
     Naming the columns wanted makes it several times faster: all others are skipped unread.
 
@@ -310,7 +310,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    """Give the encoder of JSON messages: an object a row, several separated by line ends; times as ISO 8601 texts.
+    """Return the encoder of JSON messages: an object a row, several separated by line ends; times as ISO 8601 texts.
 
     Args:
         options: fields of `Options`, of which it uses none.

@@ -78,7 +78,7 @@ def objects(values: list[bytes], columns: list[Column]) -> Part:
 
 
 def _numbered(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give message and row number of rows, by the (m + 1,) bounds of messages among them."""
+    """Return message and row number of rows, by the (m + 1,) bounds of messages among them."""
     message = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     return message, np.arange(len(message)) + bounds[0] - bounds[message]
 
@@ -98,6 +98,6 @@ def arrays(values: list[bytes], columns: list[Column]) -> Part:
 
 
 def failed_row(error: Exception) -> int:
-    """Give the number of the row that pyarrow stumbled over, or -1."""
+    """Return the number of the row that pyarrow stumbled over, or -1."""
     found = _ROW.search(str(error.__cause__))
     return int(found[1]) if found else -1

@@ -26,7 +26,7 @@ _decoder = json.JSONDecoder(parse_int=_int)
 
 
 def is_utf8(value: bytes) -> bool:
-    """Tell whether bytes are UTF-8."""
+    """Return whether bytes are UTF-8."""
     try:
         value.decode()
     except UnicodeDecodeError:
@@ -35,12 +35,12 @@ def is_utf8(value: bytes) -> bool:
 
 
 def nearly(value: bytes) -> bool:
-    """Tell whether a text that does not parse may be what other parsers take: odd infinities, or very deep nesting."""
+    """Return whether a text that does not parse may be what other parsers take: odd infinities, or very deep nesting."""
     return is_utf8(value) and (b"NaN" in value or b"Inf" in value or max(value.count(b"["), value.count(b"{")) > 900)
 
 
 def values(message: bytes) -> list[Any]:
-    r"""Give the values of a message: those of an array, or those that stand one after the other.
+    r"""Return the values of a message: those of an array, or those that stand one after the other.
 
     Raises:
         ValueError: it is not JSON, or neither an array nor objects.
@@ -75,7 +75,7 @@ def values(message: bytes) -> list[Any]:
 
 
 def first(message: bytes) -> Any:
-    """Give the first row of a message, or None where it does not begin with one.
+    """Return the first row of a message, or None where it does not begin with one.
 
     >>> first(b'[{"x": 1}, {"x"')
     {'x': 1}
@@ -105,12 +105,12 @@ def _truth(value: bool | None) -> str:
 
 
 def quoted(value: str | None) -> str:
-    """Give a text as JSON."""
+    """Return a text as JSON."""
     return "null" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _texts(name: str, array: pa.Array) -> list[str]:
-    """Give a column's values as JSON, each with its name before it."""
+    """Return a column's values as JSON, each with its name before it."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind, types = array.type, pa.types
@@ -135,7 +135,7 @@ def _texts(name: str, array: pa.Array) -> list[str]:
 
 
 def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
-    r"""Give rows as messages: an object a row, several separated by line ends.
+    r"""Return rows as messages: an object a row, several separated by line ends.
 
     Raises:
         InvalidValue: a column that has no JSON equal.

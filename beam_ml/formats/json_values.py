@@ -37,7 +37,7 @@ class Column:
 
 
 def wire_type(column: Column) -> pa.DataType:
-    """Give the Arrow type that a column's values are parsed as, before they are converted."""
+    """Return the Arrow type that a column's values are parsed as, before they are converted."""
     return _WIRE[column.kind]
 
 
@@ -46,7 +46,7 @@ def _is_time(kind: pa.DataType) -> bool:
 
 
 def _kind(target: pa.DataType | None, values: Iterable[Any]) -> Kind:
-    """Tell what a column's values are: by its declared type, and by the values where that leaves it open."""
+    """Return what a column's values are: by its declared type, and by the values where that leaves it open."""
     types = pa.types
     if target is not None and types.is_boolean(target):
         return "truth"
@@ -76,12 +76,12 @@ def _kind(target: pa.DataType | None, values: Iterable[Any]) -> Kind:
 
 
 def settled(names: Sequence[str], types: Mapping[str, pa.DataType]) -> bool:
-    """Tell whether the declared types alone tell what the columns hold, whatever the values."""
+    """Return whether the declared types alone tell what the columns hold, whatever the values."""
     return all(name in types and not pa.types.is_integer(types[name]) and not _is_time(types[name]) for name in names)
 
 
 def plan(names: Sequence[str], types: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Tell what the wanted columns hold, from their declared types and some rows; the first value's kind counts."""
+    """Return what the wanted columns hold, from their declared types and some rows; the first value's kind counts."""
     found = []
     for name in names:
         target = types.get(name)
@@ -143,7 +143,7 @@ def convert(array: pa.Array, column: Column) -> pa.Array:
 
 
 def _parsed(value: Any, kind: Kind) -> Any:
-    """Give a JSON value as the parser of many would read it.
+    """Return a JSON value as the parser of many would read it.
 
     Raises:
         Unfit: it is of another kind.
@@ -161,7 +161,7 @@ def _parsed(value: Any, kind: Kind) -> Any:
 
 
 def outgrown(column: Column, value: Any) -> bool:
-    """Tell whether a value shows that a column without a declared type is of another kind than was told from some."""
+    """Return whether a value shows that a column without a declared type is of another kind than was told from some."""
     if column.target is not None or isinstance(value, dict | list | None):
         return False
     if column.kind == "whole" and not isinstance(value, bool | str):
@@ -221,7 +221,7 @@ def _looks_dated(text: str) -> bool:
 
 
 def inferred(array: pa.Array) -> pa.Array:
-    """Give a column without a declared type its own: times where all texts are, int64 where all numbers are whole."""
+    """Infer the type of a column without a declared one: times where all texts are, int64 where all numbers are whole."""
     if array.null_count == len(array):
         return pa.nulls(len(array))
     if pa.types.is_string(array.type) and _looks_dated(array.drop_null()[0].as_py()):

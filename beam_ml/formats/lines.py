@@ -24,7 +24,7 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def compression_of(path: str) -> str | None:
-    """Give ``gzip`` or ``zstd`` by the file's name, or None."""
+    """Return ``gzip`` or ``zstd`` by the file's name, or None."""
     return {".gz": "gzip", ".zst": "zstd"}.get(path[path.rfind(".") :].lower())
 
 
@@ -34,7 +34,7 @@ def _fault(path: str, error: Exception) -> UnreadableInput:
 
 
 def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int | None = None) -> Iterator[bytes]:
-    """Give the bytes from `start` to `stop` (None: the end) in pieces."""
+    """Return the bytes from `start` to `stop` (None: the end) in pieces."""
     compression, width = compression_of(path), chunk_bytes or _CHUNK_BYTES
     try:
         with pa.input_stream(path, compression=compression) if compression else pa.OSFile(path) as stream:
@@ -54,7 +54,7 @@ def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int | None = N
 
 
 def text_size(path: str) -> int:
-    """Give the number of bytes of decompressed text.
+    """Return the number of bytes of decompressed text.
 
     Raises:
         UnreadableInput: a damaged or truncated compressed file.
@@ -63,7 +63,7 @@ def text_size(path: str) -> int:
 
 
 def first_record(data: bytes, delimiter: str) -> bytes:
-    """Give the first record of a text, its line end and a byte order mark before it included."""
+    """Return the first record of a text, its line end and a byte order mark before it included."""
     mark = len(_MARK) if data.startswith(_MARK) else 0
     head = data[mark:_MAX_RECORD_BYTES]
     stop = records(head, delimiter).stop
@@ -71,7 +71,7 @@ def first_record(data: bytes, delimiter: str) -> bytes:
 
 
 def header_line(path: str, delimiter: str) -> bytes:
-    """Give the first record of a file, its line end included."""
+    """Return the first record of a file, its line end included."""
     _, head = next(pieces(path, 0, None, delimiter, _HEAD_BYTES), (0, b""))
     line = first_record(head, delimiter)
     if b"\r" in line.removesuffix(b"\n").removesuffix(b"\r"):
@@ -81,7 +81,7 @@ def header_line(path: str, delimiter: str) -> bytes:
 
 
 def _regular(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> bool:
-    """Tell whether quotes alternate between ones that begin a field (or double) and ones that end it (or double)."""
+    """Return whether quotes alternate between ones that begin a field (or double) and ones that end it (or double)."""
     edge = np.zeros(256, dtype=bool)
     edge[[delimiter, _NEWLINE, _RETURN, _QUOTE]] = True
     opening, closing = quotes[0::2], quotes[1::2]
@@ -110,7 +110,7 @@ def _fields(data: bytes, quotes: np.ndarray, delimiter: int) -> tuple[np.ndarray
 
 
 def _closing(data: bytes, delimiter: str) -> tuple[np.ndarray, int]:
-    """Give the place after each line end outside quoted fields, and where a field never closed begins, or -1."""
+    """Return the place after each line end outside quoted fields, and where a field never closed begins, or -1."""
     text = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(text == _NEWLINE)
     if b'"' not in data:
@@ -182,7 +182,7 @@ def _without_blank(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
 def pieces(
     path: str, start: int, stop: int | None, delimiter: str, chunk_bytes: int | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """Give the text from `start`, where a record starts, to `stop` (None: the end) as (offset, whole records)."""
+    """Return the text from `start`, where a record starts, to `stop` (None: the end) as (offset, whole records)."""
     offset, rest = start, b""
     for chunk in _chunks(path, start, stop, chunk_bytes):
         data = rest + chunk
@@ -203,7 +203,7 @@ def pieces(
 
 
 def cut_points(path: str, start: int, stop: int, target_bytes: int, delimiter: str) -> list[int]:
-    """Give where to cut the text from `start` to `stop` into parts of about `target_bytes`, both ends included."""
+    """Return where to cut the text from `start` to `stop` into parts of about `target_bytes`, both ends included."""
     cuts, goal = [start], start + target_bytes
     if stop - start <= 2 * target_bytes:
         return [start, stop]

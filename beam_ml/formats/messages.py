@@ -132,7 +132,7 @@ def _build(format: str, options: Mapping[str, Any] | None, name: str) -> Any:
 
 
 def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
-    """Give the decoder of a format: `json`, `avro`, `csv`, or one's own as ``module:attribute``.
+    """Return the decoder of a format: `json`, `avro`, `csv`, or one's own as ``module:attribute``.
 
     The module's `message_decoder(options)` (for one's own: the attribute) builds it.
 
@@ -146,7 +146,7 @@ def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
 
 
 def encoder(format: str, options: Mapping[str, Any] | None = None) -> Encoder:
-    r"""Give the encoder of a format, which takes the options of its decoder; ``module:attribute`` builds one's own.
+    r"""Return the encoder of a format, which takes the options of its decoder; ``module:attribute`` builds one's own.
 
     Raises:
         InvalidValue: no such format, or options it does not know.
@@ -168,7 +168,7 @@ def detail(value: bytes, words: str = "") -> str:
 
 
 def rows_batch(columns: Mapping[str, pa.Array], n: int) -> pa.RecordBatch:
-    """Give a batch of n rows, even of no columns.
+    """Return a batch of n rows, even of no columns.
 
     >>> rows_batch({}, 3).num_rows
     3
@@ -179,7 +179,7 @@ def rows_batch(columns: Mapping[str, pa.Array], n: int) -> pa.RecordBatch:
 
 
 def place(offset: Any, row: Any = 0) -> Any:
-    """Give the place of a row within its partition.
+    """Return the place of a row within its partition.
 
     >>> divmod(place(7, 3), PLACES)
     (7, 3)
@@ -240,7 +240,7 @@ def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None)
 
 
 def _ends(start: np.ndarray) -> np.ndarray:
-    """Give where places end: at the next one of their message, or with the message."""
+    """Return where places end: at the next one of their message, or with the message."""
     order = np.argsort(start, kind="stable")
     ordered = start[order]
     message_end = (ordered // PLACES + 1) * PLACES
@@ -281,7 +281,7 @@ def _with_message_columns(
 
 
 def _stretch(block: Block, start: int, stop: int) -> Block:
-    """Give the part of a block that lies within a stretch of places."""
+    """Return the part of a block that lies within a stretch of places."""
     assert block.position is not None  # noqa: S101
     assert block.position_end is not None  # noqa: S101
     assert block.recorded is not None  # noqa: S101
@@ -309,6 +309,6 @@ def with_seen(raw: Block, seen: np.ndarray) -> Block:
 
 
 def seen_before(raw: Block) -> np.ndarray | None:
-    """Give the places noted by `with_seen`; None: none."""
+    """Return the places noted by `with_seen`; None: none."""
     noted = (raw.batch.schema.metadata or {}).get(_SEEN)
     return None if noted is None else np.array(json.loads(noted), dtype=np.int64).reshape(-1, 2)

@@ -33,7 +33,7 @@ def _open(path: str) -> pq.ParquetFile:
 
 
 def _bounds(parquet: pq.ParquetFile) -> np.ndarray:
-    """Give the row number at which each row group starts, and the number of rows."""
+    """Return the row number at which each row group starts, and the number of rows."""
     metadata = parquet.metadata
     return np.cumsum([0, *(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))])
 
@@ -135,7 +135,7 @@ def write(path: str, batches: Iterable[pa.RecordBatch], row_group_rows: int = 13
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
-    """Give the bytes of a file that holds one batch.
+    """Return the bytes of a file that holds one batch.
 
     >>> decode(encode(pa.record_batch({"x": [1.0, 2.0]}))).batch.to_pydict()
     {'x': [1.0, 2.0]}
@@ -146,7 +146,7 @@ def encode(batch: pa.RecordBatch) -> bytes:
 
 
 def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
-    """Give the rows of a file held in memory.
+    """Return the rows of a file held in memory.
 
     Raises:
         UnreadableInput: not a whole Parquet file.

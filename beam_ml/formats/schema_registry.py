@@ -20,7 +20,7 @@ _MAX_BYTES = 16 << 20
 
 
 def _secret(value: str) -> str:
-    """Give a value, or that of the environment's variable where it is '$NAME'."""
+    """Return a value, or that of the environment's variable where it is '$NAME'."""
     if not value.startswith("$"):
         return value
     found = os.environ.get(value[1:])
@@ -60,7 +60,7 @@ def _get(where: str, authorization: str | None, timeout_s: float, what: str) -> 
 
 @functools.lru_cache(maxsize=4096)
 def schema(url: str, id: int, authorization: str | None = None, timeout_s: float = 10.0) -> tuple[str, ...]:
-    """Give an Avro schema as JSON text, after those that it refers to.
+    """Return an Avro schema as JSON text, after those that it refers to.
 
     Args:
         url: of the registry.

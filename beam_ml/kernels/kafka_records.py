@@ -17,7 +17,7 @@ _COLUMN = types.Array(types.int64, 1, "C", readonly=True)
 
 @numba.njit(types.UniTuple(types.int64, 2)(_BYTES, types.int64), cache=True, nogil=True, inline="always")
 def _varint(data: np.ndarray, at: int) -> tuple[int, int]:
-    """Give a zigzag number and where it ends; -1: it does not."""
+    """Return a zigzag number and where it ends; -1: it does not."""
     value = np.uint64(0)
     for shift in range(0, 70, 7):
         if at >= data.size:

@@ -22,7 +22,7 @@ def _signatures(*tail: types.Type) -> list[types.Tuple]:
 
 @numba.njit(_signatures(_MATRIX8, _VECTOR_I), cache=True, nogil=True)
 def squared_to(x: np.ndarray, centres: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Give each row's squared distance to the centre that `index` names, in float64."""
+    """Return each row's squared distance to the centre that `index` names, in float64."""
     n, d = x.shape
     squared = np.empty(n)
     for i in range(n):

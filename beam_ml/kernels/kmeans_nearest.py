@@ -28,7 +28,7 @@ def _signatures(*tail: types.Type) -> list[types.Tuple]:
 
 @numba.njit(_signatures(_MATRIX8), cache=True, nogil=True)
 def nearest(x: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each row's nearest centre (the first of equals) and its squared distance, ``Σ_j (x_j − c_j)²`` in float64.
+    """Return each row's nearest centre (the first of equals) and its squared distance, ``Σ_j (x_j − c_j)²`` in float64.
 
     Args:
         x: (n, d) rows.
@@ -167,7 +167,7 @@ def nearest_partner(
     list_bounds: np.ndarray,
     lists: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give each centre's cheapest partner in its cell's list: the least ``w_a w_b / (w_a + w_b) · ‖a − b‖²``.
+    """Return each centre's cheapest partner in its cell's list: the least ``w_a w_b / (w_a + w_b) · ‖a − b‖²``.
 
     Args:
         centres: (m, d).

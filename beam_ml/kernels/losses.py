@@ -32,7 +32,7 @@ LOGISTIC, SQUARED, HINGE, SOFTMAX, MULTI_HINGE, ABSOLUTE, HUBER, QUANTILE, EPS_S
 
 @numba.njit(inline="always")
 def _slope(code: int, score: float, y: float, shape: float, unit: float) -> float:
-    """Give the derivative by the score of a loss of one output; regression by the residual in units of the label."""
+    """Return the derivative by the score of a loss of one output; regression by the residual in units of the label."""
     if code == LOGISTIC:
         if score >= 0.0:
             return 1.0 / (1.0 + math.exp(-score)) - y

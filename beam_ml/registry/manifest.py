@@ -98,18 +98,18 @@ _FACTS = frozenset({"spec", "fingerprint", "progress", "refreshes", "champion", 
 
 
 def manifest_path(name: str, number: int) -> str:
-    """Give where a version's manifest lies."""
+    """Return where a version's manifest lies."""
     return f"{name}/v{number}/manifest.json"
 
 
 def describe(name: str, number: int, what: str, data: bytes) -> File:
-    """Give where a payload goes, and its hash and size."""
+    """Return where a payload goes, and its hash and size."""
     digest = hashlib.sha256(data).hexdigest()
     return File(path=f"{name}/v{number}/{what}-{digest}.safetensors", sha256=digest, bytes=len(data))
 
 
 def file_of(manifest: Manifest, what: str) -> File:
-    """Give a version's payload; raises VersionNotFound where it never had it."""
+    """Return a version's payload; raises VersionNotFound where it never had it."""
     if what not in manifest.files:
         message = f"{manifest.name} version {manifest.number} holds {sorted(manifest.files)}; got {what!r}."
         raise VersionNotFound(message)
@@ -140,7 +140,7 @@ def _digest(fields: object) -> str:
 
 
 def write_manifest(manifest: Manifest) -> bytes:
-    """Give the bytes of ``manifest.json``."""
+    """Return the bytes of ``manifest.json``."""
     stored: dict[str, Any] = {"format": FORMAT, "manifest": manifest.to_dict()}
     stored["digest"] = _digest(stored)
     return (json.dumps(stored, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
@@ -173,5 +173,5 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 
 def manifest_schema() -> dict[str, Any]:
-    """Give the JSON schema of ``manifest.json``."""
+    """Return the JSON schema of ``manifest.json``."""
     return pydantic.TypeAdapter(_ManifestFile).json_schema(mode="serialization")

@@ -10,7 +10,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def is_name(text: str) -> bool:
-    """Tell whether it is a plain path segment.
+    """Return whether it is a plain path segment.
 
     >>> is_name("fraud-eu.2"), is_name("../x"), is_name("")
     (True, False, False)
@@ -19,7 +19,7 @@ def is_name(text: str) -> bool:
 
 
 def check_name(what: str, text: str, *, nested: bool = False) -> str:
-    """Give the text back if it is a plain path segment (nested: several, parted by slashes).
+    """Return the text back if it is a plain path segment (nested: several, parted by slashes).
 
     Raises:
         InvalidValue: it is not.

@@ -30,7 +30,7 @@ def publishing(what: str, objects: Objects) -> Iterator[None]:
 
 
 def read_manifest(objects: Objects, name: str, number: int) -> Manifest:
-    """Give a version's manifest.
+    """Return a version's manifest.
 
     Raises:
         VersionNotFound: no such version.
@@ -45,7 +45,7 @@ def read_manifest(objects: Objects, name: str, number: int) -> Manifest:
 
 
 def own_version(objects: Objects, name: str, number: int, round_id: str) -> Manifest | None:
-    """Give the version if this round has made it; None: nobody has.
+    """Return the version if this round has made it; None: nobody has.
 
     Raises:
         HeadMoved: somebody else has.

@@ -87,11 +87,11 @@ class Registry:
         return f"Registry({self.objects.where!r})"
 
     def names(self) -> list[str]:
-        """Give the names that have a version, sorted."""
+        """Return the names that have a version, sorted."""
         return [name for name in self.objects.folders() if is_name(name) and self.head_number(name)]
 
     def head_number(self, name: str) -> int:
-        """Give the newest version's number, 0 where there is none: a few existence checks, however many versions."""
+        """Return the newest version's number, 0 where there is none: a few existence checks, however many versions."""
         low = self._heads.get(check_name("name", name), 0)
         step = 1
         while self._exists(name, low + step):
@@ -107,12 +107,12 @@ class Registry:
         return low
 
     def versions(self, name: str) -> list[int]:
-        """Give the numbers of all versions, ascending."""
+        """Return the numbers of all versions, ascending."""
         head = self.head_number(name)
         return [number for number in self._numbers(name) if number <= head]
 
     def head(self, name: str) -> Manifest | None:
-        """Give the newest version's manifest; None: there is none.
+        """Return the newest version's manifest; None: there is none.
 
         Raises:
             CorruptArtefact: the newest manifest is damaged; `latest` steps over it.
@@ -121,7 +121,7 @@ class Registry:
         return self.manifest(name, number) if number else None
 
     def manifest(self, name: str, number: int) -> Manifest:
-        """Give a version's manifest.
+        """Return a version's manifest.
 
         Raises:
             VersionNotFound: no such version.
@@ -137,7 +137,7 @@ class Registry:
         return sorted(int(match[1]) for match in matches if match)
 
     def read(self, name: str, number: int | None = None, what: str = "learner") -> bytes:
-        """Give a payload, its SHA-256 verified.
+        """Return a payload, its SHA-256 verified.
 
         Args:
             name: the learner's.
@@ -163,7 +163,7 @@ class Registry:
         return data
 
     def latest(self, name: str, what: str = "learner") -> Found | None:
-        """Give the newest version whose payload reads well: where training goes on. None: there is no version.
+        """Return the newest version whose payload reads well: where training goes on. None: there is no version.
 
         A damaged version is stepped over with a warning. `Found.head` is what `publish` must be told.
 
@@ -180,11 +180,11 @@ class Registry:
         return found
 
     def newest_readable(self, name: str, what: str = "learner") -> Manifest | None:
-        """Give the manifest of `latest`."""
+        """Return the manifest of `latest`."""
         return found.manifest if (found := self.latest(name, what)) else None
 
     def serving(self, name: str, what: str) -> Found | None:
-        """Give the served version's payload, or that of the newest accepted version before it that reads well.
+        """Return the served version's payload, or that of the newest accepted version before it that reads well.
 
         None: no version was ever accepted.
 
@@ -195,7 +195,7 @@ class Registry:
         return self._first_readable(name, what, self._served(name, head), head)
 
     def served(self, name: str) -> Manifest | None:
-        """Give the served version: the pinned one, else the newest accepted. None: there is none."""
+        """Return the served version: the pinned one, else the newest accepted. None: there is none."""
         return next(self._served(name, self.head_number(name)), None)
 
     def _first_readable(self, name: str, what: str, manifests: Iterator[Manifest], head: int) -> Found | None:
@@ -220,14 +220,14 @@ class Registry:
             return None
 
     def _descending(self, name: str, head: int) -> Iterator[Manifest]:
-        """Give the manifests that can be read, newest first."""
+        """Return the manifests that can be read, newest first."""
         for number in range(head, 0, -1):
             manifest = self._readable(name, number)
             if manifest is not None:
                 yield manifest
 
     def _accepted(self, name: str, head: int) -> Iterator[Manifest]:
-        """Give the manifests of accepted versions, newest first, jumping over runs of refused ones."""
+        """Return the manifests of accepted versions, newest first, jumping over runs of refused ones."""
         number = head
         while number:
             manifest = self._readable(name, number)
@@ -240,7 +240,7 @@ class Registry:
                 number = manifest.last_accepted or 0
 
     def _served(self, name: str, head: int) -> Iterator[Manifest]:
-        """Give the served version's manifest, then those to step back to."""
+        """Return the served version's manifest, then those to step back to."""
         pinned = read_pin(self.objects, name)
         if pinned is not None:
             manifest = self._readable(name, pinned)

@@ -51,7 +51,7 @@ def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> li
 
 
 def _payloads(stats: Iterable[Stat], name: str) -> tuple[dict[int, list[Stat]], dict[int, float]]:
-    """Give each version's payloads, and when its manifest was written."""
+    """Return each version's payloads, and when its manifest was written."""
     payloads: dict[int, list[Stat]] = {}
     manifests: dict[int, float] = {}
     for stat in stats:
@@ -64,7 +64,7 @@ def _payloads(stats: Iterable[Stat], name: str) -> tuple[dict[int, list[Stat]], 
 
 
 def _spared(registry: Registry, name: str, head: int, sizes: dict[str, int]) -> set[int]:
-    """Give the versions that training, serving or rolling back may need."""
+    """Return the versions that training, serving or rolling back may need."""
     spared = {head}
     pinned = read_pin(registry.objects, name)
     if pinned is not None:
@@ -138,7 +138,7 @@ def _rounds(stats: Iterable[Stat], name: str) -> dict[str, list[Stat]]:
 
 
 def _named_by_version(registry: Registry, name: str, round_id: str) -> set[str]:
-    """Give the round's files that its version, if it became one, names as rejects."""
+    """Return the round's files that its version, if it became one, names as rejects."""
     match = _ROUND_ID.fullmatch(round_id)
     numbers = [int(match[1])] if match else registry.versions(name)
     for number in numbers:

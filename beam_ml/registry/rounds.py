@@ -12,7 +12,7 @@ __all__ = ["drop_round", "new_round_id", "put_round", "read_round", "round_files
 
 
 def new_round_id(head: int) -> str:
-    """Give an id for an attempt to publish on top of version `head` (0: nothing yet).
+    """Return an id for an attempt to publish on top of version `head` (0: nothing yet).
 
     It begins with the number that the attempt is for: `sweep` looks at that version to tell what became of it.
     """
@@ -39,7 +39,7 @@ def put_round(registry: Registry, name: str, round_id: str, file: str, data: byt
 
 
 def read_round(registry: Registry, name: str, round_id: str, file: str) -> bytes:
-    """Give a file of a round.
+    """Return a file of a round.
 
     Raises:
         VersionNotFound: there is no such file.
@@ -53,7 +53,7 @@ def read_round(registry: Registry, name: str, round_id: str, file: str) -> bytes
 
 
 def round_files(registry: Registry, name: str, round_id: str) -> list[str]:
-    """Give the files of a round, sorted."""
+    """Return the files of a round, sorted."""
     prefix = _path(name, round_id)
     return [stat.path[len(prefix) + 1 :] for stat in registry.objects.walk(prefix)]
 

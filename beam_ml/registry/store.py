@@ -38,16 +38,16 @@ class Store(Protocol):
         """Write an object whole; ``mode="create"`` raises AlreadyExistsError where there is one."""
 
     def get(self, path: str) -> Any:
-        """Give a result whose ``bytes()`` are the object."""
+        """Return a result whose ``bytes()`` are the object."""
 
     def head(self, path: str) -> Any:
-        """Give the object's size and time."""
+        """Return the object's size and time."""
 
     def list(self, prefix: str | None = None) -> Any:
         """Iterate over chunks of the objects under a prefix."""
 
     def list_with_delimiter(self, prefix: str | None = None) -> Any:
-        """Give objects and folders right under a prefix."""
+        """Return objects and folders right under a prefix."""
 
     def delete(self, paths: str | Sequence[str]) -> None:
         """Remove objects."""
@@ -63,7 +63,7 @@ class Stat:
 
 
 def reason(error: BaseException) -> str:
-    """Give a store's error as one line without its full stop: no debug dump, no XML of a server's answer."""
+    """Return a store's error as one line without its full stop: no debug dump, no XML of a server's answer."""
     text = " ".join(_TAG.sub(" ", str(error).partition("\n\nDebug source")[0]).split())
     return (text[:_MAX_REASON] or type(error).__name__).rstrip(".")
 
@@ -98,7 +98,7 @@ class Objects:
         return True
 
     def get(self, path: str) -> bytes | None:
-        """Give the object's bytes; None: there is none."""
+        """Return the object's bytes; None: there is none."""
         try:
             return bytes(self.store.get(path).bytes())
         except _NOT_FOUND:
@@ -108,7 +108,7 @@ class Objects:
             raise failure from error
 
     def size(self, path: str) -> int | None:
-        """Give the object's size in bytes; None: there is none."""
+        """Return the object's size in bytes; None: there is none."""
         try:
             return int(self.store.head(path)["size"])
         except _NOT_FOUND:
@@ -118,7 +118,7 @@ class Objects:
             raise failure from error
 
     def walk(self, prefix: str) -> list[Stat]:
-        """Give every object under a folder, at any depth, in order of path."""
+        """Return every object under a folder, at any depth, in order of path."""
         try:
             found = [one for chunk in self.store.list(prefix) for one in chunk]
         except STORE_ERRORS as error:
@@ -128,7 +128,7 @@ class Objects:
         return sorted(stats, key=lambda stat: stat.path)
 
     def folders(self, prefix: str | None = None) -> list[str]:
-        """Give the names of the folders right under a folder (None: the root), sorted."""
+        """Return the names of the folders right under a folder (None: the root), sorted."""
         try:
             found = self.store.list_with_delimiter(prefix)["common_prefixes"]
         except STORE_ERRORS as error:
@@ -191,7 +191,7 @@ def open_objects(where: "str | os.PathLike[str] | Store", *, create: bool = True
 
 
 def _local_path(text: str) -> str:
-    """Give the path of a file URL, or the path that it is already."""
+    """Return the path of a file URL, or the path that it is already."""
     if not text.startswith("file://"):
         return text
     from urllib.parse import unquote, urlsplit
@@ -200,6 +200,6 @@ def _local_path(text: str) -> str:
 
 
 def utc_now(clock_s: float | None = None) -> str:
-    """Give the time as ISO text in UTC."""
+    """Return the time as ISO text in UTC."""
     moment = datetime.datetime.fromtimestamp(time.time() if clock_s is None else clock_s, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

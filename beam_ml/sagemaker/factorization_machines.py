@@ -31,7 +31,7 @@ _DEFAULTS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 
 
 def _group(group: str) -> tuple[Name, ...]:
-    """Give the rows of one group of parameters."""
+    """Return the rows of one group of parameters."""
     rate, penalty, sigma = _DEFAULTS[group]
     method = f"{group}_init_method"
     positive = group == "factors"  # of 0 they would never move

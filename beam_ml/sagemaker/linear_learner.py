@@ -224,7 +224,7 @@ def _loss(given: Given) -> str:
 
 
 def _is_newtons(given: Given, loss: str) -> bool:
-    """Tell whether `linear.Newton` means the same; the module's docstring gives the rule."""
+    """Return whether `linear.Newton` means the same; the module's docstring gives the rule."""
     auto = all(given[name] == "auto" for name in ("learning_rate", "num_models", "bias_lr_mult"))
     free = auto and "mini_batch_size" not in given.named
     centred = given["use_bias"] and given["unbias_data"] is not False
@@ -296,7 +296,7 @@ def _adagrad(given: Given, loss: str) -> tuple[Spec, ModelSpec]:
 
 
 def _variants(given: Given, most: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Give learning rates, L1 and L2: as many combinations as num_models says, at most `most` where it says auto."""
+    """Return learning rates, L1 and L2: as many combinations as num_models says, at most `most` where it says auto."""
     open_l1, open_l2 = given["l1"] == "auto", given["wd"] == "auto"
     models = given["num_models"]
     if models == "auto":

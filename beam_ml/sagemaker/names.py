@@ -153,7 +153,7 @@ class Given:
     notes: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Any:
-        """Give a value by name."""
+        """Return a value by name."""
         return self.values[name]
 
     def require(self, holds: bool, name: str, rule: str) -> None:
@@ -168,7 +168,7 @@ class Given:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """Give the known name that is spelt most like this one.
+    """Return the known name that is spelt most like this one.
 
     >>> nearest("mini_batch_siz", ["epochs", "mini_batch_size"])
     'mini_batch_size'

@@ -14,7 +14,7 @@ _EPOCHS, _PATIENCE, _TOLERANCE = "epochs", "early_stopping_patience", "early_sto
 
 
 def job_settings(given: Given, spec: Spec) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Give the settings of a job that go with a spec, and a note for each name that has no effect.
+    """Return the settings of a job that go with a spec, and a note for each name that has no effect.
 
     Where epochs are not named, files are read once, whatever the product's default is. Where they are, the product stops
     early by its defaults, and so does the job.

@@ -146,22 +146,22 @@ def labels_mixed(algorithm: Algorithm) -> Algorithm:
 
 
 def one_row(batch: Batch) -> bool:
-    """Tell whether a batch has one row."""
+    """Return whether a batch has one row."""
     return len(batch) == 1
 
 
 def few_rows(batch: Batch) -> bool:
-    """Tell whether hardly any rows of a batch are left."""
+    """Return whether hardly any rows of a batch are left."""
     return 0 < len(batch) < 64
 
 
 def lies_far(batch: Batch) -> bool:
-    """Tell whether a row lies far from all others."""
+    """Return whether a row lies far from all others."""
     return len(batch) > 0 and float(np.abs(dense(batch)).max()) > 60.0
 
 
 def one_label(batch: Batch) -> bool:
-    """Tell whether rows have one label."""
+    """Return whether rows have one label."""
     return batch.label is not None and len(batch) > 1 and float(np.ptp(batch.label)) == 0.0
 
 

@@ -18,7 +18,7 @@ _BATCH_ROWS = (1, 0, 7, 2, 64)
 
 
 def adversaries(spec: Spec, seed: int = 0, n: int = _ROWS) -> Iterator[tuple[str, Batch]]:
-    """Give rows by name, weighted: spectra and orders that a sketch of few directions finds hard.
+    """Return rows by name, weighted: spectra and orders that a sketch of few directions finds hard.
 
     Directions are random orthonormal ones, so that no axis is special. Letters: ``n`` rows, ``d`` features.
     """

@@ -85,7 +85,7 @@ def ownership(subject: Subject) -> None:
 
 
 def owned(batch: Batch) -> Batch:
-    """Give a copy whose arrays are its own, and writable."""
+    """Return a copy whose arrays are its own, and writable."""
     return batch.replace(**{name: np.array(array, copy=True) for name, array in arrays_of(batch)})
 
 

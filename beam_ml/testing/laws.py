@@ -97,7 +97,7 @@ _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
 
 
 def applies(name: str, law: Law, spec: Spec) -> bool:
-    """Tell whether what an algorithm declares for a spec includes this law."""
+    """Return whether what an algorithm declares for a spec includes this law."""
     if name in change.LABELLED and spec.label_target == "none":
         return False
     return name not in _ONLY_FOR or _ONLY_FOR[name](law)
@@ -113,7 +113,7 @@ def laws_for(
     sparse: bool = False,
     shrink: bool = True,
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Give the laws that an algorithm declares, each as a function to call: parametrise a test with them.
+    """Return the laws that an algorithm declares, each as a function to call: parametrise a test with them.
 
     Args:
         algorithm: the record.

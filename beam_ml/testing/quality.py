@@ -64,7 +64,7 @@ def _learned(subject: Subject, rows: Batch, n_shards: int) -> Any:
 
 
 def _losses(subject: Subject, state: Any, rows: Batch) -> list[float]:
-    """Give each model's loss; one that cannot be derived has lost all."""
+    """Return each model's loss; one that cannot be derived has lost all."""
     found = []
     for kind, model_spec in subject.kinds():
         try:

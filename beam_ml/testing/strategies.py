@@ -46,7 +46,7 @@ class World:
     def batch(
         self, spec: Spec, n: int, seed: int = 0, *, weights: str = "none", drift: float = 0.0, narrow: bool = False
     ) -> Batch:
-        """Give `n` rows; equal arguments give equal rows.
+        """Return `n` rows; equal arguments give equal rows.
 
         Args:
             spec: says width and label.

@@ -34,12 +34,12 @@ def require(holds: bool, message: str) -> None:
 
 
 def additive(law: Law) -> bool:
-    """Tell whether a partial is a sum over rows, so that cuts do not matter."""
+    """Return whether a partial is a sum over rows, so that cuts do not matter."""
     return law.kind is LawKind.EXACT or (law.kind is LawKind.ANCHORED and law.homomorphic)
 
 
 def arrays_of(value: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Give the arrays of a batch, of an array dataclass, or of a mapping of arrays, by name."""
+    """Return the arrays of a batch, of an array dataclass, or of a mapping of arrays, by name."""
     if isinstance(value, Batch):
         pairs = ((name, getattr(value, name)) for name in _BATCH_ARRAYS)
         yield from ((name, array) for name, array in pairs if array is not None)
@@ -174,7 +174,7 @@ class Subject:
         return build()
 
     def accumulate(self, batches: Iterable[Batch], anchor: Any = None) -> Any:
-        """Give the partial of some batches."""
+        """Return the partial of some batches."""
         partial = self.algorithm.empty(self.spec)
         for batch in batches:
             partial = self.algorithm.accumulate(self.spec, partial, batch, anchor)
@@ -189,7 +189,7 @@ class Subject:
         return self.algorithm.fold(self.spec, state, partial, sample_of(rows))
 
     def kinds(self) -> Iterator[tuple[ModelKind, ModelSpec]]:
-        """Give the model specs to derive, each with its kind; when none were given, every kind's default one."""
+        """Return the model specs to derive, each with its kind; when none were given, every kind's default one."""
         for model_spec in self.model_specs:
             yield self.algorithm.models[model_spec.kind], model_spec
         if not self.model_specs:
@@ -224,7 +224,7 @@ class Subject:
         )
 
     def loss(self, partial: Any, rows: Batch) -> float:
-        """Give the default model's loss on rows, after folding a partial into the first state."""
+        """Return the default model's loss on rows, after folding a partial into the first state."""
         state = self.fold(self.algorithm.init(self.spec), partial, [rows])
         kind, model_spec = next(self.kinds())
         model = kind.derive(self.spec, model_spec, state, rows)
@@ -233,7 +233,7 @@ class Subject:
 
 
 def sample_of(rows: Sequence[Batch]) -> Batch | None:
-    """Give the rows of positive weight as one batch, as a fold's sample holds them."""
+    """Return the rows of positive weight as one batch, as a fold's sample holds them."""
     parts = [batch.take(batch.weights > 0) for batch in rows]
     parts = [part for part in parts if len(part)]
     return Batch.concat(parts) if parts else None
@@ -241,7 +241,7 @@ def sample_of(rows: Sequence[Batch]) -> Batch | None:
 
 @functools.lru_cache(maxsize=128)
 def warm(subject: Subject, world: World) -> Any:
-    """Give the state after enough rows of a world for an anchor; shared, since states are immutable."""
+    """Return the state after enough rows of a world for an anchor; shared, since states are immutable."""
     state = subject.algorithm.init(subject.spec)
     for seed in (1_000, 1_001):
         batch = world.batch(subject.spec, WARM_ROWS // 2, seed)

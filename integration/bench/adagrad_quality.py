@@ -72,7 +72,7 @@ def measured(spec: linear.AdaGrad, state: Any, test: Batch, index: Any = "best")
 
 
 def adult(folder: Path) -> dict[str, Any]:
-    """Give held-out log loss and AUC of a9a, sequential and in windows of shards."""
+    """Return held-out log loss and AUC of a9a, sequential and in windows of shards."""
     train, test = read(folder / "a9a"), read(folder / "a9a.t")
     spec = linear.AdaGrad(
         n_features=train.n_features, sparse=True, learning_rates=(0.1, 0.2), l1=0.0, l2=0.0, halve_at=()
@@ -105,7 +105,7 @@ def adult(folder: Path) -> dict[str, Any]:
 
 
 def digits(path: Path) -> dict[str, Any]:
-    """Give held-out log loss of softmax on MNIST after one pass, for five shuffles and the file's order."""
+    """Return held-out log loss of softmax on MNIST after one pass, for five shuffles and the file's order."""
     with np.load(path) as file:
         x, y = file["x_train"].reshape(60_000, -1).astype(np.float32), file["y_train"].astype(np.float64)
         test = Batch.dense(file["x_test"].reshape(10_000, -1).astype(np.float32), label=file["y_test"])
@@ -164,7 +164,7 @@ def connections(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def intrusions(path: Path) -> dict[str, Any]:
-    """Give macro F of one pass over KDD Cup 99, ours and SGDClassifier's, on a held-out fifth."""
+    """Return macro F of one pass over KDD Cup 99, ours and SGDClassifier's, on a held-out fifth."""
     x, y, classes = connections(path)
     order = np.random.default_rng(0).permutation(y.size)
     cut = y.size * 4 // 5

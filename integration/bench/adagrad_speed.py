@@ -50,7 +50,7 @@ def spec_of(n_features: int, rates: Any, sparse: bool, penalties: tuple[float, .
 
 
 def seconds(spec: linear.AdaGrad, batches: list[Batch]) -> float:
-    """Give the fastest of several accumulations of all batches."""
+    """Return the fastest of several accumulations of all batches."""
 
     def once() -> None:
         partial = linear.ADAGRAD.empty(spec)
@@ -65,7 +65,7 @@ def cut(rows: Batch) -> list[Batch]:
 
 
 def packing(rows: Batch, sparse: bool) -> dict[str, float]:
-    """Give what 32 packed variants cost, as a share of 32 runs of one."""
+    """Return what 32 packed variants cost, as a share of 32 runs of one."""
     batches, d = cut(rows), rows.n_features
     rates = tuple(np.geomspace(0.01, 1.0, 32))
     plain = seconds(spec_of(d, rates, sparse), batches) / (32 * seconds(spec_of(d, RATE, sparse), batches))
@@ -75,7 +75,7 @@ def packing(rows: Batch, sparse: bool) -> dict[str, float]:
 
 
 def wide() -> dict[str, float]:
-    """Give rows a second of the last quarter of batches of a wide table, grown in place and as a partial a batch."""
+    """Return rows a second of the last quarter of batches of a wide table, grown in place and as a partial a batch."""
     rng = np.random.default_rng(0)
     spec = linear.AdaGrad(
         n_features=WIDE, sparse=True, learning_rates=tuple(np.geomspace(0.01, 1.0, 16)), l1=0.0, l2=0.0
@@ -116,7 +116,7 @@ def write_vw(rows: Batch, path: Path, copies: int) -> None:
 
 
 def vowpal_wabbit(train: Batch, test: Batch) -> dict[str, float] | None:
-    """Give Vowpal Wabbit's rows a second from text and from its cache, and its quality after one pass."""
+    """Return Vowpal Wabbit's rows a second from text and from its cache, and its quality after one pass."""
     if importlib.util.find_spec("vowpalwabbit") is None:
         return None
     import vowpalwabbit  # type: ignore[import-not-found]

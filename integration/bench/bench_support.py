@@ -74,7 +74,7 @@ def machine() -> str:
 
 
 def timed(function: Callable[[], T]) -> tuple[float, T]:
-    """Give the seconds a call took, and its result."""
+    """Return the seconds a call took, and its result."""
     began = time.perf_counter()
     value = function()
     return time.perf_counter() - began, value
@@ -124,7 +124,7 @@ def has(python: str, module: str) -> bool:
 def last_line(
     claim: str, ours: Any, peer: Any, ratio: float | None, quality: Any, rows: int, seconds: float, **more: Any
 ) -> str:
-    """Give the one JSON object that ends a bench's output.
+    """Return the one JSON object that ends a bench's output.
 
     Args:
         claim: what is measured, as a sentence.
@@ -141,7 +141,7 @@ def last_line(
 
 
 def skipped_line(claim: str, reason: str) -> str:
-    """Give the last line of a bench that cannot run here."""
+    """Return the last line of a bench that cannot run here."""
     return last_line(claim, None, None, None, None, 0, 0.0, skipped=reason)
 
 
@@ -153,7 +153,7 @@ def reset_peak() -> int:
 
 
 def peak_bytes() -> int:
-    """Give this process's peak memory since `reset_peak`, bytes.
+    """Return this process's peak memory since `reset_peak`, bytes.
 
     ``ru_maxrss`` alone would not do on Linux: a child starts with its parent's.
     """
@@ -165,7 +165,7 @@ def peak_bytes() -> int:
 
 
 def features() -> list[str]:
-    """Give the names of the feature columns."""
+    """Return the names of the feature columns."""
     return [f"f{j}" for j in range(N_FEATURES)]
 
 
@@ -187,7 +187,7 @@ def draw(seed: int, block: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def generate(seed: int, rows: int, block_rows: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Give block number, features and labels, block after block, none kept."""
+    """Return block number, features and labels, block after block, none kept."""
     for block, first in enumerate(range(0, rows, block_rows)):
         yield block, *draw(seed, block, min(block_rows, rows - first))
 

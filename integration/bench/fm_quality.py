@@ -81,7 +81,7 @@ def grown(spec: fm.Spec, rows: Batch, anchor: Any) -> Any:
 
 
 def learned(spec: fm.Spec, rows: Batch, shards: int, test: Batch, rule: Rule = "search") -> list[float]:
-    """Give the held-out loss after each pass."""
+    """Return the held-out loss after each pass."""
     algorithm = fm.FM
     state, found = algorithm.init(spec), []
     for number in range(PASSES):
@@ -96,14 +96,14 @@ def learned(spec: fm.Spec, rows: Batch, shards: int, test: Batch, rule: Rule = "
 
 
 def held_out(spec: fm.Spec, state: Any, test: Batch) -> float:
-    """Give the root of the mean squared error, or the log loss."""
+    """Return the root of the mean squared error, or the log loss."""
     kind = fm.FM.models["regressor" if spec.task == "regression" else "classifier"]
     values = metrics.compute(kind.measure(kind.derive(spec, kind.spec(), state, None), test))  # type: ignore[call-arg]
     return values["log_loss"] if spec.task == "binary" else values["mse"] ** 0.5
 
 
 def compared(task: str) -> dict[str, Any]:
-    """Give medians over seeds: the sequential loss by pass, and by how much the shards' exceeds it, in per cent."""
+    """Return medians over seeds: the sequential loss by pass, and by how much the shards' exceeds it, in per cent."""
     spec = fm.Spec(n_features=USERS + ITEMS, n_factors=FACTORS, task=task)  # type: ignore[arg-type]
     single: list[list[float]] = []
     over: dict[str, list[list[float]]] = {}
@@ -130,7 +130,7 @@ def compared(task: str) -> dict[str, Any]:
 
 
 def transactions(path: Path) -> tuple[Batch, Batch]:
-    """Give card transactions to learn from, shuffled, and every fifth one held out."""
+    """Return card transactions to learn from, shuffled, and every fifth one held out."""
     job = tomllib.loads((ROOT / "pipelines" / "jobs" / "fraud_fm.toml").read_text(encoding="utf-8"))
     features = Features.parse(job["features"])
     table = pq.read_table(path, columns=features.columns()).combine_chunks()
@@ -142,7 +142,7 @@ def transactions(path: Path) -> tuple[Batch, Batch]:
 
 
 def of_transactions(path: Path) -> dict[str, Any]:
-    """Give the sequential log loss by pass, and by how much the shards' exceeds it, in per cent."""
+    """Return the sequential log loss by pass, and by how much the shards' exceeds it, in per cent."""
     train, test = transactions(path)
     spec = fm.Spec(n_features=train.n_features, n_factors=FACTORS)
     single = learned(spec, train, 1, test)

@@ -36,7 +36,7 @@ WIDE, WIDE_ROWS, WIDE_VALUES = 1_000_000, 65_536, 10
 
 
 def used(function: Callable[[], Any]) -> float:
-    """Give the processor seconds of a call."""
+    """Return the processor seconds of a call."""
     began = time.process_time()
     function()
     return time.process_time() - began
@@ -105,7 +105,7 @@ def silent() -> Iterator[None]:
 
 
 def xlearn_figures(train: Batch, test: Batch) -> dict[str, float]:
-    """Give rows a second of a pass, reading taken off, and the held-out error after one pass."""
+    """Return rows a second of a pass, reading taken off, and the held-out error after one pass."""
     os.environ.setdefault("USER", "bench")  # it names its log by it, and fails without
     import xlearn  # type: ignore[import-not-found]
 
@@ -143,7 +143,7 @@ def xlearn_figures(train: Batch, test: Batch) -> dict[str, float]:
 
 
 def wide() -> dict[str, float]:
-    """Give rows a second over a million features by 16 factors, from an anchor, and what a worker holds and sends."""
+    """Return rows a second over a million features by 16 factors, from an anchor, and what a worker holds and sends."""
     rng = np.random.default_rng(0)
     spec = fm.Spec(n_features=WIDE, n_factors=FACTORS)
     # Few features are met often, as in any log of identifiers.

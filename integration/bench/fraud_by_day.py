@@ -43,7 +43,7 @@ _DAY_US = 86_400_000_000
 
 
 def days(path: Path, plain: Features, wide: Features) -> Iterator[tuple[int, Batch, Batch]]:
-    """Give each day's number, its rows with the job's columns, and those with identifiers too."""
+    """Return each day's number, its rows with the job's columns, and those with identifiers too."""
     names = wide.columns()
     table = pq.read_table(path, columns=names).sort_by(str(plain.time)).combine_chunks()
     both = []

@@ -67,7 +67,7 @@ class Clock:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def read(self) -> tuple[float, float]:
-        """Give both."""
+        """Return both."""
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
     def pause(self, draw: Callable[[], Any]) -> Any:
@@ -155,7 +155,7 @@ def spawn(way: str, case: str, rows: int, folder: Path) -> dict[str, Any]:
 
 
 def measured(way: str, case: str, rows: int, folder: Path, repeats: int) -> dict[str, Any]:
-    """Give the smallest seconds and the largest bytes of the repeats."""
+    """Return the smallest seconds and the largest bytes of the repeats."""
     runs = [spawn(way, case, rows, folder) for _ in range(repeats)]
     return {key: (min if key.endswith("_s") else max)(run[key] for run in runs) for key in runs[0]}
 

@@ -143,14 +143,14 @@ def read_ratio(connection: Connection, topic: str, messages: int, rows: int, rep
 
 
 def options_of(format: str, rows: int) -> dict[str, Any]:
-    """Give the options of a format that its decoder needs."""
+    """Return the options of a format that its decoder needs."""
     if format == "avro":
         return {"framing": "none", "schema_text": json.dumps(avro_schema(D, rows))}
     return {"types": dict.fromkeys(("label", "time"), "int64") | dict.fromkeys(names(D), "float64")}
 
 
 def decode(format: str, rows: int) -> Decode:
-    """Give the step that decodes what training reads."""
+    """Return the step that decodes what training reads."""
     return Decode(format, options_of(format, rows), [*names(D), "time"])
 
 
@@ -187,7 +187,7 @@ def say(name: str, seconds: float, rows: int) -> dict[str, float]:
 
 
 def measure(cluster: Cluster, folder: Path, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Give the ratios by rows of a message, the further figures, and all rows that were read."""
+    """Return the ratios by rows of a message, the further figures, and all rows that were read."""
     connection = Connection(cluster.bootstrap)
     ratios: dict[str, Any] = {}
     further: dict[str, Any] = {}

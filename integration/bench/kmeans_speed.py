@@ -53,7 +53,7 @@ def sse_ours(x: np.ndarray, state: kmeans.Partial) -> tuple[float, float]:
 
 
 def compared(x: np.ndarray, size: int) -> tuple[dict[tuple[str, str], tuple[float, float]], float, float]:
-    """Give the least CPU and wall seconds by learner and phase, the ratio of the sums of squares, seconds to derive."""
+    """Return the least CPU and wall seconds by learner and phase, the ratio of the sums of squares, seconds to derive."""
     times: dict[tuple[str, str], list[tuple[float, float]]] = {}
     ratio = deriving = 0.0
     for _ in range(REPEATS):

@@ -78,7 +78,7 @@ def one_window(spec: Newton, state: object, x: np.ndarray, y: np.ndarray, shards
 
 
 def held_out(spec: Newton, state: object, x: np.ndarray, y: np.ndarray) -> float:
-    """Give the log loss of the derived classifier."""
+    """Return the log loss of the derived classifier."""
     kind = NEWTON.models["classifier"]
     model = kind.derive(spec, Classifier(), state, None)
     return float(log_loss(y, kind.predict(model, Batch.dense(x))["score"]))
@@ -118,7 +118,7 @@ def compare(name: str, x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test:
 
 
 def least_squares(condition: float, offset: float, seed: int) -> float:
-    """Give the relative difference of the standardised coefficients from numpy's lstsq on 200 k × 20 rows."""
+    """Return the relative difference of the standardised coefficients from numpy's lstsq on 200 k × 20 rows."""
     rng = np.random.default_rng(seed)
     n, d = 200_000, 20
     z = rng.normal(size=(n, d))

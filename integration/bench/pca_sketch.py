@@ -35,7 +35,7 @@ Batches = Callable[[], Iterator[np.ndarray]]
 
 
 def wide(rows: int) -> Batches:
-    """Give a function that draws the same batches each time."""
+    """Return a function that draws the same batches each time."""
     world = np.random.default_rng(0)
     basis = (world.normal(size=(100, WIDE)) * (0.95 ** np.arange(100))[:, None]).astype(np.float32)
     shift = world.normal(size=WIDE).astype(np.float32)
@@ -61,7 +61,7 @@ def mnist() -> Batches:
 
 
 def learn(take: Callable[[Any, np.ndarray], Any], start: Any, batches: Batches) -> tuple[Any, dict[str, float]]:
-    """Give what comes of all batches, and seconds (elapsed and on the processor), rows a second and the peak of memory."""
+    """Return what comes of all batches, and seconds (elapsed and on the processor), rows a second and the peak of memory."""
     rows, elapsed, cpu = 0, 0.0, 0.0
     held = reset_peak()
     for x in batches():
@@ -86,7 +86,7 @@ def peer(batches: Batches) -> tuple[Any, dict[str, float]]:
 
 
 def explained(components: np.ndarray, mean: np.ndarray, batches: Batches) -> tuple[float, float]:
-    """Give the rows' variation along the components, and in all."""
+    """Return the rows' variation along the components, and in all."""
     along, whole = 0.0, 0.0
     for x in batches():
         z = x - mean

@@ -174,7 +174,7 @@ def watching(pid: int, registry: Path, watched: Watched) -> Iterator[None]:
 
 
 def newest(registry: Path) -> Learner | None:
-    """Give the newest learner, if there is one."""
+    """Return the newest learner, if there is one."""
     found = Registry(registry).latest(NAME)
     return None if found is None else decode_learner(found.data, find)
 
@@ -263,7 +263,7 @@ def exactness(registry: Path, produced: dict[str, Any]) -> dict[str, Any]:
 
 
 def lags(registry: Path, watched: Watched) -> tuple[np.ndarray, np.ndarray]:
-    """Give (w,) s from each window's end to its version, and the lags of rows spread evenly over all these windows."""
+    """Return (w,) s from each window's end to its version, and the lags of rows spread evenly over all these windows."""
     store = Registry(registry)
     began, ended = watched.produced["began_us"], watched.produced["ended_us"]
     behind = []

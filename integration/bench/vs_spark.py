@@ -75,28 +75,28 @@ class Rows:
 
 
 def spark_kmeans(seed: int) -> Any:
-    """Give Spark's k-means with its defaults: k-means|| seeding, at most 20 iterations."""
+    """Return Spark's k-means with its defaults: k-means|| seeding, at most 20 iterations."""
     from pyspark.ml.clustering import KMeans
 
     return KMeans(k=K, seed=seed + 1, featuresCol="features")
 
 
 def spark_logistic(seed: int) -> Any:
-    """Give Spark's logistic regression with its defaults: L-BFGS without penalty on standardised features."""
+    """Return Spark's logistic regression with its defaults: L-BFGS without penalty on standardised features."""
     from pyspark.ml.classification import LogisticRegression
 
     return LogisticRegression(featuresCol="features", labelCol="label")
 
 
 def spark_pca(seed: int) -> Any:
-    """Give Spark's PCA."""
+    """Return Spark's PCA."""
     from pyspark.ml.feature import PCA
 
     return PCA(k=COMPONENTS, inputCol="features", outputCol="projection")
 
 
 def cases() -> list[Case]:
-    """Give what is compared."""
+    """Return what is compared."""
     clusters = kmeans.Clusters(k=K)
     return [
         Case(
@@ -144,7 +144,7 @@ def start_session(folder: Path) -> Any:
 
 
 def assembled(session: Any, data: Path) -> Any:
-    """Give the files' rows as a DataFrame of feature vectors, lazily."""
+    """Return the files' rows as a DataFrame of feature vectors, lazily."""
     from pyspark.ml.feature import VectorAssembler
 
     frame = session.read.parquet(str(data))
@@ -193,7 +193,7 @@ def sum_of_squares(X: np.ndarray, centres: np.ndarray) -> float:
 
 
 def kept_variance(X: np.ndarray, components: np.ndarray) -> float:
-    """Give the share of the rows' variance within the span of orthonormal components, (c, d)."""
+    """Return the share of the rows' variance within the span of orthonormal components, (c, d)."""
     centred = X - X.mean(axis=0)
     return float(np.sum((centred @ components.T) ** 2) / np.sum(centred**2))
 
@@ -220,7 +220,7 @@ def quality(case: Case, rows: Rows, model: Any, theirs: bool) -> dict[str, float
 
 
 def processor_s() -> float:
-    """Give the processor seconds that this process and its children, Spark's JVM among them, have used."""
+    """Return the processor seconds that this process and its children, Spark's JVM among them, have used."""
     used = psutil.Process().cpu_times()
     total = used.user + used.system + used.children_user + used.children_system
     for one in psutil.Process().children(recursive=True):
@@ -278,7 +278,7 @@ def compare_all(
 
 
 def missing() -> str | None:
-    """Tell why Spark cannot run here."""
+    """Return why Spark cannot run here."""
     if importlib.util.find_spec("pyspark") is None:
         return "pyspark is not installed (pip install pyspark)"
     if shutil.which("java") is None and "JAVA_HOME" not in os.environ:

@@ -64,13 +64,13 @@ class Flink:
 
     @property
     def pid(self) -> int:
-        """Give its process id."""
+        """Return its process id."""
         return self.process.pid
 
     def options(
         self, parallelism: int = 1, streaming: bool = False, workers: "WorkerPool | None" = None, **more: object
     ) -> list[str]:
-        """Give Beam's options for a pipeline that runs here.
+        """Return Beam's options for a pipeline that runs here.
 
         Args:
             parallelism: copies of each stage.
@@ -88,7 +88,7 @@ class Flink:
         return beam_options(self.job_endpoint, **{**usual, **more})
 
     def newest_checkpoint(self) -> Path | None:
-        """Give the newest whole checkpoint, as a server's `savepoint`; None: there is none yet."""
+        """Return the newest whole checkpoint, as a server's `savepoint`; None: there is none yet."""
         return newest_checkpoint(self.checkpoints)
 
     def rest(self, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -106,13 +106,13 @@ class Flink:
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """Give the newest whole checkpoint under a folder; `_metadata` is what Flink writes last."""
+    """Return the newest whole checkpoint under a folder; `_metadata` is what Flink writes last."""
     whole = [(file.stat().st_mtime_ns, file.parent) for file in checkpoints.glob("*/chk-*/_metadata")]
     return max(whole)[1] if whole else None
 
 
 def _launcher() -> Path:
-    """Give a jar that starts the job server: it names the others, and opens the packages that Flink needs."""
+    """Return a jar that starts the job server: it names the others, and opens the packages that Flink needs."""
     jars = maven_jars("flink", POM)
     launcher = jars / "job-server.jar"
     if not launcher.exists():
@@ -224,11 +224,11 @@ class WorkerPool:
 
     @property
     def pid(self) -> int:
-        """Give the pool's process id."""
+        """Return the pool's process id."""
         return self.process.pid
 
     def workers(self) -> list[int]:
-        """Give the process ids of the workers that live."""
+        """Return the process ids of the workers that live."""
         try:
             children = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:

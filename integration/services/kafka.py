@@ -51,17 +51,17 @@ class Node:
 
     @property
     def log(self) -> Path:
-        """Give the file that has its output."""
+        """Return the file that has its output."""
         return self.folder / "node.log"
 
     @property
     def data(self) -> Path:
-        """Give the folder with its topics."""
+        """Return the folder with its topics."""
         return self.folder / "data"
 
     @property
     def pid(self) -> int:
-        """Give its process id; of the last process, if it is down."""
+        """Return its process id; of the last process, if it is down."""
         if self._process is None:
             message = f"Kafka node {self.number} was never started."
             raise RuntimeError(message)
@@ -69,7 +69,7 @@ class Node:
 
     @property
     def running(self) -> bool:
-        """Tell whether its process is there."""
+        """Return whether its process is there."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> None:
@@ -127,11 +127,11 @@ class Cluster:
 
     @property
     def client(self) -> dict[str, Any]:
-        """Give kafka-python's options for the secured listener, all but `bootstrap_servers` (that is `secured`)."""
+        """Return kafka-python's options for the secured listener, all but `bootstrap_servers` (that is `secured`)."""
         return self.login()
 
     def login(self, mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD) -> dict[str, Any]:
-        """Give kafka-python's options for the secured listener, by any mechanism, with a right or a wrong password."""
+        """Return kafka-python's options for the secured listener, by any mechanism, with a right or a wrong password."""
         if not self.secured:
             return {}
         options: dict[str, Any] = {"security_protocol": _protocol(self.sasl, self.ca is not None)}
@@ -143,7 +143,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def admin(self) -> Iterator[KafkaAdminClient]:
-        """Give kafka-python's admin client, at the open listener."""
+        """Return kafka-python's admin client, at the open listener."""
         client = KafkaAdminClient(bootstrap_servers=self.bootstrap.split(","))
         try:
             yield client

@@ -25,7 +25,7 @@ class Minio:
     pid: int
 
     def bucket(self) -> tuple[str, dict[str, Any]]:
-        """Give the URL of a new bucket and the store options that open it."""
+        """Return the URL of a new bucket and the store options that open it."""
         name = f"beam-ml-{uuid.uuid4().hex[:12]}"
         (self.folder / name).mkdir()  # a folder made in the server's folder is a bucket
         options = {

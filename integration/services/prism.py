@@ -33,12 +33,12 @@ class Prism:
     log: Path
 
     def options(self, streaming: bool = False, **more: object) -> list[str]:
-        """Give Beam's options for a pipeline that runs here, its workers in the process that submits it."""
+        """Return Beam's options for a pipeline that runs here, its workers in the process that submits it."""
         return beam_options(self.job_endpoint, streaming=streaming, **more)
 
 
 def prism_binary() -> Path:
-    """Give the program, for `--runner=PrismRunner --prism_location=…`; the first call builds it, which takes minutes.
+    """Return the program, for `--runner=PrismRunner --prism_location=…`; the first call builds it, which takes minutes.
 
     Raises:
         Unavailable: there is no Go, or the build failed.

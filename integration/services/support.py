@@ -32,7 +32,7 @@ class Unavailable(Exception):
 
 
 def cache_folder() -> Path:
-    """Give where fetched and built services are kept between runs."""
+    """Return where fetched and built services are kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beam_ml"
 
 
@@ -61,7 +61,7 @@ def java(needed_by: str) -> str:
 
 @contextlib.contextmanager
 def building(place: Path) -> Iterator[Path]:
-    """Give a new folder beside `place`, renamed to it at the end: an interrupted build leaves nothing that looks whole.
+    """Return a new folder beside `place`, renamed to it at the end: an interrupted build leaves nothing that looks whole.
 
     Who is second to finish the same build keeps the first one's.
     """
@@ -77,7 +77,7 @@ def building(place: Path) -> Iterator[Path]:
 
 
 def go_binary(name: str, package: str) -> Path:
-    """Give the program `name` of a Go package at a version; the first call builds it, which takes minutes.
+    """Return the program `name` of a Go package at a version; the first call builds it, which takes minutes.
 
     Raises:
         Unavailable: there is no Go, or the build failed.
@@ -95,7 +95,7 @@ def go_binary(name: str, package: str) -> Path:
 
 
 def maven_jars(name: str, pom: str) -> Path:
-    """Give the folder with the jars that a pom's dependencies need at run time; the first call fetches them.
+    """Return the folder with the jars that a pom's dependencies need at run time; the first call fetches them.
 
     Args:
         name: what the jars are for; with a hash of the pom it names the folder in the cache.
@@ -137,7 +137,7 @@ def pom(name: str, dependencies: Sequence[str], pinned: Sequence[str] = ()) -> s
 
 
 def free_ports(count: int) -> list[int]:
-    """Give distinct loopback ports that nobody listens on.
+    """Return distinct loopback ports that nobody listens on.
 
     They lie below the range that outgoing connections are given ports from: a client that keeps trying a dead
     server's port from that range can be connected to itself, and then the server cannot have its port back.
@@ -216,7 +216,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def answers(port: int) -> bool:
-    """Tell whether somebody listens on a loopback port."""
+    """Return whether somebody listens on a loopback port."""
     with socket.socket() as one:
         one.settimeout(1.0)
         return one.connect_ex(("127.0.0.1", port)) == 0
@@ -253,7 +253,7 @@ def beam_options(job_endpoint: str, **options: object) -> list[str]:
 
 @contextlib.contextmanager
 def run_for_a_person(name: str) -> Iterator[Path]:
-    """Give a temporary folder; once the block inside has started a service, `wait_for_interrupt` keeps it running."""
+    """Return a temporary folder; once the block inside has started a service, `wait_for_interrupt` keeps it running."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder, contextlib.suppress(KeyboardInterrupt):
         yield Path(folder)

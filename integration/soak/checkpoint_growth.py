@@ -28,7 +28,7 @@ from beam_ml.beam.kafka.unbounded import ReadKafkaStream  # noqa: E402
 
 
 def checkpoint_bytes(folder: Path) -> int:
-    """Give the size of a checkpoint; 0 where it is just being replaced."""
+    """Return the size of a checkpoint; 0 where it is just being replaced."""
     try:
         return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     except FileNotFoundError:

@@ -51,7 +51,7 @@ def slope(at_s: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 
 def growth(registry: Path, watched: Watched) -> dict[str, dict[str, float]]:
-    """Give the slopes of all that could grow while the producer ran."""
+    """Return the slopes of all that could grow while the producer ran."""
     began, ended = watched.produced["began_us"] / 1e6, watched.produced["ended_us"] / 1e6
     looks = [one for one in watched.looks if began <= one.at_s <= ended]
     at_s = np.array([one.at_s for one in looks])

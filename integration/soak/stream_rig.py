@@ -38,13 +38,13 @@ _EMPTY = b"[{}, -1]"
 
 
 def hashes(ids: np.ndarray) -> np.ndarray:
-    """Give one well-mixed number a row, below 2³², so that sums of many stay exact."""
+    """Return one well-mixed number per row, below 2³², so that sums of many stay exact."""
     mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return ((mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(32)
 
 
 def totals(ids: np.ndarray) -> list[int]:
-    """Give count, sum and sum of hashes."""
+    """Return count, sum and sum of hashes."""
     return [len(ids), int(ids.sum()), int(hashes(ids).sum())]
 
 
@@ -150,13 +150,13 @@ def watch(
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """Give what was written so far, in order of time."""
+    """Return what was written so far, in order of time."""
     found = [json.loads(line) for file in folder.glob("[0-9]*.jsonl") for line in file.read_text().splitlines()]
     return sorted(found, key=lambda line: line["at"])
 
 
 def closed_sums(folder: Path) -> dict[int, list[int]]:
-    """Give window end → totals, what came late included."""
+    """Return window end → totals, what came late included."""
     sums: dict[int, list[int]] = {}
     for line in lines(folder):
         sums[line["end"]] = added(sums.get(line["end"], [0, 0, 0]), line["sums"])
@@ -230,7 +230,7 @@ def produce(
 
 
 def source(bootstrap: str, topic: str, **settings: Any) -> KafkaSource:
-    """Give settings with short waits."""
+    """Return settings with short waits."""
     return KafkaSource(
         **{"kind": "kafka", "brokers": bootstrap, "topic": topic, "idle_timeout": 10.0, "timeout": 20.0, **settings}
     )

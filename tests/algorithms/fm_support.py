@@ -68,6 +68,6 @@ def model_of(spec, state):
 
 
 def loss(spec, state, rows):
-    """Give the root of the mean squared error, or the log loss."""
+    """Return the root of the mean squared error, or the log loss."""
     values = metrics.compute(FM.models["classifier"].measure(model_of(spec, state), rows))
     return values["log_loss"] if "log_loss" in values else values["mse"] ** 0.5

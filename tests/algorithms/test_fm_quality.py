@@ -28,7 +28,7 @@ def sequential(task, seed):
 
 
 def excess(task, shards, rule="search", seeds=SEEDS):
-    """Give the median over seeds of how far the shards' held-out loss is above the sequential run's."""
+    """Return the median over seeds of how far the shards' held-out loss is above the sequential run's."""
     found = []
     with one_thread():
         for seed in seeds:

@@ -226,7 +226,7 @@ def test_a_flat_spectrum_shrinks_to_nothing_and_is_still_known():
 
 
 def fault(name):
-    """Give a broken sketch: a merge that leaves out the correction row, or another amount taken off at each shrink."""
+    """Return a broken sketch: a merge that leaves out the correction row, or another amount taken off at each shrink."""
     if name == "no correction":
 
         def merge(spec, a, b):

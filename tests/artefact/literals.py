@@ -48,7 +48,7 @@ ORIGIN = Origin("files", "2024-01-01.parquet")
 
 
 def fill(kind: type) -> Any:
-    """Give a record whose arrays count up in sevenths (or whole numbers), by field."""
+    """Return a record whose arrays count up in sevenths (or whole numbers), by field."""
     arrays = {}
     for i, field in enumerate(array_fields(kind)):
         shape = tuple(axis if isinstance(axis, int) else LENGTHS[axis] for axis in field.axes)

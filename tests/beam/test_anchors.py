@@ -90,7 +90,7 @@ def test_threads_that_ask_at_once_read_once() -> None:
 
 
 def grown(learner: Any = None) -> Any:
-    """Give a learner one refresh on."""
+    """Return a learner one refresh on."""
     learner = learner or learners.new(toy_sgd.TOY_SGD, SPEC)
     accumulator = Accumulator(toy_sgd.TOY_SGD, SPEC, learner.version)
     accumulator.add(Batch.dense([[1.0 + learner.refresh]], label=[2.0]))

@@ -77,7 +77,7 @@ Submit = Callable[..., Graph]
 
 @pytest.fixture(scope="module")
 def submit() -> Iterator[Submit]:
-    """Give a function that runs something with the file's options, and gives the graph of the job it submits."""
+    """Return a function that runs something with the file's options, and gives the graph of the job it submits."""
     found: list[Graph] = []
     client = types.ModuleType(CLIENT)
     vars(client)["get_container_image_from_options"] = lambda given: given.view_as(WorkerOptions).sdk_container_image

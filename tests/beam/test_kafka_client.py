@@ -187,7 +187,7 @@ batch = st.tuples(st.lists(record, min_size=1, max_size=8), st.sampled_from([0, 
 
 
 def fetched(batches: list) -> tuple[bytes, int]:
-    """Give the bytes of batches as a broker sends them: offsets with holes."""
+    """Return the bytes of batches as a broker sends them: offsets with holes."""
     out, base = b"", 100
     for records, codec, hole in batches:
         builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1 << 30)

@@ -178,7 +178,7 @@ class Broker:
 
     @staticmethod
     def learned(learner: Learner, source: KafkaRounds, newest: dict[int, int], rows: int = 10) -> Learner:
-        """Give the learner after a round."""
+        """Return the learner after a round."""
         plan = source.plan(learner, 1_000_000)
         assert plan is not None
         latest = {Origin(NAME, str(p)): at for p, at in newest.items()}
@@ -294,7 +294,7 @@ def test_once_sets_aside_a_partition_that_ended_long_before_the_others(monkeypat
 
 
 def due(rounds: KafkaRounds, learner: Learner) -> bool:
-    """Tell whether `wait` comes back at once."""
+    """Return whether `wait` comes back at once."""
     looks = 0
 
     def stopping() -> bool:

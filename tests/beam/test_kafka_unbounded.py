@@ -219,7 +219,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def reading(monkeypatch: pytest.MonkeyPatch, clock: Clock):
-    """Give a function that makes a reader of a made-up log; its bundles last as many looks at the clock as in 0.05 s."""
+    """Return a function that makes a reader of a made-up log; its bundles last as many looks at the clock as in 0.05 s."""
     ticks = itertools.count()
     monkeypatch.setattr(unbounded_reader.time, "monotonic", lambda: next(ticks) * 0.001)
     monkeypatch.setattr(unbounded_reader.time, "sleep", lambda seconds: None)
@@ -237,7 +237,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, clock: Clock):
 
 
 def drained(reader: StreamReader, first: bool = True) -> list:
-    """Give the blocks of one bundle."""
+    """Return the blocks of one bundle."""
     blocks, more = [], reader.start() if first else reader.advance()
     while more:
         blocks.append(reader.get_current())

@@ -26,7 +26,7 @@ NOTHING = Plan({})
 
 
 def slow(rows: int) -> Algorithm:
-    """Give the toy that has no anchor before it has learned from some rows."""
+    """Return the toy that has no anchor before it has learned from some rows."""
     return dataclasses.replace(
         SGD, anchor=lambda spec, state: None if float(state.weight) < rows else toy_sgd.SgdAnchor(theta=state.theta)
     )

@@ -69,7 +69,7 @@ def refused_count(plan):
 
 
 def entries(blocks):
-    """Give (start, end) of rows and rejects, in order."""
+    """Return (start, end) of rows and rejects, in order."""
     found = []
     for block in blocks:
         found += zip(block.position.tolist(), block.position_end.tolist(), strict=True)

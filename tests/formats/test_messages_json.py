@@ -24,7 +24,7 @@ def decode(values, columns=COLUMNS, types=TYPES):
 
 
 def told(found):
-    """Give rows as (message, row) → values, and refusals as (message, row, reason)."""
+    """Return rows as (message, row) → values, and refusals as (message, row, reason)."""
     rows = found.batch.to_pylist()
     where = zip(found.message.tolist(), found.row.tolist(), strict=True)
     good = {at: {k: v for k, v in row.items() if v is not None} for at, row in zip(where, rows, strict=True)}

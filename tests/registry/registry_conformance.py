@@ -460,7 +460,7 @@ ERRORS = (
 
 
 def operations_of_a_publish(place: Place) -> list[tuple[str, str]]:
-    """Give the steps in which a trainer publishes version 2."""
+    """Return the steps in which a trainer publishes version 2."""
     publish_next(place.open(), "run", name="probe")
     registry, store = place.faulty()
     publish_next(registry, "probe", name="probe")

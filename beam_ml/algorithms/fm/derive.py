@@ -86,7 +86,7 @@ def asked_of(spec: Spec) -> int:
 
 
 def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample: Batch | None) -> Model:
-    """Give the machine in the units of the data.
+    """Return the machine in the units of the data.
 
     Args:
         spec: of the state.
@@ -118,7 +118,7 @@ def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample:
 
 
 def predicted(model: Model, batch: Batch) -> np.ndarray:
-    """Give the probabilities of class 1, or values, (n,)."""
+    """Return the probabilities of class 1, or values, (n,)."""
     d = model.linear.shape[0]
     if batch.n_features != d:
         message = f"A factorization machine takes {d} features; got a batch of {batch.n_features}."

@@ -137,6 +137,6 @@ def spread_out(theta: np.ndarray, squares: np.ndarray, ratio: float) -> None:
 
 
 def _no_loss(step: Step) -> float:
-    """Give the loss where there is no sample: nothing is known of a step."""
+    """Return the loss where there is no sample: nothing is known of a step."""
     del step
     return np.inf

@@ -147,7 +147,7 @@ class Run:
         table[:, 3 * m + 2 : 3 * m + 5] = scaled_moments(self._begun.open_sums[order], self._faded)
 
     def _placed(self, indices: np.ndarray) -> np.ndarray:
-        """Give the slots (z,) of features, new ones included."""
+        """Return the slots (z,) of features, new ones included."""
         place = np.empty(indices.size, dtype=np.int32)
         most = self._count + min(indices.size, self._spec.n_features + 1 - self._count)
         if self._rows.size < most:
@@ -190,7 +190,7 @@ class Run:
         moments[:] = scaled_moments(moments, factor)
 
     def partial(self) -> Partial:
-        """Give the partial so far."""
+        """Return the partial so far."""
         faded = self._begun
         if self._faded != 1.0:
             faded = dataclasses.replace(
@@ -225,7 +225,7 @@ class Run:
 
 
 def _longer(values: np.ndarray, held: int, least: int) -> np.ndarray:
-    """Give a longer copy of the first entries, with room to grow: doubling keeps the copies' sum small."""
+    """Return a longer copy of the first entries, with room to grow: doubling keeps the copies' sum small."""
     out = np.empty((max(least, 2 * held), *values.shape[1:]), dtype=values.dtype)
     out[:held] = values[:held]
     return out

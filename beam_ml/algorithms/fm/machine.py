@@ -128,7 +128,7 @@ def law(spec: Spec) -> Law:
 
 
 def init(spec: Spec) -> State:
-    """Give the state before any row."""
+    """Return the state before any row."""
     p = spec.n_features + 1
     return State(
         theta=starts(spec, np.arange(p)), squares=np.zeros((p, spec.columns)), centre=np.zeros(p),
@@ -140,7 +140,7 @@ def init(spec: Spec) -> State:
 
 
 def empty(spec: Spec) -> Partial:
-    """Give the identity of `merge`."""
+    """Return the identity of `merge`."""
     rows, none, sums = np.zeros(0, dtype=np.int64), np.zeros((0, spec.columns)), np.zeros((0, 3))
     return Partial(
         closed_rows=rows, closed_scaled=none, closed_moved=none, closed_squares=none, closed_sums=sums,
@@ -151,7 +151,7 @@ def empty(spec: Spec) -> Partial:
 
 
 def anchor(spec: Spec, state: State) -> Anchor | None:
-    """Give what runs start from, as the last fold left it; None before the first row.
+    """Return what runs start from, as the last fold left it; None before the first row.
 
     A window of no weight is no fold though time goes by in it: runs of before and after it start from the same sums.
     """
@@ -177,7 +177,7 @@ def fading(state: State) -> np.ndarray:
 
 
 def weight(summary: State | Partial) -> float:
-    """Give the rows' total (decayed) weight."""
+    """Return the rows' total (decayed) weight."""
     return float(summary.mass.sum())
 
 

@@ -45,7 +45,7 @@ class Rows:
 
 
 def present(batch: Batch) -> Rows:
-    """Give the rows of positive weight; duplicate features of a row are summed."""
+    """Return the rows of positive weight; duplicate features of a row are summed."""
     weight = batch.weights
     if batch.weight is not None and not (weight > 0).all():
         batch = batch.take(weight > 0)
@@ -76,14 +76,14 @@ def tempered(spec: Spec, batch: Batch) -> np.ndarray:
 
 
 def masses(spec: Spec, rows: Rows) -> np.ndarray:
-    """Give the row weight by class (k,); regression: in all."""
+    """Return the row weight by class (k,); regression: in all."""
     if spec.task == "regression":
         return np.array([rows.weight.sum()])
     return np.bincount(rows.label.astype(np.int64), weights=rows.weight, minlength=2)
 
 
 def label_sums(spec: Spec, rows: Rows) -> np.ndarray:
-    """Give weight, mean and Σ(y − mean)² (3,) of real labels that are normalised; 0 where none are.
+    """Return weight, mean and Σ(y − mean)² (3,) of real labels that are normalised; 0 where none are.
 
     Without a bias they are not centred: the mean is 0 then.
     """
@@ -103,7 +103,7 @@ def joined_labels(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def label_scale(sums: np.ndarray) -> tuple[float, float]:
-    """Give what labels are centred at and divided by; 0 and 1 where they are not normalised."""
+    """Return what labels are centred at and divided by; 0 and 1 where they are not normalised."""
     centre = float(sums[1])
     deviation = float(np.sqrt(sums[2] / sums[0])) if sums[0] > 0 else 0.0
     return centre, deviation if np.isfinite(deviation) and deviation > 1e-15 * abs(centre) else 1.0

@@ -61,7 +61,7 @@ def searches(runs: int, rule: Rule, stale: bool) -> bool:
 def _candidates(
     options: list[tuple[float, bool]], chosen: list[tuple[float, bool]]
 ) -> Iterator[list[tuple[float, bool]]]:
-    """Give what to try next, going by what has been chosen so far."""
+    """Return what to try next, going by what has been chosen so far."""
     for option in options:
         yield [option] * GROUPS
     for _ in range(_SWEEPS):

@@ -16,7 +16,7 @@ _GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1C
 
 
 def starts(spec: Spec, rows: np.ndarray) -> np.ndarray:
-    """Give the first parameters (r, m) of some rows; the bias's are its value and zeros.
+    """Return the first parameters (r, m) of some rows; the bias's are its value and zeros.
 
     >>> spec = Spec(n_features=10, n_factors=2)
     >>> bool((starts(spec, np.array([7])) == starts(spec, np.arange(11))[7]).all())
@@ -37,7 +37,7 @@ def starts(spec: Spec, rows: np.ndarray) -> np.ndarray:
 
 
 def _uniforms(spec: Spec, rows: np.ndarray) -> np.ndarray:
-    """Give one number in (0, 1) for each entry: splitmix64 (Steele, Lea and Flood 2014) of seed and place."""
+    """Return one number in (0, 1) for each entry: splitmix64 (Steele, Lea and Flood 2014) of seed and place."""
     place = rows.astype(np.uint64)[:, None] * np.uint64(spec.columns) + np.arange(spec.columns, dtype=np.uint64)
     mixed = _mixed(place * _GOLDEN + _mixed(np.array([spec.seed], dtype=np.uint64) + _GOLDEN))
     # 52 bits: with 53 the largest rounds up to 1, where the normal quantile is infinite.

@@ -37,7 +37,7 @@ class Cells:
 
 
 def empty(spec: Spec) -> Partial:
-    """Give the coreset of no rows."""
+    """Return the coreset of no rows."""
     return Partial(centres=np.zeros((0, spec.n_features)), weight=np.zeros(0), scatter=np.zeros(0))
 
 
@@ -104,14 +104,14 @@ def cells_of(centres: np.ndarray, n_rows: int) -> Cells:
 
 
 def _by_cell(cell: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give row numbers ordered by cell, and where each cell starts."""
+    """Return row numbers ordered by cell, and where each cell starts."""
     order = np.argsort(cell.astype(np.uint16) if p < 65536 else cell, kind="stable")
     bounds = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=p))])
     return order, bounds
 
 
 def locate(x: np.ndarray, centres: np.ndarray, cells: Cells) -> np.ndarray:
-    """Give each row's nearest centre among those its cell lists, (n,) int64: seldom not the nearest of all."""
+    """Return each row's nearest centre among those its cell lists, (n,) int64: seldom not the nearest of all."""
     n, p = x.shape[0], cells.pivots.shape[0]
     if p == 1:
         order, bounds = np.arange(n), np.array([0, n])
@@ -169,7 +169,7 @@ def _joined(coreset: Partial, target: np.ndarray, kept: np.ndarray) -> Partial:
 
 
 def _thinned(cells: Cells, kept: np.ndarray) -> Cells:
-    """Give the same cells over the centres that were kept."""
+    """Return the same cells over the centres that were kept."""
     stay = kept[cells.lists]
     before = np.concatenate([[0], np.cumsum(stay)])
     return Cells(cells.pivots, before[cells.list_bounds], (np.cumsum(kept) - 1)[cells.lists[stay]])

@@ -43,7 +43,7 @@ class _Points:
     table: np.ndarray | None
 
     def squared(self, chosen: np.ndarray) -> np.ndarray:
-        """Give squared distances of the chosen points to all, (len(chosen), m)."""
+        """Return squared distances of the chosen points to all, (len(chosen), m)."""
         if self.table is not None:
             return self.table[chosen]
         return _squared(self.z[chosen], self.norm[chosen], self.z, self.norm)

@@ -87,7 +87,7 @@ def _closest(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predict(model: Model, batch: Batch) -> Predictions:
-    """Give ``closest_cluster`` (n,) int64 and ``distance_to_cluster`` (n,), Euclidean."""
+    """Return ``closest_cluster`` (n,) int64 and ``distance_to_cluster`` (n,), Euclidean."""
     index, squared = _closest(model, batch)
     return {"closest_cluster": index, "distance_to_cluster": np.sqrt(squared)}
 

@@ -21,7 +21,7 @@ _MOST_ROWS = 32768
 
 
 def take_in(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> Partial:
-    """Give the coreset with rows (n, d) of weight (n,) > 0 added."""
+    """Return the coreset with rows (n, d) of weight (n,) > 0 added."""
     n = x.shape[0]
     start, step = 0, _MOST_ROWS if coreset.weight.size >= spec.target else _FEWEST_ROWS
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large to square turns infinite, as fold refuses

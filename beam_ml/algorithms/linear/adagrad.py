@@ -144,7 +144,7 @@ def law(spec: AdaGrad) -> Law:
 
 
 def init(spec: AdaGrad) -> State:
-    """Give the state before any row."""
+    """Return the state before any row."""
     rows = first_rows(spec)
     p, v, o = rows.size, spec.n_variants, spec.n_outputs
     return State(
@@ -159,7 +159,7 @@ def init(spec: AdaGrad) -> State:
 
 
 def empty(spec: AdaGrad) -> Partial:
-    """Give the identity of `merge`."""
+    """Return the identity of `merge`."""
     none = np.zeros((0, spec.n_variants, spec.n_outputs))
     rows = np.zeros(0, dtype=np.int64)
     return Partial(
@@ -175,7 +175,7 @@ def empty(spec: AdaGrad) -> Partial:
 
 
 def anchor(spec: AdaGrad, state: State) -> Anchor | None:
-    """Give what runs start from, as the last fold left it; None before the first row.
+    """Return what runs start from, as the last fold left it; None before the first row.
 
     A window of no weight is no fold though time goes by in it: runs of before and after it start from the same sums.
     """
@@ -191,13 +191,13 @@ def anchor(spec: AdaGrad, state: State) -> Anchor | None:
 
 
 def fading(state: State) -> float:
-    """Give what weights were multiplied by since the last fold; 1 where that is as good as 0."""
+    """Return what weights were multiplied by since the last fold; 1 where that is as good as 0."""
     faded = float(state.faded)
     return faded if faded >= np.finfo(np.float64).tiny else 1.0
 
 
 def weight(summary: State | Partial) -> float:
-    """Give the rows' total (decayed) weight."""
+    """Return the rows' total (decayed) weight."""
     return float(summary.mass.sum())
 
 
@@ -245,12 +245,12 @@ def sums_of(summary: State | Anchor | Partial) -> Sums:
 
 
 def closed_moves(partial: Partial) -> Moves:
-    """Give the sums over closed runs."""
+    """Return the sums over closed runs."""
     return Moves(partial.closed_rows, partial.closed_scaled, partial.closed_moved, partial.closed_squares)
 
 
 def moves_of(partial: Partial) -> Moves:
-    """Give the sums over all runs."""
+    """Return the sums over all runs."""
     mine = Moves(partial.open_rows, partial.open_scaled, partial.open_moved, partial.open_squares)
     return anchored.add(closed_moves(partial), mine)
 

@@ -57,7 +57,7 @@ def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | 
 
 
 def best_variant(spec: AdaGrad, state: State, sample: Batch | None) -> int:
-    """Give the variant still learning with the smallest progressive loss; where no row was fresh, loss on the sample."""
+    """Return the variant still learning with the smallest progressive loss; where no row was fresh, loss on the sample."""
     live = np.flatnonzero(state.status == LEARNS)
     if live.size == 1:
         return int(live[0])
@@ -104,7 +104,7 @@ def _model(
 def derive(
     spec: AdaGrad, model_spec: Variant | Classifier | Regressor, state: State, sample: Batch | None
 ) -> AdaGradModel:
-    """Give a variant as a model.
+    """Return a variant as a model.
 
     ``linear.Classifier`` and ``linear.Regressor`` give the best variant; their penalties must be 0, since AdaGrad's are
     in the Spec, where every list of them is one pass anyway.
@@ -165,7 +165,7 @@ def _chosen(spec: AdaGrad, model_spec: Variant | Classifier | Regressor, state: 
 
 
 def scores(model: AdaGradModel, batch: Batch) -> np.ndarray:
-    """Give the linear scores (n, o), of dense or CSR rows."""
+    """Return the linear scores (n, o), of dense or CSR rows."""
     d = model.coefficients.shape[0]
     if batch.n_features != d:
         message = f"A linear model takes {d} features; got a batch of {batch.n_features}."

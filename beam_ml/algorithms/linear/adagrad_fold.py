@@ -219,7 +219,7 @@ class _Tables:
             self.squares[at, v] = fresh[:, v]
 
     def restore(self, variants: np.ndarray) -> None:
-        """Give some variants what they had."""
+        """Restore what some variants had."""
         if variants.size == 0:
             return
         state, old = self._window.state, self._window.old
@@ -234,7 +234,7 @@ def _flat(table: np.ndarray, w: int) -> np.ndarray:
 
 
 def _kept(before: Shape, after: Shape) -> np.ndarray:
-    """Give the share of θ (p,) that is kept: all, but for features whose scale has grown more than fourfold.
+    """Return the share of θ (p,) that is kept: all, but for features whose scale has grown more than fourfold.
 
     What was learned of a feature that hardly moved, z of 10⁻⁹, is a coefficient of 10⁹, and it stands for nothing but
     noise where z is 0.1: so much past the bound as the square of the scale grows, it shrinks (Ross, Mineiro and Langford

@@ -37,22 +37,22 @@ CODES: Mapping[str, int] = MappingProxyType(
 
 
 def code_of(spec: AdaGrad) -> int:
-    """Give the number of a spec's loss."""
+    """Return the number of a spec's loss."""
     return CODES["multiclass hinge" if spec.task == "multiclass" and spec.loss == "hinge" else spec.loss]
 
 
 def is_binary(code: int) -> bool:
-    """Tell whether a loss is of class 0 or 1."""
+    """Return whether a loss is of class 0 or 1."""
     return code in (CODES["logistic"], CODES["hinge"])
 
 
 def is_multiclass(code: int) -> bool:
-    """Tell whether a loss is of one class of many."""
+    """Return whether a loss is of one class of many."""
     return code in (CODES["softmax"], CODES["multiclass hinge"])
 
 
 def shape_of(spec: AdaGrad) -> float:
-    """Give the one number that shapes a loss: margin, quantile, ε or δ; 0 where there is none."""
+    """Return the one number that shapes a loss: margin, quantile, ε or δ; 0 where there is none."""
     if spec.loss == "hinge":
         return spec.margin
     if spec.loss == "quantile":
@@ -63,7 +63,7 @@ def shape_of(spec: AdaGrad) -> float:
 
 
 def row_losses(code: int, score: np.ndarray, label: np.ndarray, shape: float, unit: float = 1.0) -> np.ndarray:
-    """Give each row's loss under each variant, (n, v).
+    """Return each row's loss under each variant, (n, v).
 
     Args:
         code: of the loss.
@@ -102,7 +102,7 @@ def _residual_loss(code: int, r: np.ndarray, shape: float) -> np.ndarray:
 
 
 def prediction(code: int, score: np.ndarray) -> np.ndarray:
-    """Give what is predicted from linear scores (n, o): probabilities of class 1 (n,), of classes (n, o), values (n,).
+    """Return what is predicted from linear scores (n, o): probabilities of class 1 (n,), of classes (n, o), values (n,).
 
     Hinge margins pass through the same functions as log-odds would: good for ranking, not calibrated.
     """

@@ -62,7 +62,7 @@ def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def held(table: np.ndarray, which: np.ndarray | bool = True) -> np.ndarray:
-    """Give the table (m, 6) with what moved once kept at 10⁻⁶ of the weight: the scale stays, and is never rounding noise.
+    """Return the table (m, 6) with what moved once kept at 10⁻⁶ of the weight: the scale stays, and is never rounding noise.
 
     Args:
         table: the moments.
@@ -89,7 +89,7 @@ def scaled_table(table: np.ndarray, factor: float) -> np.ndarray:
 def dense_table(
     x: np.ndarray, weight: np.ndarray, centre: np.ndarray | None = None, farthest: np.ndarray | None = None
 ) -> np.ndarray:
-    """Give the table (d, 6) of n ≥ 1 dense rows (n, d) of positive weight (n,).
+    """Return the table (d, 6) of n ≥ 1 dense rows (n, d) of positive weight (n,).
 
     Args:
         x: the rows.
@@ -108,12 +108,12 @@ def dense_table(
 
 
 def label_table(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Give the table (1, 6) of labels (n,)."""
+    """Return the table (1, 6) of labels (n,)."""
     return dense_table(np.ascontiguousarray(label[:, None]), weight)
 
 
 def around_zero(table: np.ndarray) -> np.ndarray:
-    """Give the table (m, 6) of the same rows around 0 instead of their means.
+    """Return the table (m, 6) of the same rows around 0 instead of their means.
 
     >>> around_zero(dense_table(np.array([[1.0], [3.0]]), np.ones(2))).tolist()
     [[2.0, 0.0, 10.0, 28.0, 82.0, 1.0]]
@@ -131,7 +131,7 @@ def around_zero(table: np.ndarray) -> np.ndarray:
 
 
 def stored_around_zero(table: np.ndarray) -> np.ndarray:
-    """Give the table (m, 6) of stored values around 0 instead of their means; all of them move.
+    """Return the table (m, 6) of stored values around 0 instead of their means; all of them move.
 
     >>> stored_around_zero(np.array([[5.0, 1.0, 0.0, 0.0, 0.0, 0.0]])).tolist()
     [[5.0, 0.0, 5.0, 5.0, 5.0, 5.0]]
@@ -149,7 +149,7 @@ def sparse_table(
     centre: np.ndarray,
     farthest: np.ndarray,
 ) -> np.ndarray:
-    """Give the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1.
+    """Return the table (m, 6) of CSR rows whose columns are numbered 0 … m − 1.
 
     Args:
         indptr: (n + 1,) bounds of the rows.
@@ -167,7 +167,7 @@ def sparse_table(
 
 
 def ever_present(table: np.ndarray, mass: float) -> np.ndarray:
-    """Tell which features (m,) every row has, by moments (m, 6) of stored values, and vary, of rows that weigh `mass`.
+    """Return which features (m,) every row has, by moments (m, 6) of stored values, and vary, of rows that weigh `mass`.
 
     >>> ever_present(np.array([[3.0, 9.0, 2.0, 0.0, 2.0, 2.0], [2.0, 1.0, 0.0, 0.0, 0.0, 0.0]]), 3.0).tolist()
     [True, False]
@@ -179,7 +179,7 @@ def ever_present(table: np.ndarray, mass: float) -> np.ndarray:
 
 
 def scale_of(table: np.ndarray) -> np.ndarray:
-    """Give min(√(Σz⁴/Σz²), 3√(Σz²/A)) (m,), the first where A is 0; 0 where nothing varies."""
+    """Return min(√(Σz⁴/Σz²), 3√(Σz²/A)) (m,), the first where A is 0; 0 where nothing varies."""
     from beam_ml.kernels.adagrad_tables import scales
 
     out = np.empty(table.shape[0])

@@ -53,7 +53,7 @@ class Rows:
     fresh: bool = True
 
     def placed(self, scratch: np.ndarray | None = None, centred: np.ndarray | None = None) -> tuple[np.ndarray, "Rows"]:
-        """Give the parameter rows that these rows touch, the bias last, and number by them.
+        """Return the parameter rows that these rows touch, the bias last, and number by them.
 
         Args:
             scratch: (d + 1,) int32, all −1, given back so; None: made here.
@@ -153,7 +153,7 @@ class Rows:
 
 
 def present(spec: AdaGrad, batch: Batch) -> Rows:
-    """Give the rows of positive weight, in the form that the spec learns from."""
+    """Return the rows of positive weight, in the form that the spec learns from."""
     weight = batch.weights
     if batch.weight is not None and not (weight > 0).all():
         batch = batch.take(weight > 0)
@@ -168,7 +168,7 @@ def present(spec: AdaGrad, batch: Batch) -> Rows:
 
 
 def densified(batch: Batch) -> np.ndarray:
-    """Give the features as a dense matrix; refuse to write out a wide CSR batch."""
+    """Return the features as a dense matrix; refuse to write out a wide CSR batch."""
     if batch.X is not None:
         return batch.X
     if batch.n_features > MAX_DENSIFIED:
@@ -183,14 +183,14 @@ def densified(batch: Batch) -> np.ndarray:
 
 
 def class_masses(spec: AdaGrad, rows: Rows) -> np.ndarray:
-    """Give the row weight by class (k,); regression: in all."""
+    """Return the row weight by class (k,); regression: in all."""
     if spec.task == "regression":
         return np.array([rows.weight.sum()])
     return np.bincount(rows.kind, weights=rows.weight, minlength=spec.n_classes)
 
 
 def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
-    """Give the factor on the weight of each class (k,), by class masses where the spec says balanced."""
+    """Return the factor on the weight of each class (k,), by class masses where the spec says balanced."""
     if spec.balance_multiclass_weights:
         known = mass > 0
         share = np.divide(mass.sum(), known.sum() * mass, out=np.ones_like(mass), where=known)
@@ -207,7 +207,7 @@ def class_factors(spec: AdaGrad, mass: np.ndarray) -> np.ndarray:
 
 
 def moments_of(spec: AdaGrad, rows: Rows, shape: Shape) -> np.ndarray:
-    """Give the moments (r, 6) of placed rows at the parameter rows they touch; the last is of a real label.
+    """Return the moments (r, 6) of placed rows at the parameter rows they touch; the last is of a real label.
 
     Values farther from the centre than the shape of before says count as being there.
     Of what is not scaled they are 0; without a bias they are around 0, so that nothing is centred.

@@ -95,7 +95,7 @@ class Run:
         self._squares[place] = self._live.take(partial.open_squares)
 
     def _slots(self, rows: np.ndarray) -> np.ndarray:
-        """Give the places of parameter rows; those that have none yet get one, with zeros."""
+        """Return the places of parameter rows; those that have none yet get one, with zeros."""
         fresh = rows[self._slot[rows] < 0]
         size = self._size + fresh.size
         if size > self._rows.size:
@@ -254,7 +254,7 @@ class Run:
         self._changed = True
 
     def partial(self) -> Partial:
-        """Give the partial of everything so far, in arrays of its own."""
+        """Return the partial of everything so far, in arrays of its own."""
         if not self._changed:
             return self._before
         open_rows, place = self._rising(self._in_run[: self._size])
@@ -295,14 +295,14 @@ class Run:
         return int(self._has_run and self._before.open_rows.size == 0)
 
     def _measured(self) -> np.ndarray:
-        """Tell which places have moments: features if they are normalised, the bias's if a real label is."""
+        """Return which places have moments: features if they are normalised, the bias's if a real label is."""
         rows, bias = self._rows[: self._size], self._slot.size - 1
         label = self._spec.task == "regression" and self._spec.normalize_label
         found: np.ndarray = np.where(rows == bias, label, self._spec.normalize)
         return found
 
     def _rising(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the parameter rows of some places, rising, and the places in that order."""
+        """Return the parameter rows of some places, rising, and the places in that order."""
         if self._slot.size < _SCANNED * self._size:
             rows = np.flatnonzero(self._slot >= 0)
             place = self._slot[rows]
@@ -325,6 +325,6 @@ class Run:
 
 
 def _moved_bias(then: Shape, now: Shape, theta: np.ndarray) -> np.ndarray:
-    """Give what the bias (columns,) gains when means move, so that every score stays as it is."""
+    """Return what the bias (columns,) gains when means move, so that every score stays as it is."""
     gained: np.ndarray = (now.centre - then.centre) @ theta[:-1] - (now.label_centre - then.label_centre)
     return gained

@@ -77,7 +77,7 @@ class Columns:
 
     @staticmethod
     def of(spec: AdaGrad, status: np.ndarray) -> "Columns":
-        """Give the columns of the variants whose status is 0."""
+        """Return the columns of the variants whose status is 0."""
         live = np.flatnonzero(status == 0)
         settings = np.repeat(np.array(spec.variants)[live], spec.n_outputs, axis=0)
         rate, l1, l2 = (np.ascontiguousarray(column) for column in settings.reshape(-1, 3).T)
@@ -90,7 +90,7 @@ class Columns:
         return (self.live[:, None] * self.shape[1] + np.arange(self.shape[1])).ravel()
 
     def take(self, values: np.ndarray) -> np.ndarray:
-        """Give an own (r, m) copy of the live columns of values (r, v, o)."""
+        """Return an own (r, m) copy of the live columns of values (r, v, o)."""
         chosen = values if self.live.size == self.shape[0] else values[:, self.live]
         return np.array(chosen.reshape(values.shape[0], self.rate.size), order="C")
 
@@ -101,7 +101,7 @@ class Columns:
         return self.take(taken(values, rows))
 
     def put(self, values: np.ndarray) -> np.ndarray:
-        """Give (r, v, o) values, those of variants that do not learn 0."""
+        """Return (r, v, o) values, those of variants that do not learn 0."""
         r = values.shape[0]
         if self.live.size == self.shape[0]:
             return values.reshape(r, *self.shape)
@@ -143,7 +143,7 @@ class Shape:
     label_unit: float
 
     def at(self, rows: np.ndarray) -> "Shape":
-        """Give the units of some parameter rows, the bias last."""
+        """Return the units of some parameter rows, the bias last."""
         return dataclasses.replace(
             self, scale=self.scale[rows], unit=self.unit[rows], inverse_unit=self.inverse_unit[rows],
             centre=self.centre[rows[:-1]],
@@ -167,7 +167,7 @@ class Shape:
         return found
 
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
-        """Give θ (r, m) of u (r, m); `total` is one weight or one a column."""
+        """Return θ (r, m) of u (r, m); `total` is one weight or one a column."""
         theta = u.copy()
         at = _reach(squares, columns, total) * self.pace / self.label_unit
         theta[:-1] = np.sign(u[:-1]) * np.maximum(np.abs(u[:-1]) - at * columns.l1, 0.0)
@@ -175,7 +175,7 @@ class Shape:
         return theta
 
     def penalty(self, theta: np.ndarray, columns: Columns) -> np.ndarray:
-        """Give ``Σ λ₁|θ|/b + ½λ₂(θ/b)²`` (m,) of parameters (r, m), the bias left out."""
+        """Return ``Σ λ₁|θ|/b + ½λ₂(θ/b)²`` (m,) of parameters (r, m), the bias left out."""
         from beam_ml.kernels.adagrad_tables import sizes
 
         first, second = np.zeros(columns.rate.size), np.zeros(columns.rate.size)
@@ -185,7 +185,7 @@ class Shape:
 
 
 def _reach(squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
-    """Give a·W/√G of all rows but the bias; 0 where no gradient has come yet."""
+    """Return a·W/√G of all rows but the bias; 0 where no gradient has come yet."""
     root = np.sqrt(squares[:-1])
     return np.divide(columns.rate * total, root, out=np.zeros_like(root), where=root > 0)
 
@@ -193,7 +193,7 @@ def _reach(squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> 
 def lift(
     theta: np.ndarray, slack: np.ndarray | None, squares: np.ndarray, columns: Columns, shape: Shape, total: float
 ) -> np.ndarray:
-    """Give u (r, m) of θ (r, m) and slack."""
+    """Return u (r, m) of θ (r, m) and slack."""
     u = theta.copy()
     if not columns.penalised:
         return u
@@ -280,7 +280,7 @@ def kept_moments(spec: AdaGrad, table: np.ndarray, mass: float) -> np.ndarray:
 
 
 def measured_around_mean(spec: AdaGrad, table: np.ndarray, mass: float) -> np.ndarray:
-    """Tell which features (r,) have their mean as centre, by their moments (r, 6), of rows that weigh `mass`."""
+    """Return which features (r,) have their mean as centre, by their moments (r, 6), of rows that weigh `mass`."""
     if not spec.normalize:
         return np.zeros(table.shape[0], dtype=bool)
     if not spec.sparse:
@@ -289,7 +289,7 @@ def measured_around_mean(spec: AdaGrad, table: np.ndarray, mass: float) -> np.nd
 
 
 def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, mass: float, pace: float = 1.0) -> Shape:
-    """Give the units of some parameter rows.
+    """Return the units of some parameter rows.
 
     Args:
         spec: the spec.

@@ -248,7 +248,7 @@ class AdaGrad(BaseSpec):
 
     @property
     def penalised(self) -> bool:
-        """Tell whether any variant has a penalty."""
+        """Return whether any variant has a penalty."""
         return any(self.l1) or any(self.l2)
 
 

@@ -146,13 +146,13 @@ class Tested:
         return Tested(spec, window.columns, window.shape.at(rows), data, rows, weight)
 
     def sums(self, theta: np.ndarray) -> np.ndarray:
-        """Give Σ weight · loss of every variant (v,), 0 of those that do not learn, with θ (r, v, o) at `rows`."""
+        """Return Σ weight · loss of every variant (v,), 0 of those that do not learn, with θ (r, v, o) at `rows`."""
         out = np.zeros(self.spec.n_variants)
         out[self.columns.live] = self.losses(self.columns.take(theta)) * self.weight.sum()
         return out
 
     def losses(self, theta: np.ndarray) -> np.ndarray:
-        """Give each live variant's mean loss (l,) with parameters θ (r, m) at `rows`."""
+        """Return each live variant's mean loss (l,) with parameters θ (r, m) at `rows`."""
         return mean_losses(self.spec, self.shape, self.data, self.weight, theta)
 
     def feature_scores(self, theta: np.ndarray) -> np.ndarray:
@@ -187,7 +187,7 @@ class Refined:
     constant: np.ndarray
 
     def lost(self, theta: np.ndarray) -> np.ndarray:
-        """Tell which variants (l,) are worse than the constant, with parameters (r, m) at the sample's rows."""
+        """Return which variants (l,) are worse than the constant, with parameters (r, m) at the sample's rows."""
         return ~(self.drill.measured(theta) <= self.constant * (1.0 + 1e-9))
 
 

@@ -58,19 +58,19 @@ class Rows:
     weight: np.ndarray
 
     def every(self, step: int) -> "Rows":
-        """Give each `step`-th row."""
+        """Return each `step`-th row."""
         return Rows(self.x[::step], self.label[::step], self.weight[::step])
 
 
 def positive_factor(spec: Newton, mass: np.ndarray) -> float:
-    """Give the factor on the weight of class 1; balanced: mass of class 0 / class 1 (1 while one has no rows)."""
+    """Return the factor on the weight of class 1; balanced: mass of class 0 / class 1 (1 while one has no rows)."""
     if spec.positive_weight != "balanced":
         return float(spec.positive_weight)
     return float(mass[0] / mass[1]) if mass[0] > 0 and mass[1] > 0 else 1.0
 
 
 def effective_weight(label: np.ndarray, weight: np.ndarray, factor: float) -> np.ndarray:
-    """Give the rows' weights with class 1 multiplied by `factor`."""
+    """Return the rows' weights with class 1 multiplied by `factor`."""
     return weight if factor == 1.0 else weight * np.where(label >= 0.5, factor, 1.0)
 
 
@@ -82,14 +82,14 @@ def combine(spec: Newton, sums: list[Sums], mass: np.ndarray) -> Sums:
 
 
 def is_full(labels: Sequence[np.ndarray], d: int) -> bool:
-    """Tell whether rows are enough to be solved: 4,096, with 10(d + 1) of the rarer class."""
+    """Return whether rows are enough to be solved: 4,096, with 10(d + 1) of the rarer class."""
     rows = sum(label.size for label in labels)
     positive = sum(int(np.count_nonzero(label >= 0.5)) for label in labels)
     return rows >= MIN_ROWS and min(positive, rows - positive) >= _EVENTS_PER_PARAMETER * (d + 1)
 
 
 def row_loss(loss: Loss, point: Point, rows: Rows) -> np.ndarray:
-    """Give each row's loss (n,)."""
+    """Return each row's loss (n,)."""
     return loss.value(linear_score(rows.x, point), rows.label)
 
 
@@ -260,7 +260,7 @@ def _shortened(value: Callable[[Point], float], at: Point, end: Point, reached: 
 
 
 def flat_fit(chunks: Sequence[Rows], factor: float, unit: float, origin: np.ndarray) -> Point:
-    """Give the intercept-only fit, half a row of each class added."""
+    """Return the intercept-only fit, half a row of each class added."""
     positive = factor * sum(float(one.weight @ one.label) for one in chunks) + 0.5 * unit
     negative = sum(float(one.weight @ (1.0 - one.label)) for one in chunks) + 0.5 * unit
     return Point(np.zeros(origin.size), float(np.log(positive / negative)), origin)
@@ -273,7 +273,7 @@ def _between(a: Point, b: Point, t: float) -> Point:
 
 
 def distance(sums: Sums, a: Point, b: Point) -> float:
-    """Give Σ w (η_a − η_b)² over the rows of the sums."""
+    """Return Σ w (η_a − η_b)² over the rows of the sums."""
     if sums.information == 0.0:
         return 0.0
     step = a.coefficients - b.at(a.origin).coefficients

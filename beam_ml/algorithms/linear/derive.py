@@ -215,13 +215,13 @@ def _score(model: Model, batch: Batch) -> np.ndarray:
 
 
 def predict_classifier(model: Model, batch: Batch) -> Predictions:
-    """Give ``score`` (n,), the probability of class 1, and ``predicted_label`` (n,) int64, 1 from the threshold on."""
+    """Return ``score`` (n,), the probability of class 1, and ``predicted_label`` (n,) int64, 1 from the threshold on."""
     score = _score(model, batch)
     return {"score": score, "predicted_label": (score >= float(model.threshold)).astype(np.int64)}
 
 
 def predict_regressor(model: Model, batch: Batch) -> Predictions:
-    """Give ``score`` (n,), the predicted value."""
+    """Return ``score`` (n,), the predicted value."""
     return {"score": _score(model, batch)}
 
 

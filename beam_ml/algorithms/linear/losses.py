@@ -65,7 +65,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
 
 
 def loss_of_code(code: int) -> Loss:
-    """Give the loss whose number a model stores.
+    """Return the loss whose number a model stores.
 
     >>> loss_of_code(1).target
     'real'

@@ -64,7 +64,7 @@ def law(spec: Newton) -> Law:
 
 
 def identity(spec: Newton) -> Partial:
-    """Give the identity of `merge`, which is also the state before any row."""
+    """Return the identity of `merge`, which is also the state before any row."""
     return empty(spec.n_features, 2 if spec.positive_weight == "balanced" else 1, spec.n_label_classes)
 
 
@@ -97,7 +97,7 @@ def scale(spec: Newton, summary: Partial, factor: float) -> Partial:
 
 
 def anchor(spec: Newton, state: Partial) -> Anchor | None:
-    """Give the parameters to linearise at; None for squared loss, or before a block has closed."""
+    """Return the parameters to linearise at; None for squared loss, or before a block has closed."""
     point = None if LOSSES[spec.loss].constant else solution(spec, state)
     if point is None:
         return None
@@ -231,7 +231,7 @@ def settle_all(spec: Newton, state: Partial) -> tuple[Partial, Point]:
 
 
 def present(batch: Batch) -> Rows:
-    """Give the rows of positive weight; a zero-weight row must not become the origin."""
+    """Return the rows of positive weight; a zero-weight row must not become the origin."""
     x, weight = batch.dense_x, batch.weights
     label = np.zeros(len(batch)) if batch.label is None else batch.label
     if batch.weight is not None and not (weight > 0).all():
@@ -241,7 +241,7 @@ def present(batch: Batch) -> Rows:
 
 
 def _described(spec: Newton, rows: Rows) -> Partial:
-    """Give a partial that holds the rows' origin and masses only."""
+    """Return a partial that holds the rows' origin and masses only."""
     c = spec.n_label_classes
     kind = (rows.label >= 0.5).astype(np.intp) if c == 2 else np.zeros(rows.label.size, dtype=np.intp)
     mass = np.bincount(kind, weights=rows.weight, minlength=c).astype(np.float64)

@@ -16,7 +16,7 @@ _LONG_DOUBLE_CELLS = 1 << 20  # refining in long double costs d² slow products:
 
 
 def solve_symmetric(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Give x with a·x = b for symmetric positive semi-definite a (d, d); the shortest such x where a has no full rank.
+    """Return x with a·x = b for symmetric positive semi-definite a (d, d); the shortest such x where a has no full rank.
 
     A Cholesky factor with one step of iterative refinement serves well-conditioned matrices; others go through their
     eigenvalues, those below d·ε of the largest counting as 0 (collinear columns share their coefficient).
@@ -43,7 +43,7 @@ def solve_symmetric(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def column_scale(sums: Sums) -> np.ndarray:
-    """Give √diag S (d,), 0 for columns that are constant but for the rounding of their mean."""
+    """Return √diag S (d,), 0 for columns that are constant but for the rounding of their mean."""
     variance = np.diagonal(sums.scatter)
     noise = sums.information * (4.0 * _EPS * sums.mean) ** 2
     scale: np.ndarray = np.sqrt(np.where(variance > noise, variance, 0.0))
@@ -51,7 +51,7 @@ def column_scale(sums: Sums) -> np.ndarray:
 
 
 def inverse_or_zero(x: np.ndarray) -> np.ndarray:
-    """Give 1/x, 0 where x is 0."""
+    """Return 1/x, 0 where x is 0."""
     return np.divide(1.0, x, out=np.zeros_like(x), where=x != 0)
 
 

@@ -90,17 +90,17 @@ class Point:
 
     @property
     def is_finite(self) -> bool:
-        """Tell whether every parameter is a finite number."""
+        """Return whether every parameter is a finite number."""
         return bool(np.isfinite(self.coefficients).all() and np.isfinite(self.intercept))
 
     def at(self, origin: np.ndarray) -> "Point":
-        """Give the same function written around another origin."""
+        """Return the same function written around another origin."""
         moved = self.intercept + float((origin - self.origin) @ self.coefficients)
         return Point(self.coefficients, moved, origin)
 
 
 def empty(d: int, n_groups: int, n_classes: int) -> Partial:
-    """Give the identity of `join`."""
+    """Return the identity of `join`."""
     none = np.zeros(0)
     return Partial(
         origin=np.zeros(d), information=np.zeros(n_groups), mean=np.zeros((n_groups, d)),
@@ -113,7 +113,7 @@ def empty(d: int, n_groups: int, n_classes: int) -> Partial:
 
 
 def groups(partial: Partial) -> list[Sums]:
-    """Give the sums by group."""
+    """Return the sums by group."""
     return [
         Sums(
             partial.origin, float(partial.information[g]), partial.mean[g], partial.scatter[g],
@@ -124,7 +124,7 @@ def groups(partial: Partial) -> list[Sums]:
 
 
 def no_sums(origin: np.ndarray) -> Sums:
-    """Give the identity of `merge_sums`."""
+    """Return the identity of `merge_sums`."""
     d = origin.size
     return Sums(origin, 0.0, np.zeros(d), np.zeros((d, d)), 0.0, np.zeros(d))
 
@@ -162,7 +162,7 @@ def _about(one: Sums, origin: np.ndarray) -> np.ndarray | float:
 
 
 def shifted(x: np.ndarray, point: Point) -> tuple[np.ndarray, np.ndarray]:
-    """Give ``z = x − o`` (n, d) float64 and the linear score η (n,) of some rows (n, d)."""
+    """Return ``z = x − o`` (n, d) float64 and the linear score η (n,) of some rows (n, d)."""
     from beam_ml.kernels.linear_rows import shift
 
     z, eta = np.empty(x.shape), np.empty(x.shape[0])
@@ -171,7 +171,7 @@ def shifted(x: np.ndarray, point: Point) -> tuple[np.ndarray, np.ndarray]:
 
 
 def linear_score(x: np.ndarray, point: Point) -> np.ndarray:
-    """Give η (n,) of rows (n, d), a cache-sized block at a time."""
+    """Return η (n,) of rows (n, d), a cache-sized block at a time."""
     out = np.empty(x.shape[0])
     for part in cuts(x.shape[0], x.shape[1]):
         out[part] = shifted(x[part], point)[1]
@@ -202,7 +202,7 @@ def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray, 
 
 
 def moments(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the weighted mean relative to the origin and Σ s(x − mean)², by feature, of rows of positive weight.
+    """Return the weighted mean relative to the origin and Σ s(x − mean)², by feature, of rows of positive weight.
 
     The sums around the origin may be centred afterwards: it is a row of the data, and no row is further than √n
     standard deviations from the mean (Samuelson 1968). Only scales of penalties come from these.
@@ -217,7 +217,7 @@ def moments(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> tuple[np.n
 
 
 def with_groups(partial: Partial, sums: list[Sums]) -> Partial:
-    """Give a partial whose sums are replaced (all around its own origin)."""
+    """Return a partial whose sums are replaced (all around its own origin)."""
     moved = [one.mean + (one.origin - partial.origin) if one.information > 0 else one.mean for one in sums]
     return dataclasses.replace(
         partial,
@@ -285,7 +285,7 @@ def _together(a: Partial, b: Partial) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def key_order(key: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Give the canonical order: by key, equal rows by weight."""
+    """Return the canonical order: by key, equal rows by weight."""
     order = np.argsort(key)
     ordered = key[order]
     if np.any(ordered[1:] == ordered[:-1]):

@@ -44,7 +44,7 @@ def choose(rule: Threshold, score: np.ndarray, label: np.ndarray, weight: np.nda
 
 
 def _best(rule: Threshold, recall: np.ndarray, precision: np.ndarray, correct: np.ndarray) -> int:
-    """Give the number of distinct scores to predict positive; the first of equally good ones (1e-12)."""
+    """Return the number of distinct scores to predict positive; the first of equally good ones (1e-12)."""
     if rule.by == "accuracy":
         value = correct / correct.max()
     elif rule.by == "f_beta":
@@ -60,7 +60,7 @@ def _best(rule: Threshold, recall: np.ndarray, precision: np.ndarray, correct: n
 
 
 def _between(distinct: np.ndarray, cut: int) -> float:
-    """Give a threshold that the `cut` highest of the falling distinct scores reach, and no other."""
+    """Return a threshold that the `cut` highest of the falling distinct scores reach, and no other."""
     if cut == distinct.size:
         return 0.0
     below = float(distinct[cut])

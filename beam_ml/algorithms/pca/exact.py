@@ -29,7 +29,7 @@ def law(spec: Spec) -> Law:
 
 
 def empty(spec: Spec) -> Partial:
-    """Give the moments of no rows."""
+    """Return the moments of no rows."""
     d = spec.n_features
     return Partial(origin=np.zeros(d), weight=np.zeros(()), mean=np.zeros(d), scatter=np.zeros((d, d)))
 
@@ -96,12 +96,12 @@ def scale(spec: Spec, summary: Partial, factor: float) -> Partial:
 
 
 def weight(summary: Partial) -> float:
-    """Give W."""
+    """Return W."""
     return float(summary.weight)
 
 
 def _eigen(scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give eigenvalues ≥ 0 by falling size, and their vectors as rows."""
+    """Return eigenvalues ≥ 0 by falling size, and their vectors as rows."""
     try:
         values, vectors = np.linalg.eigh(scatter)
     except np.linalg.LinAlgError as error:
@@ -111,7 +111,7 @@ def _eigen(scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _uncentred(state: Partial) -> tuple[np.ndarray, np.ndarray]:
-    """Give singular values and vectors of the rows themselves.
+    """Return singular values and vectors of the rows themselves.
 
     Their scatter is S + W·mean meanᵀ; stacking square roots of both terms keeps the digits that the sum would lose.
     """

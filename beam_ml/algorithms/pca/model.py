@@ -60,7 +60,7 @@ class Centre(NamedTuple):
 
 
 def positive(batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
-    """Give the rows of positive weight and their weights (None: all 1)."""
+    """Return the rows of positive weight and their weights (None: all 1)."""
     rows, weight = batch.dense_x, batch.weight
     if weight is not None and not weight.all():
         present = weight > 0
@@ -101,7 +101,7 @@ def check_state(weight: float, arrays: tuple[np.ndarray, ...]) -> None:
 
 
 def svd_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give singular values by falling size, and right singular vectors as rows."""
+    """Return singular values by falling size, and right singular vectors as rows."""
     try:
         _, singular, right = np.linalg.svd(rows, full_matrices=False)
     except np.linalg.LinAlgError as error:
@@ -122,7 +122,7 @@ def _upright(components: np.ndarray) -> np.ndarray:
 def model_of(
     model_spec: Components, state: Moments, vectors: np.ndarray, squared: np.ndarray, variation: float
 ) -> Model:
-    """Give the first c components' model.
+    """Return the first c components' model.
 
     Args:
         model_spec: how many, whitened, centred.
@@ -168,7 +168,7 @@ def _centred(model: Model, rows: np.ndarray) -> np.ndarray:
 
 
 def predict(model: Model, batch: Batch) -> Predictions:
-    """Give ``projection`` (n, c): ``(x − mean) Cᵀ``, divided by the standard deviations when whitened."""
+    """Return ``projection`` (n, c): ``(x − mean) Cᵀ``, divided by the standard deviations when whitened."""
     rows = _rows(model, batch)
     n, d = rows.shape
     out = np.empty((n, model.components.shape[0]))

@@ -44,7 +44,7 @@ def law(spec: Spec) -> Law:
 
 
 def empty(spec: Spec) -> Sketch:
-    """Give the sketch of no rows."""
+    """Return the sketch of no rows."""
     d = spec.n_features
     return Sketch(
         origin=np.zeros(d),
@@ -84,7 +84,7 @@ def _shrink(work: np.ndarray, used: int, keep: int) -> tuple[int, float]:
 
 
 def _stored(spec: Spec, work: np.ndarray, used: int, centre: Moments, variation: float, shrunk: float) -> Sketch:
-    """Give the sketch, shrunk if its rows would not fit; takes `work` over."""
+    """Return the sketch, shrunk if its rows would not fit; takes `work` over."""
     capacity = 2 * spec.kept_rows
     if used > capacity:
         used, delta = _shrink(work, used, spec.kept_rows)
@@ -196,7 +196,7 @@ def scale(spec: Spec, summary: Sketch, factor: float) -> Sketch:
 
 
 def weight(summary: Sketch) -> float:
-    """Give W."""
+    """Return W."""
     return float(summary.weight)
 
 
@@ -273,7 +273,7 @@ def _lost(squared: np.ndarray, shrunk: float, variation: float, d: int) -> np.nd
 
 
 def guarantee(spec: Spec, summary: Sketch, rows: Batch) -> tuple[float, float]:
-    """Give ‖S − BᵀB‖ for the rows that a sketch was made of, and the most it may be; takes d² numbers and d³ steps."""
+    """Return ‖S − BᵀB‖ for the rows that a sketch was made of, and the most it may be; takes d² numbers and d³ steps."""
     x, weight = positive(rows)
     if x.shape[0] == 0:
         return 0.0, 0.0

@@ -73,12 +73,12 @@ class Spec(BaseSpec):
         return min(self.sketch_rows, self.n_features)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plain JSON form, defaults included; sketch_rows only where there is a sketch."""
+        """Return the plain JSON form, defaults included; sketch_rows only where there is a sketch."""
         return self.model_dump(mode="json", exclude={"sketch_rows"} if self.mode == "exact" else None)
 
 
 def randomized_rows(num_components: int, extra_components: int = -1) -> int:
-    """Give the sketch_rows of SageMaker's ``algorithm_mode="randomized"``: num_components + extra_components.
+    """Return the sketch_rows of SageMaker's ``algorithm_mode="randomized"``: num_components + extra_components.
 
     SageMaker keeps that many random combinations of the rows; as many frequent directions take the memory twice and come
     with a bound that always holds.

@@ -40,12 +40,12 @@ class Run:
 
     @property
     def offset(self) -> int:
-        """Give the last offset: the library leaves out what lies before the one that was asked for."""
+        """Return the last offset: the library leaves out what lies before the one that was asked for."""
         return int(self.fields[0, -1])
 
     @property
     def nbytes(self) -> int:
-        """Give the bytes of keys and values."""
+        """Return the bytes of keys and values."""
         return int(np.maximum(self.fields[3], 0).sum() + np.maximum(self.fields[5], 0).sum())
 
 
@@ -64,12 +64,12 @@ class Messages:
 
     @property
     def offsets(self) -> np.ndarray:
-        """Give (n,) int64 offsets."""
+        """Return (n,) int64 offsets."""
         return self._field(0)
 
     @property
     def times(self) -> np.ndarray:
-        """Give (n,) int64 times of record, ms since the epoch."""
+        """Return (n,) int64 times of record, ms since the epoch."""
         return self._field(1)
 
     def __bool__(self) -> bool:
@@ -83,15 +83,15 @@ class Messages:
         return Messages([run for run in cut if len(run)])
 
     def keys(self) -> pa.Array:
-        """Give the keys as a binary array, null where a message has none."""
+        """Return the keys as a binary array, null where a message has none."""
         return self._gathered(2)
 
     def values(self) -> pa.Array:
-        """Give the values as a binary array, null for tombstones."""
+        """Return the values as a binary array, null for tombstones."""
         return self._gathered(4)
 
     def headers(self) -> pa.Array:
-        """Give the headers, as lists of (key, value)."""
+        """Return the headers, as lists of (key, value)."""
         found = [_headers(run.data, at) for run in self._runs for at in run.fields[6].tolist()]
         return pa.array(found, type=HEADERS)
 
@@ -174,7 +174,7 @@ class _Batches(Fetcher.PartitionRecords):
         self.drain()
 
     def _wanted(self, batch: Any) -> bool:
-        """Tell whether a batch holds messages that may be read: no markers, no aborted transaction's messages."""
+        """Return whether a batch holds messages that may be read: no markers, no aborted transaction's messages."""
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
             if self._contains_abort_marker(batch):

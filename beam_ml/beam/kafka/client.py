@@ -140,7 +140,7 @@ def _close(one: KafkaConsumer) -> None:
 
 @functools.lru_cache(maxsize=1)
 def consumers() -> Pool:
-    """Give this process's consumers; `Pool` explains how they are shared."""
+    """Return this process's consumers; `Pool` explains how they are shared."""
     return Pool(_close)
 
 
@@ -265,7 +265,7 @@ def _refresh(one: KafkaConsumer, topic: str, where: str, deadline: float) -> Non
 
 
 def _about_topic(error: Exception) -> bool:
-    """Tell whether brokers did answer, about the topic."""
+    """Return whether brokers did answer, about the topic."""
     return isinstance(translate(error, ""), NoInput)
 
 

@@ -58,11 +58,11 @@ class Connection:
 
     @classmethod
     def of(cls, source: KafkaSource) -> "Connection":
-        """Give the connection of a job's source."""
+        """Return the connection of a job's source."""
         return cls(source.brokers, dict(source.client), source.isolation, source.timeout)
 
     def to_json(self) -> str:
-        """Give it as JSON with sorted keys: equal settings give equal text."""
+        """Return it as JSON with sorted keys: equal settings give equal text."""
         return canonical_json(
             {
                 "brokers": self.brokers,
@@ -74,7 +74,7 @@ class Connection:
 
     @classmethod
     def parse(cls, text: str) -> "Connection":
-        """Give it back from JSON."""
+        """Return the object that its JSON stands for."""
         return cls(**json.loads(text))
 
 
@@ -108,7 +108,7 @@ def _value(name: str, value: Option) -> Option:
 
 
 def _given(connection: Connection, mine: frozenset[str]) -> dict[str, Option]:
-    """Give the user's options that this kind of client knows."""
+    """Return the user's options that this kind of client knows."""
     for name in connection.client:
         if name in _RESERVED:
             message = f"source.client must leave {name!r} to beam_ml; got {sorted(connection.client)}."
@@ -130,7 +130,7 @@ def _common(connection: Connection) -> dict[str, Any]:
 
 
 def consumer_options(connection: Connection) -> dict[str, Any]:
-    """Give the options of a consumer that is assigned by hand and never commits or resets by itself."""
+    """Return the options of a consumer that is assigned by hand and never commits or resets by itself."""
     return {
         **_common(connection),
         "max_partition_fetch_bytes": _FETCH_BYTES,
@@ -144,7 +144,7 @@ def consumer_options(connection: Connection) -> dict[str, Any]:
 
 
 def producer_options(connection: Connection) -> dict[str, Any]:
-    """Give the options of a producer whose writes are acknowledged by all replicas, and retried without repeats."""
+    """Return the options of a producer whose writes are acknowledged by all replicas, and retried without repeats."""
     wait_ms = max(1, round(connection.timeout_s * 1000))
     return {
         **_common(connection),
@@ -170,7 +170,7 @@ _REFUSALS: tuple[tuple[type[Exception], str], ...] = (
 
 
 def refused(error: Exception) -> bool:
-    """Tell whether brokers answered that this user may not: to wait would change nothing."""
+    """Return whether brokers answered that this user may not: to wait would change nothing."""
     return isinstance(error, tuple(kind for kind, _ in _REFUSALS))
 
 

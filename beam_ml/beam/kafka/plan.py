@@ -56,7 +56,7 @@ class KafkaPlan:
         return sum(stop - start for start, stop in self.ranges.values())
 
     def covered(self) -> dict[Origin, list[list[int]]]:
-        """Give the places that the round must cover, by origin."""
+        """Return the places that the round must cover, by origin."""
         wanted: dict[Origin, list[list[int]]] = {}
         for partition, (start, stop) in self.ranges.items():
             whole = np.array([[place(start), place(stop)]], dtype=np.int64)
@@ -70,17 +70,17 @@ class KafkaPlan:
         return None
 
     def read(self, columns: Sequence[str]) -> PTransform:
-        """Give the root transform that reads and decodes the ranges."""
+        """Return the root transform that reads and decodes the ranges."""
         return _ReadPlanned(self, columns)
 
     def next(self) -> Mapping[str, Any]:
-        """Give where to read on once the round is published."""
+        """Return where to read on once the round is published."""
         after = {str(partition): offset for partition, offset in sorted(self.after.items())}
         return {self.name: after, id_of(self.name): self.topic} if self.topic else {self.name: after}
 
 
 def name_of(source: KafkaSource, state: TopicState, next: Mapping[str, Any]) -> str:
-    """Give what rows' origins call a topic.
+    """Return what rows' origins call a topic.
 
     Args:
         source: settings of the source.

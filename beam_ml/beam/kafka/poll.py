@@ -81,7 +81,7 @@ def poll_partition(
 
 
 def standing(consumer: KafkaConsumer, tp: TopicPartition) -> int | None:
-    """Give the offset that a consumer is going to read next; None: never set."""
+    """Return the offset that a consumer is going to read next; None: never set."""
     try:
         at = consumer.position(tp, timeout_ms=0)
     except NoOffsetForPartitionError:

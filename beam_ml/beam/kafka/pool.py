@@ -40,7 +40,7 @@ class Pool:
         atexit.register(self.clear)
 
     def take(self, key: Any, make: Callable[[], Any], suits: Callable[[Any], bool] | None = None) -> Any:
-        """Give an idle client of the key, the one that suits if there is one, else any; else make one."""
+        """Return an idle client of the key, the one that suits if there is one, else any; else make one."""
         with self._lock:
             mine = [i for i, (_, other, _) in enumerate(self._idle) if other == key]
             best = [i for i in mine if suits is not None and suits(self._idle[i][2])]

@@ -46,12 +46,12 @@ class OffsetRange:
             raise InvalidValue(message)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain JSON values."""
+        """Return it as plain JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "OffsetRange":
-        """Give it back."""
+        """Return the object that its JSON stands for."""
         return cls(**value)
 
 

@@ -101,7 +101,7 @@ class Pace:
         self._speed, self._first_us, self._begun_s = speed, first_us, begun_s
 
     def due_s(self, time_us: np.ndarray) -> np.ndarray:
-        """Give the instants, s by the clock that `begun_s` was read from."""
+        """Return the instants, s by the clock that `begun_s` was read from."""
         if self._speed is None:
             return np.full(len(time_us), self._begun_s)
         return self._begun_s + (time_us - self._first_us) / 1e6 / self._speed

@@ -137,7 +137,7 @@ class KafkaRounds:
         return rows / offsets if rows and offsets else None
 
     def _counted(self, seen: Progress) -> tuple[int, int]:
-        """Give rows scanned, of whatever source, and offsets of this topic; those lost to retention left out."""
+        """Return rows scanned, of whatever source, and offsets of this topic; those lost to retention left out."""
         places = sum(intervals.size(at) for origin, at in seen.covered.items() if origin.source == self._name)
         lost = seen.rejected.get(LOST, 0)
         return seen.scanned - lost, places // PLACES - lost
@@ -176,7 +176,7 @@ class KafkaRounds:
         return time.monotonic() >= latest
 
     def _closed(self, closes_s: float) -> bool:
-        """Tell whether a window's last rows are there: its end has come by this clock, and by the producers'."""
+        """Return whether a window's last rows are there: its end has come by this clock, and by the producers'."""
         if time.time() < closes_s:
             return False
         if time.time() >= closes_s + _GRACE_S:
@@ -185,7 +185,7 @@ class KafkaRounds:
         return all(offset is not None for partition, offset in ahead.items() if not self._aside(partition))
 
     def _aside(self, partition: int) -> bool:
-        """Tell whether a partition's time has stood still for so long that it holds back no window.
+        """Return whether a partition's time has stood still for so long that it holds back no window.
 
         A run that takes what is there cannot wait and see: it goes by how far the others are ahead of a partition that it
         has read to its end.
@@ -198,7 +198,7 @@ class KafkaRounds:
         return time.monotonic() - since >= self._source.idle_timeout
 
     def watermark(self, learner: Learner) -> float:
-        """Give the slowest partition's newest event time, less the slack; those that stand still are set aside."""
+        """Return the slowest partition's newest event time, less the slack; those that stand still are set aside."""
         seen = learners.scanned(learner).latest
         now = time.monotonic()
         for partition in self._begins:
@@ -213,7 +213,7 @@ class KafkaRounds:
         return float("-inf") if mark is None else mark
 
     def passes(self, error: SourceError) -> bool:
-        """Tell whether to try again: brokers that have answered come back; what retention took is skipped next time."""
+        """Return whether to try again: brokers that have answered come back; what retention took is skipped next time."""
         if isinstance(error, SourceRefused):
             return False
         if isinstance(error, RowsLost):  # a plan that has passed by what it may finds the rest gone the next time, too

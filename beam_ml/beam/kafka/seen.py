@@ -46,7 +46,7 @@ class NoteSeen(PTransform):
 
 
 def within(covered: np.ndarray, start: int, stop: int) -> list[list[int]]:
-    """Give the places counted before within a stretch of them.
+    """Return the places counted before within a stretch of them.
 
     >>> within(np.array([[0, 5], [8, 20]]), 3, 10)
     [[3, 5], [8, 10]]

@@ -60,22 +60,22 @@ class KafkaStream(UnboundedSource):
         self._part, self._of, self._topic = part, of, topic
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable["KafkaStream"]:
-        """Give this one."""
+        """Return this one."""
         return [self]
 
     def create_reader(self, options: Any, checkpoint_mark: StreamMark | None) -> StreamReader:
-        """Give a reader that goes on where a mark says."""
+        """Return a reader that goes on where a mark says."""
         starts, seen = _places(self._starts, self._seen)
         drain_s = max(self._read_s, _DRAIN_S)
         part = Part(_parsed(self._source), starts, seen, self._part, self._of, self._read_s, drain_s, self._topic)
         return StreamReader(part, checkpoint_mark)
 
     def get_checkpoint_mark_coder(self) -> Coder:
-        """Give the coder of marks."""
+        """Return the coder of marks."""
         return MarkCoder()
 
     def default_output_coder(self) -> Coder:
-        """Give the coder of blocks."""
+        """Return the coder of blocks."""
         return coders.BlockCoder()
 
 

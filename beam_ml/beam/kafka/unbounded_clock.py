@@ -27,7 +27,7 @@ class PartitionClock:
     at_end: bool
 
     def read(self, newest: int | None, now: int) -> "PartitionClock":
-        """Give the clock after new messages were read.
+        """Return the clock after new messages were read.
 
         Args:
             newest: their largest record time; None: they have none. Times past `now` are cut to it: a producer whose
@@ -38,14 +38,14 @@ class PartitionClock:
         return PartitionClock(max(times, default=None), now, False)
 
     def idle(self, now: int, idle_timeout_us: int) -> bool:
-        """Tell whether the partition stands still at its end for so long that it is set aside."""
+        """Return whether the partition stands still at its end for so long that it is set aside."""
         return self.at_end and now - self.since >= idle_timeout_us
 
 
 def partition_watermarks(
     clocks: Mapping[int, PartitionClock], now: int, out_of_orderness_us: int, idle_timeout_us: int
 ) -> dict[int, int | None]:
-    """Give the watermark of each partition that counts; None: nothing is known of its time yet.
+    """Return the watermark of each partition that counts; None: nothing is known of its time yet.
 
     Args:
         clocks: what is known of each partition.
@@ -67,7 +67,7 @@ def partition_watermarks(
 def topic_watermark(
     clocks: Mapping[int, PartitionClock], now: int, out_of_orderness_us: int, idle_timeout_us: int
 ) -> int | None:
-    """Give the time before which no more records are expected of any partition; None: not known yet.
+    """Return the time before which no more records are expected of any partition; None: not known yet.
 
     It may fall when a partition that was set aside wakes up: whoever shows it holds on to the largest.
 

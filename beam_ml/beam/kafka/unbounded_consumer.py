@@ -78,7 +78,7 @@ def look(source: KafkaSource, timeout_s: float | None = None) -> TopicState:
 
 
 def known_topic(source: KafkaSource, afresh: bool = False) -> TopicState:
-    """Give the topic as this process saw it lately: its partitions, where they began and ended then.
+    """Return the topic as this process saw it lately: its partitions, where they began and ended then.
 
     Args:
         source: settings.

@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 def lost_block(source: str, partition: int, places: np.ndarray, messages: int) -> Block:
-    """Give the block that stands for messages which are gone.
+    """Return the block that stands for messages which are gone.
 
     Args:
         source: names the topic, as in the origins of other blocks.
@@ -59,7 +59,7 @@ def lost_block(source: str, partition: int, places: np.ndarray, messages: int) -
 
 
 def lost_messages(block: Block) -> int:
-    """Give how many messages a block stands for that are gone: 0 for all other blocks."""
+    """Return how many messages a block stands for that are gone: 0 for all other blocks."""
     return int((block.batch.schema.metadata or {}).get(_NOTED, 0))
 
 

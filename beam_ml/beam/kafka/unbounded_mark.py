@@ -45,14 +45,14 @@ class MarkCoder(Coder):
     """A mark as JSON: partition → [next offset, newest record time, since when nothing new came]."""
 
     def encode(self, value: StreamMark) -> bytes:
-        """Give the mark as bytes: equal marks, equal bytes."""
+        """Return the mark as bytes: equal marks, equal bytes."""
         clocks = value.clocks
         partitions = {str(p): [at, clocks[p].newest, clocks[p].since] for p, at in sorted(value.offsets.items())}
         mark = {"partitions": partitions, "watermark": value.watermark, "silent_since": value.silent_since}
         return canonical_json(mark).encode()
 
     def decode(self, encoded: bytes) -> StreamMark:
-        """Give the mark back. Nothing is known of the partitions' ends any more."""
+        """Return the mark. Nothing is known of the partitions' ends any more."""
         mark: dict[str, Any] = json.loads(encoded)
         found = {int(p): entry for p, entry in mark["partitions"].items()}
         return StreamMark(
@@ -63,5 +63,5 @@ class MarkCoder(Coder):
         )
 
     def is_deterministic(self) -> bool:
-        """Tell that equal marks give equal bytes."""
+        """Return True: equal marks give equal bytes."""
         return True

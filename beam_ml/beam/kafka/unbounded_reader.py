@@ -151,20 +151,20 @@ class StreamReader(UnboundedReader):
             self._poll(max(0.0, min(self._left_s(), max(_MORE_S, self._left_s(self._part.read_s)))))
 
     def _left_s(self, whole_s: float | None = None) -> float:
-        """Give what is left of the bundle's time, or of `whole_s` since it began."""
+        """Return what is left of the bundle's time, or of `whole_s` since it began."""
         assert self._began is not None  # noqa: S101 `advance` sets it
         if whole_s is None:
             whole_s = self._part.drain_s if self._behind else self._part.read_s
         return self._began + whole_s - time.monotonic()
 
     def get_current(self) -> Block:
-        """Give the block."""
+        """Return the block."""
         assert self._current is not None  # noqa: S101 Beam asks after a True only
         assert self._current.block is not None  # noqa: S101
         return self._current.block
 
     def get_current_timestamp(self) -> Timestamp:
-        """Give the block's smallest record time less the slack; without any, how far time has come.
+        """Return the block's smallest record time less the slack; without any, how far time has come.
 
         Its rows may be dated as early as that: an engine's time must not pass them while the block is on its way.
         """
@@ -174,7 +174,7 @@ class StreamReader(UnboundedReader):
         return MIN_TIMESTAMP if self._watermark is None else Timestamp(micros=self._watermark)
 
     def get_watermark(self) -> Timestamp:
-        """Give how far time has come; it never falls."""
+        """Return how far time has come; it never falls."""
         slack, idle = to_us(self._source.out_of_orderness), to_us(self._source.idle_timeout)
         reached = topic_watermark(self._clocks, self._now(), slack, idle)
         if reached is None and self._aside:
@@ -184,7 +184,7 @@ class StreamReader(UnboundedReader):
         return MIN_TIMESTAMP if self._watermark is None else Timestamp(micros=self._watermark)
 
     def get_checkpoint_mark(self) -> StreamMark:
-        """Give where to go on: behind the last block that was given. It ends the bundle."""
+        """Return where to go on: behind the last block that was given. It ends the bundle."""
         self._began = None
         return StreamMark(dict(self._offsets), dict(self._clocks), self._watermark, self._silent_since, self._source)
 
@@ -251,7 +251,7 @@ class StreamReader(UnboundedReader):
         self._aside = self._beside_others(now, idle_us)
 
     def _beside_others(self, now: int, idle_us: int) -> bool:
-        """Tell whether this split of several stands still while the topic has records elsewhere.
+        """Return whether this split of several stands still while the topic has records elsewhere.
 
         One that has read none would hold back all others for ever: they cannot set it aside, as a reader does with one of
         its partitions.

@@ -41,7 +41,7 @@ def _close(one: KafkaProducer) -> None:
 
 @functools.lru_cache(maxsize=1)
 def producers() -> Pool:
-    """Give this process's producers; each has one user at a time, so that a failure is its user's own."""
+    """Return this process's producers; each has one user at a time, so that a failure is its user's own."""
     return Pool(_close)
 
 
@@ -213,7 +213,7 @@ class WriteKafka(PTransform):
 
 
 def announcement(manifest: Manifest) -> tuple[bytes, bytes]:
-    """Give the message that tells of a published version: key and value.
+    """Return the message that tells of a published version: key and value.
 
     The key is the learner's name, so that a compacted topic keeps the newest version of each. The value is JSON: name,
     version, created, accepted (whether the gate let it through), reasons, champion, rows, metrics (candidate → its
@@ -235,7 +235,7 @@ def announcement(manifest: Manifest) -> tuple[bytes, bytes]:
 
 
 def announce(connection: Connection, topic: str, manifest: Manifest) -> None:
-    """Tell a topic of a published version; it is acknowledged when this returns.
+    """Announce a published version on a topic; it is acknowledged when this returns.
 
     Raises:
         NoInput: there is no such topic.

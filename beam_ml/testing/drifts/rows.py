@@ -176,7 +176,7 @@ def _label(task: Task, score: np.ndarray, rng: np.random.Generator, only: float 
 
 
 def _against(task: Task, label: np.ndarray | None, rows: np.ndarray, score: float) -> np.ndarray | None:
-    """Give some rows the label that their score makes least likely; real labels: the usual one."""
+    """Label some rows with what their score makes least likely; real labels: the usual one."""
     if label is None or not rows.any():
         return label
     if task.target == "real":

@@ -173,10 +173,10 @@ def choose_step(
 ) -> Step:
     """Choose each variant's step.
 
-    One run from where the fold starts counts in full. Of several, the length of the summed direction is the one of 1, ½
-    … 1/16 whose loss on the sample is smallest, and the mean's direction is taken where its loss is smaller still; with
-    fewer than 256 sampled rows it is taken untried. Stale runs, that started from an earlier anchor, may not count at
-    all: what they found, the folds since may have found too.
+    One run from where the fold starts counts in full. Of P, the length of the summed direction is the one of 1, ½ … 1/16,
+    none below 1/(2P), whose loss on the sample is smallest, and the mean's direction is taken where its loss is smaller
+    still; with fewer than 256 sampled rows it is taken untried. Stale runs, that started from an earlier anchor, may not
+    count at all: what they found, the folds since may have found too.
 
     The bias gets a length of its own, after the others, for which it goes along the mean: it is in every row, so all runs
     agree about it and its sum overshoots most. a9a in 16 windows of 512 runs ends 0.7 % above the sequential run's loss, and
@@ -189,7 +189,7 @@ def choose_step(
         sample_rows: rows in the sample.
         rule: ``curvature`` and ``sum`` go the whole length untried, ``mean`` always takes the mean.
         stale: the runs started from an earlier anchor.
-        longer: lengths above 1 that are tried too.
+        longer: lengths above 1 that are tried too, those up to P.
     """
     everyone = np.ones(variants, dtype=bool)
     whole, mean = Step(np.ones(variants), ~everyone), Step(np.ones(variants), everyone)
@@ -197,22 +197,22 @@ def choose_step(
         return whole
     if rule == "mean" or sample_rows < MIN_SAMPLE_ROWS:
         return whole if runs <= 1 else mean
-    tried = [Step(np.full(variants, t), ~everyone) for t in LENGTHS] + [mean]
-    if stale:
-        tried.append(Step(np.zeros(variants), ~everyone))
-    tried += [Step(np.full(variants, t), ~everyone) for t in longer]
-    best = _best([loss(one if stale else Step(one.length, one.mean, mean.length, mean.mean)) for one in tried])
+    # The mean is a P-th of the plain sum, and what runs agree about never overshoots more.
+    shorter = [t for t in LENGTHS if stale or 2.0 * t * runs >= 1.0]
+    others = [*([0.0] if stale else []), *(t for t in longer if t <= runs)]
+    before, after = ([Step(np.full(variants, t), ~everyone) for t in some] for some in (shorter, others))
+    tried, unknown = [*before, mean, *after], np.full(variants, len(before))
+    best = _best([loss(one if stale else Step(one.length, one.mean, mean.length, mean.mean)) for one in tried], unknown)
     length, along = _taken(tried, best)
     bias = _best([loss(Step(length, along, one.length, one.mean)) for one in tried], best)
     return Step(length, along, *_taken(tried, bias))
 
 
-def _best(losses: list[np.ndarray], otherwise: np.ndarray | None = None) -> np.ndarray:
-    """Return each variant's (v,) best step by number; where no loss is finite, `otherwise`, or the mean's."""
+def _best(losses: list[np.ndarray], otherwise: np.ndarray) -> np.ndarray:
+    """Return each variant's (v,) best step by number; where no loss is finite, `otherwise`."""
     found = np.stack(losses)
     found[~np.isfinite(found)] = np.inf
-    nothing = ~np.isfinite(found.min(axis=0))
-    return np.where(nothing, len(LENGTHS) if otherwise is None else otherwise, np.argmin(found, axis=0))
+    return np.where(np.isfinite(found.min(axis=0)), np.argmin(found, axis=0), otherwise)
 
 
 def _taken(tried: list[Step], best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from beam_ml.errors import CorruptArtefact, InvalidBatch, InvalidValue, Unsuppor
 __all__ = [
     "decode_accumulation",
     "decode_batch",
+    "decode_batch_with",
     "decode_learner",
     "decode_metrics",
     "decode_model",
@@ -364,16 +365,25 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
     return found
 
 
-def encode_batch(batch: Batch) -> bytes:
-    """Return a batch as bytes."""
+def encode_batch(batch: Batch, kind: str = "batch", **facts: Any) -> bytes:
+    """Return a batch as bytes; `facts` about it go into the same header, under another kind."""
     arrays: Arrays = {}
-    return encode("batch", _batch_out(batch, "", arrays), arrays)
+    return encode(kind, {**_batch_out(batch, "", arrays), **facts}, arrays)
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch; raises ArtefactError as `decode_learner` does."""
-    batch: Batch = _guarded(lambda e: _batch_in(e.meta, _Reader(e.arrays)), decode(data, "batch"))
-    return batch
+    return decode_batch_with(data, "batch")[0]
+
+
+def decode_batch_with(data: bytes, kind: str, *facts: str) -> tuple[Batch, tuple[Any, ...]]:
+    """Return the batch and the named facts about it; raises ArtefactError as `decode_learner` does."""
+
+    def read(envelope: Envelope) -> tuple[Batch, tuple[Any, ...]]:
+        return _batch_in(envelope.meta, _Reader(envelope.arrays)), tuple(envelope.meta[name] for name in facts)
+
+    found: tuple[Batch, tuple[Any, ...]] = _guarded(read, decode(data, kind))
+    return found
 
 
 def encode_metrics(value: Metrics) -> bytes:

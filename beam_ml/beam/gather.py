@@ -15,7 +15,7 @@ from beam_ml.beam.expanding import many_in_or_out
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import spec_of
 from beam_ml.beam.telemetry import count_progress
-from beam_ml.beam.wire import decode_slices, encode_slices
+from beam_ml.beam.wire import decode_slices, encode_slice, join_slices
 from beam_ml.core.admit import admit
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec
@@ -80,7 +80,20 @@ class Gather(PTransform):
         return Gathered(out.rows, progress | "Count" >> Count(self._spec), rejected)
 
 
-@with_input_types(tuple[bytes, Iterable[Slice]])
+@with_input_types(tuple[bytes, Slice])
+@with_output_types(tuple[bytes, tuple[str, str, int, bytes]])
+class _Encode(DoFn):
+    """Rows as the bytes that are grouped and then written as they are, behind the place of their first row."""
+
+    def process(self, element: tuple[bytes, Slice]) -> Iterator[tuple[bytes, tuple[str, str, int, bytes]]]:
+        end, piece = element
+        rows = piece.rows
+        assert rows.origin is not None  # noqa: S101 rows of a round always know
+        assert rows.position is not None  # noqa: S101
+        yield end, (rows.origin.source, rows.origin.partition, int(rows.position[0]), encode_slice(piece))
+
+
+@with_input_types(tuple[bytes, Iterable[tuple[str, str, int, bytes]]])
 class _WriteRows(DoFn):
     """Writes a window's rows as one file, in order of place: a retried bundle writes the same file again."""
 
@@ -90,18 +103,10 @@ class _WriteRows(DoFn):
     def setup(self) -> None:
         self._registry = Registry(self._where)
 
-    def process(self, element: tuple[bytes, Iterable[Slice]]) -> None:
+    def process(self, element: tuple[bytes, Iterable[tuple[str, str, int, bytes]]]) -> None:
         (end,) = _KEY.unpack(element[0])
-        data = encode_slices(sorted(element[1], key=_place))
+        data = join_slices([piece for *_, piece in sorted(element[1])])
         put_round(self._registry, self._name, self._round_id, f"{end}{_ENDING}", data)
-
-
-def _place(piece: Slice) -> tuple[str, str, int]:
-    """Return where the first row of a slice lies: rows of a round always know."""
-    rows = piece.rows
-    assert rows.origin is not None  # noqa: S101
-    assert rows.position is not None  # noqa: S101
-    return rows.origin.source, rows.origin.partition, int(rows.position[0])
 
 
 class WriteRows(PTransform):
@@ -119,7 +124,7 @@ class WriteRows(PTransform):
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Build the step."""
-        return pcoll | GroupByKey() | ParDo(_WriteRows(*self._written))
+        return pcoll | ParDo(_Encode()) | GroupByKey() | ParDo(_WriteRows(*self._written))
 
 
 def rows_of(registry: Registry, name: str, round_id: str) -> dict[int, list[Slice]]:

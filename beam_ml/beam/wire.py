@@ -1,7 +1,7 @@
 """Elements as bytes: the artefact envelope around what the artefact records do not cover."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ __all__ = [
     "encode_refresh",
     "encode_rejected",
     "encode_slice",
-    "encode_slices",
+    "join_slices",
 ]
 
 Arrays = dict[str, np.ndarray]
@@ -103,19 +103,18 @@ def _bytes_as_array(data: bytes) -> np.ndarray:
 
 def encode_slice(value: Slice) -> bytes:
     """Return the slice as bytes."""
-    return encode("slice", {"late": value.late}, {"rows": _bytes_as_array(records.encode_batch(value.rows))})
+    return records.encode_batch(value.rows, "slice", late=value.late)
 
 
 def decode_slice(data: bytes) -> Slice:
     """Return the slice."""
-    found = decode(data, "slice")
-    return Slice(records.decode_batch(found.arrays["rows"].tobytes()), found.meta["late"])
+    rows, (late,) = records.decode_batch_with(data, "slice", "late")
+    return Slice(rows, late)
 
 
-def encode_slices(values: Iterable[Slice]) -> bytes:
-    """Return slices as bytes; their order is kept."""
-    pieces = [_bytes_as_array(encode_slice(one)) for one in values]
-    return encode("slices", {"slices": len(pieces)}, {str(i): piece for i, piece in enumerate(pieces)})
+def join_slices(pieces: Sequence[bytes]) -> bytes:
+    """Return slices, each encoded, as the bytes of all; their order is kept."""
+    return encode("slices", {"slices": len(pieces)}, {str(i): _bytes_as_array(one) for i, one in enumerate(pieces)})
 
 
 def decode_slices(data: bytes) -> list[Slice]:

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["add_moments", "lifted", "scales", "sizes", "started", "stopped", "units"]
+__all__ = ["add_moments", "lifted", "proximal", "scales", "sizes", "started", "stopped", "units"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -250,3 +250,36 @@ def sizes(theta: np.ndarray, inverse_unit: np.ndarray, first: np.ndarray, second
             size = abs(theta[j, c]) * inverse
             first[c] += size
             second[c] += size * size
+
+
+@numba.njit(
+    types.void(_F82, _F82, _F8, _F8, _F8, _F8, types.float64[:, ::1]), cache=True, nogil=True, error_model="numpy"
+)
+def proximal(
+    u: np.ndarray,
+    squares: np.ndarray,
+    reach: np.ndarray,
+    l1: np.ndarray,
+    l2: np.ndarray,
+    inverse_unit: np.ndarray,
+    theta: np.ndarray,
+) -> None:
+    """Write θ (r, m) of u (r, m), ``soft(u, κ) / (1 + ρ)``, the bias, which is last, as it is.
+
+    Args:
+        u: parameters before the map.
+        squares: (r, m) Σ gradient².
+        reach: (m,) a·W, so that ``κ = reach·λ₁/√G`` and ``ρ = reach·λ₂/(b·√G)``; both 0 where G is.
+        l1: (m,) λ₁.
+        l2: (m,) λ₂.
+        inverse_unit: (r,) 1/b.
+        theta: written.
+    """
+    last = u.shape[0] - 1
+    for j in range(last):
+        for c in range(reach.size):
+            root = math.sqrt(squares[j, c])
+            at = reach[c] / root if root > 0.0 else 0.0
+            size = max(abs(u[j, c]) - at * l1[c], 0.0) / (1.0 + at * l2[c] * inverse_unit[j])
+            theta[j, c] = size if u[j, c] >= 0.0 else -size
+    theta[last] = u[last]

@@ -89,6 +89,16 @@ def test_one_run_ends_where_it_would_if_its_step_were_put_to_the_test(
         np.testing.assert_allclose(getattr(whole, name), getattr(slow, name), rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_the_proximal_map_shrinks_and_scales() -> None:
+    u = np.array([[0.5, -0.5, 0.1], [2.0, -2.0, 0.0], [7.0, -7.0, 0.0]])
+    squares = np.array([[4.0, 1.0, 1.0], [0.0, 1.0, 4.0], [1.0, 1.0, 1.0]])
+    reach, l1, l2 = np.array([1.0, 1.0, 2.0]), np.array([0.2, 0.1, 0.1]), np.array([0.0, 1.0, 0.5])
+    inverse, theta = np.array([1.0, 2.0, 0.0]), np.empty((3, 3))
+    adagrad_tables.proximal(u, squares, reach, l1, l2, inverse, theta)
+    # Row 0: κ = reach·λ₁/√G = 0.1, 0.1, 0.2; ρ = 0, 1, 1. Row 1: no gradient yet in the first column.
+    np.testing.assert_allclose(theta, [[0.4, -0.2, 0.0], [2.0, -1.9 / 3.0, 0.0], [7.0, -7.0, 0.0]])
+
+
 def test_rising_rows_unite_and_their_sums_add() -> None:
     rng = np.random.default_rng(4)
     for sizes in ((0, 3), (5, 0), (40, 7), (60, 60)):

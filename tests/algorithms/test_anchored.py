@@ -69,3 +69,21 @@ def test_the_fold_moves_the_bias_by_its_own_length(monkeypatch):
     np.testing.assert_array_equal(still[:-1], whole[:-1])
     assert still[-1] == 0.0 != whole[-1]
     assert half[-1] == pytest.approx(0.5 * whole[-1], rel=1e-12)
+
+
+def test_lengths_tried_go_with_the_number_of_runs() -> None:
+    """What two runs agree on is at most their plain sum, and at least its half: no more lengths cost a look."""
+    tried: list[float] = []
+
+    def loss(step: Step) -> np.ndarray:
+        tried.append(float(step.length[0]))
+        return np.zeros(1)
+
+    found = {}
+    for runs in (2, 4, 64):
+        tried.clear()
+        choose_step(loss, 1, runs, ENOUGH, longer=(2.0, 4.0, 8.0))
+        found[runs] = sorted(set(tried))
+    assert found[2] == [0.25, 0.5, 1.0, 2.0]
+    assert found[4] == [0.125, 0.25, 0.5, 1.0, 2.0, 4.0]
+    assert found[64] == [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]

@@ -168,10 +168,11 @@ class Shape:
 
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
         """Return θ (r, m) of u (r, m); `total` is one weight or one a column."""
-        theta = u.copy()
-        at = _reach(squares, columns, total) * self.pace / self.label_unit
-        theta[:-1] = np.sign(u[:-1]) * np.maximum(np.abs(u[:-1]) - at * columns.l1, 0.0)
-        theta[:-1] /= 1.0 + at * columns.l2 * self.inverse_unit[:-1, None]
+        from beam_ml.kernels.adagrad_tables import proximal
+
+        theta, reach = np.empty(u.shape), columns.rate * total * (self.pace / self.label_unit)
+        tables = (np.ascontiguousarray(one) for one in (u, squares))
+        proximal(*tables, reach, columns.l1, columns.l2, self.inverse_unit, theta)
         return theta
 
     def penalty(self, theta: np.ndarray, columns: Columns) -> np.ndarray:

@@ -277,9 +277,11 @@ def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     drill = tested.drill(window.sums)
     u, theta, squares, _ = line.stepped(step)
     best = drill.start(u, theta)
-    if window.runs >= (MANY_RUNS if int(window.state.folds) else MANY_COLD_RUNS):
+    cold = int(window.state.folds) == 0
+    if window.runs >= (MANY_COLD_RUNS if cold else MANY_RUNS):
+        # Many cold runs are far from what one would have come to: steps as long as if the sample came first help there.
         share = drill.weight.sum() / max(window.sums.stepped - window.sums_before.stepped, 1e-300)
-        for base in (squares, squares * min(share, 1.0)):
+        for base in (squares, squares * min(share, 1.0)) if cold else (squares,):
             further = drill.best(drill.start(u, theta), base)
             best = further.where(further.loss < best.loss, best, outputs)
     constant = drill.constant(u.shape[0])

@@ -8,21 +8,70 @@ Four laws say what its partial promises; `beam_ml.testing.laws` turns each into 
 - GATHERED: the partial is the window's prepared rows, one bounded bottom-k sample; merge is exact to the bit.
 """
 
+# ruff: noqa: D102 — what a protocol's call returns stands in the docstring of the protocol
+
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import InvalidBatch
+from beam_ml.errors import InvalidBatch, InvalidValue
 
-__all__ = ["Algorithm", "Growing", "Law", "LawKind", "ModelKind", "Predictions", "check_batch"]
+__all__ = [
+    "Accumulate",
+    "Algorithm",
+    "AnchorOf",
+    "Derive",
+    "Empty",
+    "Fold",
+    "Grow",
+    "Growing",
+    "Init",
+    "Law",
+    "LawKind",
+    "LawOf",
+    "Measure",
+    "Merge",
+    "MergeStates",
+    "ModelKind",
+    "Predict",
+    "Predictions",
+    "Scale",
+    "Scorer",
+    "ScorerOf",
+    "Weight",
+    "check_batch",
+]
+
+SpecT = TypeVar("SpecT", bound=Spec)
+StateT = TypeVar("StateT")
+PartialT = TypeVar("PartialT")
+AnchorT = TypeVar("AnchorT")
+ModelSpecT = TypeVar("ModelSpecT", bound=ModelSpec)
+ModelT = TypeVar("ModelT")
+SummaryT = TypeVar("SummaryT")
+# What a function of the contract is only given, and only gives.
+SpecIn = TypeVar("SpecIn", contravariant=True)
+StateIn = TypeVar("StateIn", contravariant=True)
+PartialIn = TypeVar("PartialIn", contravariant=True)
+AnchorIn = TypeVar("AnchorIn", contravariant=True)
+ModelSpecIn = TypeVar("ModelSpecIn", contravariant=True)
+ModelIn = TypeVar("ModelIn", contravariant=True)
+SummaryIn = TypeVar("SummaryIn", contravariant=True)
+StateOut = TypeVar("StateOut", covariant=True)
+PartialOut = TypeVar("PartialOut", covariant=True)
+AnchorOut = TypeVar("AnchorOut", covariant=True)
+ModelOut = TypeVar("ModelOut", covariant=True)
 
 Predictions = dict[str, np.ndarray]
-"""Named arrays, one entry a row, under SageMaker's field names."""
+"""Named arrays, one entry per row, under SageMaker's field names."""
+
+Scorer = Callable[[Batch], np.ndarray]
+"""Rows → (n,) probabilities of class 1."""
 
 
 class LawKind(enum.StrEnum):
@@ -60,26 +109,82 @@ class Law:
     drift: float | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelKind:
-    """One kind of model that a state can give.
+class LawOf(Protocol[SpecIn]):
+    """Return what the partials of a spec promise."""
 
-    Attributes:
-        spec: the ModelSpec class.
-        model: the array dataclass of the model.
-        derive: ``(spec, model_spec, state, sample) → model``; no data, pure.
-        predict: ``(model, batch) → Predictions``.
-        measure: ``(model, batch) → metrics`` (a mergeable record of `beam_ml.core.metrics`): what test-then-train adds up.
+    def __call__(self, spec: SpecIn) -> Law: ...
+
+
+class Init(Protocol[SpecIn, StateOut]):
+    """Return the state of a learner that has seen no rows; seeded, deterministic."""
+
+    def __call__(self, spec: SpecIn) -> StateOut: ...
+
+
+class Empty(Protocol[SpecIn, PartialOut]):
+    """Return the identity of merge."""
+
+    def __call__(self, spec: SpecIn) -> PartialOut: ...
+
+
+class Accumulate(Protocol[SpecIn, PartialT, AnchorIn]):
+    """Return the partial with a batch's rows added: of any size, their weights may be 0, and they may have no positions.
+
+    The batch's memory is not kept. The anchor is None while there is none.
     """
 
-    spec: type[ModelSpec]
-    model: type
-    derive: Callable[..., Any]
-    predict: Callable[..., Predictions]
-    measure: Callable[..., Any]
+    def __call__(self, spec: SpecIn, partial: PartialT, batch: Batch, anchor: AnchorIn | None) -> PartialT: ...
 
 
-class Growing(Protocol):
+class Merge(Protocol[SpecIn, PartialT]):
+    """Return the sum of two partials: pure, commutative, associative within the law."""
+
+    def __call__(self, spec: SpecIn, a: PartialT, b: PartialT) -> PartialT: ...
+
+
+class Fold(Protocol[SpecIn, StateT, PartialIn]):
+    """Return the state after a window; the sample is the window's, weighted to stand for all its rows.
+
+    Where `Algorithm.looks_back`, a fifth argument ``past: Batch | None = None`` is the learner's own sample, weighted to
+    stand for all rows before the window: what a state says of its rows may be false where the window's solution is.
+    """
+
+    def __call__(self, spec: SpecIn, state: StateT, partial: PartialIn, sample: Batch | None) -> StateT: ...
+
+
+class Scale(Protocol[SpecIn, SummaryT]):
+    """Return a partial or a state, whichever it is given, with all its rows' weights times a factor: forgetting.
+
+    A factor of 0 gives `Algorithm.empty`.
+    """
+
+    def __call__(self, spec: SpecIn, summary: SummaryT, factor: float) -> SummaryT: ...
+
+
+class Weight(Protocol[SummaryIn]):
+    """Return the rows' total (decayed) weight in a partial or a state, conserved by merge and fold."""
+
+    def __call__(self, summary: SummaryIn) -> float: ...
+
+
+class AnchorOf(Protocol[SpecIn, StateIn, AnchorOut]):
+    """Return what workers start from; None: the state knows nothing that they could."""
+
+    def __call__(self, spec: SpecIn, state: StateIn) -> AnchorOut | None: ...
+
+
+class MergeStates(Protocol[SpecIn, StateT]):
+    """Return the state of two learners together.
+
+    Each sample is that learner's own, weighted to stand for all its rows, or None where it is not at hand.
+    """
+
+    def __call__(
+        self, spec: SpecIn, a: StateT, b: StateT, sample_a: Batch | None = None, sample_b: Batch | None = None
+    ) -> StateT: ...
+
+
+class Growing(Protocol[PartialOut]):
     """One worker's partial while it grows: memory of its own that is updated in place, batch after batch.
 
     For algorithms whose partial would cost too much to write anew for every batch, such as tables of a million rows of
@@ -95,7 +200,7 @@ class Growing(Protocol):
         """Weigh all rows so far by a factor, as `Algorithm.scale` does."""
         ...
 
-    def partial(self) -> Any:
+    def partial(self) -> PartialOut:
         """Return the partial of everything so far; adding more leaves it as it is."""
         ...
 
@@ -105,58 +210,140 @@ class Growing(Protocol):
         ...
 
 
+class Grow(Protocol[SpecIn, PartialT, AnchorIn]):
+    """Return what continues from a partial, which stays as it is, in memory of its own."""
+
+    def __call__(self, spec: SpecIn, partial: PartialT, anchor: AnchorIn | None) -> Growing[PartialT]: ...
+
+
+class ScorerOf(Protocol[SpecIn, AnchorIn]):
+    """Return what tells rows' probabilities of class 1 by the anchor's model; None: no model of two classes.
+
+    Workers draw more of the rows that rank high (`core.sample`).
+    """
+
+    def __call__(self, spec: SpecIn, anchor: AnchorIn) -> Scorer | None: ...
+
+
+class Derive(Protocol[SpecIn, ModelSpecIn, StateIn, ModelOut]):
+    """Return a model of a state; no data, pure. The sample stands for all rows of the state."""
+
+    def __call__(self, spec: SpecIn, model_spec: ModelSpecIn, state: StateIn, sample: Batch | None) -> ModelOut: ...
+
+
+class Predict(Protocol[ModelIn]):
+    """Return what a model says of rows."""
+
+    def __call__(self, model: ModelIn, batch: Batch) -> Predictions: ...
+
+
+class Measure(Protocol[ModelIn]):
+    """Return how good a model is on rows: a mergeable record of `beam_ml.core.metrics`, weighted as the rows are.
+
+    It is what test-then-train adds up.
+    """
+
+    def __call__(self, model: ModelIn, batch: Batch) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelKind(Generic[SpecT, StateT, ModelSpecT, ModelT]):
+    """One kind of model that a state can give.
+
+    Attributes:
+        spec: the ModelSpec class.
+        model: the array dataclass of the model.
+        derive: see `Derive`.
+        predict: see `Predict`.
+        measure: see `Measure`.
+    """
+
+    spec: type[ModelSpecT]
+    model: type[ModelT]
+    derive: Derive[SpecT, ModelSpecT, StateT, ModelT]
+    predict: Predict[ModelT]
+    measure: Measure[ModelT]
+
+
 def _no_anchor(spec: Spec, state: Any) -> None:
     """Return no anchor: workers need no parameters to start from."""
 
 
+# Filled in by `Algorithm`, where the state is a partial.
+_AS_PARTIAL: Any = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Algorithm:
+class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
     """One algorithm. Array dataclasses name the arrays; the functions are pure and importable by name.
+
+    Each function has a Protocol that names its arguments and says what it must do. Where the state is itself a partial, as
+    the laws EXACT and SKETCH have it, `state`, `init` and `fold` can be left out: they are `partial`, `empty` and `merge`.
 
     Attributes:
         name: key in ALGORITHMS, or ``module:attribute``.
         version: rises when the meaning of stored arrays changes.
-        spec, state, partial, anchor_type: the classes (anchor_type None unless ANCHORED).
-        law: ``(spec) → Law``.
-        init: ``(spec) → State``; seeded, deterministic.
-        empty: ``(spec) → Partial``; the identity of merge.
-        accumulate: ``(spec, partial, batch, anchor) → Partial``; any batch size; keeps no reference to the batch's memory.
-        merge: ``(spec, a, b) → Partial``; pure, commutative, associative within the law.
-        fold: ``(spec, state, partial, sample) → State``; the sample is the window's, weighted to stand for all its rows.
-        anchor: ``(spec, state) → Anchor | None``.
-        scale: ``(spec, summary, factor) → summary``: forgetting; takes a Partial or a State and gives the same class.
-        weight: ``(summary) → float``: rows' total (decayed) weight in a Partial or a State, conserved by merge and fold.
+        spec, partial: the classes.
+        law: see `LawOf`.
+        empty: see `Empty`.
+        accumulate: see `Accumulate`.
+        merge: see `Merge`.
+        scale: see `Scale`.
+        weight: see `Weight`.
         models: kind → ModelKind; the first is the default.
-        merge_states: ``(spec, a, b, sample_a=None, sample_b=None) → State``: merges two learners' states; each sample is
-            that learner's own, weighted to stand for all its rows, or None where it is not at hand. None: `merge` does.
-        grow: ``(spec, partial, anchor) → Growing``: goes on from a partial, left as it is, in memory of its own; None:
-            workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
-        looks_back: fold takes a fifth argument, the learner's own sample, weighted to stand for all rows before the
-            window, or None: what a state says of its rows may be false where the window's solution is.
-        scorer: ``(spec, anchor) → (batch → (n,)) | None``: of two classes, probabilities of class 1 by the anchor's model;
-            of rows that rank high, workers draw more (`core.sample`). None: no model, and no rank.
+        state: the class.
+        init: see `Init`.
+        fold: see `Fold`.
+        anchor_type: the class; None unless ANCHORED.
+        anchor: see `AnchorOf`.
+        merge_states: see `MergeStates`; None: `merge` does.
+        grow: see `Grow`; None: workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
+        looks_back: whether `fold` takes a fifth argument; see `Fold`.
+        scorer: see `ScorerOf`; None: there is no rank.
+
+    Raises:
+        InvalidValue: the state is no partial, and `init` or `fold` is missing.
     """
 
     name: str
     version: int
-    spec: type[Spec]
-    state: type
-    partial: type
-    law: Callable[..., Law]
-    init: Callable[..., Any]
-    empty: Callable[..., Any]
-    accumulate: Callable[..., Any]
-    merge: Callable[..., Any]
-    fold: Callable[..., Any]
-    scale: Callable[..., Any]
-    weight: Callable[..., float]
-    models: Mapping[str, ModelKind]
-    anchor_type: type | None = None
-    anchor: Callable[..., Any] = _no_anchor
-    merge_states: Callable[..., Any] | None = None
-    grow: Callable[..., Growing] | None = None
+    spec: type[SpecT]
+    partial: type[PartialT]
+    law: LawOf[SpecT]
+    empty: Empty[SpecT, PartialT]
+    accumulate: Accumulate[SpecT, PartialT, AnchorT]
+    merge: Merge[SpecT, PartialT]
+    scale: Scale[SpecT, StateT | PartialT]
+    weight: Weight[StateT | PartialT]
+    models: Mapping[str, ModelKind[SpecT, StateT, Any, Any]]
+    state: type[StateT] = _AS_PARTIAL
+    init: Init[SpecT, StateT] = _AS_PARTIAL
+    fold: Fold[SpecT, StateT, PartialT] = _AS_PARTIAL
+    anchor_type: type[AnchorT] | None = None
+    anchor: AnchorOf[SpecT, StateT, AnchorT] = _no_anchor
+    merge_states: MergeStates[SpecT, StateT] | None = None
+    grow: Grow[SpecT, PartialT, AnchorT] | None = None
     looks_back: bool = False
-    scorer: Callable[..., Callable[[Batch], np.ndarray] | None] | None = None
+    scorer: ScorerOf[SpecT, AnchorT] | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in what is left out of an algorithm whose state is a partial."""
+        if self.state not in (None, self.partial):
+            for name in ("init", "fold"):
+                if getattr(self, name) is None:
+                    message = f"Algorithm.{name} is required where state is not the partial; {self.name} has none."
+                    raise InvalidValue(message)
+        filled = {"state": self.partial, "init": self.empty, "fold": _merging(self.merge)}
+        for name, value in filled.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+
+def _merging(merge: Merge[SpecT, PartialT]) -> Fold[SpecT, PartialT, PartialT]:
+    def fold(spec: SpecT, state: PartialT, partial: PartialT, sample: Batch | None = None) -> PartialT:
+        return merge(spec, state, partial)
+
+    return fold
 
 
 def check_batch(spec: Spec, batch: Batch) -> None:

@@ -120,8 +120,10 @@ def folds_by(rule: str) -> Callable[[Algorithm], Any]:
     """Runs are put together by another rule of `beam_ml.algorithms.anchored`."""
 
     def make(algorithm: Algorithm) -> Any:
+        own: Any = algorithm.fold
+
         def fold(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
-            return algorithm.fold(spec, state, partial, sample, rule)
+            return own(spec, state, partial, sample, rule)
 
         return fold
 

@@ -56,10 +56,6 @@ def merge(spec, a, b):
     return MeanState(weight=np.asarray(total), mean=float(a.weight) / total * a.mean + float(b.weight) / total * b.mean)
 
 
-def fold(spec, state, partial, sample):
-    return merge(spec, state, partial)
-
-
 def scale(spec, summary, factor):
     return MeanState(weight=np.asarray(summary.weight * factor), mean=summary.mean)
 
@@ -88,14 +84,11 @@ TOY_MEAN = Algorithm(
     name="toy_mean:TOY_MEAN",
     version=1,
     spec=MeanSpec,
-    state=MeanState,
     partial=MeanState,
     law=law,
-    init=empty,
     empty=empty,
     accumulate=accumulate,
     merge=merge,
-    fold=fold,
     scale=scale,
     weight=weight,
     models={"centre": ModelKind(Centre, MeanModel, derive, predict, measure)},

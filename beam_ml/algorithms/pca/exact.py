@@ -20,7 +20,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.rows import smaller_row, smallest_row
 from beam_ml.errors import DeriveRefused
 
-__all__ = ["accumulate", "derive", "empty", "fold", "law", "merge", "scale", "weight"]
+__all__ = ["accumulate", "derive", "empty", "law", "merge", "scale", "weight"]
 
 
 def law(spec: Spec) -> Law:
@@ -78,11 +78,6 @@ def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
         scatter = a.scatter + b.scatter
         scatter += np.outer(correction, correction)
     return Partial(origin=centre.origin, weight=centre.weight, mean=centre.mean, scatter=scatter)
-
-
-def fold(spec: Spec, state: Partial, partial: Partial, sample: Batch | None = None) -> Partial:
-    """Merge."""
-    return merge(spec, state, partial)
 
 
 def scale(spec: Spec, summary: Partial, factor: float) -> Partial:

@@ -29,7 +29,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.rows import smallest_row
 from beam_ml.errors import DeriveRefused
 
-__all__ = ["accumulate", "derive", "empty", "fold", "guarantee", "law", "merge", "scale", "weight"]
+__all__ = ["accumulate", "derive", "empty", "guarantee", "law", "merge", "scale", "weight"]
 
 _BOUND = 0.02
 _STANDS_OUT = 4.0
@@ -172,11 +172,6 @@ def merge(spec: Spec, a: Sketch, b: Sketch) -> Sketch:
         centre, work[used - 1] = joined(a, b)
         variation = float(a.variation) + float(b.variation) + _squares(work[used - 1 : used])
         return _stored(spec, work, used, centre, variation, float(a.shrunk) + float(b.shrunk))
-
-
-def fold(spec: Spec, state: Sketch, partial: Sketch, sample: Batch | None = None) -> Sketch:
-    """Merge."""
-    return merge(spec, state, partial)
 
 
 def scale(spec: Spec, summary: Sketch, factor: float) -> Sketch:

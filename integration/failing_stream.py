@@ -9,23 +9,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from beam_ml.beam import decode, prepare, stream_fold
-from beam_ml.beam.kafka import unbounded_reader
-from beam_ml.beam.stream_state import OpenWindows
+from beam_ml.beam.kafka.stream import reader
+from beam_ml.beam.stream import fold
+from beam_ml.beam.stream.state import OpenWindows
+from beam_ml.beam.transforms import batches, decode
 from beam_ml.core.accumulation import Accumulator
 from pipelines.stream import main
 
 APART_S = 4.0
 STAGES: tuple[tuple[str, Any, str, str], ...] = (
-    ("read", unbounded_reader, "messages_block", "before"),
+    ("read", reader, "messages_block", "before"),
     ("decode", decode.messages, "to_blocks", "before"),
-    ("batches", prepare, "features_of", "before"),
-    ("slices", prepare, "cut", "after"),
+    ("batches", batches, "features_of", "before"),
+    ("slices", batches, "cut", "after"),
     ("accumulate", Accumulator, "add", "after"),
     ("hold", OpenWindows, "add", "after"),
-    ("fold", stream_fold, "fold_open", "before"),
-    ("publish", stream_fold, "publish_next", "before"),
-    ("published", stream_fold, "publish_next", "after"),
+    ("fold", fold, "fold_open", "before"),
+    ("publish", fold, "publish_next", "before"),
+    ("published", fold, "publish_next", "after"),
 )
 
 

@@ -19,8 +19,8 @@ from services.kafka import Cluster
 
 from beam_ml.algorithms import find
 from beam_ml.beam.job import load_job
-from beam_ml.beam.kafka import rounds as kafka_rounds
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.rounds import topic as kafka_rounds
 from beam_ml.core.arrays import close
 from beam_ml.core.intervals import size
 from beam_ml.core.learner import scanned

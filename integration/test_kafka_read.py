@@ -13,10 +13,11 @@ from apache_beam import DoFn, ParDo
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from services.kafka import PASSWORD, Cluster, kafka
 
-from beam_ml.beam import coders, engine
+from beam_ml.beam import engine
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, read_range, split
+from beam_ml.beam.wire import coders
 from beam_ml.errors import InvalidValue, NoInput, RowsLost, SourceUnavailable
 from beam_ml.formats.block import Block
 from beam_ml.formats.messages import PLACES

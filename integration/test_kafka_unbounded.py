@@ -21,11 +21,12 @@ from services.prism import Prism
 from services.support import kill, start
 from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_for
 
-from beam_ml.beam.gaps import LOST
-from beam_ml.beam.kafka import client, unbounded_consumer
-from beam_ml.beam.kafka.unbounded_mark import MarkCoder, StreamMark
-from beam_ml.beam.kafka.unbounded_reader import Part, StreamReader
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.job.sources import KafkaSource
+from beam_ml.beam.kafka import client
+from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.stream import consumer as unbounded_consumer
+from beam_ml.beam.kafka.stream.mark import MarkCoder, StreamMark
+from beam_ml.beam.kafka.stream.reader import Part, StreamReader
 from beam_ml.errors import NoInput, RowsLost, SourceUnavailable
 from beam_ml.formats.messages import place
 

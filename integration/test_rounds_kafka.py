@@ -15,8 +15,8 @@ from services.kafka import Cluster
 
 from beam_ml.algorithms import find
 from beam_ml.beam.job import load_job
-from beam_ml.beam.kafka import rounds as kafka_rounds
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.rounds import topic as kafka_rounds
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import LawKind
 from beam_ml.core.arrays import close

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.stream import close_windows, run_stream
-from beam_ml.beam.stream_stop import savepoint
+from beam_ml.beam.stream.savepoint import savepoint
 from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, UnsupportedVersion
 from beam_ml.registry import Registry
 from pipelines.command import find_job, refuse_unknown

@@ -20,7 +20,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.testing.test_stream import TestStream
 
 from beam_ml import errors
-from beam_ml.beam import coders
+from beam_ml.beam.wire import coders
 from beam_ml.errors import BeamMLError, EngineRefused
 
 __all__ = [

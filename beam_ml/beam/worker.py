@@ -9,7 +9,7 @@ containers import what a pipeline names (`coders.install`), and need no such pro
 import click
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
-import beam_ml.beam.coders  # noqa: F401 registers them
+import beam_ml.beam.wire.coders  # noqa: F401 registers them
 
 __all__ = ["main"]
 

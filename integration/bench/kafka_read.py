@@ -31,12 +31,12 @@ from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
 from beam_ml.beam import engine
-from beam_ml.beam.decode import Decode
 from beam_ml.beam.job import Job
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.connection import Connection, consumer_options
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.transforms.decode import Decode
 from beam_ml.formats import Block
 from beam_ml.registry import Registry
 

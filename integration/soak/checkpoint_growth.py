@@ -24,7 +24,7 @@ from services.flink import flink  # noqa: E402
 from services.kafka import kafka  # noqa: E402
 from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_for, watch  # noqa: E402
 
-from beam_ml.beam.kafka.unbounded import ReadKafkaStream  # noqa: E402
+from beam_ml.beam.kafka.stream.source import ReadKafkaStream  # noqa: E402
 
 
 def checkpoint_bytes(folder: Path) -> int:

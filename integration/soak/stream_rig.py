@@ -23,9 +23,9 @@ from apache_beam.utils.timestamp import Timestamp
 from kafka import KafkaProducer
 
 from beam_ml.beam import engine
-from beam_ml.beam.kafka.unbounded import ReadKafkaStream
-from beam_ml.beam.kafka.unbounded_gap import SetLostAside
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.job.sources import KafkaSource
+from beam_ml.beam.kafka.stream.lost import SetLostAside
+from beam_ml.beam.kafka.stream.source import ReadKafkaStream
 from beam_ml.formats.block import Block
 from beam_ml.formats.messages import seen_before
 

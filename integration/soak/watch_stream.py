@@ -14,8 +14,8 @@ for _folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
 
 from soak.stream_rig import watch  # noqa: E402
 
-from beam_ml.beam.kafka.unbounded import ReadKafkaStream  # noqa: E402
-from beam_ml.beam.sources import KafkaSource  # noqa: E402
+from beam_ml.beam.job.sources import KafkaSource  # noqa: E402
+from beam_ml.beam.kafka.stream.source import ReadKafkaStream  # noqa: E402
 
 
 def _by_partition(given: dict[str, object] | None) -> dict[int, object]:

@@ -9,7 +9,8 @@ import numpy as np
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_ml.beam import coders, engine
+from beam_ml.beam import engine
+from beam_ml.beam.wire import coders
 from beam_ml.core.batch import Batch, Origin
 
 RUNNERS = {"FnApiRunner": FnApiRunner, "BundleBasedDirectRunner": BundleBasedDirectRunner}

@@ -13,10 +13,11 @@ from pipelines_support import Emit
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
-from beam_ml.beam import coders, engine
-from beam_ml.beam.decode import Decode
+from beam_ml.beam import engine
 from beam_ml.beam.job import Job
 from beam_ml.beam.stream import build
+from beam_ml.beam.transforms.decode import Decode
+from beam_ml.beam.wire import coders
 from beam_ml.core.batch import Origin
 from beam_ml.formats.block import Block
 from beam_ml.formats.messages import Decoded, Refused, place, with_seen

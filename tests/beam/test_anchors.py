@@ -12,11 +12,11 @@ import toy_sgd
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner, encode_learner
-from beam_ml.beam import anchors
-from beam_ml.beam.anchors import Held, Newest, anchor_of, newest_anchor
 from beam_ml.beam.job import Job
-from beam_ml.beam.references import AnchorRef, LiveAnchor
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.transforms import anchors
+from beam_ml.beam.transforms.anchors import Held, Newest, anchor_of, newest_anchor
+from beam_ml.beam.wire.references import AnchorRef, LiveAnchor
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import nbytes

@@ -12,20 +12,10 @@ from pipelines_support import MINUTE, Seen, batches, create, make_batch, ran
 from beam_ml import Registry, api, fit, formats, pca
 from beam_ml.algorithms import find, linear
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam import (
-    Accumulate,
-    AnchorRef,
-    FileRanges,
-    Merge,
-    ReadRanges,
-    SliceByWindow,
-    ToBatches,
-    coders,
-    engine,
-    references,
-)
-from beam_ml.beam.accumulate import MergeFn
+from beam_ml.beam import Accumulate, AnchorRef, FileRanges, Merge, ReadRanges, SliceByWindow, ToBatches, engine
 from beam_ml.beam.telemetry import NAMESPACE
+from beam_ml.beam.transforms.accumulate import MergeFn
+from beam_ml.beam.wire import coders, references
 from beam_ml.core import accumulation as accumulations
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close

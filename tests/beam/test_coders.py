@@ -29,10 +29,10 @@ from beam_ml.beam import (
     Train,
     TrainFn,
     WriteParquet,
-    coders,
     engine,
 )
-from beam_ml.beam.elements import Folded, Measured, Rejected, Slice
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.elements import Folded, Measured, Rejected, Slice
 from beam_ml.core import metrics
 from beam_ml.core.accumulation import Accumulation, Accumulator
 from beam_ml.core.arrays import close
@@ -272,7 +272,7 @@ def test_the_walk_finds_a_pickling_coder(tmp_path):
 def test_workers_import_the_coders(tmp_path):
     pipeline = beam.Pipeline()
     create(pipeline, [make_batch(0, 3)]) | SliceByWindow(Windows(None))
-    assert pipeline.options.view_as(SetupOptions).beam_plugins == ["beam_ml.beam.coders"]
+    assert pipeline.options.view_as(SetupOptions).beam_plugins == ["beam_ml.beam.wire.coders"]
 
 
 def test_functions_ship_small_and_without_arrays(tmp_path):

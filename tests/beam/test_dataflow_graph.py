@@ -42,12 +42,12 @@ from pipelines_support import create, make_batch
 from beam_ml import fit, formats
 from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job import Job
-from beam_ml.beam.kafka.plan import KafkaPlan
-from beam_ml.beam.plan import plan_files
-from beam_ml.beam.round_pipeline import run_round_pipeline
+from beam_ml.beam.rounds.file_plan import plan_files
+from beam_ml.beam.rounds.pipeline import run_round_pipeline
+from beam_ml.beam.rounds.topic_plan import KafkaPlan
 from beam_ml.beam.stream import build
-from beam_ml.beam.stream_start import Start
-from beam_ml.beam.version import payloads_of
+from beam_ml.beam.stream.start import Start
+from beam_ml.beam.versions.contents import payloads_of
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Batch
 from beam_ml.formats.block import Block
@@ -238,7 +238,7 @@ def test_only_the_stream_is_unbounded(graphs: dict[str, Graph]) -> None:
 
 
 def test_workers_are_told_to_import_the_coders(graph: Graph) -> None:
-    assert "beam_ml.beam.coders" in graph.options.view_as(SetupOptions).beam_plugins
+    assert "beam_ml.beam.wire.coders" in graph.options.view_as(SetupOptions).beam_plugins
 
 
 def test_the_graph_names_secrets_and_the_anchor_but_holds_neither(graphs: dict[str, Graph]) -> None:

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 from pipelines_support import Seen, create, ran
 
-from beam_ml.beam import coders, engine
-from beam_ml.beam.decode import Decode, _decoder
-from beam_ml.beam.kafka.batches import Messages
+from beam_ml.beam import engine
 from beam_ml.beam.kafka.poll import messages_block
+from beam_ml.beam.kafka.records import Messages
+from beam_ml.beam.transforms.decode import Decode, _decoder
+from beam_ml.beam.wire import coders
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block
 from beam_ml.formats.messages import PLACES, Decoded, Refused

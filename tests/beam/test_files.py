@@ -8,7 +8,8 @@ import pytest
 from pipelines_support import Seen, create, ran
 
 from beam_ml import formats
-from beam_ml.beam import ReadAvro, ReadCsv, ReadParquet, WriteAvro, WriteCsv, WriteParquet, coders, engine
+from beam_ml.beam import ReadAvro, ReadCsv, ReadParquet, WriteAvro, WriteCsv, WriteParquet, engine
+from beam_ml.beam.wire import coders
 from beam_ml.core.batch import Origin
 from beam_ml.errors import BeamMLError, NoInput
 from beam_ml.formats import Block
@@ -72,7 +73,7 @@ def test_options_of_a_format_reach_the_workers(tmp_path):
 
 
 def test_shards_of_several_schemas_and_of_a_full_buffer(tmp_path, monkeypatch):
-    from beam_ml.beam import write
+    from beam_ml.beam.transforms import write
 
     monkeypatch.setattr(write, "_SHARD_BYTES", 2000)
     pipeline = engine.new_pipeline()

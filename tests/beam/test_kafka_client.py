@@ -17,13 +17,13 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import TopicPartition
 
 from beam_ml import kernels
+from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
-from beam_ml.beam.kafka.batches import Messages, Run, _Batches
 from beam_ml.beam.kafka.client import Connection
 from beam_ml.beam.kafka.connection import consumer_options, producer_options, resolve, translate
 from beam_ml.beam.kafka.poll import messages_block
 from beam_ml.beam.kafka.pool import Pool
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.kafka.records import Messages, Run, _Batches
 from beam_ml.errors import InvalidValue, NoInput, SourceRefused, SourceUnavailable, UnreadableInput
 from beam_ml.formats.messages import PLACES
 

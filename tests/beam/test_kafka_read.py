@@ -10,9 +10,9 @@ from kafka.errors import KafkaTimeoutError, NoOffsetForPartitionError, OffsetOut
 from kafka.structs import TopicPartition
 from test_kafka_client import TP, fetched, unpacked
 
-from beam_ml.beam.kafka.batches import _Batches
 from beam_ml.beam.kafka.poll import poll_partition
 from beam_ml.beam.kafka.read import OffsetRange, split
+from beam_ml.beam.kafka.records import _Batches
 from beam_ml.errors import InvalidValue, RowsLost
 
 

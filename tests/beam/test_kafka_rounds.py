@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from beam_ml import pca
 from beam_ml.algorithms import find
-from beam_ml.beam.gaps import LOST
+from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
-from beam_ml.beam.kafka import rounds as kafka_rounds
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.rounds import KafkaRounds, plan_offsets
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.rounds import topic as kafka_rounds
+from beam_ml.beam.rounds.topic import KafkaRounds, plan_offsets
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import empty
 from beam_ml.core.batch import Origin

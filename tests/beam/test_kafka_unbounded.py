@@ -15,17 +15,18 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from kafka import TopicPartition
 
 from beam_ml.beam import engine
-from beam_ml.beam.coders import BlockCoder
-from beam_ml.beam.gaps import LOST
-from beam_ml.beam.kafka import unbounded_consumer, unbounded_reader
+from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import TopicState, messages_block
-from beam_ml.beam.kafka.unbounded import KafkaStream, ReadKafkaStream
-from beam_ml.beam.kafka.unbounded_clock import PartitionClock, partition_watermarks, topic_watermark
-from beam_ml.beam.kafka.unbounded_consumer import Polled
-from beam_ml.beam.kafka.unbounded_gap import SetLostAside, lost_block, lost_messages
-from beam_ml.beam.kafka.unbounded_mark import MarkCoder, StreamMark
-from beam_ml.beam.kafka.unbounded_reader import Part, StreamReader
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.stream import consumer
+from beam_ml.beam.kafka.stream import reader as unbounded_reader
+from beam_ml.beam.kafka.stream.clock import PartitionClock, partition_watermarks, topic_watermark
+from beam_ml.beam.kafka.stream.consumer import Polled
+from beam_ml.beam.kafka.stream.lost import SetLostAside, lost_block, lost_messages
+from beam_ml.beam.kafka.stream.mark import MarkCoder, StreamMark
+from beam_ml.beam.kafka.stream.reader import Part, StreamReader
+from beam_ml.beam.kafka.stream.source import KafkaStream, ReadKafkaStream
+from beam_ml.beam.wire.coders import BlockCoder
 from beam_ml.core.batch import Origin
 from beam_ml.core.progress import Progress
 from beam_ml.errors import EngineRefused, InvalidValue, RowsLost, SourceUnavailable
@@ -228,8 +229,8 @@ def reading(monkeypatch: pytest.MonkeyPatch, clock: Clock):
         log: Log, mark: StreamMark | None = None, seen=None, starts=None, part=0, of=1, made="", **changes
     ) -> StreamReader:
         for name in ("look", "poll", "topic_ends"):
-            monkeypatch.setattr(unbounded_consumer, name, getattr(log, name))
-        monkeypatch.setattr(unbounded_consumer, "known_topic", lambda source, afresh: log.look(source))
+            monkeypatch.setattr(consumer, name, getattr(log, name))
+        monkeypatch.setattr(consumer, "known_topic", lambda source, afresh: log.look(source))
         ranges = {p: np.array(one, dtype=np.int64) for p, one in (seen or {}).items()}
         return StreamReader(Part(settings(**changes), starts or {}, ranges, part, of, 0.05, 0.1, made), mark, clock)
 
@@ -473,8 +474,8 @@ def test_a_poll_passes_markers_of_one_partition_while_another_has_messages(monke
             self.at.update({0: 5, 1: 4})
             return {TopicPartition("t", 0): ["run of five"]}
 
-    monkeypatch.setattr(unbounded_consumer, "_consumer", lambda source, at: contextlib.nullcontext(Consumer()))
-    found, gone = unbounded_consumer.poll(settings(), {0: 0, 1: 2}, 0.0)
+    monkeypatch.setattr(consumer, "_consumer", lambda source, at: contextlib.nullcontext(Consumer()))
+    found, gone = consumer.poll(settings(), {0: 0, 1: 2}, 0.0)
     assert [(one.partition, one.start, one.stop, bool(one.messages)) for one in found] == [
         (0, 0, 5, True),
         (1, 2, 4, False),
@@ -484,7 +485,7 @@ def test_a_poll_passes_markers_of_one_partition_while_another_has_messages(monke
 
 def test_partitions_that_come_are_found_while_the_stream_runs(monkeypatch, caplog):
     now, log = [0.0], Log({0: []})
-    unbounded_consumer._known_topic.cache_clear()
+    consumer._known_topic.cache_clear()
 
     def look(source, timeout_s=None):
         if log.silent:
@@ -493,22 +494,22 @@ def test_partitions_that_come_are_found_while_the_stream_runs(monkeypatch, caplo
         log.asked += 1
         return log.look(source)
 
-    monkeypatch.setattr(unbounded_consumer, "look", look)
-    monkeypatch.setattr(unbounded_consumer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(consumer, "look", look)
+    monkeypatch.setattr(consumer.time, "monotonic", lambda: now[0])
     given = settings()
-    assert sorted(unbounded_consumer.known_topic(given, afresh=True).starts) == [0]
+    assert sorted(consumer.known_topic(given, afresh=True).starts) == [0]
     log.starts[1] = log.ends[1] = 0
     now[0] = 29.0
-    assert sorted(unbounded_consumer.known_topic(given).starts) == [0]
+    assert sorted(consumer.known_topic(given).starts) == [0]
     log.silent, now[0] = True, 30.0
-    assert sorted(unbounded_consumer.known_topic(given).starts) == [0]
+    assert sorted(consumer.known_topic(given).starts) == [0]
     assert "a look for partitions that have come failed: The brokers are silent." in caplog.text
     log.silent, now[0] = False, 59.0
-    assert sorted(unbounded_consumer.known_topic(given).starts) == [0]
+    assert sorted(consumer.known_topic(given).starts) == [0]
     now[0] = 60.0
-    assert sorted(unbounded_consumer.known_topic(given).starts) == [0, 1]
+    assert sorted(consumer.known_topic(given).starts) == [0, 1]
     assert log.asked == 2
-    unbounded_consumer._known_topic.cache_clear()
+    consumer._known_topic.cache_clear()
 
 
 def test_a_bundle_of_old_records_lasts_longer_than_one_of_new_ones(reading, monkeypatch: pytest.MonkeyPatch):

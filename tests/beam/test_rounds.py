@@ -14,12 +14,11 @@ import pytest
 
 from beam_ml.algorithms import find, linear, pca
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner
-from beam_ml.beam import file_rounds, rounds
 from beam_ml.beam.job import Job
+from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.plan import plan_offsets
-from beam_ml.beam.rounds import Mode, Round, train
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.rounds import Mode, Round, driver, files, train
+from beam_ml.beam.rounds.topic_plan import plan_offsets
 from beam_ml.core import learner as learners
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -266,13 +265,13 @@ def test_a_file_that_changed_after_it_was_read(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_the_round_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "data", 0)
     one = job(tmp_path)
-    real = rounds.run_round_pipeline
+    real = driver.run_round_pipeline
 
     def change_first(*arguments: Any) -> None:
         os.utime(path, ns=(1, 1))
         real(*arguments)
 
-    monkeypatch.setattr(rounds, "run_round_pipeline", change_first)
+    monkeypatch.setattr(driver, "run_round_pipeline", change_first)
     with pytest.raises(InputChanged, match="must not change once planned"):
         run(one)
     assert Registry(one.registry).versions("test") == []
@@ -288,12 +287,12 @@ def test_a_round_that_does_not_add_up_to_its_plan_is_abandoned(tmp_path: Path, m
     for day in range(2):
         write(tmp_path / "data", day)
     one = job(tmp_path, source={"round_files": 2})
-    real = rounds.run_round_pipeline
+    real = driver.run_round_pipeline
 
     def lose_a_file(job_: Any, registry: Any, round_id: str, plan: Any, *rest: Any) -> None:
         real(job_, registry, round_id, dataclasses.replace(plan, ranges=plan.ranges[:1]), *rest)
 
-    monkeypatch.setattr(rounds, "run_round_pipeline", lose_a_file)
+    monkeypatch.setattr(driver, "run_round_pipeline", lose_a_file)
     with pytest.raises(RoundAbandoned, match=r"must cover exactly its plan.*001\.parquet"):
         run(one)
     assert Registry(one.registry).versions("test") == []
@@ -304,12 +303,12 @@ def test_a_round_that_reads_a_range_twice_is_abandoned(tmp_path: Path, monkeypat
 
     (tmp_path / "data").mkdir()
     formats.write(str(tmp_path / "data" / "0.csv"), table(0).to_batches())
-    real = rounds.run_round_pipeline
+    real = driver.run_round_pipeline
 
     def twice(job_: Any, registry: Any, round_id: str, plan: Any, *rest: Any) -> None:
         real(job_, registry, round_id, dataclasses.replace(plan, ranges=[*plan.ranges, *plan.ranges]), *rest)
 
-    monkeypatch.setattr(rounds, "run_round_pipeline", twice)
+    monkeypatch.setattr(driver, "run_round_pipeline", twice)
     one = job(tmp_path, source={"format": "csv"})
     with pytest.raises(RoundAbandoned, match=r"must read nothing twice; it read [0-9,]+ places more than once"):
         run(one)
@@ -327,13 +326,13 @@ def test_another_spec_under_the_same_name(tmp_path: Path) -> None:
 def test_another_trainer_got_there_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "data", 0)
     one = job(tmp_path)
-    real = rounds.run_round_pipeline
+    real = driver.run_round_pipeline
 
     def overtake(*arguments: Any) -> None:
         Registry(one.registry).publish("test", {}, parent=None, round_id=new_round_id(0))
         real(*arguments)
 
-    monkeypatch.setattr(rounds, "run_round_pipeline", overtake)
+    monkeypatch.setattr(driver, "run_round_pipeline", overtake)
     with pytest.raises(HeadMoved, match="test version 1 was published first"):
         run(one)
     assert Registry(one.registry).versions("test") == [1]
@@ -447,7 +446,7 @@ def test_a_version_is_judged_by_its_last_refresh(tmp_path: Path) -> None:
 
 
 def test_old_payloads_and_dead_rounds_are_tidied_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "_TIDY_EVERY", 2)
+    monkeypatch.setattr(driver, "_TIDY_EVERY", 2)
     for day in range(6):
         write(tmp_path / "data", day)
     one = job(tmp_path, retention={"keep": 1, "grace": 0.001})
@@ -533,13 +532,13 @@ def test_malformed_csv_lines_are_rejected_with_their_place(tmp_path: Path) -> No
 
 def test_cold_rounds_of_an_anchored_learner_are_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = []
-    real = file_rounds.plan_files
+    real = files.plan_files
 
     def spy(source: Any, taken: Any, rows: int, **options: Any) -> Any:
         wanted.append(rows)
         return real(source, taken, rows, **options)
 
-    monkeypatch.setattr(file_rounds, "plan_files", spy)
+    monkeypatch.setattr(files, "plan_files", spy)
     for day in range(3):
         write(tmp_path / "data", day)
     run(job(tmp_path, source={"round_rows": 200_000}))
@@ -557,13 +556,13 @@ def test_cold_rounds_of_a_gradient_learner_are_half_of_what_came_before(
     whole = pa.table({"a": x, "b": x, "y": x, "t": time})
     pq.write_table(whole, tmp_path / "data" / "0.parquet", row_group_size=256)
     anchors = []
-    real = rounds.run_round_pipeline
+    real = driver.run_round_pipeline
 
     def spy(job: Any, registry: Any, round_id: str, plan: Any, before: Learner, *rest: Any) -> None:
         anchors.append((before.version, before.progress.rows, plan.rows()))
         real(job, registry, round_id, plan, before, *rest)
 
-    monkeypatch.setattr(rounds, "run_round_pipeline", spy)
+    monkeypatch.setattr(driver, "run_round_pipeline", spy)
     spec = {"spec": {"algorithm": "toy_sgd:TOY_SGD"}, "models": {"line": {"kind": "line"}}, "refresh": "1s"}
     one = job(tmp_path, source={"round_rows": 4_096, "round_files": None}, order="together", **spec)
     done = run(one)
@@ -582,8 +581,8 @@ def test_the_growth_goes_by_what_was_read_from_any_source(tmp_path: Path, kind: 
     settings = job(tmp_path, **spec).to_dict() | {"source": sources[kind]}
     one = Job.parse(settings)
     grown = learners.new(one.algorithm(), one.algorithm_spec()).replace(progress=Progress(rows=learned))
-    state: Any = rounds._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, grown, {})  # type: ignore[arg-type]
-    wanted = rounds._rows_wanted(state)
+    state: Any = driver._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, grown, {})  # type: ignore[arg-type]
+    wanted = driver._rows_wanted(state)
     assert wanted == {0: 2_048, 10_000: 4_096, 10_000_000: one.source.round_rows}[learned]
     if isinstance(one.source, KafkaSource):
         topic = TopicState("c", {0: 0}, {0: 1_000_000})
@@ -596,7 +595,7 @@ def test_small_rounds_that_were_full_follow_each_other_at_once(tmp_path: Path, m
     x = np.random.default_rng(0).normal(size=8_000)
     pq.write_table(pa.table({"a": x, "b": x, "y": x}), tmp_path / "data" / "0.parquet", row_group_size=256)
     steps: list[str] = []
-    monkeypatch.setattr(file_rounds.FileRounds, "wait", lambda self, learner, stopping: steps.append("wait"))
+    monkeypatch.setattr(files.FileRounds, "wait", lambda self, learner, stopping: steps.append("wait"))
     spec = {"spec": {"algorithm": "toy_sgd:TOY_SGD"}, "models": {"line": {"kind": "line"}}, "refresh": "round"}
     features = {"numeric": ["a", "b"], "label": "y"}
     one = job(tmp_path, source={"round_files": None, "settle": 0}, features=features, **spec)

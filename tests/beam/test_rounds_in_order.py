@@ -11,11 +11,10 @@ import pytest
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
-from beam_ml.beam import rounds
-from beam_ml.beam.elements import Slice
-from beam_ml.beam.gather import rows_of
 from beam_ml.beam.job import Job
-from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.rounds import Mode, driver, train
+from beam_ml.beam.rounds.gather import rows_of
+from beam_ml.beam.wire.elements import Slice
 from beam_ml.core import learner as learners
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
@@ -70,7 +69,7 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, list[Slice]]]:
         seen.append(rows_of(*given))
         return seen[-1]
 
-    monkeypatch.setattr(rounds, "rows_of", watched)
+    monkeypatch.setattr(driver, "rows_of", watched)
     return seen
 
 
@@ -187,14 +186,14 @@ def test_newton_may_be_learned_in_order_too(tmp_path: Path) -> None:
 
 def test_a_row_that_is_lost_on_the_way_abandons_the_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = job(tmp_path, days(2))
-    real = rounds.rows_of
+    real = driver.rows_of
 
     def losing(*given: Any) -> Any:
         found = real(*given)
         first = min(found)
         return {**found, first: found[first][1:]}
 
-    monkeypatch.setattr(rounds, "rows_of", losing)
-    with pytest.raises(rounds.RoundAbandoned, match="must cover exactly its plan"):
+    monkeypatch.setattr(driver, "rows_of", losing)
+    with pytest.raises(driver.RoundAbandoned, match="must cover exactly its plan"):
         list(train(one, Registry(one.registry), CLOSE))
     assert Registry(one.registry).latest("test") is None

@@ -11,13 +11,13 @@ import pytest
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
-from beam_ml.beam import rounds
-from beam_ml.beam.file_rounds import FileRounds
 from beam_ml.beam.job import Job
-from beam_ml.beam.passes import PASSES, Passes
-from beam_ml.beam.plan import SOURCE, Taken, plan_files
+from beam_ml.beam.job.sources import FileSource
 from beam_ml.beam.rounds import Mode, Round, train
-from beam_ml.beam.sources import FileSource
+from beam_ml.beam.rounds import driver as rounds
+from beam_ml.beam.rounds.file_plan import SOURCE, Taken, plan_files
+from beam_ml.beam.rounds.files import FileRounds
+from beam_ml.beam.rounds.passes import PASSES, Passes
 from beam_ml.core import learner as learners
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner

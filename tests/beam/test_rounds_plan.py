@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_ml.algorithms import pca
-from beam_ml.beam.plan import SOURCE, FilePlan, Taken, forget, plan_files
-from beam_ml.beam.sources import FileSource
+from beam_ml.beam.job.sources import FileSource
+from beam_ml.beam.rounds.file_plan import SOURCE, FilePlan, Taken, forget, plan_files
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import new
 from beam_ml.core.progress import Progress

@@ -9,7 +9,8 @@ from pipelines_support import Seen, batches, create, make_batch, ran
 from beam_ml import Registry, api, kmeans, pca, save
 from beam_ml.algorithms import find, linear
 from beam_ml.artefact.records import encode_learner, encode_model
-from beam_ml.beam import Evaluate, ModelRef, Score, coders, engine
+from beam_ml.beam import Evaluate, ModelRef, Score, engine
+from beam_ml.beam.wire import coders
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.model import Model

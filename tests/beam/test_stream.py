@@ -11,16 +11,17 @@ from stream_support import SIZE, SOURCE, Script, block, job, newest, stream
 from test_coders import pickled
 
 from beam_ml.algorithms import pca
-from beam_ml.beam import accumulate, stream_state
-from beam_ml.beam import stream as stream_module
-from beam_ml.beam.accumulate import shard_of
-from beam_ml.beam.elements import Slice
 from beam_ml.beam.engine import streaming_options
 from beam_ml.beam.kafka import write
 from beam_ml.beam.stream import build, close_windows, run_stream
-from beam_ml.beam.stream_fold import FoldJob, Ledger, as_late
-from beam_ml.beam.stream_start import Start
-from beam_ml.beam.stream_state import Held, OpenWindows
+from beam_ml.beam.stream import pipeline as stream_module
+from beam_ml.beam.stream import state as stream_state
+from beam_ml.beam.stream.fold import FoldJob, Ledger, as_late
+from beam_ml.beam.stream.start import Start
+from beam_ml.beam.stream.state import Held, OpenWindows
+from beam_ml.beam.transforms import accumulate
+from beam_ml.beam.transforms.accumulate import shard_of
+from beam_ml.beam.wire.elements import Slice
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.gate import Verdict
@@ -127,7 +128,7 @@ def test_what_was_decoded_is_dropped_when_the_stored_form_is_another():
 
 def test_a_state_too_large_for_an_engine_is_refused(monkeypatch):
     codec, held = OpenWindows(SPEC.to_json(), 1000), {}
-    monkeypatch.setattr("beam_ml.beam.references.WARN_BYTES", 0)
+    monkeypatch.setattr("beam_ml.beam.wire.references.WARN_BYTES", 0)
     with pytest.raises(InvalidValue, match="must be at most"):
         codec.add(b"k", held, 5, 5, some(0, 400))
 
@@ -229,7 +230,7 @@ def test_a_stream_runs_with_the_options_of_a_stream(tmp_path, monkeypatch):
 
 
 def test_runners_that_never_emit_are_refused(tmp_path):
-    from beam_ml.beam.kafka.unbounded import ReadKafkaStream
+    from beam_ml.beam.kafka.stream.source import ReadKafkaStream
 
     a_job = job(tmp_path)
     for options in ((), ("--runner=DirectRunner",)):

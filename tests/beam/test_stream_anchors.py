@@ -9,11 +9,13 @@ from stream_support import SECOND, Script, block, job, newest, stream, versions
 
 from beam_ml.algorithms import find, linear
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam import accumulate, anchors, engine, stream_fold
-from beam_ml.beam.anchors import Newest, newest_anchor
-from beam_ml.beam.references import LiveAnchor
+from beam_ml.beam import engine
 from beam_ml.beam.stream import build
-from beam_ml.beam.stream_start import Start
+from beam_ml.beam.stream import fold as stream_fold
+from beam_ml.beam.stream.start import Start
+from beam_ml.beam.transforms import accumulate, anchors
+from beam_ml.beam.transforms.anchors import Newest, newest_anchor
+from beam_ml.beam.wire.references import LiveAnchor
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close

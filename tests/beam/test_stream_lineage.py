@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from beam_ml.beam import lineage
-from beam_ml.beam.lineage import Lineage, may_publish, publish_next
+from beam_ml.beam.versions import lineage
+from beam_ml.beam.versions.lineage import Lineage, may_publish, publish_next
 from beam_ml.core.gate import Verdict
 from beam_ml.errors import HeadMoved
 from beam_ml.registry import Registry, new_round_id

@@ -8,13 +8,15 @@ import pytest
 from stream_support import SOURCE, Script, block, check_ids, ends, job, lines, newest, stream, versions
 
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam import lineage, stream_start
 from beam_ml.beam.engine import new_pipeline
-from beam_ml.beam.gaps import LOST, id_of
-from beam_ml.beam.kafka import client, unbounded
+from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import TopicState
+from beam_ml.beam.kafka.gaps import LOST, id_of
+from beam_ml.beam.kafka.stream import source
 from beam_ml.beam.stream import build, kafka_start
-from beam_ml.beam.stream_start import Start, begin, initial_learner, pin
+from beam_ml.beam.stream import start as stream_start
+from beam_ml.beam.stream.start import Start, begin, initial_learner, pin
+from beam_ml.beam.versions import lineage
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Origin
@@ -344,13 +346,13 @@ def test_rounds_and_streams_know_each_others_topic(tmp_path, monkeypatch):
 
 def test_a_partition_made_after_the_pin_is_read_from_its_first_message(tmp_path, monkeypatch):
     """The pin says where all others begin; what it does not name is new."""
-    shipped, expand = [], unbounded.ReadKafkaStream.expand
+    shipped, expand = [], source.ReadKafkaStream.expand
 
     def shown(self, pbegin):
         shipped.extend(self._streams)
         return expand(self, pbegin)
 
-    monkeypatch.setattr(unbounded.ReadKafkaStream, "expand", shown)
+    monkeypatch.setattr(source.ReadKafkaStream, "expand", shown)
     a_job = job(tmp_path, source={"start": "latest"})
     start = pin(NEW, learner_of({}), SOURCE, {0: (3, 20)}, "latest", topic="cluster/first")
     build(new_pipeline(["--runner=PrismRunner"]), a_job, Registry(a_job.registry), start=start)

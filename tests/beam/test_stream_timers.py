@@ -16,7 +16,8 @@ from stream_support import (
     versions,
 )
 
-from beam_ml.beam import expanding, shards, stream_fold
+from beam_ml.beam.stream import fold, shards
+from beam_ml.beam.transforms import windowing
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import scanned
 from beam_ml.errors import EngineRefused, InvalidValue, MergeRefused
@@ -87,13 +88,13 @@ def test_a_shard_whose_timer_is_set_by_elements_alone_would_lose_windows(tmp_pat
 
 
 def test_a_fold_whose_timer_is_set_by_elements_alone_would_lose_windows(tmp_path, monkeypatch):
-    keep = stream_fold._StreamFold._keep
+    keep = fold._StreamFold._keep
 
     def by_elements(self, held, pending, timer):
         grown, self.n = len(held) > getattr(self, "n", 0), len(held)
         keep(self, held, pending, timer if grown else Nowhere())
 
-    monkeypatch.setattr(stream_fold._StreamFold, "_keep", by_elements)
+    monkeypatch.setattr(fold._StreamFold, "_keep", by_elements)
     assert newest(backlog(mixed(), job(tmp_path))).progress.rows < 30
 
 
@@ -115,7 +116,7 @@ def test_a_shard_whose_timer_is_the_largest_end_would_close_windows_late(tmp_pat
     def latest(codec, held, windows, timer):
         keep(codec, held, windows, Nowhere())
         if held:
-            timer.set(Timestamp(micros=max(one.due for one in held.values()) - expanding.TICK_US))
+            timer.set(Timestamp(micros=max(one.due for one in held.values()) - windowing.TICK_US))
 
     monkeypatch.setattr(shards, "_keep", latest)
     assert late_by_a_second(tmp_path).progress.late == 0
@@ -203,7 +204,7 @@ def test_places_that_come_twice_after_their_window_was_folded_are_refused(tmp_pa
 
 
 def test_without_the_guard_they_would_be_counted_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream_fold._StreamFold, "_refuse_repeat", lambda *given: None)
+    monkeypatch.setattr(fold._StreamFold, "_refuse_repeat", lambda *given: None)
     again = Script().send(1, block([[(0, 1)]])).reach(10).send(11, block([[(0, 12)]])).reach(20).end()
     learner = newest(stream(again, job(tmp_path)))
     assert learner.progress.rows == 2
@@ -212,7 +213,7 @@ def test_without_the_guard_they_would_be_counted_twice(tmp_path, monkeypatch):
 
 def test_what_a_stream_cannot_do_is_refused(tmp_path):
     from beam_ml.beam.engine import new_pipeline
-    from beam_ml.beam.kafka.unbounded import ReadKafkaStream
+    from beam_ml.beam.kafka.stream.source import ReadKafkaStream
     from beam_ml.beam.stream import build
     from beam_ml.registry import Registry
 

@@ -11,7 +11,8 @@ from toy_sgd import SgdSpec
 from beam_ml import Registry, api, formats
 from beam_ml.algorithms import find, linear, pca
 from beam_ml.artefact.records import decode_learner, decode_model
-from beam_ml.beam import Accumulate, AnchorRef, Merge, Publish, ReadParquet, SliceByWindow, Train, coders, engine
+from beam_ml.beam import Accumulate, AnchorRef, Merge, Publish, ReadParquet, SliceByWindow, Train, engine
+from beam_ml.beam.wire import coders
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close

@@ -14,7 +14,8 @@ from pipelines_support import RUNNERS, Seen, batches, create, make_batch, ran
 from beam_ml import api, fm, linear, pca
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact.records import encode_accumulation
-from beam_ml.beam import MergeLearners, TrainFn, coders
+from beam_ml.beam import MergeLearners, TrainFn
+from beam_ml.beam.wire import coders
 from beam_ml.core.accumulation import add
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin

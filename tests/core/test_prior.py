@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from beam_ml.algorithms import fm, kmeans, linear, pca
-from beam_ml.beam.train import Train
+from beam_ml.beam.transforms.train import Train
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.algorithm import Algorithm

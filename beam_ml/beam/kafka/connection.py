@@ -9,7 +9,7 @@ from typing import Any, Literal
 import kafka.errors as reasons
 from kafka import KafkaConsumer, KafkaProducer
 
-from beam_ml.beam.sources import KafkaSource
+from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import BeamMLError, InvalidValue, NoInput, SourceRefused, SourceUnavailable, UnreadableInput
 

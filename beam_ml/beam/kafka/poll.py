@@ -11,8 +11,8 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
-from beam_ml.beam.kafka.batches import HEADERS, Messages, Run, use
 from beam_ml.beam.kafka.connection import translate
+from beam_ml.beam.kafka.records import HEADERS, Messages, Run, use
 from beam_ml.core.batch import Origin
 from beam_ml.errors import RowsLost
 from beam_ml.formats.block import Block

@@ -12,10 +12,10 @@ from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.typehints import with_output_types
 from kafka.structs import TopicPartition
 
-from beam_ml.beam import coders
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
-from beam_ml.beam.read import FileRanges
+from beam_ml.beam.transforms.read import FileRanges
+from beam_ml.beam.wire import coders
 from beam_ml.errors import InvalidValue, SourceError, SourceUnavailable
 from beam_ml.formats.block import Block
 

@@ -15,11 +15,12 @@ from apache_beam.typehints import with_output_types
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from beam_ml.beam import coders, telemetry
+from beam_ml.beam import telemetry
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
 from beam_ml.beam.kafka.connection import refused, translate
 from beam_ml.beam.kafka.pool import Pool
+from beam_ml.beam.wire import coders
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn, SourceUnavailable
 from beam_ml.formats.block import Block

@@ -1,0 +1,197 @@
+"""`Job`: one training deployment as data: source, features, spec, model specs, refresh, gate, registry, retention."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
+from beam_ml.beam.job.sources import FileSource, KafkaSource, Source
+from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.champions import check_gate
+from beam_ml.core.gate import Gate
+from beam_ml.core.passes import EarlyStopping, check_passes
+from beam_ml.core.refresh import Plan
+from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
+from beam_ml.core.windows import Windows
+from beam_ml.errors import InvalidValue, UnreadableInput
+from beam_ml.features import Features
+
+__all__ = ["Announce", "Job", "Retention", "load_job"]
+
+
+class Retention(Settings):
+    """Which payloads stay: manifests always do."""
+
+    called: ClassVar[str] = "retention"
+
+    keep: Annotated[int, Field(ge=1)] = 20
+    grace: Annotated[Duration, Field(description="s a version's payloads stay however many follow")] = 3600.0
+
+
+class Announce(Settings):
+    """A Kafka topic that is told of each version: its name, number, metrics and path."""
+
+    called: ClassVar[str] = "announce"
+
+    brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
+    topic: Annotated[str, Field(min_length=1)]
+    client: Annotated[
+        Mapping[str, str | int | float | bool],
+        Field(description="options of kafka-python; '$NAME' is read from the environment"),
+    ] = {}
+
+
+class Job(Settings):
+    """One deployment. `models` and `spec` are mappings as TOML gives them; `features` settles the spec's n_features."""
+
+    called: ClassVar[str] = "job"
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    registry: str
+    refresh: Annotated[Duration | Literal["round"], Field(description="length of a window, or 'round'")] = "round"
+    order: Annotated[
+        Literal["auto", "in_order", "together"],
+        Field(
+            description="how the windows of one round are learned: 'together', in parallel on the workers, each from the "
+            "state before the round; 'in_order', in the trainer's process, each from the state that the window before "
+            "left; 'auto': in order for gradient learners where the trainer's process is the engine"
+        ),
+    ] = "auto"
+    source: Source = FileSource()
+    features: Features
+    spec: dict[str, Any]
+    models: dict[str, dict[str, Any]]
+    gate: tuple[str, ...] = ()
+    passes: Annotated[
+        int,
+        Field(ge=1, description="how often the files are read, each time in rounds of their own; gradient learners"),
+    ] = 1
+    early_stopping: Annotated[EarlyStopping | None, Field(description="when passes end early; None: never")] = None
+    retention: Retention = Retention()
+    announce: Announce | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, value: Any) -> Any:
+        """Build the parts first, so that their messages name their own fields."""
+        if isinstance(value, dict):
+            given = value.get("source")
+            kafka = isinstance(given, dict) and given.get("kind") == "kafka"
+            kinds: tuple[tuple[str, type[Settings]], ...] = (
+                ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
+                ("announce", Announce), ("early_stopping", EarlyStopping),
+            )  # fmt: skip
+            parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
+            return {**value, **parts}
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Job":
+        """Build everything once, so that a bad job is refused before it starts."""
+        self.plan()
+        self.windows()
+        if self.algorithm_spec().n_features != self.features.n_features:
+            message = f"spec.n_features must be that of the features, {self.features.n_features}"
+            raise ValueError(message)
+        if self.algorithm_spec().half_life is not None and self.features.time is None:
+            message = "features.time must be given where spec.half_life is"
+            raise ValueError(message)
+        if self.refresh != "round" and self.features.time is None:
+            message = "features.time must be given where refresh is a duration (refresh = 'round' needs none)"
+            raise ValueError(message)
+        if self.refresh == "round" and self.order == "in_order":
+            message = "order must not be 'in_order' where refresh is 'round', which has one window; got in_order"
+            raise ValueError(message)
+        self._check_passes()
+        return self
+
+    def _check_passes(self) -> None:
+        if self.passes == 1 and self.early_stopping is not None:
+            message = "early_stopping ends passes before their number: passes must be > 1 with it; got 1"
+            raise ValueError(message)
+        if self.passes == 1:
+            return
+        if isinstance(self.source, KafkaSource):
+            message = f"passes must be 1 with a Kafka topic, which has no end to begin again after; got {self.passes}"
+            raise ValueError(message)
+        check_passes(self.algorithm(), self.algorithm_spec(), self.passes, "job.passes")
+        if self.refresh != "round":
+            message = (
+                f"passes must be 1 where refresh is a duration, since a window is folded once; got {self.passes} "
+                "(refresh = 'round')"
+            )
+            raise ValueError(message)
+        if self.source.remember is not None:
+            message = f"passes must be 1 with source.remember, which forgets what to read again; got {self.passes}"
+            raise ValueError(message)
+
+    def algorithm_spec(self) -> Spec:
+        """Return the Spec, its width that of the features."""
+        return spec_from({"n_features": self.features.n_features, **self.spec})
+
+    def algorithm(self) -> Algorithm:
+        """Return the algorithm that the spec names."""
+        return algorithm_of(self.algorithm_spec())
+
+    def plan(self) -> Plan:
+        """Return the model specs and the gate."""
+        algorithm = find(self.algorithm_spec().algorithm)
+        models: dict[str, ModelSpec] = {name: model_spec_from(algorithm, value) for name, value in self.models.items()}
+        gate = Gate(self.gate)
+        check_gate(algorithm, self.algorithm_spec(), models, gate)
+        return Plan(models, gate)
+
+    def windows(self) -> Windows:
+        """Return the windows in µs."""
+        size = None if self.refresh == "round" else self.refresh
+        past_now = self.source.max_ahead if isinstance(self.source, FileSource) else None
+        return Windows.of_seconds(size, self.source.allowed_lateness, past_now)
+
+    def in_order(self, in_process: bool) -> bool:
+        """Return whether the trainer learns from a round's windows one after the other.
+
+        Args:
+            in_process: the trainer's own process is the engine.
+        """
+        law = self.algorithm().law(self.algorithm_spec())
+        starts_anew = law.kind is LawKind.ANCHORED and not law.across_anchors
+        return self.refresh != "round" and (
+            self.order == "in_order" or (self.order == "auto" and in_process and starts_anew)
+        )
+
+    def max_ahead_of_record(self) -> float | None:
+        """Return how far past its record time an event may be dated, s; None where rows have none."""
+        return self.source.max_ahead if isinstance(self.source, KafkaSource) else None
+
+
+def load_job(path: str | Path, **overrides: Any) -> Job:
+    """Read a job from a TOML file.
+
+    Args:
+        path: the file.
+        overrides: dotted settings that replace the file's (`{"source.path": "…"}`); None leaves the file's.
+
+    Raises:
+        UnreadableInput: no such file, or not TOML.
+        InvalidValue: a setting was refused.
+    """
+    try:
+        value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"job file {path} must be readable TOML: {error}."
+        raise UnreadableInput(message) from error
+    for dotted, setting in overrides.items():
+        if setting is None:
+            continue
+        into = value
+        *parents, last = dotted.split(".")
+        for parent in parents:
+            into = into.setdefault(parent, {})
+            if not isinstance(into, dict):
+                message = f"job.{parent} must be a table; got {into!r}."
+                raise InvalidValue(message)
+        into[last] = setting
+    return Job.parse(value)

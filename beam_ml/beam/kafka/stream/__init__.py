@@ -1,0 +1,1 @@
+"""A topic as a stream that never ends; knows no learner."""

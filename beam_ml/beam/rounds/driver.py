@@ -1,0 +1,363 @@
+"""Rounds: one bounded pipeline over the next slice of the source, then one publish, for ever.
+
+Nothing but the publish has an effect, so a kill anywhere leaves the old version or the new one, and the next start goes on
+exactly at its positions.
+"""
+
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any, Literal
+
+from beam_ml.algorithms import find
+from beam_ml.artefact.records import decode_accumulation
+from beam_ml.beam.engine import runs_here
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.job.sources import FileSource
+from beam_ml.beam.rounds.announcing import tell
+from beam_ml.beam.rounds.file_plan import FilePlan
+from beam_ml.beam.rounds.files import FileRounds
+from beam_ml.beam.rounds.gather import drop_rows, rows_of
+from beam_ml.beam.rounds.passes import PASSES, Passes
+from beam_ml.beam.rounds.pipeline import run_round_pipeline
+from beam_ml.beam.rounds.source import RoundPlan, RoundSource
+from beam_ml.beam.versions.contents import NONE_CLOSED, facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.resume import resume
+from beam_ml.core import learner as learners
+from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.gate import Verdict
+from beam_ml.core.in_order import learn_in_order
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.refresh import Refresh, derive_all, fold_open
+from beam_ml.core.threads import one_thread
+from beam_ml.core.windows import ROUND
+from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
+from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round, round_files, sweep
+
+__all__ = ["Mode", "Round", "train"]
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 5.0
+"""How long brokers may take to hear of a version before the next round goes on without."""
+_FIRST_ROWS, _FIRST_ADDING_ROWS = 2_048, 65_536
+"""Sizes of a cold start's first round."""
+_TIDY_EVERY = 10
+"""Publishes between two looks for payloads to remove: a look lists every object of the name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mode:
+    """How long to go on: `once` takes what is there now, `follow` waits for more; `close` folds open windows at the end."""
+
+    kind: Literal["once", "follow"] = "once"
+    close: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did.
+
+    Attributes:
+        manifest: of the version it published.
+        refreshes: the folds in it, with the seconds each took (accumulating too, where windows are learned in order); none
+            when no window closed.
+        progress: the rows it scanned.
+        open_windows: windows still open after it.
+        passes: how the passes over the files go; None: the job asks for one.
+        seconds: the whole round; `pipeline_s` of them in the pipeline.
+    """
+
+    manifest: Manifest
+    refreshes: tuple[tuple[Refresh, float], ...]
+    progress: Progress
+    open_windows: int
+    seconds: float
+    pipeline_s: float
+    passes: Passes | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class _Run:
+    """One trainer between two publishes."""
+
+    job: Job
+    source: RoundSource
+    registry: Registry
+    algorithm: Algorithm
+    run_id: str
+    epoch: int
+    options: Sequence[str]
+    head: Manifest | None
+    head_number: int
+    learner: Learner
+    models: dict[str, Any]
+    in_order: bool = False
+
+
+def train(
+    job: Job,
+    registry: Registry,
+    mode: Mode = Mode(),
+    options: Sequence[str] = (),
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[Round]:
+    """Train in rounds; yields after each publish.
+
+    Args:
+        job: the deployment.
+        registry: where versions go; the newest one there is gone on from.
+        mode: once or follow; whether to fold open windows at the end.
+        options: Beam options of each round's pipeline; without a runner the in-process one is taken.
+        stopping: asked between rounds, and while brokers do not answer: True ends cleanly.
+
+    Raises:
+        HeadMoved: another trainer publishes under this name.
+        SourceError, PublishFailed, TrainingFailed, RoundAbandoned: nothing of the round has had an effect. Brokers that
+            go away while one follows them are waited for.
+        InvalidValue: the job's spec is not the one that the registry's learner was trained with.
+    """
+    if registry.objects.where.startswith("memory:"):
+        message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
+        raise InvalidValue(message)
+    if mode.kind == "follow" and mode.close:
+        message = "close folds the windows still open at the end, and follow has none: give one of them."
+        raise InvalidValue(message)
+    if mode.kind == "follow" and job.passes > 1:
+        message = f"job.passes must be 1 with follow, which has no end to begin again after; got {job.passes}."
+        raise InvalidValue(message)
+    source = _open(job, mode.kind == "follow", stopping)
+    try:
+        yield from _rounds(_start(job, registry, source, options), mode, stopping)
+    finally:
+        source.close()
+
+
+def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Round]:
+    follow, source = mode.kind == "follow", run.source
+    while not stopping():
+        try:
+            wanted = _rows_wanted(run)
+            one = _next(run, wanted)
+            if one is not None:
+                yield one
+            elif not follow:
+                break
+            # A small round that was full is followed at once: more of what has come is there.
+            small = one is not None and wanted < run.job.source.round_rows and one.progress.scanned >= wanted // 2
+            if follow and not small:
+                source.wait(run.learner, stopping)
+        except SourceError as error:
+            # What was planned or half read has had no effect.
+            if not source.passes(error):
+                raise
+            _log.warning("%s Trying again in %g s.", error, _RETRY_S)
+            _pause(_RETRY_S, stopping)
+    if mode.close and run.learner.pending and not stopping():
+        yield _close(run)
+
+
+def _open(job: Job, follow: bool, stopping: Callable[[], bool]) -> RoundSource:
+    if isinstance(job.source, FileSource):
+        return FileRounds(job.source, follow, job.passes)
+    from beam_ml.beam.rounds.topic import KafkaRounds  # loads the client library, which jobs over files need not have
+
+    return KafkaRounds(job.source, None if job.refresh == "round" else job.refresh, follow, stopping)
+
+
+def _next(run: _Run, wanted_rows: int) -> Round | None:
+    """Run the next round; None: there is nothing to read."""
+    plan = run.source.plan(run.learner, wanted_rows)
+    return None if plan is None else _round(run, plan)
+
+
+def _pause(seconds: float, stopping: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not stopping() and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[str]) -> _Run:
+    found, algorithm = resume(job, registry), job.algorithm()
+    with one_thread():
+        models = derive_all(algorithm, found.learner, job.plan().models)
+    return _Run(
+        job, source, registry, algorithm, uuid.uuid4().hex, found.epoch, options, found.manifest, found.head,
+        found.learner, models, job.in_order(runs_here(options)),
+    )  # fmt: skip
+
+
+def _rows_wanted(run: _Run) -> int:
+    """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters.
+
+    Where parts of different anchors add, the first anchor is all that matters. Where they do not, no round is larger than
+    half of what came before it: all its windows are grown from one anchor, and from none at first; learned in order, each
+    has its own, however long the round. Later passes over the first files are no cold start any more, but have four rounds
+    or more each. Sizes are powers of two: where a file may be cut is looked up anew for each size, which in CSV takes a look
+    at all of it.
+    """
+    wanted, law = run.job.source.round_rows, run.algorithm.law(run.learner.spec)
+    if law.kind is not LawKind.ANCHORED or run.in_order:
+        return wanted
+    if law.across_anchors:
+        versions = 0 if run.head is None else run.head.number
+        return min(wanted, _FIRST_ADDING_ROWS << min(versions, 40))
+    parts = 2 if run.job.passes == 1 else 4 * Passes.of_learner(run.learner).number
+    rows = max(_FIRST_ROWS, learners.scanned(run.learner).scanned // parts)
+    if isinstance(run.source, FileRounds):
+        rows = run.source.sized(run.learner, rows)
+    return min(wanted, 1 << (rows.bit_length() - 1))
+
+
+def _round(run: _Run, plan: RoundPlan) -> Round:
+    begun = time.monotonic()
+    round_id = new_round_id(run.head_number)
+    run_round_pipeline(run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order)
+    piped = time.monotonic()
+    found = _collect(run, round_id)
+    rows = rows_of(run.registry, run.job.name, round_id) if run.in_order else {}
+    gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
+    total = reduce(Progress.merge, gathered, Progress())
+    total = reduce(Progress.merge, (value.progress for value in found.values()), total)
+    _check(plan, total)
+    _refuse_repeat(run.learner, total)
+    learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
+    for end, value in sorted(found.items()):
+        if end == ROUND and run.job.refresh != "round":
+            # Rows that reached no window: counted, nothing to fold.
+            learner = learner.replace(progress=learner.progress.merge(value.progress))
+        else:
+            learner = learners.add_pending(run.algorithm, learner, end, value)
+    learner = learner.replace(next={**learner.next, **plan.next()})
+    if run.in_order:
+        through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
+        windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
+        steps = learn_in_order(run.algorithm, learner, windows, run.job.plan(), through, run.models)
+    else:
+        through = float("inf") if run.job.refresh == "round" else run.source.watermark(learner)
+        steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
+    folded, refreshes, models = _fold(run, learner, steps)
+    folded = _with_passes(run, plan, run.source.trim(folded), [one for one, _ in refreshes])
+    manifest = _publish(run, round_id, folded, refreshes, models)
+    if run.in_order:
+        drop_rows(run.registry, run.job.name, round_id)
+    return _done(run, manifest, folded, refreshes, models, total.merge(plan.lost), begun, piped - begun)
+
+
+def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequence[Refresh]) -> Learner:
+    """Note what the round did to its pass, where there are several."""
+    job = run.job
+    if not isinstance(plan, FilePlan) or (job.passes == 1 and PASSES not in learner.next):
+        return learner
+    before = Passes.of_learner(learner)
+    after = before.after(plan.after.number, plan.last, refreshes, job.passes, job.early_stopping)
+    return learner.replace(next={**learner.next, PASSES: after.to_dict()})
+
+
+def _close(run: _Run) -> Round:
+    begun = time.monotonic()
+    steps = fold_open(run.algorithm, run.learner, run.job.plan(), previous=run.models, published=True)
+    folded, refreshes, models = _fold(run, run.learner, steps)
+    manifest = _publish(run, new_round_id(run.head_number), folded, refreshes, models)
+    return _done(run, manifest, folded, refreshes, models, Progress(), begun, 0.0)
+
+
+def _done(
+    run: _Run,
+    manifest: Manifest,
+    learner: Learner,
+    refreshes: list[tuple[Refresh, float]],
+    models: dict[str, Any],
+    progress: Progress,
+    begun: float,
+    pipeline_s: float,
+) -> Round:
+    run.head, run.head_number, run.learner, run.models = manifest, manifest.number, learner, models
+    job = run.job
+    run.source.published(learner)
+    tell(job.announce, manifest)
+    if manifest.number % _TIDY_EVERY == 0:
+        keep(run.registry, job.name, job.retention.keep, job.retention.grace)
+        sweep(run.registry, job.name, job.retention.grace)
+    seconds = time.monotonic() - begun
+    passes = Passes.of_learner(learner) if PASSES in learner.next else None
+    return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s, passes)
+
+
+def _collect(run: _Run, round_id: str) -> dict[int, Any]:
+    """Read the round's accumulations by window end."""
+    found = {}
+    for file in round_files(run.registry, run.job.name, round_id):
+        stem, _, ending = file.partition(".")
+        if ending == "safetensors":
+            _, found[int(stem)] = decode_accumulation(read_round(run.registry, run.job.name, round_id, file), find)
+    return found
+
+
+def _check(plan: RoundPlan, total: Progress) -> None:
+    """Abandon the round unless its Progress adds up to exactly the plan: a row lost or read twice stops here."""
+    wanted = plan.covered()
+    if {origin: ranges.tolist() for origin, ranges in total.covered.items()} != wanted:
+        message = f"The round must cover exactly its plan, {_some(wanted)}; it covered {_some(total.covered)}."
+        raise RoundAbandoned(message)
+    if total.repeated:
+        message = f"The round must read nothing twice; it read {total.repeated:,} places more than once."
+        raise RoundAbandoned(message)
+    rows = plan.rows()
+    if rows is not None and total.scanned != rows:
+        message = f"The round must scan exactly the {rows:,} rows of its plan; it scanned {total.scanned:,}."
+        raise RoundAbandoned(message)
+
+
+def _refuse_repeat(learner: Learner, total: Progress) -> None:
+    """Abandon a round that has read what the learner has seen already: a merged learner may know more than its plan."""
+    shared = learners.scanned(learner).overlap(total)
+    if shared:
+        message = f"The round must read nothing twice; the learner has already scanned {_some(shared)}."
+        raise RoundAbandoned(message)
+
+
+def _some(covered: Any) -> str:
+    shown = [f"{origin.partition} {[list(map(int, r)) for r in ranges]}" for origin, ranges in sorted(covered.items())]
+    return "; ".join(shown[:3]) + ("; …" if len(shown) > 3 else "") or "nothing"
+
+
+def _fold(
+    run: _Run, learner: Learner, steps: Iterator[tuple[Learner, Refresh | None]]
+) -> tuple[Learner, list[tuple[Refresh, float]], dict[str, Any]]:
+    """Go through the folds; return the learner after them, the refreshes with their seconds, and the newest models."""
+    models, refreshes = run.models, []
+    after, begun = learner, time.monotonic()
+    with one_thread():
+        for after, one in steps:  # noqa: B007 the last one counts
+            if one is not None:
+                models = dict(one.models)
+                refreshes.append((one, time.monotonic() - begun))
+            begun = time.monotonic()
+    return after, refreshes, models
+
+
+def _publish(
+    run: _Run, round_id: str, learner: Learner, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]
+) -> Manifest:
+    job, features = run.job, run.job.features.to_dict()
+    before = NONE_CLOSED if run.head is None else Verdict(run.head.verdict.accepted, run.head.verdict.reasons)
+    verdict = verdict_of([one for one, _ in refreshes], models, before)
+    rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
+    read = {**learner.next, **run.source.summary(learner)}
+    told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
+    return run.registry.publish(
+        job.name,
+        payloads_of(learner, models_of(learner, job.plan().models, models, features)),
+        parent=None if run.head is None else run.head.number,
+        round_id=round_id,
+        head=run.head_number,
+        run_id=run.run_id,
+        epoch=run.epoch,
+        serve=verdict.accepted,
+        reasons=verdict.reasons,
+        facts=told | {"next": read, "features": features, "rejects": rejects},
+    )

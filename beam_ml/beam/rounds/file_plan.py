@@ -1,0 +1,383 @@
+"""Which pieces of which files the next round reads, and what has been read: each row once."""
+
+import dataclasses
+import datetime
+import functools
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from apache_beam import PTransform
+from apache_beam.pvalue import PBegin, PCollection
+
+from beam_ml import formats
+from beam_ml.beam.job.sources import FileSource
+from beam_ml.beam.transforms.read import FileRanges, ReadRanges
+from beam_ml.core import intervals
+from beam_ml.core.batch import Origin
+from beam_ml.core.learner import Learner
+from beam_ml.core.passes import in_pass
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import canonical_json
+from beam_ml.errors import InputChanged, NoInput
+from beam_ml.formats import csv
+from beam_ml.formats.files import FileId, FileRange
+
+__all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "Taken", "forget", "plan_files"]
+
+SOURCE = "files"
+"""What file rows name as their source; the partition is the file's absolute path."""
+
+BYTES_PER_ROW = 64
+"""Guess that turns rows into bytes where a format's places are bytes: it only sizes rounds."""
+_CLOCKS_APART_NS = 3600 * 10**9
+"""How far ahead of ours the clock of a file server may be; a later modification time was set by hand."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Taken:
+    """What has been read of a file source.
+
+    Attributes:
+        done: path → identity of each file read to its end.
+        part: path → (identity, place up to which it has been read).
+        horizon_ns: files modified before this are taken for done, their names are forgotten; 0: none is forgotten.
+        number: the pass that is under way, or that has ended; 1: the first.
+        lot: path → identity of the files read to their end that have their passes together; None: all that are done.
+        again: paths read to their end in a pass after the first.
+    """
+
+    done: Mapping[str, FileId] = dataclasses.field(default_factory=dict)
+    part: Mapping[str, tuple[FileId, int]] = dataclasses.field(default_factory=dict)
+    horizon_ns: int = 0
+    number: int = 1
+    lot: Mapping[str, FileId] | None = None
+    again: frozenset[str] = frozenset()
+
+    @property
+    def again_over(self) -> bool:
+        """Whether a pass after the first has ended."""
+        return self.number > 1 and len(self.again) == len(self.lot or {})
+
+    def next_pass(self) -> "Taken":
+        """Begin the pass after this one, over the same files."""
+        lot = self.done if self.lot is None else self.lot
+        return dataclasses.replace(self, number=self.number + 1, lot=lot, again=frozenset())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        passes = {}
+        if self.lot is not None:
+            lot = {path: [one.size, one.mtime_ns] for path, one in sorted(self.lot.items())}
+            passes = {"pass": {"number": self.number, "lot": lot, "again": sorted(self.again)}}
+        return passes | {
+            "done": {path: [one.size, one.mtime_ns] for path, one in sorted(self.done.items())},
+            "part": {path: [one.size, one.mtime_ns, at] for path, (one, at) in sorted(self.part.items())},
+            "horizon_ns": self.horizon_ns,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a manifest says: how many files are done, up to where others are read, and a digest of the whole.
+
+        Its size does not grow with the files done; equal digests (SHA-256 of the JSON form) mean equal content.
+
+        >>> Taken().summary()["done"]
+        0
+        """
+        lot, again = self.lot, len(self.again)
+        return {
+            "done": len(self.done),
+            "part": {path: at for path, (_, at) in sorted(self.part.items())},
+            "horizon_ns": self.horizon_ns,
+            **({} if lot is None else {"pass": {"number": self.number, "lot": len(lot), "again": again}}),
+            "digest": hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any] | None) -> "Taken":
+        """Build from the plain JSON form; None: nothing has been read."""
+        if value is None:
+            return cls()
+        return cls(
+            {path: FileId(path, size, mtime) for path, (size, mtime) in value["done"].items()},
+            {path: (FileId(path, size, mtime), at) for path, (size, mtime, at) in value["part"].items()},
+            value["horizon_ns"],
+            **_passes_of(value.get("pass")),
+        )
+
+
+def _passes_of(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    lot = {path: FileId(path, size, mtime) for path, (size, mtime) in value["lot"].items()}
+    return {"number": value["number"], "lot": lot, "again": frozenset(value["again"])}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FilePlan:
+    """The ranges that a round reads, what has been read once it is published, and how CSV text is to be understood.
+
+    Attributes:
+        ranges: in order.
+        after: what has been read then, and in which pass.
+        options: of CSV files.
+        last: nothing is left to read in this pass.
+    """
+
+    ranges: tuple[FileRange, ...]
+    after: Taken
+    options: csv.Options | None = None
+    last: bool = False
+
+    @property
+    def lost(self) -> Progress:
+        """Nothing: a file that is gone before it has been read to its end fails the plan."""
+        return Progress()
+
+    def read(self, columns: Sequence[str]) -> PTransform:
+        """Return the root transform that reads the ranges."""
+        return _ReadPlanned(self.ranges, columns, self.options, in_pass(SOURCE, self.after.number))
+
+    def next(self) -> Mapping[str, Any]:
+        """Return what has been read once the round is published."""
+        return {SOURCE: self.after.to_dict()}
+
+    def covered(self) -> dict[Origin, list[list[int]]]:
+        """Return the places that the round must cover, by origin."""
+        found: dict[Origin, np.ndarray] = {}
+        for one in self.ranges:
+            origin = Origin(in_pass(SOURCE, self.after.number), one.path)
+            here = np.array([[one.start, one.stop]], dtype=np.int64)
+            found[origin] = intervals.union(found.get(origin, intervals.EMPTY), here)
+        return {origin: places.tolist() for origin, places in sorted(found.items())}
+
+    def rows(self) -> int | None:
+        """Return the rows that the round must scan; None where the format does not tell."""
+        counts = [one.n_rows for one in self.ranges]
+        return None if any(n is None for n in counts) else sum(n for n in counts if n is not None)
+
+
+class _ReadPlanned(PTransform):
+    def __init__(
+        self, ranges: Sequence[FileRange], columns: Sequence[str], options: csv.Options | None, source: str
+    ) -> None:
+        super().__init__()
+        self._ranges, self._read = ranges, ReadRanges(columns, source=source, options=options)
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        return pbegin | FileRanges(self._ranges) | self._read
+
+
+def plan_files(
+    source: FileSource, taken: Mapping[str, Any] | None, wanted_rows: int, *, wait: bool = False, passes: int = 1
+) -> FilePlan:
+    """Plan the next round: files in order of path, up to `wanted_rows` (at least one range when anything is left).
+
+    A pass that has been begun is gone on with, over the files of the first one (`Taken.next_pass` begins one). New files
+    that come in the first pass are in it; later ones wait, and are then a lot of their own, which begins with its first.
+
+    Files that have been read to their end may be moved away. With `wait`, a file that may still be written (see
+    `source.settle`) is left for a later look, and files after it in order of path are taken before it.
+
+    Args:
+        source: where to look.
+        taken: what has been read, as `Taken.to_dict` gives it.
+        wanted_rows: size of the round.
+        wait: files may come and grow: an empty folder is no error, and a file is taken once it has settled.
+        passes: how often each file will be read.
+
+    Raises:
+        NoInput: there is no file at all, and nothing has been read before.
+        InputChanged: a file that has been read, whole or in part, is no longer what it was, or one that has been read
+            in part is gone.
+        UnreadableInput: a file that cannot be opened.
+    """
+    before = Taken.from_dict(taken)
+    now_ns = time.time_ns()
+    found = _found(source, before, wait)
+    if before.number > 1 and not before.again_over:
+        return _plan_again(source, before, {file.path: file for file in found}, wanted_rows)
+    done, part = dict(before.done), dict(before.part)
+    ranges: list[FileRange] = []
+    rows, files, waiting = 0, 0, []
+    passed: list[FileId] = []
+    for file in found:
+        if file.path in done:
+            _same(done[file.path], file)
+            continue
+        if file.path not in part and file.mtime_ns < before.horizon_ns:
+            passed.append(file)
+            continue
+        at = None
+        if file.path in part:
+            known, at = part[file.path]
+            _same(known, file)
+        elif wait and not _settled(file, source.settle, now_ns):
+            waiting.append(file.mtime_ns)
+            continue
+        if rows >= wanted_rows or files == source.round_files:
+            waiting.append(file.mtime_ns)
+            continue
+        part.pop(file.path, None)
+        pieces, stop, rows = _cut(source, file, at, wanted_rows, rows)
+        ranges += pieces
+        # A file without rows counts for nothing: a round of such files alone would never be run, nor they be done.
+        files += bool(pieces)
+        if stop is None:
+            done[file.path] = file
+        else:
+            part[file.path] = (file, stop)
+            waiting.append(file.mtime_ns)
+    if passed and (ranges or not wait):
+        # Not at the looks that find nothing to do: there may be one every second.
+        _warn_of_passed(passed, before.horizon_ns)
+    after = Taken(done, part, before.horizon_ns)
+    if not ranges:  # the passes that have been are the last ones
+        after = dataclasses.replace(after, number=before.number, lot=before.lot, again=before.again)
+    elif passes > 1 or before.lot is not None:
+        lot = {} if before.number > 1 else before.done if before.lot is None else before.lot
+        fresh = {path: one for path, one in done.items() if path not in before.done}
+        after = dataclasses.replace(after, lot={**lot, **fresh})
+    kept = after if source.remember is None else _pruned(after, source.remember, waiting)
+    return FilePlan(tuple(ranges), kept, source.csv, last=bool(ranges) and not waiting)
+
+
+def _plan_again(source: FileSource, before: Taken, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
+    """Plan a round of a pass after the first: the files of the lot, in order of path, as they were."""
+    part, again, lot = dict(before.part), set(before.again), before.lot or {}
+    ranges: list[FileRange] = []
+    rows = files = 0
+    for path, known in sorted(lot.items()):
+        if path in again:
+            continue
+        if rows >= wanted_rows or files == source.round_files:
+            break
+        if path not in found:
+            message = f"{path} must stay until its last pass; pass {before.number} found it no more."
+            raise InputChanged(message)
+        _same(known, found[path])
+        _, at = part.pop(path, (known, None))
+        pieces, stop, rows = _cut(source, known, at, wanted_rows, rows)
+        ranges += pieces
+        files += bool(pieces)
+        if stop is None:
+            again.add(path)
+        else:
+            part[path] = (known, stop)
+    after = dataclasses.replace(before, part=part, again=frozenset(again))
+    return FilePlan(tuple(ranges), after, source.csv, last=len(again) == len(lot))
+
+
+def _cut(
+    source: FileSource, file: FileId, at: int | None, wanted_rows: int, rows: int
+) -> tuple[list[FileRange], int | None, int]:
+    """Take ranges of a file until a round is full.
+
+    Args:
+        source: how files are cut.
+        file: which.
+        at: where it was left, None: not begun.
+        wanted_rows: size of the round.
+        rows: in it already.
+
+    Returns:
+        The ranges; where the file is left, None: at its end; and the rows in the round then.
+    """
+    pieces: list[FileRange] = []
+    for one in _ranges(file, source.format, wanted_rows, source.csv.to_json() if source.csv else None):
+        if at is not None and one.stop <= at:
+            continue
+        if rows >= wanted_rows:
+            return pieces, pieces[-1].stop if pieces else (at or 0), rows
+        piece = one if at is None or one.start >= at else dataclasses.replace(one, start=at)
+        pieces.append(piece)
+        rows += piece.n_rows or (piece.stop - piece.start) // BYTES_PER_ROW
+    return pieces, None, rows
+
+
+def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:
+    """List the files; what has been read in part must be among them."""
+    try:
+        found = formats.list_files(source.path, source.format)
+    except NoInput:
+        if not (wait or before.done or before.part):
+            raise
+        found = []
+    gone = sorted(set(before.part) - {file.path for file in found})
+    if gone:
+        known, at = before.part[gone[0]]
+        message = (
+            f"{gone[0]} must stay until it has been read to its end: its {known.size} bytes were read up to place {at} "
+            f"(a row, in CSV a byte); {source.path} has no such file any more."
+        )
+        raise InputChanged(message)
+    return found
+
+
+def _settled(file: FileId, settle_s: float, now_ns: int) -> bool:
+    """Return whether nobody has written to a file for `settle_s`, as far as its modification time tells.
+
+    One a little ahead of this clock is a file server's, and waited for; one far ahead was set by hand and tells nothing.
+    """
+    age = now_ns - file.mtime_ns
+    return settle_s == 0 or age >= settle_s * 1e9 or age < -_CLOCKS_APART_NS
+
+
+def _warn_of_passed(passed: list[FileId], horizon_ns: int) -> None:
+    horizon = datetime.datetime.fromtimestamp(horizon_ns / 1e9, datetime.UTC).isoformat(timespec="seconds")
+    _log.warning(
+        "%d file(s) modified before %s were passed over, the first of them %s: either read before and their names "
+        "forgotten, or new ones with an old modification time, which are never read (source.remember).",
+        len(passed),
+        horizon,
+        passed[0].path,
+    )
+
+
+def _same(known: FileId, now: FileId) -> None:
+    if known != now:
+        message = (
+            f"{now.path} must not change after it was read: it had {known.size} bytes, modified at {known.mtime_ns} ns; "
+            f"got {now.size} bytes, {now.mtime_ns} ns."
+        )
+        raise InputChanged(message)
+
+
+@functools.lru_cache(maxsize=256)
+def _ranges(file: FileId, format: str | None, rows: int, options: str | None) -> Sequence[FileRange]:
+    """Cut a file once, however many rounds read it."""
+    kind = format or formats.format_of(file.path)
+    if kind != "csv":
+        return tuple(formats.ranges(file, rows, kind))
+    given = csv.Options() if options is None else csv.Options.parse(json.loads(options))
+    return tuple(formats.ranges(file, rows * BYTES_PER_ROW, kind, given))
+
+
+def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:
+    """Forget names far behind the newest, but none that an unread file is older than."""
+    if not taken.done:
+        return taken
+    newest = max(one.mtime_ns for one in taken.done.values())
+    horizon = min([newest - int(remember_s * 1e9), *waiting])
+    if horizon <= taken.horizon_ns:
+        return taken
+    kept = {path: one for path, one in taken.done.items() if one.mtime_ns >= horizon}
+    return dataclasses.replace(taken, done=kept, horizon_ns=horizon) if len(kept) < len(taken.done) else taken
+
+
+def forget(learner: Learner, taken: Taken) -> Learner:
+    """Drop the places of forgotten files from the learner's progress, so that it stays bounded."""
+    known = set(taken.done) | set(taken.part)
+
+    def gone(origin: Origin) -> bool:
+        return origin.source == SOURCE and origin.partition not in known
+
+    if not any(map(gone, learner.progress.covered)):
+        return learner
+    return learner.replace(progress=learner.progress.without(gone))

@@ -1,0 +1,147 @@
+"""Rows gathered by window, for a trainer that learns from a round's windows one after the other."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from apache_beam import DoFn, Flatten, GroupByKey, ParDo, PTransform
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints import with_input_types, with_output_types
+
+from beam_ml.beam.telemetry import count_progress
+from beam_ml.beam.transforms.accumulate import Count
+from beam_ml.beam.transforms.batches import Slices
+from beam_ml.beam.transforms.windowing import many_in_or_out
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.codec import decode_slices, encode_slice, join_slices
+from beam_ml.beam.wire.elements import Rejected, Slice, of_batch
+from beam_ml.beam.wire.references import spec_of
+from beam_ml.core.admit import admit
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import Spec
+from beam_ml.registry import Registry, drop_round, put_round, read_round, round_files
+
+__all__ = ["Gather", "Gathered", "WriteRows", "drop_rows", "rows_of"]
+
+_ENDING = ".rows"
+_KEY = struct.Struct(">q")
+
+
+class Gathered(NamedTuple):
+    """What `Gather` gives.
+
+    Attributes:
+        rows: PCollection of (window end in µs as 8 bytes, Slice): rows that may be learned from.
+        counted: PCollection of (`ROUND`, Accumulation): the progress of every other place that was read.
+        rejected: PCollection of Rejected: every row rejected anywhere on the way.
+    """
+
+    rows: PCollection
+    counted: PCollection
+    rejected: PCollection
+
+
+@with_input_types(tuple[int, Slice])
+@with_output_types(tuple[bytes, Slice], rejected=Rejected, progress=Progress)
+class _Admit(DoFn):
+    def __init__(self, spec: str) -> None:
+        self._spec_json = spec
+
+    def process(self, element: tuple[int, Slice]) -> Iterator[Any]:
+        end, piece = element
+        good, refused = admit(spec_of(self._spec_json)[1], piece.rows)
+        for reason, rows in refused.items():
+            bad = piece.rows.take(rows)
+            yield TaggedOutput("rejected", of_batch(bad, reason))
+            yield TaggedOutput("progress", Progress.of_rejected(bad, reason))
+        if len(good):
+            count_progress(Progress.of(good, min(piece.late, len(good))))
+            yield _KEY.pack(end), Slice(good, min(piece.late, len(good)))
+
+
+class Gather(PTransform):
+    """`Slices` → `Gathered`.
+
+    Args:
+        spec: what will be learned: says what a label must be; shipped as JSON.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self._spec = spec.to_json()
+
+    @many_in_or_out
+    def expand(self, pcoll: Slices) -> Gathered:
+        """Build the step."""
+        coders.install(pcoll.slices.pipeline)
+        out = pcoll.slices | "Admit" >> ParDo(_Admit(self._spec)).with_outputs("rejected", "progress", main="rows")
+        progress = (pcoll.progress, out.progress) | "Progress" >> Flatten()
+        rejected = (pcoll.rejected, out.rejected) | "Rejected" >> Flatten()
+        return Gathered(out.rows, progress | "Count" >> Count(self._spec), rejected)
+
+
+@with_input_types(tuple[bytes, Slice])
+@with_output_types(tuple[bytes, tuple[str, str, int, bytes]])
+class _Encode(DoFn):
+    """Rows as the bytes that are grouped and then written as they are, behind the place of their first row."""
+
+    def process(self, element: tuple[bytes, Slice]) -> Iterator[tuple[bytes, tuple[str, str, int, bytes]]]:
+        end, piece = element
+        rows = piece.rows
+        assert rows.origin is not None  # noqa: S101 rows of a round always know
+        assert rows.position is not None  # noqa: S101
+        yield end, (rows.origin.source, rows.origin.partition, int(rows.position[0]), encode_slice(piece))
+
+
+@with_input_types(tuple[bytes, Iterable[tuple[str, str, int, bytes]]])
+class _WriteRows(DoFn):
+    """Writes a window's rows as one file, in order of place: a retried bundle writes the same file again."""
+
+    def __init__(self, registry: str, name: str, round_id: str) -> None:
+        self._where, self._name, self._round_id = registry, name, round_id
+
+    def setup(self) -> None:
+        self._registry = Registry(self._where)
+
+    def process(self, element: tuple[bytes, Iterable[tuple[str, str, int, bytes]]]) -> None:
+        (end,) = _KEY.unpack(element[0])
+        data = join_slices([piece for *_, piece in sorted(element[1])])
+        put_round(self._registry, self._name, self._round_id, f"{end}{_ENDING}", data)
+
+
+class WriteRows(PTransform):
+    """`Gathered.rows` → one file per window.
+
+    Args:
+        registry: path or URL.
+        name: the learner's.
+        round_id: of this attempt.
+    """
+
+    def __init__(self, registry: str, name: str, round_id: str) -> None:
+        super().__init__()
+        self._written = (registry, name, round_id)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        return pcoll | ParDo(_Encode()) | GroupByKey() | ParDo(_WriteRows(*self._written))
+
+
+def rows_of(registry: Registry, name: str, round_id: str) -> dict[int, list[Slice]]:
+    """Read a round's rows by window end, those of each window in order of place."""
+    return {
+        int(file.removesuffix(_ENDING)): decode_slices(read_round(registry, name, round_id, file))
+        for file in _files(registry, name, round_id)
+    }
+
+
+def drop_rows(registry: Registry, name: str, round_id: str) -> None:
+    """Remove a round's rows once a version has learned from them: a registry keeps what was learned, not the data.
+
+    What a kill leaves behind goes with the round (`beam_ml.registry.sweep`).
+    """
+    drop_round(registry, name, round_id, _files(registry, name, round_id))
+
+
+def _files(registry: Registry, name: str, round_id: str) -> list[str]:
+    return [file for file in round_files(registry, name, round_id) if file.endswith(_ENDING)]

@@ -1,0 +1,95 @@
+"""The bounded pipeline of one round: ranges → files of the round.
+
+They are one accumulation per window end, or the window's rows where the trainer learns from windows in order; and the
+rejects.
+"""
+
+from collections.abc import Sequence
+
+from apache_beam import DoFn, ParDo
+from apache_beam.typehints import with_input_types
+
+from beam_ml.artefact.records import encode_accumulation
+from beam_ml.beam.engine import new_pipeline, run
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.rounds.gather import Gather, WriteRows
+from beam_ml.beam.rounds.source import RoundPlan
+from beam_ml.beam.transforms.accumulate import Accumulate, Merge
+from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
+from beam_ml.beam.transforms.rejects import WriteRejects
+from beam_ml.beam.wire.references import AnchorRef, spec_of
+from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.learner import Learner
+from beam_ml.registry import Manifest, Registry, put_round
+
+__all__ = ["run_round_pipeline"]
+
+
+@with_input_types(tuple[int, Accumulation])
+class _WriteAccumulation(DoFn):
+    """Writes a window's accumulation whole or not at all; a retried bundle writes the same file again."""
+
+    def __init__(self, registry: str, name: str, round_id: str) -> None:
+        self._where, self._name, self._round_id = registry, name, round_id
+
+    def setup(self) -> None:
+        self._registry = Registry(self._where)
+
+    def process(self, element: tuple[int, Accumulation]) -> None:
+        end, accumulation = element
+        algorithm, spec = spec_of(accumulation.spec.to_json())
+        data = encode_accumulation(algorithm, spec, accumulation)
+        put_round(self._registry, self._name, self._round_id, f"{end}.safetensors", data)
+
+
+def run_round_pipeline(
+    job: Job,
+    registry: Registry,
+    round_id: str,
+    plan: RoundPlan,
+    learner: Learner,
+    parent: Manifest | None,
+    options: Sequence[str],
+    in_order: bool = False,
+) -> None:
+    """Read the round's slice and write the round's files; returns when the pipeline has finished.
+
+    Args:
+        job: the deployment.
+        registry: where the round's files go; its place is shipped to the workers.
+        round_id: of this attempt.
+        plan: what to read.
+        learner: the parent's: late rows are judged against its last folded window.
+        parent: its manifest: workers start from its anchor.
+        options: Beam options; without a runner, the in-process one is taken.
+        in_order: the trainer learns from the rows; the workers only gather them.
+
+    Raises:
+        BeamMLError: a worker's error, as the worker raised it.
+    """
+    spec = job.algorithm_spec()
+    where = registry.objects.where
+    columns = job.features.columns()
+    pipeline = new_pipeline(options)
+    slices = (
+        pipeline
+        | "Read" >> plan.read(columns)
+        | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
+        | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
+    )
+    written = (where, job.name, round_id)
+    if in_order:
+        gathered = slices | "Gather" >> Gather(spec)
+        _ = gathered.rows | "Rows" >> WriteRows(*written)
+        accumulations, rejected = gathered.counted, gathered.rejected
+    else:
+        accumulations, rejected = slices | "Accumulate" >> Accumulate(spec, _anchor(job, where, learner, parent))
+    _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
+    _ = rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rounds/{round_id}/rejects-")
+    run(pipeline)
+
+
+def _anchor(job: Job, where: str, learner: Learner, parent: Manifest | None) -> AnchorRef | None:
+    if parent is None or job.algorithm().anchor(job.algorithm_spec(), learner.state) is None:
+        return None
+    return AnchorRef(where, job.name, parent.number, parent.files["learner"].sha256)

@@ -1,0 +1,178 @@
+"""What one round reads of a topic: offset ranges of all partitions, in proportion to what waits there."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from apache_beam import PTransform
+from apache_beam.pvalue import PBegin, PCollection
+
+from beam_ml.beam.job.sources import KafkaSource
+from beam_ml.beam.kafka.client import Connection, TopicState, source_name
+from beam_ml.beam.kafka.gaps import LOST, gap, id_of
+from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
+from beam_ml.beam.rounds.seen import NoteSeen, within
+from beam_ml.beam.transforms.decode import Decode
+from beam_ml.core import intervals
+from beam_ml.core.batch import Origin
+from beam_ml.core.progress import Progress
+from beam_ml.errors import RowsLost, SourceError
+from beam_ml.formats.messages import place
+
+__all__ = ["KafkaPlan", "name_of", "plan_offsets"]
+
+_PIECES = 4
+"""Pieces that a round's reading is cut into at least, so that workers share it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KafkaPlan:
+    """The offsets that a round reads of each partition.
+
+    Attributes:
+        source: settings of the source.
+        name: what rows' origins call the source: cluster and topic.
+        ranges: partition → [start, stop) in offsets; those with nothing to read left out.
+        after: partition → where to read on.
+        lost: what retention has removed unread.
+        seen: partition → places in its range that were counted before: a stream reads some windows ahead.
+        topic: ids of cluster and topic, kept in the learner: a topic made anew has another one. Empty: not known.
+    """
+
+    source: KafkaSource
+    name: str
+    ranges: Mapping[int, tuple[int, int]]
+    after: Mapping[int, int]
+    lost: Progress = dataclasses.field(default_factory=Progress)
+    seen: Mapping[int, list[list[int]]] = dataclasses.field(default_factory=dict)
+    topic: str = ""
+
+    @property
+    def messages(self) -> int:
+        """Offsets in the ranges, those without a message included."""
+        return sum(stop - start for start, stop in self.ranges.values())
+
+    def covered(self) -> dict[Origin, list[list[int]]]:
+        """Return the places that the round must cover, by origin."""
+        wanted: dict[Origin, list[list[int]]] = {}
+        for partition, (start, stop) in self.ranges.items():
+            whole = np.array([[place(start), place(stop)]], dtype=np.int64)
+            left = intervals.difference(whole, np.array(self.seen.get(partition, []), dtype=np.int64).reshape(-1, 2))
+            if len(left):
+                wanted[Origin(self.name, str(partition))] = left.tolist()
+        return wanted
+
+    def rows(self) -> int | None:
+        """Nobody knows what messages hold before they are read."""
+        return None
+
+    def read(self, columns: Sequence[str]) -> PTransform:
+        """Return the root transform that reads and decodes the ranges."""
+        return _ReadPlanned(self, columns)
+
+    def next(self) -> Mapping[str, Any]:
+        """Return where to read on once the round is published."""
+        after = {str(partition): offset for partition, offset in sorted(self.after.items())}
+        return {self.name: after, id_of(self.name): self.topic} if self.topic else {self.name: after}
+
+
+def name_of(source: KafkaSource, state: TopicState, next: Mapping[str, Any]) -> str:
+    """Return what rows' origins call a topic.
+
+    Args:
+        source: settings of the source.
+        state: the topic now.
+        next: `Learner.next` of the learner that goes on.
+
+    Raises:
+        SourceError: that learner has read the topic in another cluster.
+    """
+    name = source_name(source.cluster or state.cluster, source.topic)
+    others = [one for one in next if one.startswith("kafka://") and one.endswith(f"/{source.topic}")]
+    if others and name not in others:
+        message = (
+            f"job.source must be the cluster that the learner has read, {others[0]}; got {name} (source.cluster names one "
+            "that has moved with its offsets; another name in the registry starts afresh)."
+        )
+        raise SourceError(message)
+    return name
+
+
+class _ReadPlanned(PTransform):
+    def __init__(self, plan: KafkaPlan, columns: Sequence[str]) -> None:
+        super().__init__()
+        self._plan, self._columns = plan, columns
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        plan, source = self._plan, self._plan.source
+        size = max(1, math.ceil(plan.messages / _PIECES))
+        pieces = [
+            piece
+            for partition, (start, stop) in sorted(plan.ranges.items())
+            for piece in split(OffsetRange(source.topic, partition, start, stop), size)
+        ]
+        read = ReadKafkaBlocks(Connection.of(source), plan.name)
+        raw = pbegin | OffsetRanges(pieces) | read
+        if plan.seen:
+            raw = raw | NoteSeen(plan.seen)
+        return raw | Decode(source.format, source.options, self._columns)
+
+
+def plan_offsets(
+    source: KafkaSource,
+    name: str,
+    state: TopicState,
+    taken: Mapping[str, int],
+    wanted_messages: float,
+    counted: Mapping[int, np.ndarray] = MappingProxyType({}),
+) -> KafkaPlan:
+    """Share a round among the partitions, each in proportion to what waits there: so they stay abreast in time.
+
+    Args:
+        source: settings.
+        name: what rows' origins call the source.
+        state: where the partitions begin and end now.
+        taken: partition → where to read on.
+        wanted_messages: size of the round.
+        counted: partition → places that the learner has scanned already.
+
+    Raises:
+        RowsLost: what is next is gone, and `on_gap` is "fail"; or a partition that was read is not there, or ends before
+            what has been read of it.
+    """
+    topic = f"topic {source.topic} at {source.brokers}"
+    missing = sorted(int(partition) for partition in taken if int(partition) not in state.starts)
+    if missing:
+        message = f"{topic} must still have partitions {missing}, which were read; it does not: was it made anew?"
+        raise RowsLost(message)
+    # A partition that has come since is new from its first message on.
+    latest = source.start == "latest" and not taken
+    after: dict[int, int] = {}
+    lost = Progress()
+    for partition, first in sorted(state.starts.items()):
+        end = state.ends[partition]
+        at = taken.get(str(partition), end if latest else first)
+        where = f"partition {partition} of {topic}"
+        gone, messages = gap(where, at, first, end, counted.get(partition, intervals.EMPTY), source.on_gap)
+        if messages:
+            lost = lost.merge(Progress.of_ranges(Origin(name, str(partition)), gone, {LOST: messages}))
+        at = max(at, first)
+        after[partition] = at
+    waiting = {partition: max(0, state.ends[partition] - at) for partition, at in after.items()}
+    total = sum(waiting.values())
+    share = min(1.0, wanted_messages / total) if total else 0.0
+    ranges = {}
+    for partition, messages in waiting.items():
+        taking = min(messages, math.ceil(messages * share))
+        if taking:
+            ranges[partition] = (after[partition], after[partition] + taking)
+            after[partition] += taking
+    seen = {
+        partition: found
+        for partition, (start, stop) in ranges.items()
+        if partition in counted and (found := within(counted[partition], place(start), place(stop)))
+    }
+    return KafkaPlan(source, name, ranges, after, lost, seen)

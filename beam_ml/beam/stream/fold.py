@@ -1,0 +1,391 @@
+"""`StreamFold`: closed windows of an unbounded input, in order of time, into one learner; each firing is one version.
+
+One key, one timer, always at the smallest end that is held. Three states: the learner, touched when windows are folded;
+what has come for windows not folded yet; and a small ledger of how far the fold has come. A state that is lost begins
+again at the pinned version; a state that is restored goes on, and what had been published since is published again.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from apache_beam import DoFn, ParDo, PTransform
+from apache_beam.coders import BytesCoder
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.typehints import with_input_types, with_output_types
+from apache_beam.utils.timestamp import Timestamp
+
+from beam_ml.algorithms import find, model_spec_from
+from beam_ml.artefact.records import decode_learner, encode_learner
+from beam_ml.beam.job.job import Announce, Job
+from beam_ml.beam.kafka.gaps import id_of
+from beam_ml.beam.rounds.announcing import tell
+from beam_ml.beam.stream.start import Start, initial_learner
+from beam_ml.beam.stream.state import Held, OpenWindows, due_at
+from beam_ml.beam.telemetry import count, count_refreshes, measure, timed
+from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.lineage import Lineage, publish_next
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, AnchorRef, learner_of, spec_of
+from beam_ml.core import intervals
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulation, empty
+from beam_ml.core.batch import Origin
+from beam_ml.core.gate import Gate, Verdict
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.refresh import Plan, Refresh, derive_all, fold_open
+from beam_ml.core.spec import canonical_json
+from beam_ml.core.threads import one_thread
+from beam_ml.core.windows import ROUND
+from beam_ml.errors import CorruptArtefact, MergeRefused, VersionNotFound
+from beam_ml.formats.messages import PLACES, place
+from beam_ml.registry import Registry, keep, sweep
+
+__all__ = ["FoldJob", "Ledger", "StreamFold", "as_late"]
+
+_ONE = b"job"
+_TIDY_EVERY = 10
+"""Publishes between two looks for payloads to remove: a look lists every object of the name."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoldJob:
+    """What the fold ships: names, numbers and JSON.
+
+    Attributes:
+        name: published under.
+        registry: path or URL.
+        spec, plan, features, start: JSON.
+        size_us: length of the windows.
+        lateness_us: how far behind the last folded window rows may come.
+        keep, grace_s: retention.
+        announce: who is told of versions, as JSON; empty: nobody.
+    """
+
+    name: str
+    registry: str
+    spec: str
+    plan: str
+    features: str
+    start: str
+    size_us: int
+    lateness_us: int
+    keep: int
+    grace_s: float
+    announce: str
+
+    @staticmethod
+    def of(job: Job, where: str, start: Start) -> "FoldJob":
+        """Take from a job what the fold needs."""
+        plan, windows = job.plan(), job.windows()
+        shipped = {"models": {name: one.to_dict() for name, one in plan.models.items()}, "gate": plan.gate.rules}
+        return FoldJob(
+            job.name, where, job.algorithm_spec().to_json(), json.dumps(shipped), job.features.to_json(),
+            start.to_json(), windows.size_us or 0, windows.allowed_lateness_us, job.retention.keep,
+            job.retention.grace, "" if job.announce is None else job.announce.to_json(),
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ledger:
+    """How far the fold has come: small, read with every element.
+
+    Attributes:
+        parent, head: where its learner stands among the versions.
+        folded_through: end of the last window folded, µs.
+        covered: origin → places that the learner has scanned.
+        verdict: of the last version.
+    """
+
+    parent: int | None
+    head: int
+    folded_through: int | None
+    covered: Mapping[Origin, np.ndarray]
+    verdict: Verdict
+
+    def encode(self) -> bytes:
+        """Return it as bytes."""
+        covered = [[o.source, o.partition, ranges.tolist()] for o, ranges in sorted(self.covered.items())]
+        verdict = [self.verdict.accepted, list(self.verdict.reasons)]
+        values = {"parent": self.parent, "head": self.head, "folded_through": self.folded_through}
+        return canonical_json({**values, "covered": covered, "verdict": verdict}).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> "Ledger":
+        """Read it back."""
+        given = json.loads(data)
+        covered = {
+            Origin(source, partition): np.array(ranges, dtype=np.int64).reshape(-1, 2)
+            for source, partition, ranges in given["covered"]
+        }
+        accepted, reasons = given["verdict"]
+        verdict = Verdict(accepted, tuple(reasons))
+        return Ledger(given["parent"], given["head"], given["folded_through"], covered, verdict)
+
+
+def as_late(accumulation: Accumulation, taken: bool) -> Accumulation:
+    """Mark rows that come after their window was folded: as late ones where they are taken, else as rejected.
+
+    Args:
+        accumulation: the rows.
+        taken: whether they come within the allowed lateness.
+    """
+    if taken:
+        parts = {
+            number: dataclasses.replace(part, progress=dataclasses.replace(part.progress, late=part.progress.rows))
+            for number, part in accumulation.parts.items()
+        }
+        return dataclasses.replace(accumulation, parts=parts)
+    rest = accumulation.rest
+    for part in accumulation.parts.values():
+        # As with rows that are rejected anywhere else, their event times move nothing.
+        rest = rest.merge(dataclasses.replace(part.progress.as_rejected("late"), latest={}))
+    return dataclasses.replace(empty(accumulation.spec), rest=rest)
+
+
+@with_input_types(tuple[int, Accumulation])
+@with_output_types(tuple[bytes, tuple[int, Accumulation]])
+class _Together(DoFn):
+    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, tuple[int, Accumulation]]]:
+        yield _ONE, element
+
+
+@with_input_types(tuple[bytes, tuple[int, Accumulation]])
+@with_output_types(int)
+class _StreamFold(DoFn):
+    """Folds, in order, the windows that its timer passes, and publishes.
+
+    Its timer and that of the shards have different names: a runner that fuses both steps takes them for one otherwise.
+    """
+
+    LEARNER = ReadModifyWriteStateSpec("learner", BytesCoder())
+    PENDING = ReadModifyWriteStateSpec("pending", BytesCoder())
+    LEDGER = ReadModifyWriteStateSpec("ledger", BytesCoder())
+    CLOSED = TimerSpec("fold_closed", TimeDomain.WATERMARK)
+    STATE, OPEN = DoFn.StateParam(LEARNER), DoFn.StateParam(PENDING)
+    STANDING, TIMER = DoFn.StateParam(LEDGER), DoFn.TimerParam(CLOSED)
+
+    def __init__(self, job: FoldJob) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        job = self._job
+        self._algorithm, self._spec = spec_of(job.spec)
+        given = json.loads(job.plan)
+        models = {name: model_spec_from(self._algorithm, value) for name, value in given["models"].items()}
+        self._plan = Plan(models, Gate(tuple(given["gate"])))
+        self._start = Start.from_json(job.start)
+        self._announce = Announce.parse(json.loads(job.announce)) if job.announce else None
+        self._registry = Registry(job.registry)
+        self._windows = OpenWindows(job.spec, STREAM_REFUSE_BYTES)
+        self._known: tuple[bytes, Learner, Mapping[str, Any] | None] | None = None
+        self._ledger: tuple[bytes, Ledger] | None = None
+
+    def process(
+        self,
+        element: tuple[bytes, tuple[int, Accumulation]],
+        timestamp: Any = DoFn.TimestampParam,
+        learner: Any = STATE,
+        pending: Any = OPEN,
+        ledger: Any = STANDING,
+        timer: Any = TIMER,
+    ) -> None:
+        key, (end, accumulation) = element
+        stored = ledger.read()
+        if stored is None:
+            stored = self._begin(key, learner, pending, ledger)
+        known = self._read(stored)
+        held = self._windows.load(pending.read())
+        self._refuse_repeat(key, known, held, accumulation.progress)
+        due = due_at(timestamp.micros, self._job.size_us) if end == ROUND else end
+        if end != ROUND and known.folded_through is not None and end <= known.folded_through:
+            end, due, accumulation = self._late(end, accumulation, known.folded_through)
+        with timed("merge_us"):
+            self._windows.add(key, held, end, due, accumulation)
+        self._keep(held, pending, timer)
+
+    @on_timer(CLOSED)
+    def closed(
+        self,
+        key: bytes = DoFn.KeyParam,
+        now: Any = DoFn.TimestampParam,
+        learner: Any = STATE,
+        pending: Any = OPEN,
+        ledger: Any = STANDING,
+        timer: Any = TIMER,
+    ) -> Iterator[int]:
+        known, held = self._read(ledger.read()), self._windows.load(pending.read())
+        if not any(one.due <= now.micros for one in held.values()):
+            self._keep(held, pending, timer)
+            return
+        before, models = self._learner(learner.read())
+        if ROUND in held:
+            # Rows that reached no window: counted, nothing to fold.
+            rest = self._windows.drop(key, held, ROUND).progress
+            before = before.replace(progress=before.progress.merge(rest))
+        opened = {end: self._windows.get(key, end, one) for end, one in held.items()}
+        after, refreshes, models = self._fold(before.replace(pending=opened), now.micros, models)
+        for end in set(held) - set(after.pending):
+            self._windows.drop(key, held, end)
+        after = after.replace(next={**after.next, **self._read_on(after)})
+        made, known = self._publish(known, after, refreshes, models)
+        bare = after.replace(pending={})
+        data = encode_learner(self._algorithm, bare)
+        self._known = (data, bare, models)
+        learner.write(data)
+        ledger.write(known.encode())
+        self._keep(held, pending, timer)
+        yield made
+
+    def _begin(self, key: bytes, learner: Any, pending: Any, ledger: Any) -> bytes:
+        """Begin with the pinned version: there is no state, or the engine has lost it."""
+        start, job = self._start, self._job
+        if start.version is None:
+            first = learners.new(self._algorithm, self._spec)
+        else:
+            try:
+                first = learner_of(AnchorRef(job.registry, job.name, start.version, start.digest), self._spec)
+            except (VersionNotFound, CorruptArtefact) as error:
+                message = f"{error} The stream was started from it: start it again, from the newest version there is."
+                raise type(error)(message) from error
+        first = initial_learner(start, first)
+        held: dict[int, Held] = {}
+        for end, accumulation in first.pending.items():
+            if end == ROUND:
+                message = (
+                    f"{job.name} v{start.version} holds rows of a round not folded yet: run it in rounds, with close."
+                )
+                raise MergeRefused(message)
+            self._windows.add(key, held, end, end, accumulation)
+        pending.write(self._windows.store(held))
+        bare = first.replace(pending={})
+        data = encode_learner(self._algorithm, bare)
+        self._known = (data, bare, None)
+        learner.write(data)
+        verdict = Verdict(start.accepted, start.reasons)
+        stored = Ledger(start.version, start.head, first.folded_through, bare.progress.covered, verdict).encode()
+        ledger.write(stored)
+        return stored
+
+    def _read(self, stored: bytes) -> Ledger:
+        if self._ledger is None or self._ledger[0] != stored:
+            self._ledger = (stored, Ledger.decode(stored))
+        return self._ledger[1]
+
+    def _learner(self, data: bytes) -> tuple[Learner, Mapping[str, Any] | None]:
+        if self._known is None or self._known[0] != data:
+            self._known = (data, decode_learner(data, find), None)
+        return self._known[1:]
+
+    def _keep(self, held: dict[int, Held], pending: Any, timer: Any) -> None:
+        data = self._windows.store(held)
+        measure("state_bytes", len(data))
+        pending.write(data)
+        if held:
+            timer.set(Timestamp(micros=min(one.due for one in held.values())))
+
+    def _refuse_repeat(self, key: bytes, known: Ledger, held: dict[int, Held], progress: Progress) -> None:
+        """Refuse places that have been counted already: the engine has given rows twice."""
+        counted = [known.covered, *(self._windows.get(key, end, one).progress.covered for end, one in held.items())]
+        for origin, ranges in progress.covered.items():
+            for one in counted:
+                both = intervals.intersection(ranges, one.get(origin, intervals.EMPTY))
+                if len(both):
+                    message = (
+                        f"The stream must count each row once; the engine gave {origin.source} {origin.partition} from "
+                        f"place {int(both[0, 0])} to {int(both[0, 1])} again (start it without the engine's state: it "
+                        "goes on from the registry)."
+                    )
+                    raise MergeRefused(message)
+        if progress.repeated:
+            message = f"The stream must count each row once; the engine gave {progress.repeated:,} places twice."
+            raise MergeRefused(message)
+
+    def _late(self, end: int, accumulation: Accumulation, through: int) -> tuple[int, int, Accumulation]:
+        """Return the earliest open window for rows whose own is folded, or no window when they come too late."""
+        taken = end > through - self._job.lateness_us
+        rows = accumulation.progress.rows
+        if not taken:
+            told = (
+                "%d rows of the window that ended at %d came after all up to %d was folded, and are rejected as late."
+            )
+            _log.warning(told, rows, end, through)
+        count("late" if taken else "rejected", rows)
+        earliest = due_at(through, self._job.size_us)
+        return (earliest if taken else ROUND), earliest, as_late(accumulation, taken)
+
+    def _fold(
+        self, learner: Learner, through: int, models: Mapping[str, Any] | None
+    ) -> tuple[Learner, list[tuple[Refresh, float]], Mapping[str, Any]]:
+        """Fold in order what ended at or before a time."""
+        refreshes: list[tuple[Refresh, float]] = []
+        with timed("fold_us"), one_thread():
+            begun = time.monotonic()
+            for after, one in fold_open(self._algorithm, learner, self._plan, through, models, published=True):
+                learner, models = after, one.models
+                refreshes.append((one, time.monotonic() - begun))
+                begun = time.monotonic()
+            if models is None:
+                models = derive_all(self._algorithm, learner, self._plan.models)
+        count_refreshes([one for one, _ in refreshes])
+        return learner, refreshes, models
+
+    def _publish(
+        self, known: Ledger, learner: Learner, refreshes: list[tuple[Refresh, float]], models: Mapping[str, Any]
+    ) -> tuple[int, Ledger]:
+        job, start, features = self._job, self._start, json.loads(self._job.features)
+        verdict = verdict_of([one for one, _ in refreshes], models, known.verdict)
+        told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
+        facts = told | {"next": dict(learner.next), "features": features, "rejects_under": f"rejects/{start.run_id}"}
+        facts |= {"begun": {str(partition): at for partition, at in start.begun.items()}}
+        payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
+        mine = Lineage(start.run_id, start.epoch, known.parent, known.head)
+        made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
+        tell(self._announce, made)
+        if made.number % _TIDY_EVERY == 0:
+            keep(self._registry, job.name, job.keep, job.grace_s)
+            sweep(self._registry, job.name, job.grace_s)
+        ends = [one.window_end for one, _ in refreshes if one.window_end is not None]
+        if ends:
+            measure("refresh_lag_ms", (time.time_ns() // 1000 - max(ends)) // 1000)
+        ledger = Ledger(mine.parent, mine.head, learner.folded_through, learner.progress.covered, verdict)
+        return made.number, ledger
+
+    def _read_on(self, learner: Learner) -> dict[str, Any]:
+        """Return where a reader that does not know the places counted would read on: the first hole's message."""
+        start, covered = self._start, learners.scanned(learner).covered
+        if not start.source:
+            return {}
+        begun = {str(partition): at for partition, at in start.begun.items()}
+        grown = {origin.partition: 0 for origin in covered if origin.source == start.source}  # since the stream began
+        holes = {}
+        for partition, at in sorted((grown | begun).items()):
+            mine = covered.get(Origin(start.source, partition), intervals.EMPTY)
+            holes[partition] = intervals.first_hole(mine, place(at)) // PLACES
+        return {start.source: holes} | ({id_of(start.source): start.topic} if start.topic else {})
+
+
+class StreamFold(PTransform):
+    """(window end, Accumulation) of shards → the numbers of the versions published, one a firing.
+
+    Args:
+        job: what to learn and where to publish.
+    """
+
+    def __init__(self, job: FoldJob) -> None:
+        super().__init__()
+        self._fn = _StreamFold(job)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the steps."""
+        coders.install(pcoll.pipeline)
+        return pcoll | "Together" >> ParDo(_Together()) | "Fold" >> ParDo(self._fn)

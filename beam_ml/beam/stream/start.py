@@ -1,0 +1,184 @@
+"""Where a stream begins: everything taken from one version, so that an engine that forgets all begins there again.
+
+The offsets to read from, the places beyond them that were counted already, and the learner that the fold begins with
+belong together: a message whose rows span windows may be half counted, and its other half must be read again.
+"""
+
+import dataclasses
+import json
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.kafka.gaps import LOST, gap, id_of, refuse_made_anew
+from beam_ml.beam.versions.lineage import Lineage
+from beam_ml.beam.versions.resume import resume
+from beam_ml.core import intervals
+from beam_ml.core import learner as learners
+from beam_ml.core.batch import Origin
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import canonical_json
+from beam_ml.errors import RowsLost
+from beam_ml.formats.messages import PLACES, place
+from beam_ml.registry import Registry
+
+__all__ = ["Start", "begin", "initial_learner", "pin"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Start:
+    """What one submission of a stream begins with; plain values, which travel as JSON.
+
+    Attributes:
+        run_id: of the submission.
+        epoch: of the submission.
+        version: the version to go on from; None: from nothing.
+        digest: SHA-256 of its learner.
+        head: the newest number when it was read.
+        accepted, reasons: its verdict.
+        source: what rows' origins call the source; empty: the source keeps no places.
+        topic: ids of cluster and topic; empty: not known.
+        begun: partition → offset at which it was first read.
+        offsets: partition → first offset to read now.
+        seen: partition → places from there on that were counted before, as [start, stop) pairs.
+        lost: partition → (places, messages) that retention has removed unread, to be counted as rejected.
+    """
+
+    run_id: str
+    epoch: int
+    version: int | None = None
+    digest: str = ""
+    head: int = 0
+    accepted: bool = False
+    reasons: tuple[str, ...] = ("no window has closed yet",)
+    source: str = ""
+    topic: str = ""
+    begun: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    offsets: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    seen: Mapping[int, Sequence[Sequence[int]]] = dataclasses.field(default_factory=dict)
+    lost: Mapping[int, tuple[Sequence[Sequence[int]], int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def lineage(self) -> Lineage:
+        """Where its learner stands among the versions."""
+        return Lineage(self.run_id, self.epoch, self.version, self.head)
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return canonical_json(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "Start":
+        """Read it back."""
+        given = json.loads(text)
+        for name in ("begun", "offsets", "seen", "lost"):
+            given[name] = {int(partition): value for partition, value in given[name].items()}
+        return Start(**{**given, "reasons": tuple(given["reasons"])})
+
+
+def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
+    """Pin the newest version that reads well; give it without a source, and its learner.
+
+    Raises:
+        InvalidValue: the registry's learner has another spec, or was trained on other features.
+    """
+    found, run_id = resume(job, registry), uuid.uuid4().hex
+    manifest = found.manifest
+    if manifest is None:
+        return Start(run_id, found.epoch), found.learner
+    begun = {int(p): int(at) for p, at in manifest.extra.get("begun", {}).items()}
+    verdict = manifest.verdict
+    start = Start(
+        run_id, found.epoch, manifest.number, manifest.files["learner"].sha256, found.head, verdict.accepted,
+        verdict.reasons, begun=begun,
+    )  # fmt: skip
+    return start, found.learner
+
+
+def pin(
+    start: Start,
+    learner: Learner,
+    source: str,
+    partitions: Mapping[int, tuple[int, int]],
+    begin_at: str = "earliest",
+    on_gap: str = "fail",
+    topic: str = "",
+) -> Start:
+    """Add where to read each partition: from the first place that the learner has not scanned.
+
+    Args:
+        start: the version.
+        learner: of that version.
+        source: what rows' origins call the source.
+        partitions: partition → first offset that is there, offset behind the last.
+        begin_at: "earliest" or "latest": where a partition never read begins.
+        on_gap: "fail" or "skip": when messages that were not read are gone.
+        topic: ids of cluster and topic now; empty: not known.
+
+    Raises:
+        RowsLost: messages to be read next are gone, and `on_gap` is "fail"; a partition ends before them, or is not there;
+            or the topic is another one of the same name.
+
+    >>> pin(Start("r", 1), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
+    {0: 5}
+    """
+    covered, taken = learners.scanned(learner).covered, learner.next.get(source, {})
+    refuse_made_anew(source, learner.next.get(id_of(source), ""), topic)
+    read = {*map(int, taken), *(int(origin.partition) for origin in covered if origin.source == source)}
+    missing = sorted(read - partitions.keys())
+    if missing:
+        message = f"{source} must still have partitions {missing}, which were read; it does not: was it made anew?"
+        raise RowsLost(message)
+    begun: dict[int, int] = {}
+    offsets: dict[int, int] = {}
+    seen: dict[int, list[list[int]]] = {}
+    lost: dict[int, tuple[list[list[int]], int]] = {}
+    for partition, (first, end) in sorted(partitions.items()):
+        mine = covered.get(Origin(source, str(partition)), intervals.EMPTY)
+        fresh = first if begin_at == "earliest" else end
+        begun[partition] = _begun(start, taken, partition, mine, first, fresh)
+        at = intervals.first_hole(mine, place(begun[partition])) // PLACES
+        where = f"partition {partition} of {source}"
+        gone, messages = gap(where, at, first, end, mine, on_gap)
+        if messages:
+            lost[partition] = (gone.tolist(), messages)
+        at = max(at, first)
+        offsets[partition] = at
+        beyond = intervals.intersection(mine, np.array([[place(at), 2**63 - 1]], dtype=np.int64))
+        if len(beyond):
+            seen[partition] = beyond.tolist()
+    return dataclasses.replace(start, source=source, topic=topic, begun=begun, offsets=offsets, seen=seen, lost=lost)
+
+
+def _begun(start: Start, taken: Mapping[str, int], partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
+    """Return the offset at which a partition was first read, or now is."""
+    if partition in start.begun:
+        return start.begun[partition]
+    # Rounds read a partition through from where they began, and say where they stand even of one that was empty then.
+    known = [int(mine[0, 0]) // PLACES] if len(mine) else []
+    if str(partition) in taken:
+        known.append(taken[str(partition)])
+    elif start.begun or taken:  # it came into being since, and is new from its first message on
+        known.append(first)
+    return min(known, default=fresh)
+
+
+def initial_learner(start: Start, learner: Learner) -> Learner:
+    """Return the learner that the fold begins with: the version's, and what is lost counted."""
+    progress = learner.progress
+    for partition, (places, messages) in start.lost.items():
+        gone = np.array(places, dtype=np.int64).reshape(-1, 2)
+        progress = progress.merge(Progress.of_ranges(Origin(start.source, str(partition)), gone, {LOST: messages}))
+    return learner.replace(progress=progress)
+
+
+def _pca() -> tuple[object, object]:
+    from beam_ml.algorithms import pca
+
+    return pca.PCA, pca.Spec(n_features=2)

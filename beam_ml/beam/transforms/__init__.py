@@ -1,0 +1,1 @@
+"""The steps of a pipeline: blocks, batches, accumulations, learners, versions."""

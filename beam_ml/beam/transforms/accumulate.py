@@ -1,0 +1,288 @@
+"""Map side: slices → one accumulation a bundle and window end; then the merge of all of them."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from apache_beam import CombineFn, CombinePerKey, DoFn, Flatten, ParDo, PTransform
+from apache_beam.coders import Coder
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.typehints import with_input_types, with_output_types
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
+
+from beam_ml.beam.engine import refuse_streaming
+from beam_ml.beam.telemetry import count_progress, measure, timed
+from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor
+from beam_ml.beam.transforms.batches import Slices
+from beam_ml.beam.transforms.windowing import TICK_US, globally, many_in_or_out
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.elements import Rejected, Slice, of_batch
+from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_size, spec_of
+from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import Spec
+from beam_ml.core.threads import one_thread
+from beam_ml.core.windows import ROUND
+from beam_ml.errors import InvalidValue
+
+__all__ = ["Accumulate", "Accumulations", "Count", "Merge", "MergeFn", "shard_of"]
+
+MAX_BUNDLE_BYTES = 64 << 20
+
+
+class Accumulations(NamedTuple):
+    """What `Accumulate` gives.
+
+    Attributes:
+        accumulations: PCollection of (window end in µs, Accumulation).
+        rejected: PCollection of Rejected: every row rejected anywhere on the way.
+    """
+
+    accumulations: PCollection
+    rejected: PCollection
+
+
+@with_input_types(tuple[int, Slice])
+@with_output_types(tuple[int, Accumulation], rejected=Rejected)
+class _Accumulate(DoFn):
+    """Keeps one accumulator a window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
+
+    def __init__(
+        self, spec: str, anchor: AnchorRef | LiveAnchor | None, max_bytes: int, refuse_bytes: int | None
+    ) -> None:
+        self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
+        self._refuse_bytes = refuse_bytes
+
+    def setup(self) -> None:
+        self._algorithm, self._spec = spec_of(self._spec_json)
+
+    def start_bundle(self) -> None:
+        self._open: dict[int, Accumulator] = {}
+        self._bytes: dict[int, int] = {}
+        self._oldest = MAX_TIMESTAMP
+        reference, spec = self._anchor_ref, self._spec_json
+        if isinstance(reference, LiveAnchor):
+            self._number, self._anchor = newest_anchor(reference, spec)
+        else:
+            self._number, self._anchor = anchor_of(reference, spec)
+
+    def process(self, element: tuple[int, Slice], timestamp: Any = DoFn.TimestampParam) -> Iterator[Any]:
+        end, piece = element
+        self._oldest = min(self._oldest, timestamp)
+        accumulator = self._open.get(end)
+        if accumulator is None:
+            accumulator = Accumulator(self._algorithm, self._spec, self._number, self._anchor)
+            self._open[end] = accumulator
+        with timed("accumulate_us"), one_thread():
+            refused = accumulator.add(piece.rows, piece.late)
+        for reason, rows in refused.items():
+            yield TaggedOutput("rejected", of_batch(rows, reason))
+        self._bytes[end] = accumulator.nbytes
+        while sum(self._bytes.values()) > self._max_bytes:
+            largest = max(self._bytes, key=self._bytes.__getitem__)
+            yield TimestampedValue(self._close(largest), _before_end(largest, self._oldest))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for end in sorted(self._open):
+            yield globally(self._close(end), _before_end(end, self._oldest))
+
+    def _close(self, end: int) -> tuple[int, Accumulation]:
+        del self._bytes[end]
+        result = self._open.pop(end).result()
+        size = size_bytes(result)
+        check_size(self._spec, size, self._refuse_bytes)
+        measure("accumulation_bytes", size)
+        count_progress(result.progress)
+        return end, result
+
+
+def _before_end(end: int, oldest: Timestamp) -> Timestamp:
+    """Return the time that an accumulation bears: its oldest element's, but before the last ms of its window.
+
+    An engine's time cannot pass what is on its way, so the window's timer waits for it.
+    """
+    return oldest if end == ROUND else min(oldest, Timestamp(micros=end - 2 * TICK_US))
+
+
+@with_input_types(Progress)
+@with_output_types(tuple[int, Accumulation])
+class _Count(DoFn):
+    """Sums what reached no slice into one accumulation a bundle, under `ROUND`."""
+
+    def __init__(self, spec: str) -> None:
+        self._spec_json = spec
+
+    def start_bundle(self) -> None:
+        self._sum: Progress | None = None
+        self._oldest = MAX_TIMESTAMP
+
+    def process(self, element: Progress, timestamp: Any = DoFn.TimestampParam) -> None:
+        self._oldest = min(self._oldest, timestamp)
+        self._sum = element if self._sum is None else self._sum.merge(element)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._sum is not None:
+            count_progress(self._sum)
+            nothing = empty(spec_of(self._spec_json)[1])
+            yield globally((ROUND, Accumulation(nothing.spec, {}, self._sum, nothing.sample)), self._oldest)
+
+
+class Count(PTransform):
+    """PCollection of Progress → accumulations that hold nothing else, under the window end `ROUND`.
+
+    Args:
+        spec: of the accumulations; as JSON.
+    """
+
+    def __init__(self, spec: str) -> None:
+        super().__init__()
+        self._spec_json = spec
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        return pcoll | ParDo(_Count(self._spec_json))
+
+
+class Accumulate(PTransform):
+    """`Slices`, or a PCollection of (window end, Slice) → `Accumulations`.
+
+    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND`: every place
+    that was read is in exactly one accumulation.
+
+    Args:
+        spec: what to learn; shipped as JSON.
+        anchor: the stored learner whose parameters the workers start from, or always the newest; None: cold.
+        max_bundle_bytes: what a bundle's accumulators may hold before the largest is sent on.
+        refuse_bytes: an accumulation larger than this fails; None: 256 MiB.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        anchor: AnchorRef | LiveAnchor | None = None,
+        max_bundle_bytes: int = MAX_BUNDLE_BYTES,
+        refuse_bytes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._spec = spec.to_json()
+        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Slices) -> Accumulations:
+        """Build the step."""
+        slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
+        coders.install(slices.pipeline)
+        out = slices | "Rows" >> ParDo(self._fn).with_outputs("rejected", main="accumulations")
+        accumulations, rejected = out.accumulations, out.rejected
+        if isinstance(pcoll, Slices):
+            counted = pcoll.progress | "Count" >> Count(self._spec)
+            accumulations = (accumulations, counted) | "All" >> Flatten()
+            rejected = (pcoll.rejected, rejected) | "Rejected" >> Flatten()
+        return Accumulations(accumulations, rejected)
+
+
+@with_input_types(Accumulation)
+@with_output_types(Accumulation)
+class MergeFn(CombineFn):
+    """Adds accumulations of one spec; pure, and an accumulation at every stage.
+
+    Args:
+        spec: of all of them; shipped as JSON.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec_json = spec.to_json()
+
+    def create_accumulator(self) -> Accumulation:
+        """Return the identity."""
+        return empty(spec_of(self._spec_json)[1])
+
+    def add_input(self, accumulator: Accumulation, element: Accumulation) -> Accumulation:
+        """Add one."""
+        with timed("merge_us"), one_thread():
+            return merge(*spec_of(self._spec_json), accumulator, element)
+
+    def merge_accumulators(self, accumulators: Iterable[Accumulation]) -> Accumulation:
+        """Add any number, taken one at a time."""
+        algorithm, spec = spec_of(self._spec_json)
+        with timed("merge_us"), one_thread():
+            merged = merge_all(algorithm, spec, accumulators)
+        check_size(spec, size_bytes(merged))
+        return merged
+
+    def extract_output(self, accumulator: Accumulation) -> Accumulation:
+        """Return the sum."""
+        return accumulator
+
+    def get_accumulator_coder(self) -> Coder:
+        """Return the artefact coder."""
+        return coders.AccumulationCoder()
+
+
+_KEY = struct.Struct(">qI")
+
+
+def shard_of(accumulation: Accumulation, n_shards: int) -> int:
+    """Return the shard of an accumulation: it follows from the rows' places, so a rerun shares out alike."""
+    if n_shards == 1:
+        return 0
+    covered = accumulation.progress.covered
+    first = [f"{o.source}\0{o.partition}\0{int(r[0, 0])}" for o, r in sorted(covered.items())[:1]]
+    return zlib.crc32("".join(first).encode()) % n_shards
+
+
+@with_input_types(tuple[int, Accumulation])
+@with_output_types(tuple[bytes, Accumulation])
+class _ToShards(DoFn):
+    """Keys by window end and shard."""
+
+    def __init__(self, fanout: int) -> None:
+        self._fanout = fanout
+
+    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
+        end, accumulation = element
+        yield _KEY.pack(end, shard_of(accumulation, self._fanout)), accumulation
+
+
+@with_input_types(tuple[bytes, Accumulation])
+@with_output_types(tuple[bytes, Accumulation])
+class _ToWindows(DoFn):
+    def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
+        end, _ = _KEY.unpack(element[0])
+        yield _KEY.pack(end, 0), element[1]
+
+
+@with_input_types(tuple[bytes, Accumulation])
+@with_output_types(tuple[int, Accumulation])
+class _ToEnds(DoFn):
+    def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[int, Accumulation]]:
+        yield _KEY.unpack(element[0])[0], element[1]
+
+
+class Merge(PTransform):
+    """`Accumulations`, or a PCollection of (window end, Accumulation) → one (window end, Accumulation) a window end.
+
+    Args:
+        spec: of all of them.
+        fanout: shards a window end that are merged in parallel first; 1: none.
+    """
+
+    def __init__(self, spec: Spec, fanout: int = 1) -> None:
+        super().__init__()
+        if fanout < 1:
+            message = f"Merge.fanout must be >= 1; got {fanout}."
+            raise InvalidValue(message)
+        self._spec, self._fanout = spec, fanout
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
+        """Build the step."""
+        accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
+        refuse_streaming(accumulations)
+        coders.install(accumulations.pipeline)
+        keyed = accumulations | "Shards" >> ParDo(_ToShards(self._fanout))
+        if self._fanout > 1:
+            keyed = keyed | "MergeShards" >> CombinePerKey(MergeFn(self._spec)) | "Windows" >> ParDo(_ToWindows())
+        return keyed | "MergeWindows" >> CombinePerKey(MergeFn(self._spec)) | "Ends" >> ParDo(_ToEnds())

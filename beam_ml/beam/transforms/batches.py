@@ -1,0 +1,163 @@
+"""Blocks → batches → slices by window."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from apache_beam import DoFn, Flatten, ParDo, PTransform
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints import with_output_types
+
+from beam_ml.beam.transforms.windowing import many_in_or_out, to_global
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.elements import Rejected, Slice, of_batch, of_reject
+from beam_ml.beam.wire.references import features_of
+from beam_ml.core import intervals
+from beam_ml.core.batch import Batch
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import to_us
+from beam_ml.core.windows import Windows, cut
+from beam_ml.features import Features
+from beam_ml.formats.block import Block, Reject
+
+__all__ = ["Batches", "SliceByWindow", "Slices", "ToBatches"]
+
+
+class Batches(NamedTuple):
+    """What `ToBatches` gives.
+
+    Attributes:
+        batches: PCollection of Batch.
+        rejected: PCollection of Rejected.
+        progress: PCollection of Progress: the rejected rows, and places without any row.
+    """
+
+    batches: PCollection
+    rejected: PCollection
+    progress: PCollection
+
+
+class Slices(NamedTuple):
+    """What `SliceByWindow` gives.
+
+    Attributes:
+        slices: PCollection of (window end in µs, Slice).
+        rejected: PCollection of Rejected, those of `ToBatches` included.
+        progress: PCollection of Progress: everything scanned that is in no slice.
+    """
+
+    slices: PCollection
+    rejected: PCollection
+    progress: PCollection
+
+
+@with_output_types(Batch, rejected=Rejected, progress=Progress)
+class _ToBatches(DoFn):
+    def __init__(self, features: str, with_label: bool, max_ahead_us: int | None) -> None:
+        self._features, self._with_label, self._max_ahead_us = features, with_label, max_ahead_us
+
+    def process(self, element: Block) -> Iterator[Any]:
+        batch, refused = features_of(self._features).to_batch(element, self._with_label, self._max_ahead_us)
+        refused = (*element.rejected, *refused)
+        for reject in refused:
+            yield TaggedOutput("rejected", of_reject(element.origin, reject))
+        counted = _uncarried(element, batch, refused)
+        if counted is not None:
+            yield TaggedOutput("progress", counted)
+        if len(batch):
+            yield batch
+
+
+def _uncarried(block: Block, batch: Batch, refused: tuple[Reject, ...]) -> Progress | None:
+    """Count what of a block's span is in no row of its batch; None when the batch carries all of it."""
+    located = block.origin is not None and block.position is not None
+    if not refused and (not located or (block.position_end is None and len(batch) == block.stop - block.start)):
+        return None
+    counts: dict[str, int] = {}
+    for reject in refused:
+        counts[reject.reason] = counts.get(reject.reason, 0) + len(reject)
+    left = intervals.EMPTY
+    if block.origin is not None and block.position is not None and block.start < block.stop:
+        span = np.array([[block.start, block.stop]], dtype=np.int64)
+        carried = intervals.EMPTY
+        if batch.position is not None:
+            carried = intervals.from_positions(batch.position, batch.position_end)
+        left = intervals.difference(span, carried)
+    return Progress.of_ranges(block.origin, left, counts) if counts or len(left) else None
+
+
+class ToBatches(PTransform):
+    """Blocks → `Batches`.
+
+    Bad rows leave on `.rejected` with reason and place. They are counted in `.progress`, as are places without any row.
+
+    Args:
+        features: which columns become what; shipped as JSON.
+        with_label: False leaves the label column alone: for scoring.
+        max_ahead: s that an event may be dated past the time its message was recorded; None: any.
+    """
+
+    def __init__(self, features: Features, with_label: bool = True, max_ahead: float | None = None) -> None:
+        super().__init__()
+        self._features, self._with_label = features.to_json(), with_label
+        self._max_ahead_us = None if max_ahead is None else to_us(max_ahead)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection) -> Batches:
+        """Build the step."""
+        coders.install(pcoll.pipeline)
+        out = pcoll | ParDo(_ToBatches(self._features, self._with_label, self._max_ahead_us)).with_outputs(
+            "rejected", "progress", main="batches"
+        )
+        return Batches(out.batches, out.rejected, out.progress)
+
+
+@with_output_types(tuple[int, Slice], rejected=Rejected, progress=Progress)
+class _SliceByWindow(DoFn):
+    def __init__(self, windows: dict[str, Any], folded_through: int | None, now_us: int | None) -> None:
+        self._windows, self._folded_through, self._now_us = windows, folded_through, now_us
+
+    def setup(self) -> None:
+        self._rule = Windows(**self._windows)
+
+    def process(self, element: Batch) -> Iterator[Any]:
+        now_us = time.time_ns() // 1000 if self._now_us is None else self._now_us
+        found = cut(element, self._rule, self._folded_through, now_us)
+        for reason, rows in found.rejected.items():
+            yield TaggedOutput("rejected", of_batch(rows, reason))
+            yield TaggedOutput("progress", Progress.of_rejected(rows, reason))
+        for end, slices in found.windows.items():
+            for rows, late in slices:
+                yield end, Slice(rows, late)
+
+
+class SliceByWindow(PTransform):
+    """`Batches`, or a PCollection of Batch → `Slices`, each batch cut at the bounds of the job's event-time windows.
+
+    Beam's own windows play no part: whatever they were, the result is in the global window.
+
+    Args:
+        windows: the job's.
+        folded_through: end of the last folded window, µs; rows before it are late.
+        now_us: the clock that `max_ahead_us` is measured from; None: the worker's.
+    """
+
+    def __init__(self, windows: Windows, folded_through: int | None = None, now_us: int | None = None) -> None:
+        super().__init__()
+        self._windows, self._folded_through, self._now_us = dataclasses.asdict(windows), folded_through, now_us
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Batches) -> Slices:
+        """Build the step."""
+        batches = pcoll.batches if isinstance(pcoll, Batches) else pcoll
+        coders.install(batches.pipeline)
+        out = to_global(batches) | ParDo(
+            _SliceByWindow(self._windows, self._folded_through, self._now_us)
+        ).with_outputs("rejected", "progress", main="slices")
+        rejected, progress = out.rejected, out.progress
+        if isinstance(pcoll, Batches):
+            rejected = (to_global(pcoll.rejected, "GlobalRejected"), rejected) | "Rejected" >> Flatten()
+            progress = (to_global(pcoll.progress, "GlobalProgress"), progress) | "Progress" >> Flatten()
+        return Slices(out.slices, rejected, progress)

@@ -1,0 +1,168 @@
+"""Sources: ranges of files → blocks."""
+
+import functools
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from apache_beam import DoFn, FlatMap, GroupByKey, Impulse, Map, ParDo, PTransform
+from apache_beam.pvalue import PBegin, PCollection
+from apache_beam.typehints import with_input_types, with_output_types
+
+from beam_ml import formats
+from beam_ml.beam.wire import coders
+from beam_ml.core.spec import Settings
+from beam_ml.formats import Block, FileRange
+
+__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges", "options_of"]
+
+_INDEX = struct.Struct(">I")
+
+
+def _to_json(piece: FileRange) -> bytes:
+    return json.dumps(piece.to_dict(), sort_keys=True).encode()
+
+
+@with_output_types(tuple[bytes, bytes])
+class _EmitRanges(DoFn):
+    def __init__(self, ranges: tuple[bytes, ...]) -> None:
+        self._ranges = ranges
+
+    def process(self, element: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for i, one in enumerate(self._ranges):
+            yield _INDEX.pack(i), one
+
+
+def _values(element: tuple[bytes, Any]) -> Any:
+    return element[1]
+
+
+class FileRanges(PTransform):
+    """Ranges of files as elements, spread over the workers: a root transform.
+
+    Args:
+        ranges: as `formats.ranges` or a round's plan gives them.
+    """
+
+    def __init__(self, ranges: Sequence[FileRange]) -> None:
+        super().__init__()
+        self._ranges = tuple(map(_to_json, ranges))
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        """Build the step."""
+        emitted = pbegin | Impulse() | "Emit" >> ParDo(_EmitRanges(self._ranges))
+        return emitted | GroupByKey() | "Ranges" >> FlatMap(_values).with_output_types(bytes)
+
+
+@functools.lru_cache(maxsize=16)
+def options_of(format: str, text: str | None) -> Settings | None:
+    """Return a format's options of their JSON; formats without any ignore them."""
+    kind = getattr(formats.find(format), "Options", None)
+    return None if text is None or kind is None else kind.parse(json.loads(text))
+
+
+@with_output_types(Block)
+class _ReadRange(DoFn):
+    def __init__(self, columns: tuple[str, ...] | None, max_rows: int, source: str, options: str | None) -> None:
+        self._columns, self._max_rows, self._source, self._options = columns, max_rows, source, options
+
+    def process(self, element: bytes | dict[str, Any]) -> Iterator[Block]:
+        piece = FileRange.from_dict(element if isinstance(element, dict) else json.loads(element))
+        options = options_of(piece.format, self._options)
+        yield from formats.read(piece, self._columns, self._max_rows, self._source, options)
+
+
+class ReadRanges(PTransform):
+    """Ranges of files (JSON of `FileRange.to_dict`) → blocks.
+
+    Args:
+        columns: what to decode; None: all.
+        max_rows: of one block.
+        source: names the source in each block's origin.
+        options: of CSV files.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str] | None = None,
+        max_rows: int = 65_536,
+        source: str = "files",
+        options: Settings | None = None,
+    ) -> None:
+        super().__init__()
+        wanted = None if columns is None else tuple(columns)
+        self._fn = _ReadRange(wanted, max_rows, source, None if options is None else options.to_json())
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        coders.install(pcoll.pipeline)
+        return pcoll | "Read" >> ParDo(self._fn)
+
+
+@with_input_types(bytes)
+@with_output_types(bytes)
+class _CutFiles(DoFn):
+    """Lists and cuts files where the pipeline runs, so that what is built does not age."""
+
+    def __init__(self, pattern: str, format: str, target: int, options: str | None) -> None:
+        self._pattern, self._format, self._target, self._options = pattern, format, target, options
+
+    def process(self, element: bytes) -> Iterator[bytes]:
+        options = options_of(self._format, self._options)
+        for file in formats.list_files(self._pattern, self._format):
+            yield from map(_to_json, formats.ranges(file, self._target, self._format, options))
+
+
+def _keyed(piece: bytes) -> tuple[bytes, bytes]:
+    return piece, b""
+
+
+def _key(element: tuple[bytes, Any]) -> bytes:
+    return element[0]
+
+
+class _ReadFiles(PTransform):
+    """Base of the three sources: a directory, pattern or file → blocks, read in parallel."""
+
+    format = ""
+    target = 1 << 20
+
+    def __init__(
+        self,
+        pattern: str,
+        columns: Sequence[str] | None = None,
+        max_rows: int = 65_536,
+        source: str = "files",
+        options: Settings | None = None,
+    ) -> None:
+        super().__init__()
+        self._pattern, self._options = pattern, None if options is None else options.to_json()
+        self._read = ReadRanges(columns, max_rows, source, options)
+
+    def expand(self, pbegin: PBegin) -> PCollection:
+        """Build the step."""
+        cut = _CutFiles(self._pattern, self.format, self.target, self._options)
+        pieces = pbegin | Impulse() | "List" >> ParDo(cut)
+        keyed = pieces | "Key" >> Map(_keyed).with_output_types(tuple[bytes, bytes])
+        spread = keyed | GroupByKey() | "Ranges" >> Map(_key).with_output_types(bytes)
+        return spread | self._read
+
+
+class ReadParquet(_ReadFiles):
+    """Parquet files (a directory, a pattern, one file) → blocks. Row groups are read in parallel."""
+
+    format = "parquet"
+
+
+class ReadCsv(_ReadFiles):
+    """CSV files, gzip and zstd included → blocks. Plain ones are cut at lines and read in parallel."""
+
+    format = "csv"
+    target = 64 << 20
+
+
+class ReadAvro(_ReadFiles):
+    """Avro container files → blocks, cut at their sync markers."""
+
+    format = "avro"

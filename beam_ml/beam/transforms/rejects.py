@@ -1,0 +1,70 @@
+"""Rejected rows as JSON lines in the registry."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from apache_beam import DoFn, ParDo, PTransform
+from apache_beam.pvalue import PCollection
+from apache_beam.typehints import with_input_types, with_output_types
+
+from beam_ml.beam.wire.elements import Rejected
+from beam_ml.registry import Registry
+from beam_ml.registry.publishing import publishing
+
+__all__ = ["WriteRejects"]
+
+_MAX_REJECTS = 65_536
+"""Records a file holds at most: a bundle of nothing but rejects must not fill a worker's memory."""
+
+
+@with_input_types(Rejected)
+@with_output_types(bytes)
+class _WriteRejects(DoFn):
+    """A file a bundle, named by its content: a bundle that is tried again writes the same file again."""
+
+    def __init__(self, registry: str, prefix: str) -> None:
+        self._where, self._prefix = registry, prefix
+
+    def setup(self) -> None:
+        self._registry = Registry(self._where)
+
+    def start_bundle(self) -> None:
+        self._lines: list[str] = []
+
+    def process(self, element: Rejected) -> None:
+        for record in element.records():
+            self._lines.append(json.dumps(record, sort_keys=True))
+            if len(self._lines) >= _MAX_REJECTS:
+                self._flush()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._lines:
+            self._flush()
+        return iter(())
+
+    def _flush(self) -> None:
+        data = ("\n".join(self._lines) + "\n").encode()
+        path = f"{self._prefix}{hashlib.sha256(data).hexdigest()[:32]}.jsonl"
+        with publishing(f"Writing {path}", self._registry.objects):
+            self._registry.objects.put(path, data)
+        self._lines = []
+
+
+class WriteRejects(PTransform):
+    """Rejected → JSON lines in the registry.
+
+    Args:
+        registry: path or URL.
+        prefix: of the files' paths in it: `<name>/rounds/<round id>/rejects-` goes with the round's version,
+            `<name>/rejects/<run id>/` is never swept.
+    """
+
+    def __init__(self, registry: str, prefix: str) -> None:
+        super().__init__()
+        self._fn = _WriteRejects(registry, prefix)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        return pcoll | "Write" >> ParDo(self._fn)

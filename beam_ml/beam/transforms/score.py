@@ -1,0 +1,196 @@
+"""`Score` and `Evaluate`: the served model inside a pipeline."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from apache_beam import DoFn, GroupByKey, ParDo, PTransform
+from apache_beam.pvalue import PCollection, TaggedOutput
+from apache_beam.typehints import with_output_types
+
+from beam_ml.beam.telemetry import count, timed
+from beam_ml.beam.transforms.windowing import globally, many_in_or_out, to_global
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.elements import Measured, Rejected, of_reject
+from beam_ml.core import metrics
+from beam_ml.core.admit import admit
+from beam_ml.core.algorithm import Predictions
+from beam_ml.core.batch import Batch
+from beam_ml.core.threads import one_thread
+from beam_ml.errors import InvalidBatch
+from beam_ml.formats.block import Block, Reject
+from beam_ml.predictor import ModelRef, Predictor, as_reference, predictor_of
+
+__all__ = ["MODEL_VERSION", "Evaluate", "Score", "ScoredBlocks"]
+
+MODEL_VERSION = "model_version"
+"""The column that says which version made a prediction."""
+
+
+class ScoredBlocks(NamedTuple):
+    """What `Score` gives.
+
+    Attributes:
+        predictions: PCollection of Block.
+        rejected: PCollection of Rejected.
+    """
+
+    predictions: PCollection
+    rejected: PCollection
+
+
+class _Following(DoFn):
+    """Base: holds the process's predictor and looks for a new version now and then."""
+
+    def __init__(self, reference: ModelRef, refresh_s: float) -> None:
+        self._reference, self._refresh_s = reference, refresh_s
+
+    def setup(self) -> None:
+        self._predictor: Predictor = predictor_of(self._reference)
+        self._looked = float("-inf")
+
+    def start_bundle(self) -> None:
+        if time.monotonic() - self._looked >= self._refresh_s:
+            self._predictor.refresh()
+            self._looked = time.monotonic()
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+
+
+def _as_columns(predictions: Predictions, version: int, n: int) -> dict[str, pa.Array]:
+    columns = {name: _column(values) for name, values in predictions.items()}
+    return columns | {MODEL_VERSION: pa.array(np.full(n, version, dtype=np.int64))}
+
+
+def _placed(reject: Reject, block: Block) -> Reject:
+    """Turn row numbers within the block into places, where those are known."""
+    if block.position is None:
+        return reject
+    end = None if block.position_end is None else block.position_end[reject.position]
+    return Reject(reject.reason, block.position[reject.position], end, reject.detail)
+
+
+@with_output_types(Block, rejected=Rejected)
+class _Score(_Following):
+    def process(self, element: Block | Batch) -> Iterator[Any]:
+        with timed("predict_us"), one_thread():
+            scored = self._predictor.score(element)
+        n = int(scored.rows.size)
+        count("predicted", n)
+        columns = _as_columns(scored.predictions, scored.version, n)
+        if isinstance(element, Batch):
+            yield Block(pa.record_batch(columns), element.origin, element.position, element.position_end)
+            return
+        for reject in element.rejected:
+            yield TaggedOutput("rejected", of_reject(element.origin, reject))
+        for reject in scored.rejected:
+            yield TaggedOutput("rejected", of_reject(element.origin, _placed(reject, element)))
+        kept = element.batch if n == len(element) else element.batch.take(pa.array(scored.rows))
+        given = {name: kept.column(name) for name in kept.schema.names if name not in columns}
+        position, end = (
+            None if place is None else place[scored.rows] for place in (element.position, element.position_end)
+        )
+        yield element.replace(batch=pa.record_batch(given | columns), position=position, position_end=end, rejected=())
+
+
+class Score(PTransform):
+    """Blocks (for a model that was stored with features) or batches → `ScoredBlocks`.
+
+    A block keeps its columns and gains the predictions, under SageMaker's names, and `model_version`; a batch gives the
+    predictions alone. An array a row (`projection`) is a list column.
+
+    Args:
+        model: a `ModelRef`, the path of a model file, or, with `name`, the path or URL of a registry.
+        name: in the registry.
+        which: of the version's models; None: its champion.
+        refresh_s: how often a worker looks for a newly served version.
+    """
+
+    def __init__(
+        self, model: ModelRef | str | Path, name: str | None = None, which: str | None = None, refresh_s: float = 60.0
+    ) -> None:
+        super().__init__()
+        self._fn = _Score(as_reference(model, name, which), refresh_s)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection) -> ScoredBlocks:
+        """Build the step."""
+        coders.install(pcoll.pipeline)
+        out = pcoll | ParDo(self._fn).with_outputs("rejected", main="predictions")
+        return ScoredBlocks(out.predictions, out.rejected)
+
+
+@with_output_types(tuple[bytes, Measured])
+class _Measure(_Following):
+    """One `Measured` a bundle."""
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._sum: Measured | None = None
+
+    def process(self, element: Block | Batch) -> None:
+        now = self._predictor
+        if isinstance(element, Batch):
+            batch = element
+        elif now.features is None:
+            message = "This model was stored without features; it is evaluated on batches, not raw records."
+            raise InvalidBatch(message)
+        else:
+            batch, _ = now.features.to_batch(element)
+        good, _ = admit(now.model.spec, batch)
+        if len(good):
+            with timed("predict_us"), one_thread():
+                found = now.kind.measure(now.model.arrays, good)
+            self._sum = _joined(self._sum, Measured(found, {now.version: len(good)}))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._sum is not None:
+            yield globally((b"", self._sum))
+
+
+def _joined(a: Measured | None, b: Measured) -> Measured:
+    if a is None:
+        return b
+    versions = dict(a.versions)
+    for version, rows in b.versions.items():
+        versions[version] = versions.get(version, 0) + rows
+    return Measured(metrics.merge(a.metrics, b.metrics), versions)
+
+
+@with_output_types(Measured)
+class _Join(DoFn):
+    def process(self, element: tuple[bytes, Iterable[Measured]]) -> Iterator[Measured]:
+        total: Measured | None = None
+        for one in element[1]:
+            total = _joined(total, one)
+        if total is not None:
+            yield total
+
+
+class Evaluate(PTransform):
+    """Labelled blocks or batches → one `Measured`: mergeable sums of how the model does on all of them.
+
+    Rows that a learner would reject are left out. The input is taken as a whole, whatever its windows.
+
+    Args:
+        model, name, which, refresh_s: as `Score` takes them.
+    """
+
+    def __init__(
+        self, model: ModelRef | str | Path, name: str | None = None, which: str | None = None, refresh_s: float = 60.0
+    ) -> None:
+        super().__init__()
+        self._fn = _Measure(as_reference(model, name, which), refresh_s)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        coders.install(pcoll.pipeline)
+        return to_global(pcoll) | ParDo(self._fn) | GroupByKey() | "Join" >> ParDo(_Join())

@@ -1,0 +1,259 @@
+"""`Train`: the composite for users' own bounded pipelines; `Fold` and `Publish`, its last steps."""
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from apache_beam import DoFn, FlatMap, GroupByKey, Map, ParDo, PTransform
+from apache_beam.pvalue import PCollection
+from apache_beam.typehints import with_input_types, with_output_types
+
+from beam_ml.algorithms import algorithm_of, model_spec_from
+from beam_ml.beam.engine import refuse_streaming
+from beam_ml.beam.telemetry import count_refreshes, timed
+from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge
+from beam_ml.beam.transforms.batches import Batches, SliceByWindow, ToBatches
+from beam_ml.beam.transforms.windowing import many_in_or_out
+from beam_ml.beam.versions.contents import facts_of, model_facts, payloads_of
+from beam_ml.beam.wire import coders
+from beam_ml.beam.wire.elements import Folded
+from beam_ml.beam.wire.references import AnchorRef, learner_of, spec_of
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.champions import check_gate, reached
+from beam_ml.core.gate import Gate, Verdict
+from beam_ml.core.learner import Learner
+from beam_ml.core.model import Model
+from beam_ml.core.refresh import Plan, Refresh, fold_open, model_kind
+from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
+from beam_ml.core.threads import one_thread
+from beam_ml.core.windows import ROUND, Windows
+from beam_ml.errors import InvalidValue
+from beam_ml.features import Features
+from beam_ml.registry import Manifest, Registry, new_round_id
+
+__all__ = ["Fold", "Publish", "Train", "Trained"]
+
+_ONE = b"job"
+
+
+class Trained(NamedTuple):
+    """What `Train` gives.
+
+    Attributes:
+        refreshes: PCollection of Refresh, one a fold; their `models` are `Model` records.
+        learner: PCollection of the one Learner after the last fold; none when nothing was scanned.
+        rejected: PCollection of Rejected.
+        folded: PCollection of the one Folded: learner and refreshes together, for `Publish`.
+    """
+
+    refreshes: PCollection
+    learner: PCollection
+    rejected: PCollection
+    folded: PCollection
+
+
+def _plan_json(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -> str:
+    for one in models.values():
+        model_kind(algorithm_of(spec), one)
+    asked = Gate(tuple(gate))
+    check_gate(algorithm_of(spec), spec, models, asked)
+    return json.dumps({"models": {name: one.to_dict() for name, one in models.items()}, "gate": asked.rules})
+
+
+@with_input_types(tuple[int, Accumulation])
+@with_output_types(tuple[bytes, tuple[int, Accumulation]])
+class _Together(DoFn):
+    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, tuple[int, Accumulation]]]:
+        yield _ONE, element
+
+
+@with_output_types(Folded)
+class _Fold(DoFn):
+    def __init__(self, spec: str, plan: str, by_time: bool, start: AnchorRef | None, features: str | None) -> None:
+        self._spec_json, self._plan_json, self._by_time = spec, plan, by_time
+        self._start, self._features = start, features
+
+    def setup(self) -> None:
+        self._algorithm, self._spec = spec_of(self._spec_json)
+        given = json.loads(self._plan_json)
+        models = {name: model_spec_from(self._algorithm, value) for name, value in given["models"].items()}
+        self._plan = Plan(models, Gate(tuple(given["gate"])))
+
+    def process(self, element: tuple[bytes, Iterable[tuple[int, Accumulation]]]) -> Iterator[Folded]:
+        algorithm = self._algorithm
+        learner = learners.new(algorithm, self._spec) if self._start is None else learner_of(self._start, self._spec)
+        for end, accumulation in element[1]:
+            if end == ROUND and self._by_time:
+                # Rows that reached no window: counted, nothing to fold.
+                learner = learner.replace(progress=learner.progress.merge(accumulation.progress))
+            else:
+                learner = learners.add_pending(algorithm, learner, end, accumulation)
+        refreshes = []
+        with timed("fold_us"), one_thread():
+            for after, one in fold_open(algorithm, learner, self._plan, published=True):
+                learner = after
+                refreshes.append(self._with_models(after, one))
+        count_refreshes(refreshes)
+        yield Folded(learner, tuple(refreshes))
+
+    def _with_models(self, learner: Learner, one: Refresh) -> Refresh:
+        facts = model_facts(learner, one, None if self._features is None else json.loads(self._features))
+        models = {
+            name: Model(self._spec, mine, arrays, facts | reached(self._algorithm, learner, mine, arrays))
+            for name, arrays in one.models.items()
+            for mine in (self._plan.models[name],)
+        }
+        return dataclasses.replace(one, models=models)
+
+
+class Fold(PTransform):
+    """(window end, Accumulation), one a window end → one `Folded`: every window is folded, in order of time.
+
+    Args:
+        spec: what is learned.
+        models: candidate name → model spec, derived at each fold.
+        gate: rules for serving.
+        by_time: window ends are event times; False: all is one window, `ROUND`.
+        start: the stored learner to go on from; None: a new one.
+        features: what made the batches; stored in the models.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        models: Mapping[str, ModelSpec] | None = None,
+        gate: Sequence[str] = (),
+        by_time: bool = True,
+        start: AnchorRef | None = None,
+        features: Features | None = None,
+    ) -> None:
+        super().__init__()
+        shipped = None if features is None else features.to_json()
+        self._fn = _Fold(spec.to_json(), _plan_json(spec, models or {}, gate), by_time, start, shipped)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        coders.install(pcoll.pipeline)
+        return pcoll | "Together" >> ParDo(_Together()) | GroupByKey() | "InOrder" >> ParDo(self._fn)
+
+
+def _refreshes(folded: Folded) -> tuple[Refresh, ...]:
+    return folded.refreshes
+
+
+def _learner(folded: Folded) -> Learner:
+    return folded.learner
+
+
+class Train(PTransform):
+    """Blocks (with `features`), batches, or `Batches` → `Trained`: one Refresh a window of a bounded input.
+
+    Each fold measures the previous models on the window's rows before it learns from them. An unbounded input is
+    refused: run it in rounds, or as a stream (`beam_ml.beam.stream`).
+
+    Args:
+        spec: what to learn.
+        models: candidate name → model spec, derived at each fold.
+        refresh: length of the event-time windows (seconds or "1d"), or "round": all of the input is one window.
+        gate: rules for serving, as in "auc >= 0.8".
+        features: which columns of the blocks become what; None: the input is batches.
+        start: the stored learner to go on from; its parameters are the workers' anchor.
+        allowed_lateness: s a row may lie behind the last window that `start` has folded.
+        max_ahead: s an event may be dated past now; None: any.
+        fanout: shards a window that are merged in parallel first.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        models: Mapping[str, ModelSpec] | None = None,
+        refresh: float | str | Literal["round"] = "round",
+        gate: Sequence[str] = (),
+        features: Features | None = None,
+        start: AnchorRef | None = None,
+        allowed_lateness: float = 0.0,
+        max_ahead: float | None = None,
+        fanout: int = 1,
+    ) -> None:
+        super().__init__()
+        size = None if refresh == "round" else parse_duration_s(refresh)
+        if size is not None and not (isinstance(size, (int, float)) and size > 0):
+            message = f"Train.refresh must be a duration > 0, such as '1d', or 'round'; got {refresh!r}."
+            raise InvalidValue(message)
+        self._windows = Windows.of_seconds(size, allowed_lateness, max_ahead)
+        self._spec, self._features, self._start, self._fanout = spec, features, start, fanout
+        self._fold = Fold(spec, models, gate, size is not None, start, features)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Batches) -> Trained:
+        """Build the steps."""
+        refuse_streaming(pcoll.batches if isinstance(pcoll, Batches) else pcoll)
+        batches = pcoll if self._features is None else pcoll | ToBatches(self._features)
+        through = None if self._start is None else learner_of(self._start, self._spec).folded_through
+        accumulated: Accumulations = (
+            batches | SliceByWindow(self._windows, through) | Accumulate(self._spec, self._start)
+        )
+        folded = accumulated | Merge(self._spec, self._fanout) | self._fold
+        refreshes = folded | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)
+        learner = folded | "Learner" >> Map(_learner).with_output_types(Learner)
+        return Trained(refreshes, learner, accumulated.rejected, folded)
+
+
+@with_input_types(Folded)
+@with_output_types(int)
+class _Publish(DoFn):
+    def __init__(self, registry: str, name: str, parent: int | None, run_id: str) -> None:
+        self._where, self._name, self._parent, self._run_id = registry, name, parent, run_id
+
+    def process(self, element: Folded) -> Iterator[int]:
+        registry = Registry(self._where)
+        head = registry.head(self._name)
+        if head is not None and head.run_id == self._run_id:
+            yield head.number  # a retried bundle
+            return
+        number = registry.head_number(self._name) if self._parent is None else self._parent
+        yield _publish(registry, self._name, element, self._parent, number, self._run_id).number
+
+
+def _publish(registry: Registry, name: str, folded: Folded, parent: int | None, head: int, run_id: str) -> Manifest:
+    learner = folded.learner
+    last = folded.refreshes[-1] if folded.refreshes else None
+    models = {} if last is None else last.models
+    verdict = Verdict(False, ("no row was learned from",)) if last is None else last.verdict
+    if last is not None and not models:
+        verdict = Verdict(False, ("no model was derived",))
+    return registry.publish(
+        name,
+        payloads_of(learner, models),
+        parent=parent,
+        head=head,
+        round_id=new_round_id(head),
+        run_id=run_id,
+        serve=verdict.accepted,
+        reasons=verdict.reasons,
+        facts=facts_of(learner, (one.to_dict() for one in folded.refreshes)),
+    )
+
+
+class Publish(PTransform):
+    """`Trained`, or a PCollection of Folded → the number of the version published, in one atomic step.
+
+    Args:
+        registry: path or URL.
+        name: to publish under.
+        start: the version the learner was grown from (`Train.start`); publishing fails when a newer one is there.
+    """
+
+    def __init__(self, registry: str, name: str, start: AnchorRef | None = None) -> None:
+        super().__init__()
+        parent = None if start is None or start.name != name else start.version
+        self._arguments = (registry, name, parent)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Trained) -> PCollection:
+        """Build the step."""
+        folded = pcoll.folded if isinstance(pcoll, Trained) else pcoll
+        return folded | ParDo(_Publish(*self._arguments, uuid.uuid4().hex))

@@ -1,0 +1,114 @@
+"""Sinks: blocks → files with sharded names, all of them there at the end or none."""
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from apache_beam import DoFn, GroupByKey, ParDo, PTransform
+from apache_beam.pvalue import PCollection
+from apache_beam.typehints import with_output_types
+
+from beam_ml import formats
+from beam_ml.beam.transforms.read import options_of
+from beam_ml.beam.transforms.windowing import globally, to_global
+from beam_ml.beam.wire import coders
+from beam_ml.core.spec import Settings
+from beam_ml.formats import Block
+
+__all__ = ["WriteAvro", "WriteCsv", "WriteParquet"]
+
+_SHARD_BYTES = 64 << 20
+
+
+@with_output_types(tuple[bytes, bytes])
+class _WriteShards(DoFn):
+    """Writes a bundle's blocks under hidden names; gives the names."""
+
+    def __init__(self, folder: str, ending: str, format: str, options: str | None) -> None:
+        self._folder, self._ending, self._format, self._options = folder, ending, format, options
+
+    def start_bundle(self) -> None:
+        self._blocks: list[Block] = []
+        self._bytes = 0
+
+    def process(self, element: Block) -> Iterator[tuple[bytes, bytes]]:
+        if self._blocks and element.batch.schema != self._blocks[0].batch.schema:
+            yield b"", self._flush()
+        self._blocks.append(element)
+        self._bytes += element.batch.nbytes
+        if self._bytes >= _SHARD_BYTES:
+            yield b"", self._flush()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._blocks:
+            yield globally((b"", self._flush()))
+
+    def _flush(self) -> bytes:
+        os.makedirs(self._folder, exist_ok=True)
+        path = os.path.join(self._folder, f"{uuid.uuid4().hex}{self._ending}")
+        formats.write(path, [b.batch for b in self._blocks], self._format, options_of(self._format, self._options))
+        self._blocks, self._bytes = [], 0
+        return path.encode()
+
+
+@with_output_types(bytes)
+class _Finish(DoFn):
+    """Renames the shards to their final names; done again after a failure, it finds what is left to do."""
+
+    def __init__(self, prefix: str, folder: str, ending: str) -> None:
+        self._prefix, self._folder, self._ending = prefix, folder, ending
+
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterator[bytes]:
+        shards = sorted(one.decode() for one in element[1])
+        for i, shard in enumerate(shards):
+            target = f"{self._prefix}-{i:05d}-of-{len(shards):05d}{self._ending}"
+            if os.path.exists(shard):
+                os.replace(shard, target)
+            yield target.encode()
+        for leftover in os.listdir(self._folder) if os.path.isdir(self._folder) else ():
+            os.unlink(os.path.join(self._folder, leftover))
+        if os.path.isdir(self._folder):
+            os.rmdir(self._folder)
+
+
+class _WriteFiles(PTransform):
+    """Base of the three sinks."""
+
+    format = ""
+    ending = ""
+
+    def __init__(self, prefix: str, options: Settings | None = None) -> None:
+        super().__init__()
+        self._prefix, self._options = os.path.abspath(prefix), None if options is None else options.to_json()
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the steps."""
+        coders.install(pcoll.pipeline)
+        parent, name = os.path.split(self._prefix)
+        folder = os.path.join(parent, f".{name}-{uuid.uuid4().hex}")
+        shards = ParDo(_WriteShards(folder, self.ending, self.format, self._options))
+        return (
+            to_global(pcoll)
+            | "Shards" >> shards
+            | GroupByKey()
+            | "Finish" >> ParDo(_Finish(self._prefix, folder, self.ending))
+        )
+
+
+class WriteParquet(_WriteFiles):
+    """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; gives the paths as bytes."""
+
+    format, ending = "parquet", ".parquet"
+
+
+class WriteCsv(_WriteFiles):
+    """Blocks → ``<prefix>-00000-of-00002.csv`` …, on a disk that all workers share; gives the paths as bytes."""
+
+    format, ending = "csv", ".csv"
+
+
+class WriteAvro(_WriteFiles):
+    """Blocks → ``<prefix>-00000-of-00002.avro`` …, on a disk that all workers share; gives the paths as bytes."""
+
+    format, ending = "avro", ".avro"

@@ -1,0 +1,1 @@
+"""What travels between steps, and its bytes."""

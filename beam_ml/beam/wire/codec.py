@@ -1,0 +1,256 @@
+"""Elements as bytes: the artefact envelope around what the artefact records do not cover."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_ml.algorithms import algorithm_of, find
+from beam_ml.artefact import records
+from beam_ml.artefact.envelope import decode, encode
+from beam_ml.beam.wire.elements import Folded, Measured, Rejected, Slice
+from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.batch import Origin
+from beam_ml.core.gate import Verdict
+from beam_ml.core.learner import Learner
+from beam_ml.core.model import Model
+from beam_ml.core.refresh import Refresh
+from beam_ml.errors import CorruptArtefact
+from beam_ml.formats.block import Block, Reject
+
+__all__ = [
+    "decode_accumulation",
+    "decode_block",
+    "decode_folded",
+    "decode_measured",
+    "decode_optional_learner",
+    "decode_refresh",
+    "decode_rejected",
+    "decode_slice",
+    "decode_slices",
+    "encode_accumulation",
+    "encode_block",
+    "encode_folded",
+    "encode_learner",
+    "encode_measured",
+    "encode_model",
+    "encode_optional_learner",
+    "encode_refresh",
+    "encode_rejected",
+    "encode_slice",
+    "join_slices",
+]
+
+Arrays = dict[str, np.ndarray]
+
+
+def _table(batch: pa.RecordBatch) -> np.ndarray:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return np.frombuffer(sink.getvalue(), dtype=np.uint8)
+
+
+def _untable(data: np.ndarray) -> pa.RecordBatch:
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+            batch = reader.read_next_batch()
+            batch.validate(full=True)
+            return batch
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        message = f"The block's columns are no Arrow stream: {error}."
+        raise CorruptArtefact(message) from error
+
+
+def _origin_out(origin: Origin | None) -> list[str] | None:
+    return None if origin is None else [origin.source, origin.partition]
+
+
+def encode_block(block: Block) -> bytes:
+    """Return the block as bytes."""
+    arrays: Arrays = {"columns": _table(block.batch)}
+    given = {"position": block.position, "position_end": block.position_end, "recorded": block.recorded}
+    for i, reject in enumerate(block.rejected):
+        given |= {f"reject/{i}/position": reject.position, f"reject/{i}/position_end": reject.position_end}
+    arrays |= {name: value for name, value in given.items() if value is not None}
+    meta = {
+        "origin": _origin_out(block.origin),
+        "span": [block.start, block.stop],
+        "rejected": [[reject.reason, list(reject.detail)] for reject in block.rejected],
+    }
+    return encode("block", meta, arrays)
+
+
+def decode_block(data: bytes) -> Block:
+    """Return the block."""
+    found = decode(data, "block")
+    meta, arrays = found.meta, found.arrays
+    rejected = tuple(
+        Reject(reason, arrays[f"reject/{i}/position"], arrays.get(f"reject/{i}/position_end"), tuple(detail))
+        for i, (reason, detail) in enumerate(meta["rejected"])
+    )
+    origin = None if meta["origin"] is None else Origin(*meta["origin"])
+    start, stop = meta["span"]
+    position, end = arrays.get("position"), arrays.get("position_end")
+    return Block(_untable(arrays["columns"]), origin, position, end, start, stop, rejected, arrays.get("recorded"))
+
+
+def _bytes_as_array(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def encode_slice(value: Slice) -> bytes:
+    """Return the slice as bytes."""
+    return records.encode_batch(value.rows, "slice", late=value.late)
+
+
+def decode_slice(data: bytes) -> Slice:
+    """Return the slice."""
+    rows, (late,) = records.decode_batch_with(data, "slice", "late")
+    return Slice(rows, late)
+
+
+def join_slices(pieces: Sequence[bytes]) -> bytes:
+    """Return slices, each encoded, as the bytes of all; their order is kept."""
+    return encode("slices", {"slices": len(pieces)}, {str(i): _bytes_as_array(one) for i, one in enumerate(pieces)})
+
+
+def decode_slices(data: bytes) -> list[Slice]:
+    """Return the slices, in order."""
+    found = decode(data, "slices")
+    return [decode_slice(found.arrays[str(i)].tobytes()) for i in range(found.meta["slices"])]
+
+
+def encode_measured(value: Measured) -> bytes:
+    """Return the measured as bytes."""
+    meta = {"versions": sorted(map(list, value.versions.items()))}
+    return encode("measured", meta, {"metrics": _bytes_as_array(records.encode_metrics(value.metrics))})
+
+
+def decode_measured(data: bytes) -> Measured:
+    """Return the measured."""
+    found = decode(data, "measured")
+    return Measured(
+        records.decode_metrics(found.arrays["metrics"].tobytes()), {v: rows for v, rows in found.meta["versions"]}
+    )
+
+
+def encode_rejected(value: Rejected) -> bytes:
+    """Return the rejected as bytes."""
+    meta = {
+        "origin": [value.source, value.partition],
+        "reason": value.reason,
+        "count": value.count,
+        "detail": list(value.detail),
+    }
+    return encode("rejected", meta, {"position": value.position})
+
+
+def decode_rejected(data: bytes) -> Rejected:
+    """Return the rejected."""
+    found = decode(data, "rejected")
+    meta = found.meta
+    source, partition = meta["origin"]
+    return Rejected(source, partition, meta["reason"], found.arrays["position"], meta["count"], tuple(meta["detail"]))
+
+
+def _numbers_out(values: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """JSON knows no NaN or infinity: they go as text, which `float` reads back."""
+    return {
+        name: {key: float(value) if math.isfinite(value) else str(float(value)) for key, value in entry.items()}
+        for name, entry in values.items()
+    }
+
+
+def _numbers_in(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    return {name: {key: float(value) for key, value in entry.items()} for name, entry in values.items()}
+
+
+def encode_refresh(value: Refresh) -> bytes:
+    """Return the refresh as bytes."""
+    models = {f"models/{name}": _bytes_as_array(encode_model(model)) for name, model in value.models.items()}
+    progress = {"progress": _bytes_as_array(records.encode_progress(value.progress))}
+    meta = {
+        "number": value.number,
+        "window_end": value.window_end,
+        "measured": _numbers_out(value.measured),
+        "progressive": _numbers_out(value.progressive),
+        "refitted": _numbers_out(value.refitted),
+        "champion": value.champion,
+        "verdict": [value.verdict.accepted, list(value.verdict.reasons)],
+        "discarded": value.discarded,
+        "behind": [[versions, rows] for versions, rows in sorted(value.behind.items())],
+    }
+    return encode("refresh", meta, models | progress)
+
+
+def decode_refresh(data: bytes) -> Refresh:
+    """Return the refresh."""
+    found = decode(data, "refresh")
+    meta = found.meta
+    accepted, reasons = meta["verdict"]
+    return Refresh(
+        number=meta["number"],
+        window_end=meta["window_end"],
+        progress=records.decode_progress(found.arrays["progress"].tobytes()),
+        measured=_numbers_in(meta["measured"]),
+        progressive=_numbers_in(meta["progressive"]),
+        refitted=_numbers_in(meta["refitted"]),
+        champion=meta["champion"],
+        verdict=Verdict(accepted, tuple(reasons)),
+        models={
+            name.removeprefix("models/"): records.decode_model(value.tobytes(), find)
+            for name, value in sorted(found.arrays.items())
+            if name.startswith("models/")
+        },
+        discarded=meta["discarded"],
+        behind={versions: rows for versions, rows in meta.get("behind", [])},
+    )
+
+
+def encode_folded(value: Folded) -> bytes:
+    """Return the folded as bytes."""
+    refreshes = {str(i): _bytes_as_array(encode_refresh(one)) for i, one in enumerate(value.refreshes)}
+    learner = {"learner": _bytes_as_array(encode_learner(value.learner))}
+    return encode("folded", {"refreshes": len(refreshes)}, refreshes | learner)
+
+
+def decode_folded(data: bytes) -> Folded:
+    """Return the folded."""
+    found = decode(data, "folded")
+    learner = records.decode_learner(found.arrays["learner"].tobytes(), find)
+    return Folded(
+        learner, tuple(decode_refresh(found.arrays[str(i)].tobytes()) for i in range(found.meta["refreshes"]))
+    )
+
+
+def encode_accumulation(value: Accumulation) -> bytes:
+    """Return the accumulation as bytes."""
+    return records.encode_accumulation(algorithm_of(value.spec), value.spec, value)
+
+
+def decode_accumulation(data: bytes) -> Accumulation:
+    """Return the accumulation."""
+    return records.decode_accumulation(data, find)[1]
+
+
+def encode_learner(value: Learner) -> bytes:
+    """Return the learner as bytes."""
+    return records.encode_learner(algorithm_of(value.spec), value)
+
+
+def encode_model(value: Model) -> bytes:
+    """Return the model as bytes."""
+    return records.encode_model(algorithm_of(value.spec), value)
+
+
+def encode_optional_learner(value: Learner | None) -> bytes:
+    """Return the optional learner as bytes."""
+    return b"" if value is None else encode_learner(value)
+
+
+def decode_optional_learner(data: bytes) -> Learner | None:
+    """Return the optional learner."""
+    return records.decode_learner(data, find) if data else None

@@ -13,7 +13,7 @@ from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.features import Features, Hashed
 from beam_ml.features.hashing import buckets_of
 from beam_ml.formats.block import Block
-from beam_ml.formats.csv_messages import message_decoder
+from beam_ml.formats.csv.messages import message_decoder
 
 ROWS = {
     "amount": [1.5, 0.0, 2.5, float("nan")],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from beam_ml.core.batch import Origin
 from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import avro
-from beam_ml.formats.avro_schema import arrow_type
+from beam_ml.formats.avro.schema import arrow_type
 from beam_ml.formats.files import FileRange, stat
 
 SCHEMA = {

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from beam_ml.core.batch import Origin
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
-from beam_ml.formats import csv, lines
+from beam_ml.formats import lines
 from beam_ml.formats.block import Block
+from beam_ml.formats.csv import files
 from beam_ml.formats.files import FileRange, stat
 
 texts = st.text(st.sampled_from('ab",;\n é'), max_size=6)
@@ -42,10 +43,10 @@ def tiles(blocks: list[Block], start: int, stop: int) -> None:
 
 
 def read_all(path: str, target: int = 1 << 30, **options) -> tuple[list[FileRange], list[Block]]:
-    pieces = csv.ranges(stat(path), target, options.get("options", csv.DEFAULT))
+    pieces = files.ranges(stat(path), target, options.get("options", files.DEFAULT))
     blocks = []
     for piece in pieces:
-        mine = list(csv.read(piece, **options))
+        mine = list(files.read(piece, **options))
         tiles(mine, piece.start, piece.stop)
         blocks += mine
     return pieces, blocks
@@ -77,7 +78,7 @@ def test_rows_and_places_do_not_depend_on_the_split(
     writer.writerows([("a", "b"), *values])
     text = buffer.getvalue()
     path = put(tmp_path_factory.mktemp("c"), text if last or not values else text.removesuffix(ending))
-    options = csv.Options(types={"a": "string", "b": "string"})
+    options = files.Options(types={"a": "string", "b": "string"})
     (_, whole), (pieces, parts) = (
         read_all(path, options=options),
         read_all(path, target, max_rows=max_rows, options=options),
@@ -134,19 +135,19 @@ def test_empty_lines_at_the_end_are_accounted_for(tmp_path: Path, monkeypatch: p
 
 def test_a_quote_before_doubled_ones_costs_its_own_line(tmp_path: Path) -> None:
     text = 'i,s\n0,x\n1,"x""y\n' + "".join(f'{i},""\n' for i in range(2, 9))
-    _, blocks = read_all(put(tmp_path, text), options=csv.Options(types={"i": "int64", "s": "string"}))
+    _, blocks = read_all(put(tmp_path, text), options=files.Options(types={"i": "int64", "s": "string"}))
     assert column(blocks, "i") == [0, *range(2, 9)]
 
 
 def test_a_file_of_column_names_only_has_no_range(tmp_path: Path) -> None:
-    assert csv.ranges(stat(put(tmp_path, "a,b\n")), 10) == []
-    assert csv.ranges(stat(put(tmp_path, "a,b")), 10) == []
+    assert files.ranges(stat(put(tmp_path, "a,b\n")), 10) == []
+    assert files.ranges(stat(put(tmp_path, "a,b")), 10) == []
 
 
 def test_bad_lines_are_rejected_with_place_and_reason(tmp_path: Path) -> None:
     body = ["1,2.5,x", "2,oops,x", "3,1.5", "4,1.5,x,y", "5,0.5,z"]
     text = "i,v,s\n" + "\n".join(body) + "\n"
-    options = csv.Options(types={"i": "int64", "v": "float64", "s": "string"})
+    options = files.Options(types={"i": "int64", "v": "float64", "s": "string"})
     _, (block,) = read_all(put(tmp_path, text), options=options)
     assert block.batch.to_pydict() == {"i": [1, 5], "v": [2.5, 0.5], "s": ["x", "z"]}
     found = {reject.reason: reject for reject in block.rejected}
@@ -167,7 +168,7 @@ def test_any_mixture_of_bad_lines_leaves_exactly_the_good_ones(
     tmp_path_factory: pytest.TempPathFactory, bad: set[int], kinds: list[str]
 ) -> None:
     text = "i,v\n" + "".join((kinds[i] if i in bad else f"{i},{i}.5") + "\n" for i in range(60))
-    options = csv.Options(types={"i": "int64", "v": "float64"})
+    options = files.Options(types={"i": "int64", "v": "float64"})
     _, blocks = read_all(put(tmp_path_factory.mktemp("b"), text.encode("latin-1")), 100, max_rows=17, options=options)
     assert column(blocks, "i") == [i for i in range(60) if i not in bad]
     assert sum(block.scanned for block in blocks) == 60
@@ -175,7 +176,7 @@ def test_any_mixture_of_bad_lines_leaves_exactly_the_good_ones(
 
 def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:
     text = 'i,s\n1,a\n2,"b\n3,c\n4,d\n'
-    _, blocks = read_all(put(tmp_path, text), options=csv.Options(types={"i": "int64", "s": "string"}))
+    _, blocks = read_all(put(tmp_path, text), options=files.Options(types={"i": "int64", "s": "string"}))
     assert column(blocks, "i") == [1, 3, 4]
     assert [reject.reason for block in blocks for reject in block.rejected] == ["malformed line"]
 
@@ -184,12 +185,12 @@ def test_a_stray_quote_in_a_large_file_costs_its_own_line(tmp_path: Path, monkey
     monkeypatch.setattr(lines, "_MAX_RECORD_BYTES", 2_000)
     monkeypatch.setattr(lines, "_CHUNK_BYTES", 500)
     text = "i,v\n" + "".join(f"{i},{i if i != 300 else chr(34)}\n" for i in range(2000))
-    _, blocks = read_all(put(tmp_path, text), 1 << 20, options=csv.Options(types={"i": "int64", "v": "float64"}))
+    _, blocks = read_all(put(tmp_path, text), 1 << 20, options=files.Options(types={"i": "int64", "v": "float64"}))
     assert column(blocks, "i") == [i for i in range(2000) if i != 300]
 
 
 def test_types_widen_where_a_later_value_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv, "_HEAD_BYTES", 40)
+    monkeypatch.setattr(files, "_HEAD_BYTES", 40)
     text = (
         "i,e,t,d\n" + "1,,2024-01-01 10:00:00,2024-01-01\n" * 4 + "1.5,2,2024-01-01 10:00:00.25,2024-01-01 01:00:00\n"
     )
@@ -201,7 +202,7 @@ def test_types_widen_where_a_later_value_does_not_fit(tmp_path: Path, monkeypatc
 
 
 def test_an_empty_column_that_turns_out_to_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv, "_HEAD_BYTES", 10)
+    monkeypatch.setattr(files, "_HEAD_BYTES", 10)
     _, (block,) = read_all(put(tmp_path, "i,s\n" + "1,\n" * 20 + "2,word\n"))
     assert block.batch["s"].to_pylist()[-1] == "word"
     assert not block.rejected
@@ -222,17 +223,19 @@ def test_only_named_columns_are_read_in_the_order_asked(tmp_path: Path) -> None:
 
 
 def test_options_name_the_columns_and_the_delimiter(tmp_path: Path) -> None:
-    options = csv.Options(delimiter="\t", column_names=("y", "x"), types={"x": "float32", "y": "timestamp[us, tz=UTC]"})
+    options = files.Options(
+        delimiter="\t", column_names=("y", "x"), types={"x": "float32", "y": "timestamp[us, tz=UTC]"}
+    )
     _, (block,) = read_all(put(tmp_path, "2024-01-01T00:00:00Z\t1\n"), options=options)
     assert block.batch.schema.types == [pa.timestamp("us", tz="UTC"), pa.float32()]
     assert block.start == 0
-    assert csv.Options.parse(options.to_dict()) == options
+    assert files.Options.parse(options.to_dict()) == options
 
 
 @pytest.mark.parametrize("kind", ["number", "timestamp[parsec, tz=UTC]"])
 def test_unknown_types_are_refused(kind: str) -> None:
     with pytest.raises(InvalidValue, match=r"csv\.Options\.types must name Arrow types"):
-        csv.Options(types={"a": kind})
+        files.Options(types={"a": kind})
 
 
 @pytest.mark.parametrize("text", ["", "\n", "a,a\n1,2\n"])
@@ -240,7 +243,7 @@ def test_no_usable_line_of_column_names_is_unreadable(tmp_path: Path, text: str)
     with pytest.raises(
         UnreadableInput, match=r"a\.csv must start with a line that names each column once; got b'.*'\.$"
     ):
-        csv.ranges(stat(put(tmp_path, text)), 10)
+        files.ranges(stat(put(tmp_path, text)), 10)
 
 
 def test_a_byte_order_mark_and_quoted_names(tmp_path: Path) -> None:
@@ -250,18 +253,18 @@ def test_a_byte_order_mark_and_quoted_names(tmp_path: Path) -> None:
 
 def test_lines_that_end_with_returns_are_unreadable(tmp_path: Path) -> None:
     with pytest.raises(UnreadableInput, match=r"its lines must end with \\n or \\r\\n\.$"):
-        csv.ranges(stat(put(tmp_path, "a,b\r1,2\r")), 10)
+        files.ranges(stat(put(tmp_path, "a,b\r1,2\r")), 10)
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zst"])
 def test_compressed_files_are_one_range(tmp_path: Path, name: str) -> None:
     batch = pa.record_batch({"i": np.arange(5000), "x": np.arange(5000) / 4})
     path = str(tmp_path / name)
-    csv.write(path, [batch.slice(0, 3000), batch.slice(3000)])
+    files.write(path, [batch.slice(0, 3000), batch.slice(3000)])
     pieces, blocks = read_all(path, 100, max_rows=999)
     assert len(pieces) == 1
     assert pa.Table.from_batches([block.batch for block in blocks]).combine_chunks().to_batches()[0].equals(batch)
-    csv.write(str(tmp_path / "a.csv"), [batch])
+    files.write(str(tmp_path / "a.csv"), [batch])
     assert pieces[0].stop == stat(str(tmp_path / "a.csv")).size
 
 
@@ -275,25 +278,25 @@ def test_a_truncated_compressed_file_is_unreadable(tmp_path: Path) -> None:
     data = gzip.compress(b"i\n" + b"".join(b"%d\n" % (i * i) for i in range(5000)))
     path = put(tmp_path, data[: len(data) // 2], "a.csv.gz")
     with pytest.raises(UnreadableInput, match=r"a\.csv\.gz cannot be read as text: .+\.$"):
-        csv.ranges(stat(path), 10)
+        files.ranges(stat(path), 10)
     with pytest.raises(UnreadableInput, match="cannot be read as text"):
-        csv.ranges(stat(put(tmp_path, b"plain,text\n", "b.csv.gz")), 10)
+        files.ranges(stat(put(tmp_path, b"plain,text\n", "b.csv.gz")), 10)
 
 
 def test_a_range_past_the_end_is_unreadable(tmp_path: Path) -> None:
     path = put(tmp_path, "a\n1\n")
     file = stat(path)
     with pytest.raises(UnreadableInput, match="it ends at byte 4, not at byte 9"):
-        list(csv.read(FileRange(path, file.size, file.mtime_ns, "csv", 2, 9)))
+        list(files.read(FileRange(path, file.size, file.mtime_ns, "csv", 2, 9)))
 
 
 def test_bytes_and_back() -> None:
     batch = pa.record_batch({"i": [1, 2], "s": ["a,b", 'c"\nd']})
-    block = csv.decode(csv.encode(batch))
+    block = files.decode(files.encode(batch))
     assert block.batch.equals(batch)
     tiles([block], block.start, block.stop)
-    headless = csv.Options(column_names=("i", "s"))
-    assert csv.decode(csv.encode(batch, headless), ["s"], headless).batch.equals(batch.select(["s"]))
-    assert len(csv.decode(b"a,b\n")) == 0
+    headless = files.Options(column_names=("i", "s"))
+    assert files.decode(files.encode(batch, headless), ["s"], headless).batch.equals(batch.select(["s"]))
+    assert len(files.decode(b"a,b\n")) == 0
     with pytest.raises(UnreadableInput, match=r"<0 bytes> must start with"):
-        csv.decode(b"")
+        files.decode(b"")

@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_ml.errors import InvalidValue, NoInput, SourceError, SourceUnavailable, UnreadableInput
-from beam_ml.formats import schema_registry
-from beam_ml.formats.avro import message_decoder, message_encoder
-from beam_ml.formats.avro_schema import avro_schema, plain
+from beam_ml.formats.avro import message_decoder, message_encoder, schema_registry
+from beam_ml.formats.avro.schema import avro_schema, plain
 
 
 def record(*fields, name="r"):

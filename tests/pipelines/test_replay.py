@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_ml.errors import InputChanged, MissingColumn, NoInput, UnreadableInput
-from beam_ml.formats import avro, parquet
+from beam_ml.formats.avro import files
+from beam_ml.formats.parquet import files as parquet
 from pipelines import replay
 from pipelines.event_order import Input, Rows, in_order, read, stamp, survey
 from pipelines.simulate import write_days
@@ -112,7 +113,7 @@ def test_survey_and_read_agree_whatever_the_format(tmp_path: Path, ending: str) 
     if ending == "csv":
         pyarrow.csv.write_csv(pa.table(batch(times, np.arange(1_000))), path)
     else:
-        {"parquet": parquet, "avro": avro}[ending].write(path, [batch(times, np.arange(1_000))])
+        {"parquet": parquet, "avro": files}[ending].write(path, [batch(times, np.arange(1_000))])
     wanted = Input(path, "at", begin_us=int(times[10]), end_us=int(times[990]))
     found = survey(wanted)
     assert (found.rows, found.first_us, found.last_us, found.in_order) == (980, times[10], times[989], True)

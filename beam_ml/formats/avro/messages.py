@@ -1,7 +1,7 @@
 """Messages of Avro: a record, or an array of records; plain, or framed with the id of the schema that wrote them.
 
 Confluent's frame is a byte 0 and the id as four bytes, the most significant first. Many messages of one schema are
-decoded column by column (`avro_columns`); what that cannot settle is read one by one by fastavro.
+decoded column by column (`columns`); what that cannot settle is read one by one by fastavro.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ from pydantic import Field, model_validator
 
 from beam_ml.core.spec import Duration, Settings
 from beam_ml.errors import InvalidValue, NoInput, UnreadableInput
-from beam_ml.formats import avro_columns, schema_registry
-from beam_ml.formats.avro_schema import arrow_type, plain, stored
+from beam_ml.formats.avro import columns as avro_columns
+from beam_ml.formats.avro import schema_registry
+from beam_ml.formats.avro.schema import arrow_type, plain, stored
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,

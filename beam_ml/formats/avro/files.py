@@ -19,7 +19,7 @@ import pyarrow as pa
 from beam_ml.core.batch import Origin
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
-from beam_ml.formats.avro_schema import arrow_type, avro_schema, plain, stored
+from beam_ml.formats.avro.schema import arrow_type, avro_schema, plain, stored
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileId, FileRange
 
@@ -255,10 +255,10 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
 
 
 def message_decoder(options: dict[str, Any]) -> Any:
-    """Return the decoder of messages (`avro_messages`)."""
-    return importlib.import_module("beam_ml.formats.avro_messages").message_decoder(options)
+    """Return the decoder of messages (`messages`)."""
+    return importlib.import_module("beam_ml.formats.avro.messages").message_decoder(options)
 
 
 def message_encoder(options: dict[str, Any]) -> Any:
-    """Return the encoder of messages (`avro_messages`)."""
-    return importlib.import_module("beam_ml.formats.avro_messages").message_encoder(options)
+    """Return the encoder of messages (`messages`)."""
+    return importlib.import_module("beam_ml.formats.avro.messages").message_encoder(options)

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
-from beam_ml.formats import csv, lines
+from beam_ml.formats import lines
+from beam_ml.formats.csv import files
 from beam_ml.formats.messages import EMPTY, MALFORMED, Decoded, Decoder, Encoder, Refused, detail, rows_batch
 
 __all__ = ["message_decoder", "message_encoder"]
@@ -21,8 +22,8 @@ __all__ = ["message_decoder", "message_encoder"]
 _MAX_BYTES = 64 << 20
 
 
-def _options(options: dict[str, Any]) -> csv.Options:
-    found = csv.Options.parse(options)
+def _options(options: dict[str, Any]) -> files.Options:
+    found = files.Options.parse(options)
     names = found.column_names
     if not names or len(set(names)) != len(names):
         message = f"csv.Options.column_names must name each column of a message once; got {names and list(names)!r}."
@@ -44,9 +45,9 @@ class _Part:
     refused: list[Refused]
 
 
-def _joined(values: list[bytes], columns: Sequence[str], options: csv.Options) -> _Part | None:
+def _joined(values: list[bytes], columns: Sequence[str], options: files.Options) -> _Part | None:
     """Parse messages as one text; None where a line reaches across the end of its message."""
-    block = csv.decode(b"\n".join(values), columns, options)
+    block = files.decode(b"\n".join(values), columns, options)
     starts = np.cumsum([0, *(len(value) + 1 for value in values)])
     assert block.position is not None  # noqa: S101
     place = np.concatenate([block.position, *(one.position for one in block.rejected)])
@@ -69,7 +70,7 @@ def _joined(values: list[bytes], columns: Sequence[str], options: csv.Options) -
 class _Run:
     """One decoding of some messages; the types that the first of them have hold for all."""
 
-    def __init__(self, columns: Sequence[str], options: csv.Options) -> None:
+    def __init__(self, columns: Sequence[str], options: files.Options) -> None:
         self._columns, self._options = columns, options
         self.malformed: list[tuple[int, str]] = []
 
@@ -134,7 +135,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     return decode
 
 
-def _decode(values: list[bytes], wanted: list[str], options: csv.Options) -> Decoded:
+def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> Decoded:
     # pyarrow counts lines by the columns that it converts: where none is wanted, one is converted all the same
     asked = wanted or list((options.column_names or ())[:1])
     trimmed = [value.strip(b"\r\n") for value in values]
@@ -209,7 +210,7 @@ def message_encoder(options: dict[str, Any]) -> Encoder:
                 raise MissingColumn(message)
         if not rows.num_rows:
             return []
-        text = csv.encode(rows.select(names), known)
+        text = files.encode(rows.select(names), known)
         found = lines.records(text, known.delimiter)
         starts = [*found.start[::rows_per_message].tolist(), len(text)]
         return [text[a:b].removesuffix(b"\n") for a, b in itertools.pairwise(starts)]

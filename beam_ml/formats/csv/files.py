@@ -352,10 +352,10 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
 
 
 def message_decoder(options: dict[str, Any]) -> Any:
-    """Return the decoder of messages (`csv_messages`)."""
-    return importlib.import_module("beam_ml.formats.csv_messages").message_decoder(options)
+    """Return the decoder of messages (`messages`)."""
+    return importlib.import_module("beam_ml.formats.csv.messages").message_decoder(options)
 
 
 def message_encoder(options: dict[str, Any]) -> Any:
-    """Return the encoder of messages (`csv_messages`)."""
-    return importlib.import_module("beam_ml.formats.csv_messages").message_encoder(options)
+    """Return the encoder of messages (`messages`)."""
+    return importlib.import_module("beam_ml.formats.csv.messages").message_encoder(options)

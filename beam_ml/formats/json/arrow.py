@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
-from beam_ml.formats.json_values import Column, Unfit, convert, wire_type
+from beam_ml.formats.json.values import Column, Unfit, convert, wire_type
 
 __all__ = ["Part", "Replan", "arrays", "failed_row", "objects"]
 

@@ -1,7 +1,7 @@
 """Messages of JSON: an object; several, one after the other; or an array of them. Each object is a row.
 
 Many messages are parsed at once by pyarrow; the few that it stumbles over are read one by one with the standard
-library, which says what is wrong with them, and takes more (`json_text`). pyarrow is told every column and type, and
+library, which says what is wrong with them, and takes more (`text`). pyarrow is told every column and type, and
 never sees a text that starts with anything but an object: it would crash on ``null``, or on deep nesting in a column
 that it infers.
 """
@@ -15,8 +15,10 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
-from beam_ml.formats import arrow_types, json_arrow, json_text
-from beam_ml.formats.json_values import Column, Unfit, converted, inferred, outgrown, plan, settled, wire_type
+from beam_ml.formats import arrow_types
+from beam_ml.formats.json import arrow
+from beam_ml.formats.json import text as json_text
+from beam_ml.formats.json.values import Column, Unfit, converted, inferred, outgrown, plan, settled, wire_type
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -75,11 +77,11 @@ class _Run:
 
     def __init__(self, values: list[bytes], columns: list[Column], replanned: bool) -> None:
         self._values, self._columns, self._replanned = values, columns, replanned
-        self.parts: list[json_arrow.Part] = []
+        self.parts: list[arrow.Part] = []
         self.refused: list[tuple[str, int, int, str]] = []
         self._left: list[np.ndarray] = []
 
-    def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], json_arrow.Part]) -> None:
+    def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], arrow.Part]) -> None:
         """Decode messages of one shape, as many at once as can be; those that cannot be are left for `rest`.
 
         Where pyarrow names the row that it stumbles over, the messages before it are read and it is left aside: it
@@ -97,10 +99,10 @@ class _Run:
                 mine = numbers[at : at + width]
                 try:
                     part = parse([self._values[i] for i in mine], self._columns)
-                except (Unfit, json_arrow.Replan) as error:
-                    if isinstance(error, json_arrow.Replan) and not self._replanned:
+                except (Unfit, arrow.Replan) as error:
+                    if isinstance(error, arrow.Replan) and not self._replanned:
                         raise
-                    row = json_arrow.failed_row(error)
+                    row = arrow.failed_row(error)
                     window = max(_LEAST, min(window // 2, 4 * row) if row >= 0 else min(window, width))
                     if row == 0:
                         left = 1
@@ -145,22 +147,22 @@ class _Run:
                 else:
                     self.refused.append((_MALFORMED_ROW, i, j, detail(repr(row).encode(errors="replace"), "no object")))
         if not self._replanned and any(outgrown(c, row.get(c.name)) for c in self._columns for row in rows):
-            raise json_arrow.Replan
+            raise arrow.Replan
         arrays, bad = converted(rows, self._columns)
         for k, name in bad.items():
             i, j = of[k]
             text = repr(rows[k][name]).encode(errors="replace")
             self.refused.append((UNPARSEABLE, i, j, detail(text, f"column {name}")))
         where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
-        self.parts.append(json_arrow.Part(arrays, where[:, 0], where[:, 1]))
+        self.parts.append(arrow.Part(arrays, where[:, 0], where[:, 1]))
 
     def _lenient(self, i: int, words: str) -> None:
         """Refuse a message, unless pyarrow takes it: fields that nobody wants may hold what is nearly JSON."""
         value = self._values[i].strip()
         if value[:1] == b"{" and value[-1:] == b"}" and json_text.nearly(value):
             try:
-                part = json_arrow.objects([value], self._columns)
-            except (Unfit, json_arrow.Replan):
+                part = arrow.objects([value], self._columns)
+            except (Unfit, arrow.Replan):
                 pass
             else:
                 self.parts.append(dataclasses.replace(part, message=np.full(len(part.message), i)))
@@ -243,11 +245,11 @@ def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[st
     while True:
         run = _Run(values, columns, replanned)
         try:
-            run.many(objects, json_arrow.objects)
-            run.many(arrays, json_arrow.arrays)
+            run.many(objects, arrow.objects)
+            run.many(arrays, arrow.arrays)
             run.rest(others)
             break
-        except json_arrow.Replan:
+        except arrow.Replan:
             replanned = True
             columns = plan(names, types, _rows(values, range(len(values))))
     return _joined(run, columns)

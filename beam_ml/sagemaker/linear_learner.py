@@ -15,7 +15,7 @@ deviation.
 from types import MappingProxyType
 
 from beam_ml.algorithms import linear
-from beam_ml.algorithms.linear.adagrad_spec import MAX_VARIANTS
+from beam_ml.algorithms.linear.adagrad.spec import MAX_VARIANTS
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.sagemaker.names import Given, Name, anything, one_of, real, truth, whole
 

@@ -117,7 +117,7 @@ def fold_forgets(algorithm: Algorithm) -> Any:
 
 
 def folds_by(rule: str) -> Callable[[Algorithm], Any]:
-    """Runs are put together by another rule of `beam_ml.algorithms.anchored`."""
+    """Runs are put together by another rule of `beam_ml.algorithms.shared.moves`."""
 
     def make(algorithm: Algorithm) -> Any:
         own: Any = algorithm.fold

@@ -24,7 +24,7 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 
 from beam_ml import fit, linear
-from beam_ml.algorithms.anchored import Rule
+from beam_ml.algorithms.shared.moves import Rule
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.sample import Sample

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from bench_support import last_line, machine
 
 from beam_ml import fm
-from beam_ml.algorithms.anchored import Rule
+from beam_ml.algorithms.shared.moves import Rule
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.sample import Sample

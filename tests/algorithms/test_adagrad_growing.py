@@ -11,9 +11,10 @@ from adagrad_support import ALGORITHM, PLAIN, SPECS, binary, grown, learned, mea
 from scipy.special import expit
 
 from beam_ml import Batch, linear
-from beam_ml.algorithms.anchored import Step, choose_step
-from beam_ml.algorithms.linear import adagrad_fold, adagrad_window
-from beam_ml.algorithms.linear.adagrad_shape import lift, shape_of_tables, taken
+from beam_ml.algorithms.linear.adagrad import fold
+from beam_ml.algorithms.linear.adagrad import window as adagrad_window
+from beam_ml.algorithms.linear.adagrad.shape import lift, shape_of_tables, taken
+from beam_ml.algorithms.shared.moves import Step, choose_step
 from beam_ml.core.arrays import nbytes
 from beam_ml.testing.strategies import World
 
@@ -164,7 +165,7 @@ def test_whole_tables_take_the_step_that_single_rows_are_judged_by(
     """The compiled pass over all tables beside the module's equations; sparse rows see new features in every window."""
     checked = []
 
-    class Checked(adagrad_fold._Tables):
+    class Checked(fold._Tables):
         def __init__(self, window: Any, step: Step, tested: Any, more: Any, gained: float) -> None:
             super().__init__(window, step, tested, more, gained)
             assert more is None
@@ -191,7 +192,7 @@ def test_whole_tables_take_the_step_that_single_rows_are_judged_by(
                     np.testing.assert_array_equal(mine[there][:, lost], expected[:, lost])
             checked.append(lost.size)
 
-    monkeypatch.setattr(adagrad_fold, "_Tables", Checked)
+    monkeypatch.setattr(fold, "_Tables", Checked)
     spec = linear.AdaGrad(
         n_features=20, learning_rates=(0.1, 0.5), l1=l1, l2=(0.0, 0.1), halve_at=(1_200,), sparse=sparse
     )
@@ -215,7 +216,7 @@ def test_what_the_sample_adds_stands_in_the_tables(l1: float, monkeypatch: pytes
     """Parameters found on the sample, variants that start again, and the means of both, over sparse rows."""
     found, again = [], []
 
-    class Checked(adagrad_fold._Tables):
+    class Checked(fold._Tables):
         def __init__(self, window: Any, step: Step, tested: Any, more: Any, gained: float) -> None:
             super().__init__(window, step, tested, more, gained)
             if more is None or tested is None or more.found is None:
@@ -239,7 +240,7 @@ def test_what_the_sample_adds_stands_in_the_tables(l1: float, monkeypatch: pytes
             found.append(int(tested.rows.size))
             again.append(int(more.again.sum()) * others.size)
 
-    monkeypatch.setattr(adagrad_fold, "_Tables", Checked)
+    monkeypatch.setattr(fold, "_Tables", Checked)
     spec = linear.AdaGrad(n_features=20, learning_rates=(0.1, 0.5), l1=l1, l2=0.0, halve_at=(), sparse=True)
     rows = binary(6_000, d=20)
     often = (np.arange(20) < 18) | (

@@ -6,7 +6,7 @@ from adagrad_support import ALGORITHM, PLAIN, grown, learned, measured, model_of
 from scipy.special import expit
 
 from beam_ml import Batch, linear
-from beam_ml.algorithms.linear import adagrad_moments as moments
+from beam_ml.algorithms.linear.adagrad import moments
 
 
 def days(column: list[float], jitter: list[float], rows: int = 80, seed: int = 3) -> list[Batch]:

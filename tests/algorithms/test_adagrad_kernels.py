@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad_moments import stored_around_zero
+from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.moments import stored_around_zero
 from beam_ml.kernels import adagrad, adagrad_moments, csr
 from beam_ml.kernels.losses import add_costs, gradients
 

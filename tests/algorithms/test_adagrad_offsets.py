@@ -8,10 +8,10 @@ from adagrad_support import ALGORITHM, PLAIN, binary, grown, learned, measured, 
 from scipy.special import expit
 
 from beam_ml import Batch, linear
-from beam_ml.algorithms.linear import adagrad_moments as moments
-from beam_ml.algorithms.linear.adagrad_refine import linear_scores
-from beam_ml.algorithms.linear.adagrad_rows import present
-from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad import moments
+from beam_ml.algorithms.linear.adagrad.refine import linear_scores
+from beam_ml.algorithms.linear.adagrad.rows import present
+from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
 
 BOUNDS = [0, 400, 1_000, 3_000]
 

@@ -9,7 +9,7 @@ from adagrad_support import ALGORITHM, SPECS, binary, grown, learned, measured, 
 from scipy.special import expit
 
 from beam_ml import Batch, derive, fit, linear, predict
-from beam_ml.algorithms.linear import adagrad_losses
+from beam_ml.algorithms.linear.adagrad import losses
 from beam_ml.core.batch import Origin
 from beam_ml.testing.strategies import World
 
@@ -55,7 +55,7 @@ def test_runs_measure_each_mini_batch_before_they_learn_it(spec: linear.AdaGrad)
         theta[state.rows] = state.theta.reshape(-1, theta.shape[1])
         score = (part.dense_x if part.is_dense else csr(part)) @ theta[:-1]
         score = (score + theta[-1]).reshape(16, one.n_variants, one.n_outputs)
-        each = adagrad_losses.row_losses(adagrad_losses.code_of(one), score, part.label, adagrad_losses.shape_of(one))
+        each = losses.row_losses(losses.code_of(one), score, part.label, losses.shape_of(one))
         found += part.weights @ each
     np.testing.assert_allclose(whole.loss, found, rtol=1e-9)
     assert float(whole.loss_weight) == pytest.approx(rows.weights.sum())

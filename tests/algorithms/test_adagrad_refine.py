@@ -6,9 +6,9 @@ from adagrad_support import ALGORITHM, binary, learned, measured, model_of
 from scipy.special import expit
 
 from beam_ml import Batch, linear, merge
-from beam_ml.algorithms.linear.adagrad_refine import Drill
-from beam_ml.algorithms.linear.adagrad_rows import present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Sums, shape_of_tables
+from beam_ml.algorithms.linear.adagrad.refine import Drill
+from beam_ml.algorithms.linear.adagrad.rows import present
+from beam_ml.algorithms.linear.adagrad.shape import Columns, Sums, shape_of_tables
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.refresh import Plan, refresh

@@ -6,7 +6,7 @@ from adagrad_support import ALGORITHM, PLAIN, binary, learned, measured, model_o
 from scipy.special import expit
 
 from beam_ml import Batch, fit, linear
-from beam_ml.algorithms.linear.adagrad_shape import LEAST_ROWS, Sums
+from beam_ml.algorithms.linear.adagrad.shape import LEAST_ROWS, Sums
 
 
 def numbers(n: int, seed: int, d: int = 12) -> Batch:

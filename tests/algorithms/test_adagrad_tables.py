@@ -7,9 +7,9 @@ import pytest
 from adagrad_support import ALGORITHM, PLAIN, binary, grown, learned, model_of, sparse_of
 
 from beam_ml import Batch, linear
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Moves
-from beam_ml.algorithms.linear import adagrad_fold
+from beam_ml.algorithms.linear.adagrad import fold
+from beam_ml.algorithms.shared import moves
+from beam_ml.algorithms.shared.moves import Moves
 from beam_ml.kernels import adagrad_tables
 
 
@@ -82,7 +82,7 @@ def test_one_run_ends_where_it_would_if_its_step_were_put_to_the_test(
     rows = sparse_of(flipped) if sparse else flipped  # a world that turns round, so that some variants start again
     tested = []
     whole = learned(spec, rows, [0, 1_000, 2_000, 3_000])
-    monkeypatch.setattr(adagrad_fold, "untried", lambda window: bool(tested.append(window)))
+    monkeypatch.setattr(fold, "untried", lambda window: bool(tested.append(window)))
     slow = learned(spec, rows, [0, 1_000, 2_000, 3_000])
     assert len(tested) == 3
     for name in ("theta", "slack", "average", "squares", "loss", "average_loss"):
@@ -104,9 +104,9 @@ def test_rising_rows_unite_and_their_sums_add() -> None:
     for sizes in ((0, 3), (5, 0), (40, 7), (60, 60)):
         a, b = (np.sort(rng.choice(80, size, replace=False)).astype(np.int64) for size in sizes)
         tables = [rng.normal(size=(rows.size, 2, 3)) for rows in (a, b)]
-        found = anchored.union(a, b)
+        found = moves.union(a, b)
         assert found.tolist() == np.union1d(a, b).tolist()
-        total = anchored.add(*(Moves(rows, t, 2.0 * t, t * t) for rows, t in zip((a, b), tables, strict=True)))
+        total = moves.add(*(Moves(rows, t, 2.0 * t, t * t) for rows, t in zip((a, b), tables, strict=True)))
         expected = np.zeros((80, 2, 3))
         for rows, table in zip((a, b), tables, strict=True):
             expected[rows] += table

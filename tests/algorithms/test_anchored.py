@@ -5,8 +5,8 @@ import pytest
 from adagrad_support import binary, sparse_of
 
 from beam_ml import linear
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import MIN_SAMPLE_ROWS, Step, choose_step
+from beam_ml.algorithms.shared import moves
+from beam_ml.algorithms.shared.moves import MIN_SAMPLE_ROWS, Step, choose_step
 
 ENOUGH = MIN_SAMPLE_ROWS
 
@@ -62,7 +62,7 @@ def test_the_fold_moves_the_bias_by_its_own_length(monkeypatch):
 
     def folded(bias):
         step = Step(np.ones(1), np.zeros(1, dtype=bool), np.full(1, bias), np.zeros(1, dtype=bool))
-        monkeypatch.setattr(anchored, "choose_step", lambda *given: step)
+        monkeypatch.setattr(moves, "choose_step", lambda *given: step)
         return algorithm.fold(spec, start, merged, sample).theta[:, 0, 0]
 
     still, half, whole = map(folded, (0.0, 0.5, 1.0))

@@ -8,10 +8,10 @@ import pytest
 from fm_support import FM, grown, loss, model_of, ratings
 
 from beam_ml import Batch, fm
-from beam_ml.algorithms.anchored import Step
 from beam_ml.algorithms.fm.merging import in_units
 from beam_ml.algorithms.fm.rows import present
 from beam_ml.algorithms.fm.sampled import Sampled
+from beam_ml.algorithms.shared.moves import Step
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator, merge_all
 from beam_ml.core.arrays import close, identical

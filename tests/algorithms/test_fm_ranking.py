@@ -5,7 +5,7 @@ import pytest
 from fm_support import FM, grown, model_of
 
 from beam_ml import Batch, fm
-from beam_ml.algorithms.csr import canonical
+from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.errors import InvalidBatch
 
 N, D = 900, 30

@@ -11,9 +11,9 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from beam_ml.algorithms.linear import NEWTON, Classifier, Model, Newton, Partial, Regressor, Threshold
-from beam_ml.algorithms.linear.losses import LOSSES
-from beam_ml.algorithms.linear.solve import elastic_net, solve_symmetric
-from beam_ml.algorithms.linear.threshold import choose
+from beam_ml.algorithms.linear.newton.losses import LOSSES
+from beam_ml.algorithms.linear.newton.solve import elastic_net, solve_symmetric
+from beam_ml.algorithms.shared.thresholds import choose
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch
 from beam_ml.core.sample import Sample

@@ -7,7 +7,7 @@ import pytest
 
 from beam_ml import Batch, Learner, derive, fit, fm, linear, predict
 from beam_ml.algorithms import algorithm_of
-from beam_ml.algorithms.linear import threshold
+from beam_ml.algorithms.shared import thresholds
 from beam_ml.core import metrics
 from beam_ml.core.batch import Origin
 from beam_ml.core.sample import Sample
@@ -55,7 +55,7 @@ def test_a_precision_target_is_met_by_the_same_recall_whatever_the_seed() -> Non
     precision, recall = np.array(found).T
     assert np.ptp(recall) <= 0.1
     assert np.ptp(precision) <= 0.1
-    best = threshold.choose(RULE, predict(model, Batch.dense(x))["score"], label, np.ones(N))
+    best = thresholds.choose(RULE, predict(model, Batch.dense(x))["score"], label, np.ones(N))
     whole = (predict(model, Batch.dense(x))["score"] >= best)[label == 1].mean()
     assert np.abs(recall - whole).max() <= 0.07
     for name, values in (("precision", precision), ("recall", recall)):
@@ -102,7 +102,7 @@ def test_gradient_learners_rank_the_rows_they_draw_too(name: str) -> None:
             )
             rows = sample.ranked(spec)
             assert rows is not None
-            at = threshold.choose(RULE, predict(model, rows)["score"], rows.label, rows.weights)
+            at = thresholds.choose(RULE, predict(model, rows)["score"], rows.label, rows.weights)
             found.append(float((score >= at)[label == 1].mean()))
     assert np.ptp(recalls[True]) <= 0.1
     assert np.ptp(recalls[True]) < 0.6 * np.ptp(recalls[False])

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Rule, Step
 from beam_ml.algorithms.fm.adapt import adapted, heard
 from beam_ml.algorithms.fm.again import gone_on
 from beam_ml.algorithms.fm.calibrate import damp
@@ -15,6 +13,8 @@ from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
 from beam_ml.algorithms.fm.search import COMMON, choose, searches
 from beam_ml.algorithms.fm.spec import Spec
+from beam_ml.algorithms.shared import moves as anchored
+from beam_ml.algorithms.shared.moves import Rule, Step
 from beam_ml.core.batch import Batch
 
 __all__ = ["fold", "spread_out"]

@@ -4,9 +4,10 @@ Letters: ``d`` features, ``p`` = d + 1 parameter rows (the bias last), ``m`` col
 label classes; of a partial ``c`` rows touched by closed runs, ``r`` by the open one.
 
 A worker runs over its rows one by one from the anchor, with AdaGrad (Duchi, Hazan and Singer 2011) in every entry; the
-update stands in `beam_ml.kernels.fm`. What runs leave behind adds as `beam_ml.algorithms.anchored` says, rows that no run
-touched apart: they are neither computed nor sent. Features are measured in frames (`frames`), labels by running moments, so
-no pass over the data comes first. Parameters stay while the labels' moments move, so what was learned is stretched as much
+update stands in `beam_ml.kernels.fm`. What runs leave behind adds as `beam_ml.algorithms.shared.moves` says,
+rows that no run touched apart: they are neither computed nor sent. Features are measured in frames (`frames`), labels by
+running moments, so no pass over the data comes first.
+Parameters stay while the labels' moments move, so what was learned is stretched as much
 where labels jump by many standard deviations, until later windows learn it back.
 
 With one shard, learning in windows is the sequential run but for rounding, where penalties are given as numbers; those
@@ -31,13 +32,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from beam_ml.algorithms.anchored import Moves, summed, united
 from beam_ml.algorithms.fm.adapt import START
 from beam_ml.algorithms.fm.frames import added
 from beam_ml.algorithms.fm.rows import FEWEST_ROWS, joined_labels
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.fm.start import starts
+from beam_ml.algorithms.shared.moves import Moves, summed, united
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
 

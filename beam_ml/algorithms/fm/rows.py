@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from beam_ml.algorithms.csr import canonical
 from beam_ml.algorithms.fm.spec import Spec
+from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.core.batch import Batch
 
 __all__ = ["Rows", "in_frames", "joined_labels", "label_scale", "label_sums", "masses", "present", "tempered"]

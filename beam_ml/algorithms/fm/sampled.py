@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from beam_ml.algorithms.anchored import Step
 from beam_ml.algorithms.fm.calibrate import trusted
 from beam_ml.algorithms.fm.frames import FARTHEST
 from beam_ml.algorithms.fm.rows import Rows, in_frames, label_scale
 from beam_ml.algorithms.fm.spec import Spec
+from beam_ml.algorithms.shared.moves import Step
 
 __all__ = ["FEWEST", "SURE", "Sampled", "linear_scores", "row_losses"]
 

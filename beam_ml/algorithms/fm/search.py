@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from beam_ml.algorithms.anchored import LENGTHS, MIN_SAMPLE_ROWS, Rule, Step
+from beam_ml.algorithms.shared.moves import LENGTHS, MIN_SAMPLE_ROWS, Rule, Step
 
 __all__ = ["COMMON", "GROUPS", "choose", "searches"]
 
@@ -25,7 +25,7 @@ _SWEEPS = 2
 def choose(
     loss: Callable[[Step], float], runs: int, sample_rows: int, rule: Rule = "search", stale: bool = False
 ) -> Step:
-    """Choose each group's step, as `beam_ml.algorithms.anchored.choose_step` does a variant's.
+    """Choose each group's step, as `beam_ml.algorithms.shared.moves.choose_step` does a variant's.
 
     First the best one for all groups is found, then each group's in turn with the others held, twice over.
 

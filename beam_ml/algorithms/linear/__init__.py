@@ -9,17 +9,13 @@
 [21.0]
 """
 
-from beam_ml.algorithms.linear import (
-    adagrad,
-    adagrad_derive,
-    adagrad_fold,
-    adagrad_merge,
-    adagrad_ranking,
-    adagrad_run,
-)
-from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, variants
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
-from beam_ml.algorithms.linear.derive import (
+from beam_ml.algorithms.linear.adagrad import derive as adagrad_derive
+from beam_ml.algorithms.linear.adagrad import fold as adagrad_fold
+from beam_ml.algorithms.linear.adagrad import merge as adagrad_merge
+from beam_ml.algorithms.linear.adagrad import ranking, run, state
+from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, variants
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
+from beam_ml.algorithms.linear.newton.derive import (
     Model,
     derive,
     measure_classifier,
@@ -27,7 +23,7 @@ from beam_ml.algorithms.linear.derive import (
     predict_classifier,
     predict_regressor,
 )
-from beam_ml.algorithms.linear.newton import (
+from beam_ml.algorithms.linear.newton.learning import (
     Anchor,
     accumulate,
     anchor,
@@ -39,9 +35,9 @@ from beam_ml.algorithms.linear.newton import (
     scale,
     weight,
 )
-from beam_ml.algorithms.linear.ranking import scorer
-from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Threshold
-from beam_ml.algorithms.linear.sums import Partial
+from beam_ml.algorithms.linear.newton.ranking import scorer
+from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor, Threshold
+from beam_ml.algorithms.linear.newton.sums import Partial
 from beam_ml.core.algorithm import Algorithm, ModelKind
 
 __all__ = [
@@ -88,24 +84,24 @@ ADAGRAD = Algorithm(
     name="linear.adagrad",
     version=1,
     spec=AdaGrad,
-    state=adagrad.State,
-    partial=adagrad.Partial,
-    law=adagrad.law,
-    init=adagrad.init,
-    empty=adagrad.empty,
-    accumulate=adagrad_run.accumulate,
-    merge=adagrad.merge,
+    state=state.State,
+    partial=state.Partial,
+    law=state.law,
+    init=state.init,
+    empty=state.empty,
+    accumulate=run.accumulate,
+    merge=state.merge,
     fold=adagrad_fold.fold,
-    scale=adagrad.scale,
-    weight=adagrad.weight,
+    scale=state.scale,
+    weight=state.weight,
     models={
         name: ModelKind(kind, AdaGradModel, adagrad_derive.derive, adagrad_derive.predict, adagrad_derive.measure)
         for name, kind in (("variant", Variant), ("classifier", Classifier), ("regressor", Regressor))
     },
-    anchor_type=adagrad.Anchor,
-    anchor=adagrad.anchor,
+    anchor_type=state.Anchor,
+    anchor=state.anchor,
     merge_states=adagrad_merge.merge_states,
-    grow=adagrad_run.Run,
-    scorer=adagrad_ranking.scorer,
+    grow=run.Run,
+    scorer=ranking.scorer,
 )
 """Linear models by AdaGrad, many variants packed; ANCHORED."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from beam_ml.algorithms.pca.model import check_state, joined, model_of, positive, row_blocks, svd_rows
 from beam_ml.algorithms.pca.spec import Components, Model, Partial, Spec
+from beam_ml.algorithms.shared.origin import smaller_row, smallest_row
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.batch import Batch
-from beam_ml.core.rows import smaller_row, smallest_row
 from beam_ml.errors import DeriveRefused
 
 __all__ = ["accumulate", "derive", "empty", "law", "merge", "scale", "weight"]

@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from beam_ml.algorithms.pca.spec import Components, Model
+from beam_ml.algorithms.shared.origin import smaller_row
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
-from beam_ml.core.rows import smaller_row
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
 __all__ = [

@@ -7,7 +7,7 @@ add exactly over rows, shards and anchors. Without one ("cold") rows stay pendin
 4,096 rows and 10(d + 1) of the rarer class; then Newton steps solve the block with everything before it as prior, and
 its sums are added. The idea is streaming distributed Bayes (Broderick et al. 2013) with renewable estimation (Luo and
 Song 2020). Where the world has moved away from the anchor, the fold learns the window at its solution
-(`beam_ml.algorithms.linear.window`): no row's weight is lost, and the model stays that of a batch fit of the rows as
+(`beam_ml.algorithms.linear.newton.window`): no row's weight is lost, and the model stays that of a batch fit of the rows as
 weighted.
 
 Squared loss needs no anchor: its partial is EXACT and State is Partial. Logistic loss is ANCHORED; cold merging puts
@@ -20,12 +20,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64
 
-from beam_ml.algorithms.linear import blocks, window
-from beam_ml.algorithms.linear.blocks import Rows, Shape
-from beam_ml.algorithms.linear.losses import LOSSES
-from beam_ml.algorithms.linear.solve import solve
-from beam_ml.algorithms.linear.spec import Newton
-from beam_ml.algorithms.linear.sums import (
+from beam_ml.algorithms.linear.newton import blocks, window
+from beam_ml.algorithms.linear.newton.blocks import Rows, Shape
+from beam_ml.algorithms.linear.newton.losses import LOSSES
+from beam_ml.algorithms.linear.newton.solve import solve
+from beam_ml.algorithms.linear.newton.spec import Newton
+from beam_ml.algorithms.linear.newton.sums import (
     Partial,
     Point,
     Sums,
@@ -38,11 +38,11 @@ from beam_ml.algorithms.linear.sums import (
     row_keys,
     with_groups,
 )
-from beam_ml.algorithms.linear.window import View
+from beam_ml.algorithms.linear.newton.window import View
+from beam_ml.algorithms.shared.origin import smallest_row
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
-from beam_ml.core.rows import smallest_row
 
 __all__ = ["Anchor", "accumulate", "anchor", "fold", "identity", "law", "merge", "merge_states", "scale", "weight"]
 
@@ -143,7 +143,7 @@ def accumulate(spec: Newton, partial: Partial, batch: Batch, anchor: Anchor | No
 def fold(spec: Newton, state: Partial, partial: Partial, sample: Batch | None, past: Batch | None = None) -> Partial:
     """Learn a window at its full weight: by its sums where one step from its anchor is good enough, else at its solution.
 
-    See `beam_ml.algorithms.linear.window`. Pending rows are solved as a block once there are enough of them, or any
+    See `beam_ml.algorithms.linear.newton.window`. Pending rows are solved as a block once there are enough of them, or any
     posterior to go by.
 
     Args:

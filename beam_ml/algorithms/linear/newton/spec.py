@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from beam_ml.algorithms.linear.losses import LOSSES
+from beam_ml.algorithms.linear.newton.losses import LOSSES
 from beam_ml.core.spec import ModelSpec, Settings
 from beam_ml.core.spec import Spec as BaseSpec
 

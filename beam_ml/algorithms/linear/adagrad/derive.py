@@ -3,16 +3,16 @@
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear import threshold
-from beam_ml.algorithms.linear.adagrad import State, weight
-from beam_ml.algorithms.linear.adagrad_fold import DIVERGED, LEARNS, progressive
-from beam_ml.algorithms.linear.adagrad_known import spread
-from beam_ml.algorithms.linear.adagrad_refine import linear_scores
-from beam_ml.algorithms.linear.adagrad_rows import Rows
-from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad, Variant
-from beam_ml.algorithms.linear.spec import Classifier, Regressor, Threshold
+from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.fold import DIVERGED, LEARNS, progressive
+from beam_ml.algorithms.linear.adagrad.known import spread
+from beam_ml.algorithms.linear.adagrad.refine import linear_scores
+from beam_ml.algorithms.linear.adagrad.rows import Rows
+from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
+from beam_ml.algorithms.linear.adagrad.state import State, weight
+from beam_ml.algorithms.linear.newton.spec import Classifier, Regressor, Threshold
+from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.shared import moves
 
 if TYPE_CHECKING:
-    from beam_ml.algorithms.linear.adagrad import Partial, State
-    from beam_ml.algorithms.linear.adagrad_rows import Rows
+    from beam_ml.algorithms.linear.adagrad.rows import Rows
+    from beam_ml.algorithms.linear.adagrad.state import Partial, State
 
 __all__ = ["Known", "first_rows", "places_of", "spread", "widened"]
 
@@ -75,7 +75,7 @@ class Known:
         """Hold the parameter rows of some tables, each rising, and those that some rows touch."""
         rows = np.array([spec.n_features])
         for more in tables:
-            rows = anchored.union(rows, more)
+            rows = moves.union(rows, more)
         place = places_of(spec, rows)
         for data in samples:
             if data.indices is not None:

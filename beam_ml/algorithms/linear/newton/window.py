@@ -24,13 +24,13 @@ from functools import reduce
 import numpy as np
 from scipy.linalg import lapack
 
-from beam_ml.algorithms.linear import blocks
-from beam_ml.algorithms.linear.blocks import Rows, Shape
-from beam_ml.algorithms.linear.losses import LOSSES
-from beam_ml.algorithms.linear.solve import column_scale, inverse_or_zero, solve
-from beam_ml.algorithms.linear.spec import Newton
-from beam_ml.algorithms.linear.sums import VARIANCE_FLOOR, Point, Sums, linear_score, merge_sums, no_sums
-from beam_ml.algorithms.linear.thin import secant, thin_columns, usual_rows
+from beam_ml.algorithms.linear.newton import blocks
+from beam_ml.algorithms.linear.newton.blocks import Rows, Shape
+from beam_ml.algorithms.linear.newton.losses import LOSSES
+from beam_ml.algorithms.linear.newton.solve import column_scale, inverse_or_zero, solve
+from beam_ml.algorithms.linear.newton.spec import Newton
+from beam_ml.algorithms.linear.newton.sums import VARIANCE_FLOOR, Point, Sums, linear_score, merge_sums, no_sums
+from beam_ml.algorithms.linear.newton.thin import secant, thin_columns, usual_rows
 
 __all__ = ["View", "learned"]
 

@@ -6,13 +6,13 @@ runs, ``r`` by the open one, ``q`` features centred by cold runs of sparse rows,
 
 A worker runs over its rows in mini-batches, starting from the anchor: FTRL-proximal (McMahan 2011), which is AdaGrad
 (Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad`. What runs
-leave behind adds as `beam_ml.algorithms.anchored` says. Each coordinate's step is in units of 1 / its feature's scale,
-by moments of the anchor's rows and the worker's own (`adagrad_moments`), so no pass over the data comes first; dense
+leave behind adds as `beam_ml.algorithms.shared.moves` says. Each coordinate's step is in units of 1 / its feature's scale,
+by moments of the anchor's rows and the worker's own (`moments`), so no pass over the data comes first; dense
 features are centred by their means, which shifts only the bias; without a bias they are not, nor are labels. Of sparse
 features those that every row so far has, and that vary, are centred alike; the first row without one ends that, and the
 bias then moves so that rows with the feature score as before.
 
-With one shard, learning in windows is the sequential run but for rounding, and for what `adagrad_refine` adds in a world
+With one shard, learning in windows is the sequential run but for rounding, and for what `refine` adds in a world
 that moves. With many shards per window the sum of their moves is not enough, so the window's sample is learned from once
 more; what that comes to is told at `law`. Cold, without an anchor, runs start from 0 and the bias of each is relative to
 its own rows' means, which differ by sampling error.
@@ -32,12 +32,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Moves
-from beam_ml.algorithms.linear.adagrad_known import first_rows
-from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, add_tables, scaled_table
-from beam_ml.algorithms.linear.adagrad_shape import Sums, shape_of_tables
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.known import first_rows
+from beam_ml.algorithms.linear.adagrad.moments import COLUMNS, add_tables, scaled_table
+from beam_ml.algorithms.linear.adagrad.shape import Sums, shape_of_tables
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.shared import moves as anchored
+from beam_ml.algorithms.shared.moves import Moves
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
 

@@ -9,10 +9,10 @@ from functools import reduce
 
 import numpy as np
 
-from beam_ml.algorithms.linear.losses import LOSSES, Loss
-from beam_ml.algorithms.linear.solve import solve
-from beam_ml.algorithms.linear.spec import Newton
-from beam_ml.algorithms.linear.sums import (
+from beam_ml.algorithms.linear.newton.losses import LOSSES, Loss
+from beam_ml.algorithms.linear.newton.solve import solve
+from beam_ml.algorithms.linear.newton.spec import Newton
+from beam_ml.algorithms.linear.newton.sums import (
     VARIANCE_FLOOR,
     Point,
     Sums,

@@ -8,13 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Moves
-from beam_ml.algorithms.linear.adagrad import Anchor, Partial, empty, init, sums_of
-from beam_ml.algorithms.linear.adagrad_known import places_of
-from beam_ml.algorithms.linear.adagrad_moments import COLUMNS, joined, scaled_table
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, class_masses, moments_of, present
-from beam_ml.algorithms.linear.adagrad_shape import (
+from beam_ml.algorithms.linear.adagrad.known import places_of
+from beam_ml.algorithms.linear.adagrad.moments import COLUMNS, joined, scaled_table
+from beam_ml.algorithms.linear.adagrad.rows import Rows, class_factors, class_masses, moments_of, present
+from beam_ml.algorithms.linear.adagrad.shape import (
     Columns,
     Shape,
     Sums,
@@ -23,7 +20,10 @@ from beam_ml.algorithms.linear.adagrad_shape import (
     shape_of_tables,
     taken,
 )
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.state import Anchor, Partial, empty, init, sums_of
+from beam_ml.algorithms.shared import moves
+from beam_ml.algorithms.shared.moves import Moves
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
@@ -87,7 +87,7 @@ class Run:
             rows = partial.moment_rows[at]
             table = joined(taken(self._start.moments, self._home[rows]), partial.moments[at])
             mass = self._start_mass + float(self._mass.sum())
-            self._centred = anchored.union(self._centred, rows[measured_around_mean(self._spec, table, mass)])
+            self._centred = moves.union(self._centred, rows[measured_around_mean(self._spec, table, mass)])
         known, place = self._slots(partial.moment_rows), self._slots(partial.open_rows)
         self._moments[known] = partial.moments
         self._in_run[place] = True
@@ -186,7 +186,7 @@ class Run:
         self._in_run[place] = True
         self._has_run = self._changed = True
         if spec.sparse:
-            self._centred = anchored.union(self._home_centred, np.sort(numbers[:-1][now.centre != 0.0]))
+            self._centred = moves.union(self._home_centred, np.sort(numbers[:-1][now.centre != 0.0]))
 
     def _started_at(
         self,

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from scipy.special import expit, logsumexp, softmax
 
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 
 __all__ = ["CODES", "code_of", "is_binary", "is_multiclass", "prediction", "row_losses", "shape_of"]
 

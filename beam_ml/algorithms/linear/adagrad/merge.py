@@ -1,4 +1,4 @@
-"""Merging two learners' states of `linear.adagrad`. Letters as in `adagrad`; ``r`` parameter rows of the joint sample.
+"""Merging two learners' states of `linear.adagrad`. Letters as in `state`; ``r`` parameter rows of the joint sample.
 
 Sums add exactly; parameters do not. Two learners of one world are best averaged, of two worlds perhaps neither is of use:
 which it is, their own samples say, each weighted to stand for all its rows. Of either one's parameters, their means in
@@ -10,20 +10,13 @@ coordinates' means are taken, which are only good between learners of one world.
 
 import numpy as np
 
-from beam_ml.algorithms.linear.adagrad import State, sums_of, weight
-from beam_ml.algorithms.linear.adagrad_known import Known, widened
-from beam_ml.algorithms.linear.adagrad_moments import joined
-from beam_ml.algorithms.linear.adagrad_refine import Drill, Found, mean_losses
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors, present
-from beam_ml.algorithms.linear.adagrad_shape import (
-    Columns,
-    Shape,
-    Sums,
-    kept_moments,
-    lift,
-    shape_of_tables,
-)
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.known import Known, widened
+from beam_ml.algorithms.linear.adagrad.moments import joined
+from beam_ml.algorithms.linear.adagrad.refine import Drill, Found, mean_losses
+from beam_ml.algorithms.linear.adagrad.rows import Rows, class_factors, present
+from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums, kept_moments, lift, shape_of_tables
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.state import State, sums_of, weight
 from beam_ml.core.batch import Batch
 
 __all__ = ["merge_states", "shift", "shifted"]

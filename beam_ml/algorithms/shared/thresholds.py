@@ -5,7 +5,7 @@ The rules are Amazon SageMaker linear learner's ``binary_classifier_model_select
 
 import numpy as np
 
-from beam_ml.algorithms.linear.spec import Threshold
+from beam_ml.algorithms.linear.newton.spec import Threshold
 
 __all__ = ["choose"]
 

@@ -1,13 +1,10 @@
-"""What a fold's steps are taken from, and the sample they are judged by. Letters as in `adagrad`; ``n`` sampled rows."""
+"""What a fold's steps are taken from, and the sample they are judged by. Letters as in `state`; ``n`` sampled rows."""
 
 import dataclasses
 
 import numpy as np
 
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Moves, Rule, Step
-from beam_ml.algorithms.linear.adagrad import State, fading
-from beam_ml.algorithms.linear.adagrad_refine import (
+from beam_ml.algorithms.linear.adagrad.refine import (
     Drill,
     Found,
     linear_scores,
@@ -15,9 +12,12 @@ from beam_ml.algorithms.linear.adagrad_refine import (
     mean_losses,
     penalties,
 )
-from beam_ml.algorithms.linear.adagrad_rows import Rows, class_factors
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, lift
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.rows import Rows, class_factors
+from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums, lift
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.state import State, fading
+from beam_ml.algorithms.shared import moves as anchored
+from beam_ml.algorithms.shared.moves import Moves, Rule, Step
 
 __all__ = ["Line", "Refined", "Tested", "Window", "refined", "search", "unrefined", "untried"]
 

@@ -1,4 +1,4 @@
-"""Learning once more from a window's sample where runs alone do badly. Letters as in `adagrad`; ``r`` parameter rows.
+"""Learning once more from a window's sample where runs alone do badly. Letters as in `state`; ``r`` parameter rows.
 
 Three quarters of the sample are learned from, in a few passes; the fourth quarter says after how many of them each variant
 does best, none included: it is in no pass, so the choice is honest. Two things call for it. Several runs from one anchor:
@@ -11,10 +11,10 @@ import dataclasses
 
 import numpy as np
 
-from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad_rows import Rows
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.rows import Rows
+from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 
 __all__ = ["Drill", "Found", "linear_scores", "losses_of_scores", "mean_losses", "penalties"]
 

@@ -22,8 +22,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from beam_ml.algorithms.linear.adagrad_moments import ever_present, held
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.moments import ever_present, held
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 
 __all__ = [
     "Columns",

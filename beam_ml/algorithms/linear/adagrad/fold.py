@@ -1,21 +1,21 @@
-"""Folding a window into the state of `linear.adagrad`. Letters as in `adagrad`; ``n`` sampled rows."""
+"""Folding a window into the state of `linear.adagrad`. Letters as in `state`; ``n`` sampled rows."""
 
 import dataclasses
 import math
 
 import numpy as np
 
-from beam_ml.algorithms import anchored
-from beam_ml.algorithms.anchored import Rule, Step
-from beam_ml.algorithms.linear.adagrad import Partial, State, fading, landed, lifts_of, moves_of, sums_of, weight
-from beam_ml.algorithms.linear.adagrad_known import Known, places_of
-from beam_ml.algorithms.linear.adagrad_merge import shift
-from beam_ml.algorithms.linear.adagrad_moments import joined
-from beam_ml.algorithms.linear.adagrad_refine import Found
-from beam_ml.algorithms.linear.adagrad_rows import present
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape, Sums, kept_moments, shape_of_tables, taken
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad_window import Refined, Tested, Window, refined, search, unrefined, untried
+from beam_ml.algorithms.linear.adagrad.known import Known, places_of
+from beam_ml.algorithms.linear.adagrad.merge import shift
+from beam_ml.algorithms.linear.adagrad.moments import joined
+from beam_ml.algorithms.linear.adagrad.refine import Found
+from beam_ml.algorithms.linear.adagrad.rows import present
+from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums, kept_moments, shape_of_tables, taken
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.state import Partial, State, fading, landed, lifts_of, moves_of, sums_of, weight
+from beam_ml.algorithms.linear.adagrad.window import Refined, Tested, Window, refined, search, unrefined, untried
+from beam_ml.algorithms.shared import moves as anchored
+from beam_ml.algorithms.shared.moves import Rule, Step
 from beam_ml.core.batch import Batch
 
 __all__ = ["DIVERGED", "LEARNS", "LOST", "fold", "progressive"]

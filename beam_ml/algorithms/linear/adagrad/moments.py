@@ -23,7 +23,7 @@ never moved is 0. One that moved once fades; `held` keeps what it has at a share
 
 import numpy as np
 
-from beam_ml.algorithms.anchored import at_rows, union
+from beam_ml.algorithms.shared.moves import at_rows, union
 
 __all__ = [
     "COLUMNS",

@@ -8,12 +8,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from beam_ml.algorithms.linear import blocks, newton, threshold
-from beam_ml.algorithms.linear.blocks import Rows
-from beam_ml.algorithms.linear.losses import LOSSES, Loss, loss_of_code
-from beam_ml.algorithms.linear.solve import column_scale, elastic_net, inverse_or_zero, solve
-from beam_ml.algorithms.linear.spec import Classifier, Newton, Regressor, Threshold
-from beam_ml.algorithms.linear.sums import Partial, Point, Sums, groups, linear_score
+from beam_ml.algorithms.linear.newton import blocks, learning
+from beam_ml.algorithms.linear.newton.blocks import Rows
+from beam_ml.algorithms.linear.newton.losses import LOSSES, Loss, loss_of_code
+from beam_ml.algorithms.linear.newton.solve import column_scale, elastic_net, inverse_or_zero, solve
+from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor, Threshold
+from beam_ml.algorithms.linear.newton.sums import Partial, Point, Sums, groups, linear_score
+from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass
@@ -73,7 +74,7 @@ def derive(spec: Newton, model_spec: Classifier | Regressor, state: Partial, sam
         DeriveRefused: no rows yet, a foreign kind, non-finite sums, or a threshold rule without a sample.
     """
     loss = LOSSES[spec.loss]
-    if newton.weight(state) <= 0.0:
+    if learning.weight(state) <= 0.0:
         message = f"{type(model_spec).called} needs rows of positive weight; the state has none yet."
         raise DeriveRefused(message)
     wanted = Classifier if loss.target == "class" else Regressor
@@ -112,11 +113,11 @@ def _fitted(
     spec: Newton, loss: Loss, model_spec: Classifier | Regressor, state: Partial, sample: Batch | None
 ) -> Point:
     cold = float(state.information.sum()) == 0.0
-    rows = None if sample is None else newton.present(sample)
+    rows = None if sample is None else learning.present(sample)
     if state.pending_key.size:
         if cold:
-            rows = newton.pending_rows(state)
-        state, mode = newton.settle_all(spec, state)
+            rows = learning.pending_rows(state)
+        state, mode = learning.settle_all(spec, state)
     total = blocks.combine(spec, groups(state), state.mass)
     point = mode if cold and not loss.constant else solve(total).at(state.origin)
     penalty = _penalty(model_spec, state)
@@ -136,7 +137,7 @@ def _representative(rows: Rows, d: int) -> bool:
 
 
 def _penalty(model_spec: Classifier | Regressor, state: Partial) -> _Penalty:
-    scale = np.sqrt(state.feature_scatter / newton.weight(state))
+    scale = np.sqrt(state.feature_scatter / learning.weight(state))
     varies = scale > 4.0 * np.finfo(np.float64).eps * np.abs(state.feature_mean)
     scale = np.where(varies, scale, 0.0)
     unit = np.ones_like(scale) if model_spec.standardize else inverse_or_zero(scale)

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64, UInt64
 
+from beam_ml.algorithms.shared.origin import smaller_row
 from beam_ml.core.arrays import array_dataclass
-from beam_ml.core.rows import smaller_row
 
 __all__ = ["Partial", "Point", "Sums", "block_sums", "empty", "groups", "join", "merge_sums"]
 

@@ -5,8 +5,8 @@ Letters: ``n`` sampled rows, ``d`` features.
 
 import numpy as np
 
-from beam_ml.algorithms.linear.blocks import Rows, Shape
-from beam_ml.algorithms.linear.sums import Sums
+from beam_ml.algorithms.linear.newton.blocks import Rows, Shape
+from beam_ml.algorithms.linear.newton.sums import Sums
 
 __all__ = ["secant", "thin_columns", "usual_rows"]
 

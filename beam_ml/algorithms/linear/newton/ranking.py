@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from beam_ml.algorithms.linear.losses import LOSSES
-from beam_ml.algorithms.linear.newton import Anchor
-from beam_ml.algorithms.linear.spec import Newton
+from beam_ml.algorithms.linear.newton.learning import Anchor
+from beam_ml.algorithms.linear.newton.losses import LOSSES
+from beam_ml.algorithms.linear.newton.spec import Newton
 from beam_ml.core.batch import Batch
 
 __all__ = ["scorer"]

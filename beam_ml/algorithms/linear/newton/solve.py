@@ -6,7 +6,7 @@ Letters: ``d`` features. Scaling happens here only: the sums stay in feature uni
 import numpy as np
 from scipy.linalg import lapack
 
-from beam_ml.algorithms.linear.sums import Point, Sums
+from beam_ml.algorithms.linear.newton.sums import Point, Sums
 
 __all__ = ["elastic_net", "solve", "solve_symmetric"]
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear import threshold
-from beam_ml.algorithms.linear.adagrad import Anchor
-from beam_ml.algorithms.linear.adagrad_derive import AdaGradModel, scores
-from beam_ml.algorithms.linear.adagrad_fold import LEARNS
-from beam_ml.algorithms.linear.adagrad_known import spread
-from beam_ml.algorithms.linear.adagrad_shape import shape_of_tables
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, scores
+from beam_ml.algorithms.linear.adagrad.fold import LEARNS
+from beam_ml.algorithms.linear.adagrad.known import spread
+from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.state import Anchor
+from beam_ml.algorithms.shared import thresholds
 from beam_ml.core.batch import Batch
 
 __all__ = ["scorer"]
@@ -29,7 +29,7 @@ def scorer(spec: AdaGrad, anchor: Anchor) -> Callable[[Batch], np.ndarray] | Non
         coefficients=spread(spec, anchor.rows, theta),
         intercept=theta[-1] + shape.label_centre,
         origin=spread(spec, anchor.rows, shape.centre) if shape.centre.any() else np.zeros(0),
-        threshold=np.asarray(threshold.NEUTRAL),
+        threshold=np.asarray(thresholds.NEUTRAL),
         top_k=np.asarray(1, dtype=np.int64),
         loss=np.asarray(code, dtype=np.int64),
         variant=np.asarray(which, dtype=np.int64),

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from beam_ml.algorithms.csr import canonical
-from beam_ml.algorithms.linear import adagrad_losses as losses
-from beam_ml.algorithms.linear.adagrad_moments import (
+from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.moments import (
     COLUMNS,
     around_zero,
     dense_table,
@@ -14,8 +13,9 @@ from beam_ml.algorithms.linear.adagrad_moments import (
     sparse_table,
     stored_around_zero,
 )
-from beam_ml.algorithms.linear.adagrad_shape import Columns, Shape
-from beam_ml.algorithms.linear.adagrad_spec import AdaGrad
+from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape
+from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
+from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.core.batch import Batch
 from beam_ml.core.passes import first_pass
 from beam_ml.errors import InvalidBatch

@@ -1,0 +1,1 @@
+"""Linear models by additive Newton steps."""

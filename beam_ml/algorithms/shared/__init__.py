@@ -1,0 +1,1 @@
+"""What several algorithms use; none of it knows any of them."""

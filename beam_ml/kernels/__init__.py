@@ -1,8 +1,8 @@
 """Compiled kernels: arrays in, arrays out. A module of it is imported, and numba with it, when first used: it costs seconds.
 
 >>> from beam_ml import kernels
->>> kernels.kmeans_nearest.__name__
-'beam_ml.kernels.kmeans_nearest'
+>>> kernels.kmeans.nearest.__name__
+'beam_ml.kernels.kmeans.nearest'
 """
 
 import importlib

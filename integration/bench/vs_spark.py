@@ -43,7 +43,7 @@ from beam_ml.beam.rounds import Mode, train
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.features import Features
 from beam_ml.formats import list_files, ranges, read
-from beam_ml.kernels.kmeans_nearest import nearest
+from beam_ml.kernels.kmeans.nearest import nearest
 from beam_ml.predictor import Predictor
 from beam_ml.registry import Registry
 

@@ -5,8 +5,10 @@ import pytest
 
 from beam_ml.algorithms.linear.adagrad import losses
 from beam_ml.algorithms.linear.adagrad.moments import stored_around_zero
-from beam_ml.kernels import adagrad, adagrad_moments, csr
-from beam_ml.kernels.losses import add_costs, gradients
+from beam_ml.kernels.adagrad import moments
+from beam_ml.kernels.adagrad import run as adagrad
+from beam_ml.kernels.shared import sparse
+from beam_ml.kernels.shared.losses import add_costs, gradients
 
 SHAPES = {"hinge": 1.0, "multiclass hinge": 0.7, "quantile": 0.3, "huber": 0.8}
 SHAPES |= {"eps_insensitive_squared": 0.3, "eps_insensitive_absolute": 0.3}
@@ -170,7 +172,7 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
     x = np.round(rng.gamma(2.0, size=(500, 3)) * 2**20) / 2**20 + offset
     w = rng.uniform(0.1, 2.0, 500)
     out = np.zeros((3, 6))
-    adagrad_moments.dense_moments(x, w, np.full(3, -np.inf), np.full(3, np.inf), out)
+    moments.dense_moments(x, w, np.full(3, -np.inf), np.full(3, np.inf), out)
     mean = np.average(x - offset, axis=0, weights=w)
     z = x - offset - mean
     np.testing.assert_allclose(out[:, 0], w.sum())
@@ -183,7 +185,7 @@ def test_moments_are_the_centred_power_sums(offset: float) -> None:
 def test_rows_away_from_the_commonest_value_move_a_column() -> None:
     x = np.array([[1.0, 4.0], [0.0, 4.0], [0.0, 4.0], [1.0, 4.0], [0.0, 4.0]])
     out = np.zeros((2, 6))
-    adagrad_moments.dense_moments(x, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), *np.array([[-9.0, -9.0], [9.0, 9.0]]), out)
+    moments.dense_moments(x, np.array([1.0, 2.0, 4.0, 8.0, 16.0]), *np.array([[-9.0, -9.0], [9.0, 9.0]]), out)
     assert out[:, 5].tolist() == [9.0, 0.0]
 
 
@@ -191,7 +193,7 @@ def test_sparse_moments_count_stored_values_other_than_zero() -> None:
     out = np.zeros((2, 6))
     indptr, place = np.array([0, 2, 3, 4]), np.array([0, 1, 0, 0], dtype=np.int32)
     values, weight = np.array([2.0, 3.0, -1.0, 0.0]), np.array([1.0, 0.5, 4.0])
-    adagrad_moments.sparse_moments(indptr, place, values, weight, np.full(2, -np.inf), np.full(2, np.inf), out)
+    moments.sparse_moments(indptr, place, values, weight, np.full(2, -np.inf), np.full(2, np.inf), out)
     np.testing.assert_allclose(out, [[1.5, 1, 3, -3, 9, 0.5], [1, 3, 0, 0, 0, 0]])
     around_zero = [[1.5, 0, 4.5, 7.5, 16.5, 1.5], [1, 0, 9, 27, 81, 1]]
     np.testing.assert_allclose(stored_around_zero(out), around_zero)
@@ -199,14 +201,14 @@ def test_sparse_moments_count_stored_values_other_than_zero() -> None:
 
 def test_canonical_rows_have_rising_columns() -> None:
     indptr = np.array([0, 2, 2, 4])
-    assert csr.is_canonical(indptr, np.array([0, 3, 1, 2], dtype=np.int32))
-    assert not csr.is_canonical(indptr, np.array([0, 3, 2, 2], dtype=np.int32))
-    assert not csr.is_canonical(indptr, np.array([3, 0, 1, 2], dtype=np.int32))
+    assert sparse.is_canonical(indptr, np.array([0, 3, 1, 2], dtype=np.int32))
+    assert not sparse.is_canonical(indptr, np.array([0, 3, 2, 2], dtype=np.int32))
+    assert not sparse.is_canonical(indptr, np.array([3, 0, 1, 2], dtype=np.int32))
 
 
 def test_columns_are_numbered_in_the_order_they_come() -> None:
     scratch = np.full(9, -1, dtype=np.int32)
     columns, place = np.empty(4, dtype=np.int64), np.empty(6, dtype=np.int32)
-    count = adagrad_moments.number_columns(np.array([7, 2, 7, 0, 2, 7], dtype=np.int32), scratch, columns, place)
+    count = moments.number_columns(np.array([7, 2, 7, 0, 2, 7], dtype=np.int32), scratch, columns, place)
     assert (count, columns[:3].tolist(), place.tolist()) == (3, [7, 2, 0], [0, 1, 0, 2, 1, 0])
     assert (scratch == -1).all()

@@ -10,7 +10,7 @@ from beam_ml import Batch, linear
 from beam_ml.algorithms.linear.adagrad import fold
 from beam_ml.algorithms.shared import moves
 from beam_ml.algorithms.shared.moves import Moves
-from beam_ml.kernels import adagrad_tables
+from beam_ml.kernels.adagrad import tables as adagrad_tables
 
 
 def wide(rows: Batch, columns: np.ndarray, d: int) -> Batch:

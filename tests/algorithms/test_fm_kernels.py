@@ -5,8 +5,9 @@ import pytest
 from scipy.special import expit
 
 from beam_ml.algorithms.fm.rows import in_frames
-from beam_ml.kernels import anchored, fm_fold, fm_frames
-from beam_ml.kernels import fm as kernels
+from beam_ml.kernels.fm import fold, frames
+from beam_ml.kernels.fm import run as kernels
+from beam_ml.kernels.shared import moves
 
 K = 3
 M = K + 1
@@ -256,7 +257,7 @@ def test_moments_of_a_batch_are_those_of_a_run():
     table = table_of(rng, x.shape[1])
     indptr, place, values = csr(x)
     out = np.zeros((len(table), 3))
-    fm_frames.moments(place, values, weight, indptr, out)
+    frames.moments(place, values, weight, indptr, out)
     ran(place, values, np.zeros(len(x)), weight, 1, RATE, L2, np.inf, table, indptr)
     np.testing.assert_allclose(out[1:], table[1:, 3 * M + 2 : 3 * M + 5], rtol=1e-12, atol=1e-14)
     assert out[0, 0] == pytest.approx(table[0, 3 * M + 2])
@@ -266,7 +267,7 @@ def test_a_constant_has_a_scatter_of_exactly_zero():
     for value in (0.37, 1e8 + 0.1, -7.0):
         table = np.zeros((2, 3))
         weight = np.random.default_rng(0).uniform(1e-3, 1e3, 500)
-        fm_frames.moments(np.ones(500, np.int32), np.full(500, value), weight, np.arange(501), table)
+        frames.moments(np.ones(500, np.int32), np.full(500, value), weight, np.arange(501), table)
         assert table[1, 1:].tolist() == [value, 0.0]
 
 
@@ -304,14 +305,14 @@ def test_touched_rows_of_two_sets_are_gone_through_once():
     for sizes in ((5, 9), (0, 4), (3, 0), (6, 6)):
         a, b = (np.sort(rng.choice(15, n, replace=False)) for n in sizes)
         rows, at_a, at_b = np.empty((3, a.size + b.size), np.int64)
-        count = anchored.union(a, b, rows, at_a, at_b)
+        count = moves.union(a, b, rows, at_a, at_b)
         np.testing.assert_array_equal(rows[:count], np.union1d(a, b))
         tables = [rng.normal(size=(one.size, 2)) for one in (a, b)]
         expected = np.zeros((15, 2))
         for one, table in zip((a, b), tables, strict=True):
             expected[one] += table
         out = np.empty((count, 2))
-        anchored.added(*tables, at_a[:count], at_b[:count], out)
+        moves.added(*tables, at_a[:count], at_b[:count], out)
         np.testing.assert_array_equal(out, expected[rows[:count]])
 
 
@@ -324,7 +325,7 @@ def test_a_step_touches_only_the_rows_of_the_window(curved):
     length, mean = np.array([0.5, 1.0, 0.25, 2.0, 0.125]), np.array([True, False, True, False, False])
     before, total = rng.normal(size=(5, M)), rng.uniform(size=(5, M))
     theta, sums = before.copy(), total.copy()
-    assert fm_fold.stepped(rows, scaled, moved, squares, common, length, mean, 0.5, curved, 4, theta, sums)
+    assert fold.stepped(rows, scaled, moved, squares, common, length, mean, 0.5, curved, 4, theta, sums)
     whole = scaled / np.sqrt(total[rows] / 0.5 + 0.5 * squares) if curved else moved
     for i, groups in enumerate(([1] + [2] * K, [3] + [4] * K, [0] * M)):
         way = np.where(mean[groups], moved[i] / 4, whole[i])
@@ -332,4 +333,4 @@ def test_a_step_touches_only_the_rows_of_the_window(curved):
     np.testing.assert_array_equal(theta[[0, 2]], before[[0, 2]])
     np.testing.assert_array_equal(sums[rows], total[rows] + squares)
     moved[0, 0] = scaled[0, 0] = np.inf
-    assert not fm_fold.stepped(rows, scaled, moved, squares, common, length, mean, 0.5, curved, 4, theta, sums)
+    assert not fold.stepped(rows, scaled, moved, squares, common, length, mean, 0.5, curved, 4, theta, sums)

@@ -37,7 +37,7 @@ _LEAST = 1e-6
 
 
 def priors(spec: Spec, variance: np.ndarray | tuple[float, float], slopes: np.ndarray, passes: float) -> np.ndarray:
-    """Return what the kernel's penalties go by, (5,): see `beam_ml.kernels.fm.run`."""
+    """Return what the kernel's penalties go by, (5,): see `beam_ml.kernels.fm.run.run`."""
     linear, factors = 1.0 / np.asarray(variance)
     noise, unit = told(spec, slopes)
     (share, doubt), early = (_LATER, 1.0 / passes) if spec.task == "regression" else (_OF_CLASSES, passes <= _ONE_PASS)

@@ -47,7 +47,7 @@ def fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule:
 
 
 def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule: Rule) -> State:
-    from beam_ml.kernels import fm_fold
+    from beam_ml.kernels.fm import fold as fm_fold
 
     moves, gathered = moves_of(partial)
     runs, stale = int(partial.runs), int(partial.folds) != int(state.folds)

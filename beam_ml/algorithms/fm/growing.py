@@ -27,11 +27,11 @@ class Run:
     """The open run of a partial, in memory of its own; what closed runs left is kept as it is.
 
     The anchor is only read, at rows when they are first touched, so all runs of a process share it. A slot of the table is
-    laid out as `beam_ml.kernels.fm` says; the numbers of slots by feature are pages of zeros until they are touched.
+    laid out as `beam_ml.kernels.fm.run` says; the numbers of slots by feature are pages of zeros until they are touched.
     """
 
     def __init__(self, spec: Spec, partial: Partial, anchor: Anchor | None) -> None:
-        from beam_ml.kernels import fm
+        from beam_ml.kernels.fm import run as fm
 
         self._kernels: ModuleType = fm
         self._spec, self._anchor, self._begun = spec, anchor, partial
@@ -108,7 +108,7 @@ class Run:
 
     def _centre(self, rows: Rows, place: np.ndarray, asked: np.ndarray, mass: float) -> float:
         """Set the frames of some slots, in many of the rows; return the weight of those that stand still."""
-        from beam_ml.kernels import fm_frames
+        from beam_ml.kernels.fm import frames as fm_frames
 
         m, table = self._spec.columns, self._table[: self._count]
         number = np.zeros(self._count, dtype=np.int32)

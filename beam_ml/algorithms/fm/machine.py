@@ -4,7 +4,7 @@ Letters: ``d`` features, ``p`` = d + 1 parameter rows (the bias last), ``m`` col
 label classes; of a partial ``c`` rows touched by closed runs, ``r`` by the open one.
 
 A worker runs over its rows one by one from the anchor, with AdaGrad (Duchi, Hazan and Singer 2011) in every entry; the
-update stands in `beam_ml.kernels.fm`. What runs leave behind adds as `beam_ml.algorithms.shared.moves` says,
+update stands in `beam_ml.kernels.fm.run`. What runs leave behind adds as `beam_ml.algorithms.shared.moves` says,
 rows that no run touched apart: they are neither computed nor sent. Features are measured in frames (`frames`), labels by
 running moments, so no pass over the data comes first.
 Parameters stay while the labels' moments move, so what was learned is stretched as much

@@ -26,11 +26,11 @@ def scorer(spec: Spec, anchor: Anchor) -> Callable[[Batch], np.ndarray] | None:
     asked, spread = asked_of(spec), float(anchor.spread)
 
     def score(batch: Batch) -> np.ndarray:
-        from beam_ml.kernels import fm_rows
+        from beam_ml.kernels.fm import rows
 
         check_batch(spec, batch)
         out = np.empty(len(batch))
-        fm_rows.anchored(
+        rows.anchored(
             *canonical(batch), anchor.theta, anchor.squares, anchor.centre, anchor.scale, spread, asked, everywhere, out
         )
         return np.asarray(expit(out))

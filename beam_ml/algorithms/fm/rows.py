@@ -122,10 +122,10 @@ def in_frames(
         scale: (r,); 0: the feature stands still.
         farthest: most scales from the centre that a value counts.
     """
-    from beam_ml.kernels import fm_frames
+    from beam_ml.kernels.fm import frames
 
     everywhere = np.flatnonzero(centre != 0)
     most = values.size + everywhere.size * (indptr.size - 1)
     bounds, places, out = np.empty(indptr.size, np.int64), np.empty(most, np.int32), np.empty(most)
-    held = fm_frames.frame(indptr, place, values, centre, scale, farthest, everywhere, bounds, places, out)
+    held = frames.frame(indptr, place, values, centre, scale, farthest, everywhere, bounds, places, out)
     return bounds, places[:held], out[:held]

@@ -105,13 +105,13 @@ class Sampled:
             theta: (p, m) before.
             ways: the summed direction and the mean of the moves (r, m), at `rows`.
         """
-        from beam_ml.kernels import fm_fold
+        from beam_ml.kernels.fm import fold
 
         spec, n = self.spec, self.weight.size
         before = theta[self.rows]
         total = float(self.weight.sum())
         linear, pairs = np.empty((n, 5)), np.empty((n, 5, 5))
-        fm_fold.along(
+        fold.along(
             self.indptr, self.place, self.values, before, np.ascontiguousarray(ways[0]), np.ascontiguousarray(ways[1]),
             self.common, linear, pairs,
         )  # fmt: skip
@@ -171,8 +171,8 @@ def linear_scores(
     factors: np.ndarray,
 ) -> np.ndarray:
     """Return η (n,) of CSR rows whose values lie at `place` among the parameters linear (r,) and factors (r, k)."""
-    from beam_ml.kernels import fm
+    from beam_ml.kernels.fm import run
 
     out = np.empty(indptr.size - 1)
-    fm.scores(indptr, place, values, intercept, np.ascontiguousarray(linear), np.ascontiguousarray(factors), out)
+    run.scores(indptr, place, values, intercept, np.ascontiguousarray(linear), np.ascontiguousarray(factors), out)
     return out

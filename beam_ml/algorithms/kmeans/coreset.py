@@ -89,7 +89,7 @@ def cells_of(centres: np.ndarray, n_rows: int) -> Cells:
     for _ in range(_CELL_ROUNDS):
         cell = locate(centres, pivots, _one_cell(pivots))
         none = np.zeros(pivots.shape[0])
-        pivots, mass, _ = kernels.kmeans_absorb.absorb(centres, ones, zeros, cell, pivots, none, none)
+        pivots, mass, _ = kernels.kmeans.absorb.absorb(centres, ones, zeros, cell, pivots, none, none)
         pivots = pivots[mass > 0]
     cell = locate(centres, pivots, _one_cell(pivots))
     p = pivots.shape[0]
@@ -117,7 +117,7 @@ def locate(x: np.ndarray, centres: np.ndarray, cells: Cells) -> np.ndarray:
         order, bounds = np.arange(n), np.array([0, n])
     else:
         order, bounds = _by_cell(locate(x, cells.pivots, _one_cell(cells.pivots)), p)
-    return kernels.kmeans_nearest.nearest_in_cells(
+    return kernels.kmeans.nearest.nearest_in_cells(
         x, order, bounds, cells.pivots, centres, cells.list_bounds, cells.lists
     )
 
@@ -138,14 +138,14 @@ def reduce(coreset: Partial, size: int) -> Partial:
             stale[:] = True
         rows = np.flatnonzero(stale)
         order, bounds = _by_cell(cell[rows], cells.pivots.shape[0])
-        found, price = kernels.kmeans_nearest.nearest_partner(
+        found, price = kernels.kmeans.nearest.nearest_partner(
             coreset.centres, coreset.weight, rows[order], bounds, cells.list_bounds, cells.lists
         )
         partner, cost = np.where(stale, found, partner), np.where(stale, price, cost)
         if not np.isfinite(cost).any():  # centres too far apart to square: any pair will do, the state is lost anyway
             partner = np.minimum(np.arange(m) ^ 1, m - 1)
         offers = np.argsort(cost, kind="stable")[: max((m - size) // 2, m // _SHARE, 1)]
-        target = kernels.kmeans_absorb.pair_up(partner, offers, m - size)
+        target = kernels.kmeans.absorb.pair_up(partner, offers, m - size)
         kept = target == np.arange(m)
         coreset = _joined(coreset, target, kept)
         # Joining only makes offers dearer (Ward's cost is reducible): those to unchanged centres stay the cheapest.
@@ -161,7 +161,7 @@ def reduce(coreset: Partial, size: int) -> Partial:
 def _joined(coreset: Partial, target: np.ndarray, kept: np.ndarray) -> Partial:
     """Move each centre that is not kept into the one it goes by."""
     number = np.cumsum(kept) - 1
-    centres, weight, scatter = kernels.kmeans_absorb.absorb(
+    centres, weight, scatter = kernels.kmeans.absorb.absorb(
         coreset.centres[~kept], coreset.weight[~kept], coreset.scatter[~kept], number[target[~kept]],
         coreset.centres[kept], coreset.weight[kept], coreset.scatter[kept],
     )  # fmt: skip

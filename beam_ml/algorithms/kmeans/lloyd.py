@@ -126,18 +126,18 @@ def _lloyd(points: _Points, centres: np.ndarray, choice: Clusters) -> Clustering
     none = np.zeros(centres.shape[0])
     before = np.inf
     for _ in range(choice.max_iter):
-        index, near = kernels.kmeans_nearest.nearest(points.z, centres)
+        index, near = kernels.kmeans.nearest.nearest(points.z, centres)
         cost = points.weight * near
         now = float(cost.sum())
         if before - now <= choice.tol * now:
             break
         before = now
-        centres, mass, _ = kernels.kmeans_absorb.absorb(
+        centres, mass, _ = kernels.kmeans.absorb.absorb(
             points.z, points.weight, points.scatter, index, centres, none, none
         )
         idle = np.flatnonzero(mass == 0.0)
         if idle.size:  # an idle centre goes where it saves most
             centres[idle] = points.z[np.argsort(-cost, kind="stable")[: idle.size]]
-    index, _ = kernels.kmeans_nearest.nearest(points.z, centres)
-    _, mass, sse = kernels.kmeans_absorb.absorb(points.z, points.weight, points.scatter, index, centres, none, none)
+    index, _ = kernels.kmeans.nearest.nearest(points.z, centres)
+    _, mass, sse = kernels.kmeans.absorb.absorb(points.z, points.weight, points.scatter, index, centres, none, none)
     return Clustering(centres, mass, sse)

@@ -54,13 +54,13 @@ def _as_sampled(found: Clustering, state: Partial, sample: Batch) -> Clustering:
     where no row goes elsewhere nothing changes, whatever the sample's noise.
     """
     rows, weight = sample.dense_x, sample.weights
-    cell, _ = kernels.kmeans_nearest.nearest(rows, state.centres)
-    of_centre, _ = kernels.kmeans_nearest.nearest(state.centres, found.centres)
-    given, (mine, squared) = of_centre[cell], kernels.kmeans_nearest.nearest(rows, found.centres)
+    cell, _ = kernels.kmeans.nearest.nearest(rows, state.centres)
+    of_centre, _ = kernels.kmeans.nearest.nearest(state.centres, found.centres)
+    given, (mine, squared) = of_centre[cell], kernels.kmeans.nearest.nearest(rows, found.centres)
     if np.array_equal(given, mine):
         return found
     k = found.weight.size
-    before = kernels.kmeans_absorb.squared_to(rows, found.centres, given)
+    before = kernels.kmeans.absorb.squared_to(rows, found.centres, given)
     of_weight = _handed_on(found.weight, given, mine, weight, weight, k)
     of_squares = _handed_on(found.sse, given, mine, weight * before, weight * squared, k)
     order = np.argsort(-of_weight, kind="stable")
@@ -82,7 +82,7 @@ def _closest(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     if batch.n_features != d:
         message = f"A kmeans model takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
-    index, squared = kernels.kmeans_nearest.nearest(batch.dense_x, model.centres)
+    index, squared = kernels.kmeans.nearest.nearest(batch.dense_x, model.centres)
     return index, squared
 
 

@@ -44,7 +44,7 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
         coreset = reduce(coreset, spec.target)
         m = coreset.weight.size
     index = locate(x, coreset.centres, cells_of(coreset.centres, x.shape[0]))
-    cost = weight * kernels.kmeans_absorb.squared_to(x, coreset.centres, index)
+    cost = weight * kernels.kmeans.absorb.squared_to(x, coreset.centres, index)
     price = float(coreset.scatter.sum()) / spec.target if m >= spec.target else 0.0
     rate = np.minimum(cost / price, 1.0) if price > 0 else (cost > 0).astype(np.float64)
     spent = np.floor(np.cumsum(np.nan_to_num(rate, nan=1.0)) + 0.5)
@@ -53,7 +53,7 @@ def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tu
     index = np.where(opens, -1, index[:used])
     x, weight = x[:used], weight[:used]
     joined = Partial(
-        *kernels.kmeans_absorb.absorb(
+        *kernels.kmeans.absorb.absorb(
             x, weight, np.zeros(used), index, coreset.centres, coreset.weight, coreset.scatter
         )
     )

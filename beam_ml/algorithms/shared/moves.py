@@ -67,7 +67,7 @@ def no_moves(shape: tuple[int, ...]) -> Moves:
 
 def united(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rising row numbers that are in either, and where each is in the first and in the second; −1: it is not."""
-    from beam_ml.kernels import anchored
+    from beam_ml.kernels.shared import moves as anchored
 
     rows, at_a, at_b = np.empty((3, a.size + b.size), dtype=np.int64)
     count = anchored.union(a, b, rows, at_a, at_b)
@@ -97,7 +97,7 @@ def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndar
 
 def summed(a: np.ndarray, b: np.ndarray, at_a: np.ndarray, at_b: np.ndarray) -> np.ndarray:
     """Return the sum (r, …) of two tables' rows at the places that `united` gave."""
-    from beam_ml.kernels import anchored
+    from beam_ml.kernels.shared import moves as anchored
 
     out = np.empty((at_a.size, *a.shape[1:]))
     flat = [np.ascontiguousarray(one).reshape(one.shape[0], -1) for one in (a, b)]

@@ -13,7 +13,7 @@ def canonical(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     >>> [one.tolist() for one in canonical(Batch.csr([0, 3], [2, 0, 2], [1.0, 5.0, 3.0], 4))]
     [[0, 2], [0, 2], [5.0, 4.0]]
     """
-    from beam_ml.kernels import csr
+    from beam_ml.kernels.shared import sparse
 
     if batch.X is not None:
         rows, columns = np.nonzero(batch.X)
@@ -22,8 +22,8 @@ def canonical(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assert batch.indptr is not None  # noqa: S101
     assert batch.indices is not None  # noqa: S101
     assert batch.values is not None  # noqa: S101
-    if csr.is_canonical(batch.indptr, batch.indices):
+    if sparse.is_canonical(batch.indptr, batch.indices):
         return batch.indptr, batch.indices, batch.values
     out = np.empty_like(batch.indptr), np.empty_like(batch.indices), np.empty_like(batch.values)
-    held = csr.ordered(batch.indptr, batch.indices, batch.values, *out)
+    held = sparse.ordered(batch.indptr, batch.indices, batch.values, *out)
     return out[0], out[1][:held], out[2][:held]

@@ -157,7 +157,7 @@ class _Tables:
     """The state's tables (p, v, o) after a step, each written once. Biases are at the means of before."""
 
     def __init__(self, window: Window, step: Step, tested: Tested | None, more: Refined | None, gained: float) -> None:
-        from beam_ml.kernels.adagrad_fold import stepped
+        from beam_ml.kernels.adagrad.fold import stepped
 
         spec, state, columns = window.spec, window.state, window.columns
         self._window = window

@@ -33,7 +33,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "eps_insensitive_absolute": 9,
     }
 )
-"""Numbers stored in models; those of `beam_ml.kernels.losses`, and of `linear.Newton` for its two."""
+"""Numbers stored in models; those of `beam_ml.kernels.shared.losses`, and of `linear.Newton` for its two."""
 
 
 def code_of(spec: AdaGrad) -> int:

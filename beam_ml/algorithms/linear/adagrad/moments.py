@@ -54,7 +54,7 @@ def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndar
 
 def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Add two tables (m, 6) of the same rows."""
-    from beam_ml.kernels.adagrad_tables import add_moments
+    from beam_ml.kernels.adagrad.tables import add_moments
 
     out = np.empty(a.shape)
     add_moments(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
@@ -97,7 +97,7 @@ def dense_table(
         centre: (d,) from which values count at most `farthest`; None: 0.
         farthest: (d,) None: all values count as they are.
     """
-    from beam_ml.kernels.adagrad_moments import dense_moments
+    from beam_ml.kernels.adagrad.moments import dense_moments
 
     d = x.shape[1]
     out = np.zeros((d, COLUMNS))
@@ -159,7 +159,7 @@ def sparse_table(
         centre: (m,) from which values count at most `farthest`.
         farthest: (m,).
     """
-    from beam_ml.kernels.adagrad_moments import sparse_moments
+    from beam_ml.kernels.adagrad.moments import sparse_moments
 
     out = np.zeros((farthest.size, COLUMNS))
     sparse_moments(indptr, place, values, weight, centre - farthest, centre + farthest, out)
@@ -180,7 +180,7 @@ def ever_present(table: np.ndarray, mass: float) -> np.ndarray:
 
 def scale_of(table: np.ndarray) -> np.ndarray:
     """Return min(√(Σz⁴/Σz²), 3√(Σz²/A)) (m,), the first where A is 0; 0 where nothing varies."""
-    from beam_ml.kernels.adagrad_tables import scales
+    from beam_ml.kernels.adagrad.tables import scales
 
     out = np.empty(table.shape[0])
     scales(np.ascontiguousarray(table), out)

@@ -172,7 +172,7 @@ def penalties(shape: Shape, columns: Columns, theta: np.ndarray) -> np.ndarray:
 
 def linear_scores(n: int, data: Rows, theta: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Return the linear scores (n, m) of placed rows with parameters θ (r, m), the bias last."""
-    from beam_ml.kernels import adagrad as kernels
+    from beam_ml.kernels.adagrad import run as kernels
 
     if data.x is not None:
         return np.asarray(np.subtract(data.x, centre, dtype=np.float64) @ theta[:-1] + theta[-1])

@@ -61,7 +61,7 @@ class Rows:
         """
         if self.x is not None:
             return np.arange(self.d + 1), self
-        from beam_ml.kernels.adagrad_moments import number_columns
+        from beam_ml.kernels.adagrad.moments import number_columns
 
         assert self.indices is not None  # noqa: S101
         scratch = np.full(self.d + 1, -1, dtype=np.int32) if scratch is None else scratch
@@ -132,7 +132,7 @@ class Rows:
         Returns:
             (l,) Σ weight · loss of each live variant on the rows, each before it was learned from; 0 unless fresh.
         """
-        from beam_ml.kernels import adagrad as kernels
+        from beam_ml.kernels.adagrad import run as kernels
 
         costs = np.zeros(columns.live.size)
         l1, l2 = (penalty * (shape.pace / shape.label_unit) for penalty in (columns.l1, columns.l2))

@@ -119,7 +119,7 @@ class Run:
                 self._add(rows)
 
     def _add(self, rows: Rows) -> None:
-        from beam_ml.kernels.adagrad_tables import stopped
+        from beam_ml.kernels.adagrad.tables import stopped
 
         spec, live, start, cold = self._spec, self._live, self._start, self._anchor is None
         w = rows.weight
@@ -207,7 +207,7 @@ class Run:
             behind: (m,) of a row of scale 1, behind the run's Σ gradient².
             behind_home: (m,) the same behind the anchor's.
         """
-        from beam_ml.kernels.adagrad_tables import started
+        from beam_ml.kernels.adagrad.tables import started
 
         live, start = self._live, self._start
         out = [np.empty((place.size, live.rate.size)) for _ in range(4)]
@@ -276,7 +276,7 @@ class Run:
 
     def _ended(self, rows: np.ndarray, place: np.ndarray) -> Moves:
         """Return the sums of the open run at its parameter rows, the bias last, or none."""
-        from beam_ml.kernels.adagrad_fold import ended
+        from beam_ml.kernels.adagrad.fold import ended
 
         live, start, v, o = self._live, self._start, *self._live.shape
         out = [np.empty((rows.size, v * o)) for _ in range(3)]

@@ -168,7 +168,7 @@ class Shape:
 
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
         """Return θ (r, m) of u (r, m); `total` is one weight or one a column."""
-        from beam_ml.kernels.adagrad_tables import proximal
+        from beam_ml.kernels.adagrad.tables import proximal
 
         theta, reach = np.empty(u.shape), columns.rate * total * (self.pace / self.label_unit)
         tables = (np.ascontiguousarray(one) for one in (u, squares))
@@ -177,7 +177,7 @@ class Shape:
 
     def penalty(self, theta: np.ndarray, columns: Columns) -> np.ndarray:
         """Return ``Σ λ₁|θ|/b + ½λ₂(θ/b)²`` (m,) of parameters (r, m), the bias left out."""
-        from beam_ml.kernels.adagrad_tables import sizes
+        from beam_ml.kernels.adagrad.tables import sizes
 
         first, second = np.zeros(columns.rate.size), np.zeros(columns.rate.size)
         sizes(np.ascontiguousarray(theta), self.inverse_unit, first, second)
@@ -308,7 +308,7 @@ def shape_of_tables(spec: AdaGrad, table: np.ndarray, numbers: np.ndarray, mass:
     scale = np.ones(r - 1)
     centre = np.zeros(r - 1)
     if spec.normalize:
-        from beam_ml.kernels.adagrad_tables import units
+        from beam_ml.kernels.adagrad.tables import units
 
         around = 2 if not spec.sparse else int(spec.use_bias)
         units(np.ascontiguousarray(table[:-1]), mass, around, scale, centre)

@@ -5,7 +5,7 @@ variant, ``k`` classes counted; of a state ``m`` rows of the average (p or none)
 runs, ``r`` by the open one, ``q`` features centred by cold runs of sparse rows, ``m`` rows of moments.
 
 A worker runs over its rows in mini-batches, starting from the anchor: FTRL-proximal (McMahan 2011), which is AdaGrad
-(Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad`. What runs
+(Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad.run`. What runs
 leave behind adds as `beam_ml.algorithms.shared.moves` says. Each coordinate's step is in units of 1 / its feature's scale,
 by moments of the anchor's rows and the worker's own (`moments`), so no pass over the data comes first; dense
 features are centred by their means, which shifts only the bias; without a bias they are not, nor are labels. Of sparse

@@ -84,7 +84,7 @@ def elastic_net(gram: np.ndarray, q: np.ndarray, l1: np.ndarray, l2: np.ndarray,
     """
     if not l1.any():
         return solve_symmetric(gram + np.diag(l2), q)
-    from beam_ml.kernels.linear_descent import descend
+    from beam_ml.kernels.newton.descent import descend
 
     beta = descend(
         np.ascontiguousarray(gram), np.ascontiguousarray(q), np.ascontiguousarray(l1), np.ascontiguousarray(l2),

@@ -163,7 +163,7 @@ def _about(one: Sums, origin: np.ndarray) -> np.ndarray | float:
 
 def shifted(x: np.ndarray, point: Point) -> tuple[np.ndarray, np.ndarray]:
     """Return ``z = x − o`` (n, d) float64 and the linear score η (n,) of some rows (n, d)."""
-    from beam_ml.kernels.linear_rows import shift
+    from beam_ml.kernels.newton.rows import shift
 
     z, eta = np.empty(x.shape), np.empty(x.shape[0])
     shift(np.ascontiguousarray(x), point.origin, point.coefficients, point.intercept, z, eta)
@@ -186,7 +186,7 @@ def cuts(n: int, d: int) -> Iterator[slice]:
 
 def block_sums(z: np.ndarray, origin: np.ndarray, w: np.ndarray, r: np.ndarray, p: np.ndarray | None = None) -> Sums:
     """Sum one cache-sized block of rows z = x − o (n, d) float64, which is overwritten; w > 0, r and p are (n,)."""
-    from beam_ml.kernels.linear_rows import whiten
+    from beam_ml.kernels.newton.rows import whiten
 
     total = float(w.sum())
     if total == 0.0 or z.shape[0] == 0:
@@ -207,7 +207,7 @@ def moments(x: np.ndarray, origin: np.ndarray, weight: np.ndarray) -> tuple[np.n
     The sums around the origin may be centred afterwards: it is a row of the data, and no row is further than √n
     standard deviations from the mean (Samuelson 1968). Only scales of penalties come from these.
     """
-    from beam_ml.kernels.linear_rows import moments as add_moments
+    from beam_ml.kernels.newton.rows import moments as add_moments
 
     first, second, total = np.zeros(origin.size), np.zeros(origin.size), float(weight.sum())
     add_moments(np.ascontiguousarray(x), origin, np.ascontiguousarray(weight), first, second)
@@ -299,7 +299,7 @@ def row_keys(x: np.ndarray, label: np.ndarray) -> np.ndarray:
     Merging keeps pending rows in this order, so it commutes; and as the order has nothing to do with the values, any
     run of pending rows is a random sample of them.
     """
-    from beam_ml.kernels.linear_rows import keys
+    from beam_ml.kernels.newton.rows import keys
 
     key = np.zeros(label.size, dtype=np.uint64)
     keys(np.ascontiguousarray(label).view(np.uint64)[:, None], key)

@@ -1,4 +1,4 @@
-"""Tables of `linear.adagrad` row by row: sums of moments, units, and where runs start. Letters as in `adagrad`.
+"""Tables of `linear.adagrad` row by row: sums of moments, units, and where runs start. Letters as in `run`.
 
 ``p`` parameter rows held, ``r`` some of them, ``m`` live columns, ``w`` all columns; moments have six columns: weight W,
 mean, Σz², Σz³, Σz⁴ and moving weight.

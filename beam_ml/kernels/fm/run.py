@@ -33,8 +33,8 @@ import numba
 import numpy as np
 from numba import types
 
-from beam_ml.kernels.fm_frames import count, within
-from beam_ml.kernels.losses import pull
+from beam_ml.kernels.fm.frames import count, within
+from beam_ml.kernels.shared.losses import pull
 
 __all__ = ["EXTRA", "assign", "fill", "gather", "run", "scores"]
 
@@ -195,7 +195,7 @@ def run(
         values: (z,).
         y: (n,) labels.
         weight: (n, 2) > 0, of the row in steps and in moments.
-        code: of the loss; see `beam_ml.kernels.losses`.
+        code: of the loss; see `beam_ml.kernels.shared.losses`.
         rate: (3,) learning rates of bias, linear weights and factors; 0 holds still.
         l2: (3,) penalties, counted at every row for the features that it has.
         clip: largest magnitude of a gradient before its penalty.

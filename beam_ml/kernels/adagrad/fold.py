@@ -1,4 +1,4 @@
-"""A fold's step of all tables of `linear.adagrad` in one pass; the sums a run leaves. Letters as in `adagrad_tables`."""
+"""A fold's step of all tables of `linear.adagrad` in one pass; the sums a run leaves. Letters as in `tables`."""
 
 # mypy: disable-error-code="untyped-decorator"
 
@@ -8,7 +8,7 @@ import numba
 import numpy as np
 from numba import types
 
-from beam_ml.kernels.adagrad_tables import lifted
+from beam_ml.kernels.adagrad.tables import lifted
 
 __all__ = ["ended", "stepped"]
 

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numba import types
 
-from beam_ml.kernels.losses import add_costs, pull
+from beam_ml.kernels.shared.losses import add_costs, pull
 
 __all__ = ["dense_run", "sparse_run", "sparse_scores"]
 
@@ -187,7 +187,7 @@ def sparse_run(
         values: (z,).
         y: (n,) labels.
         weight: (n,) > 0.
-        code: of the loss, as all that follows up to label_unit; see `beam_ml.kernels.losses.pull`.
+        code: of the loss, as all that follows up to label_unit; see `beam_ml.kernels.shared.losses.pull`.
         outputs: o.
         shape: margin, quantile, ε or δ.
         label_unit: 1 / the label's unit.

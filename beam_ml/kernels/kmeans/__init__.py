@@ -1,0 +1,5 @@
+"""Kernels of `kmeans`."""
+
+from beam_ml.kernels.kmeans import absorb, nearest
+
+__all__ = ["absorb", "nearest"]

@@ -46,14 +46,14 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m beam_ml.artefact.schema --check
+	$(BIN)/python -m beam_ml.schemas --check
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 schemas: .venv/dev.stamp ## write the wire contracts anew
-	$(BIN)/python -m beam_ml.artefact.schema
+	$(BIN)/python -m beam_ml.schemas
 
 docs: .venv/dev.stamp ## run every example in the docstrings and the README
 	$(BIN)/python -m pytest -q tests/test_docs.py

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import beam_ml
+from beam_ml import schemas
 from beam_ml.algorithms import algorithm_of, find, pca, spec_from
 from beam_ml.algorithms.pca import PCA, PCA_SKETCH, sketch
-from beam_ml.artefact import schema
 from beam_ml.core.arrays import close, identical
 from beam_ml.core.batch import Batch
 from beam_ml.core.threads import one_thread
@@ -451,7 +451,7 @@ def test_exact_mode_is_written_as_in_the_first_version_and_both_keep_their_contr
     exact = pca.Spec(n_features=4)
     assert exact.to_json() == '{"algorithm":"pca","half_life":null,"mode":"exact","n_features":4,"seed":0}'
     assert exact.fingerprint == pca.Spec.parse(exact.to_dict()).fingerprint
-    contract = json.loads(schema.schemas([PCA])["learner/pca.json"])["spec"]
+    contract = json.loads(schemas.schemas([PCA])["learner/pca.json"])["spec"]
     jsonschema.validate(exact.to_dict(), contract)
     jsonschema.validate(spec_of(4, 3).to_dict(), contract)
     assert spec_of(4, 3).fingerprint != spec_of(4, 2).fingerprint

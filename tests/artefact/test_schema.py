@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from toy_mean import TOY_MEAN
 
+from beam_ml import schemas
 from beam_ml.algorithms import ALGORITHMS, find
-from beam_ml.artefact import schema
 from beam_ml.registry import Registry, manifest_schema
 
 ROOT = Path(__file__).parents[2] / "schemas"
 
 
 def test_the_committed_contracts_are_what_the_code_gives(capsys: pytest.CaptureFixture[str]) -> None:
-    assert schema.main(["--check"]) == 0, capsys.readouterr().err
+    assert schemas.main(["--check"]) == 0, capsys.readouterr().err
 
 
 def test_every_algorithm_has_its_contracts() -> None:
@@ -28,16 +28,16 @@ def test_every_algorithm_has_its_contracts() -> None:
 
 def test_writing_then_checking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = ["--root", str(tmp_path)]
-    assert schema.main(["--check", *root]) == 1
+    assert schemas.main(["--check", *root]) == 1
     assert "manifest.json is missing." in capsys.readouterr().err
     (tmp_path / "learner").mkdir()
     (tmp_path / "learner" / "forgotten.json").write_text("{}")
-    assert schema.main(root) == 0
+    assert schemas.main(root) == 0
     assert not (tmp_path / "learner" / "forgotten.json").exists()
-    assert schema.main(["--check", *root]) == 0
+    assert schemas.main(["--check", *root]) == 0
     (tmp_path / "manifest.json").write_text("{}")
     (tmp_path / "model" / "old.json").write_text("{}")
-    assert schema.main(["--check", *root]) == 1
+    assert schemas.main(["--check", *root]) == 1
     message = capsys.readouterr().err
     assert message == (
         f"{tmp_path}/manifest.json is not what the code gives.\n{tmp_path}/model/old.json belongs to no algorithm.\n"
@@ -45,7 +45,7 @@ def test_writing_then_checking(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_contract_names_arrays_and_specs() -> None:
-    files = {path: json.loads(text) for path, text in schema.schemas([TOY_MEAN]).items()}
+    files = {path: json.loads(text) for path, text in schemas.schemas([TOY_MEAN]).items()}
     contract = files[f"learner/{TOY_MEAN.name}.json"]
     assert (contract["algorithm"], contract["algorithm_version"]) == (TOY_MEAN.name, TOY_MEAN.version)
     assert contract["spec"]["properties"]["n_features"]["minimum"] == 1

@@ -1,6 +1,6 @@
 """Writes `schemas/`: the wire contracts, generated from the code and reviewed in diffs.
 
-``python -m beam_ml.artefact.schema`` writes them; with ``--check`` it compares and exits 1 where one differs.
+``python -m beam_ml.schemas`` writes them; with ``--check`` it compares and exits 1 where one differs.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from beam_ml.registry.manifest import manifest_schema
 
 __all__ = ["main", "schemas"]
 
-_ROOT = Path(__file__).parents[2] / "schemas"
+_ROOT = Path(__file__).parents[1] / "schemas"
 
 
 def _settings(kind: type[Settings]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _write(files: Mapping[str, str], root: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or compare the contracts; give the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m beam_ml.artefact.schema", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m beam_ml.schemas", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with what is there; exit 1 where it differs")
     parser.add_argument("--root", type=Path, default=_ROOT, help="folder of the contracts (default: %(default)s)")
     options = parser.parse_args(arguments)

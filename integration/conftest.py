@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 for folder in (ROOT, ROOT / "integration", ROOT / "tests" / "registry", ROOT / "tests" / "toy"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
-pytest.register_assert_rewrite("registry_conformance")
+pytest.register_assert_rewrite("tests.registry.registry_conformance")
 
 from services.flink import Flink, flink  # noqa: E402  (the path is set above)
 from services.kafka import Cluster, kafka  # noqa: E402

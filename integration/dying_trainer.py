@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "registry"))
-
-from faulty_store import FaultyStore
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from beam_ml.registry import registry as module
 from beam_ml.registry.store import Objects
 from pipelines.train import main
+from tests.registry.faulty_store import FaultyStore
 
 
 def dying(number: int, when: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty_store import FaultyStore
 from kafka_rows import START_US, check_values, job_file, newest, produce, rows, versions_rise
 from services.kafka import Cluster
 
@@ -28,6 +27,7 @@ from beam_ml.errors import BeamMLError
 from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
 from beam_ml.registry import registry as registry_module
+from tests.registry.faulty_store import FaultyStore
 
 KILLS = int(os.environ.get("BEAM_ML_KILLS", "30"))
 N = 9_000

@@ -3,12 +3,12 @@
 import datetime
 
 import pytest
-from faulty_store import PAYLOADS, Place, publish_next
-from registry_conformance import *  # noqa: F403
 from services.minio import Minio
 
 from beam_ml.errors import PublishFailed, RegistryError
 from beam_ml.registry import Registry, sweep
+from tests.registry.faulty_store import PAYLOADS, Place, publish_next
+from tests.registry.registry_conformance import *  # noqa: F403
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import literals
 import pytest
 
 from beam_ml.algorithms import ALGORITHMS, find
 from beam_ml.artefact import envelope, records
+from tests.artefact import literals
 
 FOLDER = Path(__file__).parent / "golden"
 CASES: dict[str, Callable[[], bytes]] = {

@@ -2,7 +2,6 @@ import dataclasses
 import json
 from typing import Any
 
-import literals
 import numpy as np
 import pytest
 
@@ -14,6 +13,7 @@ from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.metrics import Regression
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import ArtefactError, CorruptArtefact, UnsupportedVersion, WrongKind
+from tests.artefact import literals
 
 LEARNER = records.encode_learner(*literals.learner("pca"))
 

@@ -7,7 +7,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
-from pipelines_support import MINUTE, Seen, batches, create, make_batch, ran
 
 from beam_ml import Registry, api, fit, formats, pca
 from beam_ml.algorithms import find, linear
@@ -24,6 +23,7 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.windows import ROUND, Windows
 from beam_ml.errors import EngineRefused, InvalidValue, MergeRefused, MissingColumn, UnreadableInput
 from beam_ml.features import Features
+from tests.beam.support import MINUTE, Seen, batches, create, make_batch, ran
 
 SPEC = pca.Spec(n_features=2)
 PCA = find("pca")

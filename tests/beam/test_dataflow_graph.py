@@ -18,7 +18,21 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from apache_beam.runners.dataflow import internal
 from apache_beam.testing import test_stream as streams
 from apache_beam.transforms.combiners import ToListCombineFn
-from dataflow_support import (
+
+from beam_ml import fit, formats
+from beam_ml.beam.engine import new_pipeline, run
+from beam_ml.beam.job import Job
+from beam_ml.beam.rounds.file_plan import plan_files
+from beam_ml.beam.rounds.pipeline import run_round_pipeline
+from beam_ml.beam.rounds.topic_plan import KafkaPlan
+from beam_ml.beam.stream import build
+from beam_ml.beam.stream.start import Start
+from beam_ml.beam.versions.contents import payloads_of
+from beam_ml.core import learner as learners
+from beam_ml.core.batch import Batch
+from beam_ml.formats.block import Block
+from beam_ml.registry import Registry
+from tests.beam.dataflow_support import (
     COMBINE,
     NEEDS,
     UNBOUNDED,
@@ -37,21 +51,7 @@ from dataflow_support import (
     odd_state,
     shuffled_rows,
 )
-from pipelines_support import create, make_batch
-
-from beam_ml import fit, formats
-from beam_ml.beam.engine import new_pipeline, run
-from beam_ml.beam.job import Job
-from beam_ml.beam.rounds.file_plan import plan_files
-from beam_ml.beam.rounds.pipeline import run_round_pipeline
-from beam_ml.beam.rounds.topic_plan import KafkaPlan
-from beam_ml.beam.stream import build
-from beam_ml.beam.stream.start import Start
-from beam_ml.beam.versions.contents import payloads_of
-from beam_ml.core import learner as learners
-from beam_ml.core.batch import Batch
-from beam_ml.formats.block import Block
-from beam_ml.registry import Registry
+from tests.beam.support import create, make_batch
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "dataflow"
 CLIENT = "apache_beam.runners.dataflow.internal.apiclient"

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("registry_conformance")
+pytest.register_assert_rewrite("tests.registry.registry_conformance")

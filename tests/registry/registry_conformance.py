@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import pytest
-from faulty_store import PAYLOADS, Place, publish_and_die, publish_next, race, race_in_process
 from obstore.exceptions import GenericError
 
 from beam_ml.errors import (
@@ -31,6 +30,7 @@ from beam_ml.registry import (
     round_files,
     sweep,
 )
+from tests.registry.faulty_store import PAYLOADS, Place, publish_and_die, publish_next, race, race_in_process
 
 # forkserver: children are forked from a process that has imported beam_ml and never touched a store
 PROCESSES = multiprocessing.get_context("forkserver")

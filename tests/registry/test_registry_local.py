@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty_store import (
+
+from beam_ml.errors import PublishFailed, RegistryError
+from beam_ml.registry import Registry, sweep
+from tests.registry.faulty_store import (
     PAYLOADS,
     Place,
     files_under,
@@ -18,10 +21,7 @@ from faulty_store import (
     publish_with_limit,
     publish_without_permission,
 )
-from registry_conformance import PROCESSES
-
-from beam_ml.errors import PublishFailed, RegistryError
-from beam_ml.registry import Registry, sweep
+from tests.registry.registry_conformance import PROCESSES
 
 
 def test_paths_and_urls_name_the_same_registry(tmp_path: Path) -> None:

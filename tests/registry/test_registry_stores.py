@@ -5,8 +5,9 @@ from pathlib import Path
 
 import obstore.store
 import pytest
-from faulty_store import Place
-from registry_conformance import *  # noqa: F403
+
+from tests.registry.faulty_store import Place
+from tests.registry.registry_conformance import *  # noqa: F403
 
 
 @pytest.fixture(params=["memory", "local"])

@@ -1,0 +1,79 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beam_ml.beam.job import Job, load_job
+from beam_ml.errors import InvalidValue, UnreadableInput
+
+GOOD: dict[str, Any] = {
+    "name": "fraud",
+    "registry": "r",
+    "refresh": "1d",
+    "features": {"numeric": ["a", "b"], "label": "y", "time": "t"},
+    "spec": {"algorithm": "linear.newton", "half_life": "14d"},
+    "models": {"plain": {"kind": "classifier"}},
+    "gate": ["auc >= 0.5"],
+}
+
+
+def test_a_good_job() -> None:
+    job = Job.parse(GOOD)
+    assert job.algorithm_spec().n_features == 2
+    assert job.algorithm_spec().half_life == 14 * 86400
+    assert job.windows().size_us == 86_400_000_000
+    assert list(job.plan().models) == ["plain"]
+    assert Job.parse(job.to_dict()) == job
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"spec": {"algorithm": "linear.neuton"}}, r"algorithm must be one of .*got 'linear.neuton'"),
+        ({"spec": {"algorithm": "linear.newton", "los": "x"}}, r"los must not be given"),
+        ({"spec": {}}, r"spec.algorithm must be given as text; got None"),
+        ({"models": {"m": {"kind": "clusters"}}}, r"model.kind must be one of .*got 'clusters'"),
+        ({"gate": ["auc"]}, r"gate must be rules like"),
+        (
+            {"gate": ["rmse of the window < 3"]},
+            r"gate must be about metrics .*\(accuracy, auc, .*; got 'rmse of the window < 3'",
+        ),
+        ({"name": "a/b"}, r"job.name must"),
+        ({"refresh": "soon"}, r"job.refresh"),
+        ({"refresh": 0}, r"job.refresh"),
+        ({"source": {"round_rows": 0}}, r"source.round_rows must be >= 1; got 0"),
+        ({"source": {"format": "xml"}}, r"source.format must be"),
+        ({"features": {"numeric": ["a"], "label": "y"}}, r"features.time must be given where spec.half_life is"),
+        ({"retention": {"keep": 0}}, r"retention.keep must be >= 1; got 0"),
+        ({"colour": "red"}, r"job.colour must not be given: there is no such field"),
+    ],
+)
+def test_a_bad_job_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidValue, match=sentence):
+        Job.parse({**GOOD, **change})
+
+
+def test_windows_by_time_need_a_time() -> None:
+    bad = {**GOOD, "spec": {"algorithm": "linear.newton"}, "features": {"numeric": ["a"], "label": "y"}}
+    with pytest.raises(InvalidValue, match=r"features\.time must be given where refresh is a duration"):
+        Job.parse(bad)
+    assert Job.parse({**bad, "refresh": "round"}).windows().size_us is None
+
+
+def test_files(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableInput, match="must be readable TOML"):
+        load_job(tmp_path / "none.toml")
+    path = tmp_path / "bad.toml"
+    path.write_text("name = [")
+    with pytest.raises(UnreadableInput, match="must be readable TOML"):
+        load_job(path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "pipelines/jobs").glob("*.toml")), ids=lambda p: p.name
+)
+def test_shipped_jobs(path: Path) -> None:
+    field = "brokers" if "kafka" in path.name or "stream" in path.name else "path"
+    job = load_job(path, **{f"source.{field}": "x", "registry": None, "name": "other"})
+    assert getattr(job.source, field) == "x"
+    assert job.name == "other"

@@ -18,7 +18,7 @@ from beam_ml.algorithms.fm.fold import fold
 from beam_ml.algorithms.fm.merging import merge_states
 from beam_ml.algorithms.fm.ranking import scorer
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
-from beam_ml.algorithms.linear.newton.spec import Threshold
+from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core.algorithm import Algorithm, ModelKind
 
 __all__ = ["FM", "Classifier", "Model", "Regressor", "Spec", "Threshold"]

@@ -10,9 +10,9 @@ from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
-from beam_ml.algorithms.linear.newton.spec import Threshold
 from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.sparse import canonical
+from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass

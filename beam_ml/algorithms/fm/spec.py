@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from beam_ml.algorithms.linear.newton.spec import Threshold, read_threshold
+from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 

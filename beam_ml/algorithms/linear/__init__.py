@@ -36,8 +36,9 @@ from beam_ml.algorithms.linear.newton.learning import (
     weight,
 )
 from beam_ml.algorithms.linear.newton.ranking import scorer
-from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor, Threshold
+from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor
 from beam_ml.algorithms.linear.newton.sums import Partial
+from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core.algorithm import Algorithm, ModelKind
 
 __all__ = [

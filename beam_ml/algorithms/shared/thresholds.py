@@ -3,11 +3,65 @@
 The rules are Amazon SageMaker linear learner's ``binary_classifier_model_selection_criteria``.
 """
 
+import re
+from typing import Annotated, Any, Literal
+
 import numpy as np
+from pydantic import Field
 
-from beam_ml.algorithms.linear.newton.spec import Threshold
+from beam_ml.core.spec import Settings
 
-__all__ = ["choose"]
+__all__ = ["Threshold", "choose", "read_threshold"]
+
+_RULE_TEXT = re.compile(r"^\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*$")
+
+
+class Threshold(Settings):
+    """A rule that chooses the score from which a row is predicted positive, on the learner's sample.
+
+    >>> Threshold(by="f_beta", beta=2).target
+    0.8
+    """
+
+    called = "linear.Threshold"
+
+    by: Annotated[
+        Literal["accuracy", "f_beta", "precision_at_target_recall", "recall_at_target_precision", "loss"],
+        Field(description="what to maximise; loss: 0.5, which the loss itself calibrates"),
+    ]
+    beta: Annotated[float, Field(gt=0, description="f_beta: weight of recall against precision")] = 1.0
+    target: Annotated[float, Field(ge=0, le=1, description="recall or precision that must be reached")] = 0.8
+
+
+def read_threshold(value: object) -> object:
+    """Read ``"0.5"``, ``"accuracy"``, ``"f_beta(2)"`` and ``"precision_at_target_recall(0.9)"``; refuse anything else."""
+    value = _threshold(value)
+    if isinstance(value, Threshold):
+        return value
+    if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        message = "must be a number in [0, 1] or a threshold rule"
+        raise ValueError(message)
+    return value
+
+
+def _threshold(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+        match = _RULE_TEXT.match(value)
+        if match is None:
+            message = "must be a number in [0, 1] or a rule such as 'f_beta(2)'"
+            raise ValueError(message)
+        argument: dict[str, Any] = {}
+        if match[2] is not None:
+            argument = {"beta" if match[1] == "f_beta" else "target": match[2]}
+        return Threshold(**{"by": match[1], **argument})
+    if isinstance(value, dict):
+        return Threshold(**value)
+    return value
+
 
 NEUTRAL = 0.5
 

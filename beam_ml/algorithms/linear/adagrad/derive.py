@@ -11,8 +11,9 @@ from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.adagrad.state import State, weight
-from beam_ml.algorithms.linear.newton.spec import Classifier, Regressor, Threshold
+from beam_ml.algorithms.linear.newton.spec import Classifier, Regressor
 from beam_ml.algorithms.shared import thresholds as threshold
+from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass

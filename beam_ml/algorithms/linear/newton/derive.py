@@ -12,9 +12,10 @@ from beam_ml.algorithms.linear.newton import blocks, learning
 from beam_ml.algorithms.linear.newton.blocks import Rows
 from beam_ml.algorithms.linear.newton.losses import LOSSES, Loss, loss_of_code
 from beam_ml.algorithms.linear.newton.solve import column_scale, elastic_net, inverse_or_zero, solve
-from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor, Threshold
+from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor
 from beam_ml.algorithms.linear.newton.sums import Partial, Point, Sums, groups, linear_score
 from beam_ml.algorithms.shared import thresholds as threshold
+from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass

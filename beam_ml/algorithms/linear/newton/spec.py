@@ -1,19 +1,18 @@
 """What a user sets: `Newton` shapes the state; `Classifier` and `Regressor` are chosen after training."""
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
 
 from beam_ml.algorithms.linear.newton.losses import LOSSES
-from beam_ml.core.spec import ModelSpec, Settings
+from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
+from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 
-__all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor", "Threshold", "read_threshold"]
+__all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor"]
 
 MAX_FEATURES = 2000
-_RULE_TEXT = re.compile(r"^\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*$")
 _WITHOUT_CURVATURE = (
     "hinge",
     "absolute",
@@ -106,53 +105,6 @@ class Newton(BaseSpec):
     def aims_at_mean(self) -> bool:
         """Whether scores are meant as probabilities or means: not where one class counts for more than it weighs."""
         return self.positive_weight == 1.0
-
-
-class Threshold(Settings):
-    """A rule that chooses the score from which a row is predicted positive, on the learner's sample.
-
-    >>> Threshold(by="f_beta", beta=2).target
-    0.8
-    """
-
-    called = "linear.Threshold"
-
-    by: Annotated[
-        Literal["accuracy", "f_beta", "precision_at_target_recall", "recall_at_target_precision", "loss"],
-        Field(description="what to maximise; loss: 0.5, which the loss itself calibrates"),
-    ]
-    beta: Annotated[float, Field(gt=0, description="f_beta: weight of recall against precision")] = 1.0
-    target: Annotated[float, Field(ge=0, le=1, description="recall or precision that must be reached")] = 0.8
-
-
-def read_threshold(value: object) -> object:
-    """Read ``"0.5"``, ``"accuracy"``, ``"f_beta(2)"`` and ``"precision_at_target_recall(0.9)"``; refuse anything else."""
-    value = _threshold(value)
-    if isinstance(value, Threshold):
-        return value
-    if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        message = "must be a number in [0, 1] or a threshold rule"
-        raise ValueError(message)
-    return value
-
-
-def _threshold(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-        match = _RULE_TEXT.match(value)
-        if match is None:
-            message = "must be a number in [0, 1] or a rule such as 'f_beta(2)'"
-            raise ValueError(message)
-        argument: dict[str, Any] = {}
-        if match[2] is not None:
-            argument = {"beta" if match[1] == "f_beta" else "target": match[2]}
-        return Threshold(**{"by": match[1], **argument})
-    if isinstance(value, dict):
-        return Threshold(**value)
-    return value
 
 
 class Classifier(ModelSpec):

@@ -15,6 +15,7 @@ from beam_ml.algorithms.linear.adagrad import merge as adagrad_merge
 from beam_ml.algorithms.linear.adagrad import ranking, run, state
 from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, variants
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
+from beam_ml.algorithms.linear.models import Classifier, Regressor
 from beam_ml.algorithms.linear.newton.derive import (
     Model,
     derive,
@@ -36,7 +37,7 @@ from beam_ml.algorithms.linear.newton.learning import (
     weight,
 )
 from beam_ml.algorithms.linear.newton.ranking import scorer
-from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor
+from beam_ml.algorithms.linear.newton.spec import Newton
 from beam_ml.algorithms.linear.newton.sums import Partial
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core.algorithm import Algorithm, ModelKind

@@ -11,7 +11,7 @@ from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.adagrad.state import State, weight
-from beam_ml.algorithms.linear.newton.spec import Classifier, Regressor
+from beam_ml.algorithms.linear.models import Classifier, Regressor
 from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics

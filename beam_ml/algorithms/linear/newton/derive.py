@@ -8,11 +8,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from beam_ml.algorithms.linear.models import Classifier, Regressor
 from beam_ml.algorithms.linear.newton import blocks, learning
 from beam_ml.algorithms.linear.newton.blocks import Rows
 from beam_ml.algorithms.linear.newton.losses import LOSSES, Loss, loss_of_code
 from beam_ml.algorithms.linear.newton.solve import column_scale, elastic_net, inverse_or_zero, solve
-from beam_ml.algorithms.linear.newton.spec import Classifier, Newton, Regressor
+from beam_ml.algorithms.linear.newton.spec import Newton
 from beam_ml.algorithms.linear.newton.sums import Partial, Point, Sums, groups, linear_score
 from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.thresholds import Threshold

@@ -6,11 +6,9 @@ import pydantic
 from pydantic import Field
 
 from beam_ml.algorithms.linear.newton.losses import LOSSES
-from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
-from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 
-__all__ = ["MAX_FEATURES", "Classifier", "Newton", "Regressor"]
+__all__ = ["MAX_FEATURES", "Newton"]
 
 MAX_FEATURES = 2000
 _WITHOUT_CURVATURE = (
@@ -22,8 +20,6 @@ _WITHOUT_CURVATURE = (
     "eps_insensitive_absolute",
 )
 """Losses of linear.AdaGrad whose second derivative is 0 for some rows, or all: W would not grow with the rows."""
-
-Penalty = Annotated[float, Field(ge=0)]
 
 
 class Newton(BaseSpec):
@@ -105,44 +101,3 @@ class Newton(BaseSpec):
     def aims_at_mean(self) -> bool:
         """Whether scores are meant as probabilities or means: not where one class counts for more than it weighs."""
         return self.positive_weight == 1.0
-
-
-class Classifier(ModelSpec):
-    """A classifier: penalties on the coefficients and the threshold of ``predicted_label``.
-
-    The fit minimises ``loss/n + l1·Σ s_j|β_j| + l2/2·Σ s_j²β_j²``, bias free, with s_j the standard deviation of
-    feature j (1 when ``standardize`` is False) and n the (decayed, class-weighted) weight of the rows.
-
-    >>> Classifier(l2=0.01, threshold="f_beta(2)").threshold.beta
-    2.0
-    """
-
-    called = "linear.Classifier"
-
-    kind: Literal["classifier"] = "classifier"
-    l1: Annotated[Penalty, Field(description="strength of Σ s_j|β_j|")] = 0.0
-    l2: Annotated[Penalty, Field(description="strength of ½ Σ s_j²β_j²")] = 0.0
-    standardize: Annotated[bool, Field(description="penalise coefficients of standardised features")] = True
-    threshold: Annotated[
-        float | Threshold, Field(description="score from which a row is predicted positive, or a rule")
-    ] = 0.5
-
-    @pydantic.field_validator("threshold", mode="before")
-    @classmethod
-    def _read_threshold(cls, value: object) -> object:
-        return read_threshold(value)
-
-
-class Regressor(ModelSpec):
-    """A regressor: penalties on the coefficients, as for `Classifier`, with loss ½(label − score)².
-
-    >>> Regressor(l1=0.1).standardize
-    True
-    """
-
-    called = "linear.Regressor"
-
-    kind: Literal["regressor"] = "regressor"
-    l1: Annotated[Penalty, Field(description="strength of Σ s_j|β_j|")] = 0.0
-    l2: Annotated[Penalty, Field(description="strength of ½ Σ s_j²β_j²")] = 0.0
-    standardize: Annotated[bool, Field(description="penalise coefficients of standardised features")] = True

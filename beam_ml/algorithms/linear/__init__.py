@@ -9,10 +9,10 @@
 [21.0]
 """
 
+from beam_ml.algorithms.linear.adagrad import arrays, ranking, run, state
 from beam_ml.algorithms.linear.adagrad import derive as adagrad_derive
 from beam_ml.algorithms.linear.adagrad import fold as adagrad_fold
 from beam_ml.algorithms.linear.adagrad import merge as adagrad_merge
-from beam_ml.algorithms.linear.adagrad import ranking, run, state
 from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, variants
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.models import Classifier, Regressor
@@ -86,8 +86,8 @@ ADAGRAD = Algorithm(
     name="linear.adagrad",
     version=1,
     spec=AdaGrad,
-    state=state.State,
-    partial=state.Partial,
+    state=arrays.State,
+    partial=arrays.Partial,
     law=state.law,
     init=state.init,
     empty=state.empty,
@@ -100,7 +100,7 @@ ADAGRAD = Algorithm(
         name: ModelKind(kind, AdaGradModel, adagrad_derive.derive, adagrad_derive.predict, adagrad_derive.measure)
         for name, kind in (("variant", Variant), ("classifier", Classifier), ("regressor", Regressor))
     },
-    anchor_type=state.Anchor,
+    anchor_type=arrays.Anchor,
     anchor=state.anchor,
     merge_states=adagrad_merge.merge_states,
     grow=run.Run,

@@ -4,13 +4,14 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.arrays import State
 from beam_ml.algorithms.linear.adagrad.fold import DIVERGED, LEARNS, progressive
 from beam_ml.algorithms.linear.adagrad.known import spread
 from beam_ml.algorithms.linear.adagrad.refine import linear_scores
 from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
-from beam_ml.algorithms.linear.adagrad.state import State, weight
+from beam_ml.algorithms.linear.adagrad.state import weight
 from beam_ml.algorithms.linear.models import Classifier, Regressor
 from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.thresholds import Threshold

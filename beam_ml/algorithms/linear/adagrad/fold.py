@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from beam_ml.algorithms.linear.adagrad.arrays import Partial, State
 from beam_ml.algorithms.linear.adagrad.known import Known, places_of
 from beam_ml.algorithms.linear.adagrad.merge import shift
 from beam_ml.algorithms.linear.adagrad.moments import joined
@@ -12,7 +13,7 @@ from beam_ml.algorithms.linear.adagrad.refine import Found
 from beam_ml.algorithms.linear.adagrad.rows import present
 from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums, kept_moments, shape_of_tables, taken
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad.state import Partial, State, fading, landed, lifts_of, moves_of, sums_of, weight
+from beam_ml.algorithms.linear.adagrad.state import fading, landed, lifts_of, moves_of, sums_of, weight
 from beam_ml.algorithms.linear.adagrad.window import Refined, Tested, Window, refined, search, unrefined, untried
 from beam_ml.algorithms.shared import moves as anchored
 from beam_ml.algorithms.shared.moves import Rule, Step

@@ -15,8 +15,8 @@ from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 from beam_ml.algorithms.shared import moves
 
 if TYPE_CHECKING:
+    from beam_ml.algorithms.linear.adagrad.arrays import Partial, State
     from beam_ml.algorithms.linear.adagrad.rows import Rows
-    from beam_ml.algorithms.linear.adagrad.state import Partial, State
 
 __all__ = ["Known", "first_rows", "places_of", "spread", "widened"]
 

@@ -10,13 +10,14 @@ coordinates' means are taken, which are only good between learners of one world.
 
 import numpy as np
 
+from beam_ml.algorithms.linear.adagrad.arrays import State
 from beam_ml.algorithms.linear.adagrad.known import Known, widened
 from beam_ml.algorithms.linear.adagrad.moments import joined
 from beam_ml.algorithms.linear.adagrad.refine import Drill, Found, mean_losses
 from beam_ml.algorithms.linear.adagrad.rows import Rows, class_factors, present
 from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums, kept_moments, lift, shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad.state import State, sums_of, weight
+from beam_ml.algorithms.linear.adagrad.state import sums_of, weight
 from beam_ml.core.batch import Batch
 
 __all__ = ["merge_states", "shift", "shifted"]

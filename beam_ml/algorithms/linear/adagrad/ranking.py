@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from beam_ml.algorithms.linear.adagrad import losses
+from beam_ml.algorithms.linear.adagrad.arrays import Anchor
 from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, scores
 from beam_ml.algorithms.linear.adagrad.fold import LEARNS
 from beam_ml.algorithms.linear.adagrad.known import spread
 from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad.state import Anchor
 from beam_ml.algorithms.shared import thresholds
 from beam_ml.core.batch import Batch
 

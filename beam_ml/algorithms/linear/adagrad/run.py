@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from beam_ml.algorithms.linear.adagrad.arrays import Anchor, Partial
 from beam_ml.algorithms.linear.adagrad.known import places_of
 from beam_ml.algorithms.linear.adagrad.moments import COLUMNS, joined, scaled_table
 from beam_ml.algorithms.linear.adagrad.rows import Rows, class_factors, class_masses, moments_of, present
@@ -21,7 +22,7 @@ from beam_ml.algorithms.linear.adagrad.shape import (
     taken,
 )
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad.state import Anchor, Partial, empty, init, sums_of
+from beam_ml.algorithms.linear.adagrad.state import empty, init, sums_of
 from beam_ml.algorithms.shared import moves
 from beam_ml.algorithms.shared.moves import Moves
 from beam_ml.core.algorithm import check_batch

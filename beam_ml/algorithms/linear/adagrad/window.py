@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from beam_ml.algorithms.linear.adagrad.arrays import State
 from beam_ml.algorithms.linear.adagrad.refine import (
     Drill,
     Found,
@@ -15,7 +16,7 @@ from beam_ml.algorithms.linear.adagrad.refine import (
 from beam_ml.algorithms.linear.adagrad.rows import Rows, class_factors
 from beam_ml.algorithms.linear.adagrad.shape import Columns, Shape, Sums, lift
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
-from beam_ml.algorithms.linear.adagrad.state import State, fading
+from beam_ml.algorithms.linear.adagrad.state import fading
 from beam_ml.algorithms.shared import moves as anchored
 from beam_ml.algorithms.shared.moves import Moves, Rule, Step
 

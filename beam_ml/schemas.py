@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beam_ml.algorithms import ALGORITHMS, find
-from beam_ml.artefact.migrations import FORMAT
+from beam_ml.artefact.format import FORMAT
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import schema
 from beam_ml.core.spec import Settings

@@ -6,63 +6,27 @@ flipped anywhere is noticed: safetensors itself has no checksum. Equal content w
 equal bytes.
 """
 
-import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from beam_ml.artefact.migrations import FORMAT, migrate
+from beam_ml.artefact.format import DTYPES, FORMAT, KEY, NAMES, Envelope
+from beam_ml.artefact.migrations import migrate
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, WrongKind
 
-__all__ = ["KEY", "Envelope", "decode", "encode", "library_version"]
+__all__ = ["Envelope", "decode", "encode", "library_version"]
 
-KEY = "beam_ml"
-"""The one metadata key in the safetensors header."""
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
-_DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
-    {
-        "F64": np.dtype("<f8"),
-        "F32": np.dtype("<f4"),
-        "I64": np.dtype("<i8"),
-        "I32": np.dtype("<i4"),
-        "I16": np.dtype("<i2"),
-        "I8": np.dtype("i1"),
-        "U64": np.dtype("<u8"),
-        "U32": np.dtype("<u4"),
-        "U16": np.dtype("<u2"),
-        "U8": np.dtype("u1"),
-        "BOOL": np.dtype("?"),
-    }
-)
-_NAMES: Mapping[np.dtype[Any], str] = MappingProxyType({dtype: name for name, dtype in _DTYPES.items()})
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Envelope:
-    """What `decode` gives.
-
-    Attributes:
-        kind: what the arrays are: learner, model, accumulation, batch, metrics.
-        meta: JSON facts beside the arrays.
-        arrays: name → array, C-contiguous, little-endian, read-only.
-        library: version of beam_ml that wrote it.
-    """
-
-    kind: str
-    meta: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray]
-    library: str = ""
 
 
 @functools.cache
@@ -81,8 +45,8 @@ def _plain(name: str, array: np.ndarray) -> np.ndarray:
         raise InvalidValue(message)
     given = np.asarray(array)
     dtype = given.dtype.newbyteorder("<")
-    if dtype not in _NAMES:
-        allowed = ", ".join(str(one) for one in _NAMES)
+    if dtype not in NAMES:
+        allowed = ", ".join(str(one) for one in NAMES)
         message = f"artefact array {name} must have one of the dtypes {allowed}; got {given.dtype}."
         raise InvalidValue(message)
     return np.asarray(given, dtype=dtype, order="C")
@@ -91,7 +55,7 @@ def _plain(name: str, array: np.ndarray) -> np.ndarray:
 def _digest(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 of the facts and of the arrays, in order of name."""
     names = sorted(arrays)
-    table = [[name, _NAMES[arrays[name].dtype], list(arrays[name].shape)] for name in names]
+    table = [[name, NAMES[arrays[name].dtype], list(arrays[name].shape)] for name in names]
     digest = hashlib.sha256(canonical_json([header, table]).encode())
     for name in names:
         digest.update(arrays[name].reshape(-1).view(np.uint8).data if arrays[name].size else b"")
@@ -173,7 +137,7 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
         raise CorruptArtefact(message) from error
     arrays = {}
     for name, view in views:
-        dtype = _DTYPES.get(view["dtype"])
+        dtype = DTYPES.get(view["dtype"])
         if dtype is None:
             message = f"The artefact's array {name} has the dtype {view['dtype']}, which beam_ml does not write."
             raise CorruptArtefact(message)

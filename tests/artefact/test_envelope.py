@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from beam_ml.artefact import envelope, migrations
+from beam_ml.artefact import envelope, format, migrations
 from beam_ml.artefact.envelope import Envelope, decode, encode
 from beam_ml.errors import ArtefactError, CorruptArtefact, InvalidValue, UnsupportedVersion, WrongKind
 
@@ -402,4 +402,4 @@ def test_old_formats_go_through_every_migration(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_there_is_a_migration_for_every_old_format() -> None:
-    assert sorted(migrations.MIGRATIONS) == list(range(1, migrations.FORMAT))
+    assert sorted(migrations.MIGRATIONS) == list(range(1, format.FORMAT))

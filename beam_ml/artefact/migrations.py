@@ -2,21 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from beam_ml.artefact.envelope import Envelope
+from beam_ml.artefact.format import FORMAT, Envelope
 
-__all__ = ["FORMAT", "MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "migrate"]
 
-FORMAT = 1
-"""The format that this library writes."""
-
-MIGRATIONS: "Mapping[int, Callable[[Envelope], Envelope]]" = MappingProxyType({})
+MIGRATIONS: Mapping[int, Callable[[Envelope], Envelope]] = MappingProxyType({})
 """Format version → function to the next version's envelope; one entry for each version below FORMAT."""
 
 
-def migrate(version: int, envelope: "Envelope") -> "Envelope":
+def migrate(version: int, envelope: Envelope) -> Envelope:
     """Bring an envelope of an older format, 1 ≤ version ≤ FORMAT, up to the current one."""
     for number in range(version, FORMAT):
         envelope = MIGRATIONS[number](envelope)

@@ -7,16 +7,13 @@ held, rising, the bias last; ``d`` features; within a fold, features are numbere
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from beam_ml.algorithms.linear.adagrad.arrays import Partial, State
+from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 from beam_ml.algorithms.shared import moves
-
-if TYPE_CHECKING:
-    from beam_ml.algorithms.linear.adagrad.arrays import Partial, State
-    from beam_ml.algorithms.linear.adagrad.rows import Rows
 
 __all__ = ["Known", "first_rows", "places_of", "spread", "widened"]
 
@@ -42,7 +39,7 @@ def spread(spec: AdaGrad, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     return out
 
 
-def widened(spec: AdaGrad, state: "State", rows: np.ndarray) -> "State":
+def widened(spec: AdaGrad, state: State, rows: np.ndarray) -> State:
     """Return a state that holds some more rows, on which nothing is known; the state itself where it holds them already."""
     if rows.size == state.rows.size:
         return state
@@ -71,7 +68,7 @@ class Known:
     place: np.ndarray
 
     @staticmethod
-    def of(spec: AdaGrad, tables: Iterable[np.ndarray], samples: Iterable["Rows"] = ()) -> "Known":
+    def of(spec: AdaGrad, tables: Iterable[np.ndarray], samples: Iterable[Rows] = ()) -> "Known":
         """Hold the parameter rows of some tables, each rising, and those that some rows touch."""
         rows = np.array([spec.n_features])
         for more in tables:
@@ -85,14 +82,14 @@ class Known:
                     place = places_of(spec, rows)
         return Known(rows, place)
 
-    def partial(self, partial: "Partial") -> "Partial":
+    def partial(self, partial: Partial) -> Partial:
         """Return a partial whose rows are numbered by their places."""
         names = ("closed_rows", "lifted_rows", "open_rows", "moment_rows")
         return dataclasses.replace(
             partial, **{name: self.place[getattr(partial, name)].astype(np.int64) for name in names}
         )
 
-    def numbered(self, data: "Rows") -> "Rows":
+    def numbered(self, data: Rows) -> Rows:
         """Return rows whose features are numbered by their places; dense ones have all features."""
         if data.indices is None:
             return data

@@ -1,4 +1,4 @@
-"""What a user sets: `Newton` shapes the state; `Classifier` and `Regressor` are chosen after training."""
+"""What a user sets of a learner by Newton steps: `Newton` shapes the state."""
 
 from typing import Annotated, Literal
 

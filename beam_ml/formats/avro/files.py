@@ -5,7 +5,6 @@ hopping from header to header. Times are decoded as the integers they are stored
 """
 
 import dataclasses
-import importlib
 import io
 import itertools
 import os
@@ -23,7 +22,7 @@ from beam_ml.formats.avro.schema import arrow_type, avro_schema, plain, stored
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileId, FileRange
 
-__all__ = ["decode", "encode", "message_decoder", "message_encoder", "ranges", "read", "write"]
+__all__ = ["decode", "encode", "ranges", "read", "write"]
 
 _FAULTS = Exception
 """What fastavro, the codecs and the conversion raise on damaged bytes has no narrower common base."""
@@ -252,13 +251,3 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     n = _index(stream, header, len(data), where)[-1][1]
     piece = FileRange(where, len(data), 0, "avro", 0, n, header.size)
     return next(_blocks(where, stream, header, piece, columns, max(n, 1), None))
-
-
-def message_decoder(options: dict[str, Any]) -> Any:
-    """Return the decoder of messages (`messages`)."""
-    return importlib.import_module("beam_ml.formats.avro.messages").message_decoder(options)
-
-
-def message_encoder(options: dict[str, Any]) -> Any:
-    """Return the encoder of messages (`messages`)."""
-    return importlib.import_module("beam_ml.formats.avro.messages").message_encoder(options)

@@ -5,7 +5,6 @@ row's begins, so the rows of a range tile it. Lines end with ``\n`` or ``\r\n``;
 """
 
 import dataclasses
-import importlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from beam_ml.formats import arrow_types, files, lines
 from beam_ml.formats.block import Block, Reject
 from beam_ml.formats.files import FileId, FileRange
 
-__all__ = ["DEFAULT", "Options", "decode", "encode", "message_decoder", "message_encoder", "ranges", "read", "write"]
+__all__ = ["DEFAULT", "Options", "decode", "encode", "ranges", "read", "write"]
 
 _HEAD_BYTES = 1 << 20
 _DETAIL_CHARS = 200
@@ -349,13 +348,3 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
         return blocks[0]
     none = _nothing(layout)
     return Block(_batch(none.rows), None, none.lines, none.lines, first, first)
-
-
-def message_decoder(options: dict[str, Any]) -> Any:
-    """Return the decoder of messages (`messages`)."""
-    return importlib.import_module("beam_ml.formats.csv.messages").message_decoder(options)
-
-
-def message_encoder(options: dict[str, Any]) -> Any:
-    """Return the encoder of messages (`messages`)."""
-    return importlib.import_module("beam_ml.formats.csv.messages").message_encoder(options)

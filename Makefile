@@ -23,6 +23,9 @@ test: .venv/dev.stamp ## the whole suite, no service needed
 integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what Java, Maven or Go is missing for is skipped
 	$(BIN)/python -m pytest integration -n 0 --timeout=1500
 
+# Scripts import what stands beside them in integration/.
+soak bench: export PYTHONPATH := $(CURDIR)/integration:$(CURDIR)/integration/bench
+
 soak: .venv/dev.stamp ## the long versions: 200 kills, and ten minutes each of rounds and of streaming
 	BEAM_ML_KILLS=200 $(BIN)/python -m pytest integration/test_crash_resume.py integration/test_faults_rounds.py -n 0 --timeout=7200
 	$(BIN)/python integration/soak/rounds_soak.py

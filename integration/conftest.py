@@ -6,24 +6,19 @@ fails them instead.
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import pytest
+from services.flink import Flink, flink
+from services.kafka import Cluster, kafka
+from services.minio import Minio, minio
+from services.prism import Prism, prism, prism_binary
+from services.support import Unavailable
 
-ROOT = Path(__file__).parents[1]
-for folder in (ROOT, ROOT / "integration", ROOT / "tests" / "registry", ROOT / "tests" / "toy"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 pytest.register_assert_rewrite("tests.registry.registry_conformance")
 
-from services.flink import Flink, flink  # noqa: E402  (the path is set above)
-from services.kafka import Cluster, kafka  # noqa: E402
-from services.minio import Minio, minio  # noqa: E402
-from services.prism import Prism, prism, prism_binary  # noqa: E402
-from services.support import Unavailable  # noqa: E402
 
 BUILD_SECONDS = 1800
 """A service built or fetched on a fresh machine takes longer than a test may."""

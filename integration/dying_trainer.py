@@ -7,10 +7,7 @@ import dataclasses
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from beam_ml.registry import registry as module
 from beam_ml.registry.store import Objects

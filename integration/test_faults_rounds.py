@@ -32,6 +32,8 @@ from tests.registry.faulty_store import FaultyStore
 KILLS = int(os.environ.get("BEAM_ML_KILLS", "30"))
 N = 9_000
 TRAINER = str(Path(__file__).with_name("dying_trainer.py"))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+"""Another process imports what this one can."""
 ONCE = ["--once", "--close"]
 
 
@@ -83,7 +85,7 @@ def test_killed_at_random_instants(kafka_cluster: Cluster, tmp_path: Path) -> No
             else:
                 command = [sys.executable, "-m", "pipelines.train", str(path), *ONCE]
                 patience = rng.uniform(0.4, 1.0) * min(lasted_s)  # a busy machine takes longer to get to work
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 process.wait(timeout=patience)
             except subprocess.TimeoutExpired:

@@ -56,7 +56,7 @@ def streaming(given: KafkaSource, options: list[str], folder: Path, **more: Any)
     told = {"source": given.to_dict(), "options": options, "folder": str(folder), "window_s": WINDOW_S, **more}
     command = [sys.executable, "-m", "soak.watch_stream", json.dumps(told)]
     log = folder.with_suffix(".log")
-    process = start(command, log, {**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+    process = start(command, log, {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)})
     try:
         yield process
         assert process.poll() is None, log.read_text()[-3000:]

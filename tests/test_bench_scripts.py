@@ -18,7 +18,6 @@ KEYS = ("claim", "ours", "peer", "ratio", "quality", "rows", "seconds")
 
 @pytest.fixture(scope="module")
 def support() -> ModuleType:
-    sys.path.insert(0, str(BENCH))
     import bench_support
 
     return bench_support

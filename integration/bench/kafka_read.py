@@ -10,7 +10,7 @@ As further figures, what follows the read in training, from JSON and Avro messag
 whole round (decode, features, windows, PCA's accumulation, merge, fold, publish) with its rows compared with those produced.
 
 The script starts a broker of its own (Java and Maven are needed), and fills the topics with ``integration/producer.py``.
-Run: ``python integration/bench/kafka_read.py [--messages 200000] [--repeats 3]``.
+Run: ``PYTHONPATH=integration python integration/bench/kafka_read.py [--messages 200000] [--repeats 3]``.
 """
 
 import argparse
@@ -29,6 +29,9 @@ from apache_beam.pvalue import PCollection
 from bench_support import last_line, machine, skipped_line
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
+from producer import avro_schema, names
+from services.kafka import Cluster, kafka
+from services.support import Unavailable
 
 from beam_ml.beam import engine
 from beam_ml.beam.job import Job
@@ -41,12 +44,6 @@ from beam_ml.formats import Block
 from beam_ml.registry import Registry
 
 INTEGRATION = Path(__file__).parents[1]
-sys.path.insert(0, str(INTEGRATION))
-
-from producer import avro_schema, names  # noqa: E402  (the path is set above)
-from services.kafka import Cluster, kafka  # noqa: E402
-from services.support import Unavailable  # noqa: E402
-
 CLAIM = "ReadKafkaBlocks in the in-process runner reads messages at 0.8 or more of a bare client loop's rate"
 GOAL = 0.8
 D = 30

@@ -11,7 +11,7 @@ Besides: memory and processor of the trainer by time (last third over middle thi
 the learner's rows are exactly those produced: their number, and the sums of ids and of hashes, so that a row lost and one
 counted twice cannot cancel.
 
-Run: ``python integration/bench/refresh_lag.py [--seconds 120] [--rows-per-second 20000]``.
+Run: ``PYTHONPATH=integration python integration/bench/refresh_lag.py [--seconds 120] [--rows-per-second 20000]``.
 """
 
 import argparse
@@ -32,6 +32,9 @@ from typing import Any
 import numpy as np
 import psutil
 from bench_support import last_line, machine, skipped_line
+from producer import names
+from services.kafka import Cluster, kafka
+from services.support import Unavailable
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
@@ -39,12 +42,6 @@ from beam_ml.core.learner import Learner
 from beam_ml.registry import Registry
 
 INTEGRATION = Path(__file__).parents[1]
-sys.path.insert(0, str(INTEGRATION))
-
-from producer import names  # noqa: E402  (the path is set above)
-from services.kafka import Cluster, kafka  # noqa: E402
-from services.support import Unavailable  # noqa: E402
-
 CLAIM = "refresh lag of rounds on Kafka, record time to version visible, is within the window and 3 s at the 95th percentile"
 WINDOW_S, SLACK_S = 5.0, 3.0
 D = 30

@@ -9,22 +9,18 @@ import argparse
 import contextlib
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-for _folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
-    sys.path.insert(0, str(_folder))
+import numpy as np
+import psutil
+from services.flink import flink
+from services.kafka import kafka
+from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_for, watch
 
-import numpy as np  # noqa: E402
-import psutil  # noqa: E402
-from services.flink import flink  # noqa: E402
-from services.kafka import kafka  # noqa: E402
-from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_for, watch  # noqa: E402
-
-from beam_ml.beam.kafka.stream.source import ReadKafkaStream  # noqa: E402
+from beam_ml.beam.kafka.stream.source import ReadKafkaStream
 
 
 def checkpoint_bytes(folder: Path) -> int:

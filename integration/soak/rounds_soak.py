@@ -5,29 +5,24 @@ a process of its own. Memory is flat when the last third's mean is within 5 % of
 slope of a straight line through the second half of the looks, as the share of the mean that an hour would add, with its
 standard error: ten minutes show no more than that. What must be exact is compared at the end; a difference is an error.
 
-Run: ``python integration/soak/rounds_soak.py [--seconds 600]``; the last line is one JSON object.
+Run: ``PYTHONPATH=integration:integration/bench python integration/soak/rounds_soak.py [--seconds 600]``.
+The last line is one JSON object.
 """
 
 import argparse
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from bench_support import last_line, machine, skipped_line
+from refresh_lag import NAME, SLACK_S, WINDOW_S, Look, Watched, lags, report, run
+from services.kafka import kafka
+from services.support import Unavailable
 
-INTEGRATION = Path(__file__).parents[1]
-for folder in (INTEGRATION, INTEGRATION / "bench"):
-    sys.path.insert(0, str(folder))
-
-from bench_support import last_line, machine, skipped_line  # noqa: E402  (the path is set above)
-from refresh_lag import NAME, SLACK_S, WINDOW_S, Look, Watched, lags, report, run  # noqa: E402
-from services.kafka import kafka  # noqa: E402
-from services.support import Unavailable  # noqa: E402
-
-from beam_ml.registry import Registry  # noqa: E402
+from beam_ml.registry import Registry
 
 CLAIM = "rounds on Kafka run steadily: the trainer's memory in the last third is within 5 % of the middle third's"
 GOAL = 1.05

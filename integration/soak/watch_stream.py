@@ -9,13 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-for _folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
-    sys.path.insert(0, str(_folder))
+from soak.stream_rig import watch
 
-from soak.stream_rig import watch  # noqa: E402
-
-from beam_ml.beam.job.sources import KafkaSource  # noqa: E402
-from beam_ml.beam.kafka.stream.source import ReadKafkaStream  # noqa: E402
+from beam_ml.beam.job.sources import KafkaSource
+from beam_ml.beam.kafka.stream.source import ReadKafkaStream
 
 
 def _by_partition(given: dict[str, object] | None) -> dict[int, object]:

@@ -4,6 +4,7 @@ from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge, MergeFn
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, Slices, ToBatches
 from beam_ml.beam.transforms.combine_fns import MergeLearners, TrainFn
+from beam_ml.beam.transforms.decode import Decode
 from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadParquet, ReadRanges
 from beam_ml.beam.transforms.score import Evaluate, Score, ScoredBlocks
 from beam_ml.beam.transforms.train import Fold, Publish, Train, Trained
@@ -17,6 +18,7 @@ __all__ = [
     "Accumulations",
     "AnchorRef",
     "Batches",
+    "Decode",
     "Evaluate",
     "FileRanges",
     "Fold",

@@ -1,7 +1,7 @@
 """Kafka: the only importer of the client library. One element is one poll of one partition: a block of raw messages.
 
 For users' own pipelines: `ReadKafkaBlocks` (ranges of offsets), `ReadKafkaStream` (for ever),
-`beam_ml.beam.transforms.decode.Decode` behind either, `WriteKafka` and `WriteAnnouncements`.
+`beam_ml.beam.Decode` behind either, `WriteKafka` and `WriteAnnouncements`.
 """
 
 from beam_ml.beam.kafka.client import Connection

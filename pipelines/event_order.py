@@ -80,7 +80,7 @@ def _blocks(given: Input, columns: Sequence[str] | None, left_out: _LeftOut) -> 
     schema: pa.Schema | None = None
     for file in formats.list_files(given.source, given.format):
         format = given.format or formats.format_of(file.path)
-        target = _RANGE_BYTES if format == "csv" else _RANGE_ROWS
+        target = _RANGE_BYTES if formats.TABLE[format].counts == "bytes" else _RANGE_ROWS
         options = given.options if format == "csv" else None
         for piece in formats.ranges(file, target, format, options):
             for block in formats.read(piece, columns, _BLOCK_ROWS, options=options):

@@ -1,4 +1,4 @@
-"""bytes ↔ `pyarrow.RecordBatch`: one module a format, the same verbs in each: ``ranges read write encode decode``."""
+"""bytes ↔ `pyarrow.RecordBatch`: one package per format, the same verbs in each: ``ranges read write encode decode``."""
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,13 +9,16 @@ import pyarrow as pa
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block, Reject
-from beam_ml.formats.files import FORMATS, FileId, FileRange, check, format_of, list_files, stat
+from beam_ml.formats.files import FileId, FileRange, check, format_of, list_files, stat
+from beam_ml.formats.table import FORMATS, TABLE, Format
 
 __all__ = [
     "FORMATS",
+    "TABLE",
     "Block",
     "FileId",
     "FileRange",
+    "Format",
     "Reject",
     "check",
     "find",
@@ -49,7 +52,7 @@ def ranges(file: FileId, target: int, format: str | None = None, options: Settin
 
     Args:
         file: as `list_files` or `stat` gave it.
-        target: about how large a range may be: rows (Parquet, Avro) or bytes (CSV).
+        target: about how large a range may be: rows or bytes, whatever the format counts (`Format.counts`).
         format: a key of FORMATS; None: by the file's name.
         options: the format's own (`csv.Options`).
 

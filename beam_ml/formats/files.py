@@ -12,15 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
+from beam_ml.formats.table import FORMATS, TABLE
 
-__all__ = ["FORMATS", "FileId", "FileRange", "check", "format_of", "list_files", "replacing", "stat"]
-
-FORMATS: Mapping[str, tuple[str, ...]] = {
-    "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz", ".csv.zst"),
-    "avro": (".avro",),
-}
-"""Format → the endings of its files' names."""
+__all__ = ["FileId", "FileRange", "check", "format_of", "list_files", "replacing", "stat"]
 
 _UNFINISHED = (".tmp", ".inprogress", ".crc")
 
@@ -63,7 +57,7 @@ class FileRange:
     @property
     def n_rows(self) -> int | None:
         """Number of rows; None where places are bytes."""
-        return None if self.format == "csv" else self.stop - self.start
+        return self.stop - self.start if TABLE[self.format].counts == "rows" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain JSON form."""

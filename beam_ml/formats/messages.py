@@ -17,12 +17,12 @@ import pyarrow as pa
 from beam_ml.core import intervals
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.table import MESSAGE_FORMATS
 
 __all__ = [
     "EMPTY",
     "MALFORMED",
     "MESSAGE_COLUMNS",
-    "MESSAGE_FORMATS",
     "PLACES",
     "UNPARSEABLE",
     "Decoded",
@@ -41,8 +41,6 @@ __all__ = [
 
 PLACES = 1 << 20
 """Places of one message: a message holds fewer rows than this, and a partition 2⁴³ messages."""
-
-MESSAGE_FORMATS = ("json", "avro", "csv")
 
 MESSAGE_COLUMNS = ("kafka.timestamp", "kafka.key", "kafka.offset")
 """Columns that a message itself gives to each of its rows."""

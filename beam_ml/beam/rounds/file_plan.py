@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import functools
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml import formats
 from beam_ml.beam.job.sources import FileSource
-from beam_ml.beam.transforms.read import FileRanges, ReadRanges
+from beam_ml.beam.transforms.read import FileRanges, ReadRanges, options_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
@@ -353,10 +352,8 @@ def _same(known: FileId, now: FileId) -> None:
 def _ranges(file: FileId, format: str | None, rows: int, options: str | None) -> Sequence[FileRange]:
     """Cut a file once, however many rounds read it."""
     kind = format or formats.format_of(file.path)
-    if kind != "csv":
-        return tuple(formats.ranges(file, rows, kind))
-    given = csv.Options() if options is None else csv.Options.parse(json.loads(options))
-    return tuple(formats.ranges(file, rows * BYTES_PER_ROW, kind, given))
+    target = rows if formats.TABLE[kind].counts == "rows" else rows * BYTES_PER_ROW
+    return tuple(formats.ranges(file, target, kind, options_of(kind, options)))
 
 
 def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:

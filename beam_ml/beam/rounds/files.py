@@ -15,7 +15,7 @@ from beam_ml.core.passes import first_pass
 from beam_ml.core.spec import to_us
 from beam_ml.core.windows import watermark
 from beam_ml.errors import InvalidValue, SourceError
-from beam_ml.formats import format_of
+from beam_ml.formats import TABLE, format_of
 
 __all__ = ["FileRounds"]
 
@@ -67,7 +67,9 @@ class FileRounds:
         return max(1, round(rows * places / seen.scanned / BYTES_PER_ROW))
 
     def _in_bytes(self, origin: Origin) -> bool:
-        return first_pass(origin).source == SOURCE and (self._source.format or format_of(origin.partition)) == "csv"
+        if first_pass(origin).source != SOURCE:
+            return False
+        return TABLE[self._source.format or format_of(origin.partition)].counts == "bytes"
 
     def wait(self, learner: Learner, stopping: Callable[[], bool]) -> None:
         """Wait between two looks, where the last one found nothing."""

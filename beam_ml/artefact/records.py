@@ -1,7 +1,7 @@
 """Learners, models, accumulations and batches as artefacts: the arrays by path, everything else in the JSON header."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import pydantic
@@ -38,6 +38,7 @@ __all__ = [
 
 Find = Callable[[str], Algorithm]
 Arrays = dict[str, np.ndarray]
+T = TypeVar("T")
 _METRICS: Mapping[str, type] = {
     "binary": Binary,
     "multiclass": Multiclass,
@@ -244,7 +245,7 @@ def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
     return algorithm, algorithm.spec.parse(meta["spec"])
 
 
-def _guarded(read: Callable[[Envelope], Any], envelope: Envelope) -> Any:
+def _guarded(read: Callable[[Envelope], T], envelope: Envelope) -> T:
     """Turn whatever a wrong header provokes into a typed error: the bytes come from outside."""
     try:
         return read(envelope)
@@ -253,9 +254,6 @@ def _guarded(read: Callable[[Envelope], Any], envelope: Envelope) -> Any:
             message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
             raise CorruptArtefact(message) from error
         raise
-
-
-# --- the records -----------------------------------------------------------------------------------------------------
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
@@ -324,8 +322,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             },
         )
 
-    learner: Learner = _guarded(read, decode(data, "learner"))
-    return learner
+    return _guarded(read, decode(data, "learner"))
 
 
 def encode_model(algorithm: Algorithm, model: Model) -> bytes:
@@ -343,8 +340,7 @@ def decode_model(data: bytes, find: Find) -> Model:
         chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
         return Model(spec, chosen, _Reader(envelope.arrays).record(kind.model), envelope.meta["facts"])
 
-    model: Model = _guarded(read, decode(data, "model"))
-    return model
+    return _guarded(read, decode(data, "model"))
 
 
 def encode_accumulation(algorithm: Algorithm, spec: Spec, value: Accumulation) -> bytes:
@@ -361,8 +357,7 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
         algorithm, spec = _spec_in(find, envelope.meta)
         return spec, _accumulation_in(algorithm, spec, envelope.meta["accumulation"], _Reader(envelope.arrays))
 
-    found: tuple[Spec, Accumulation] = _guarded(read, decode(data, "accumulation"))
-    return found
+    return _guarded(read, decode(data, "accumulation"))
 
 
 def encode_batch(batch: Batch, kind: str = "batch", **facts: Any) -> bytes:
@@ -376,14 +371,10 @@ def decode_batch(data: bytes) -> Batch:
     return decode_batch_with(data, "batch")[0]
 
 
-def decode_batch_with(data: bytes, kind: str, *facts: str) -> tuple[Batch, tuple[Any, ...]]:
+def decode_batch_with(data: bytes, kind: str, *facts: str) -> tuple[Any, ...]:
     """Return the batch and the named facts about it; raises ArtefactError as `decode_learner` does."""
-
-    def read(envelope: Envelope) -> tuple[Batch, tuple[Any, ...]]:
-        return _batch_in(envelope.meta, _Reader(envelope.arrays)), tuple(envelope.meta[name] for name in facts)
-
-    found: tuple[Batch, tuple[Any, ...]] = _guarded(read, decode(data, kind))
-    return found
+    read = lambda e: (_batch_in(e.meta, _Reader(e.arrays)), *(e.meta[name] for name in facts))  # noqa: E731
+    return _guarded(read, decode(data, kind))
 
 
 def encode_metrics(value: Metrics) -> bytes:
@@ -394,8 +385,7 @@ def encode_metrics(value: Metrics) -> bytes:
 
 def decode_metrics(data: bytes) -> Metrics:
     """Return the metrics; raises ArtefactError as `decode_learner` does."""
-    value: Metrics = _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
-    return value
+    return _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
 
 
 def encode_progress(value: Progress) -> bytes:
@@ -406,5 +396,4 @@ def encode_progress(value: Progress) -> bytes:
 
 def decode_progress(data: bytes) -> Progress:
     """Return the progress; raises ArtefactError as `decode_learner` does."""
-    value: Progress = _guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
-    return value
+    return _guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))

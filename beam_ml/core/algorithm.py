@@ -25,6 +25,7 @@ __all__ = [
     "Accumulate",
     "Algorithm",
     "AnchorOf",
+    "ByMerge",
     "Derive",
     "Empty",
     "Fold",
@@ -269,6 +270,16 @@ def _no_anchor(spec: Spec, state: Any) -> None:
     """Return no anchor: workers need no parameters to start from."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ByMerge(Generic[SpecT, PartialT]):
+    """The fold of an algorithm whose state is a partial: it merges the window's."""
+
+    merge: Merge[SpecT, PartialT]
+
+    def __call__(self, spec: SpecT, state: PartialT, partial: PartialT, sample: Batch | None = None) -> PartialT:
+        return self.merge(spec, state, partial)
+
+
 # Filled in by `Algorithm`, where the state is a partial.
 _AS_PARTIAL: Any = None
 
@@ -333,17 +344,10 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
                 if getattr(self, name) is None:
                     message = f"Algorithm.{name} is required where state is not the partial; {self.name} has none."
                     raise InvalidValue(message)
-        filled = {"state": self.partial, "init": self.empty, "fold": _merging(self.merge)}
+        filled = {"state": self.partial, "init": self.empty, "fold": ByMerge(self.merge)}
         for name, value in filled.items():
-            if getattr(self, name) is None:
+            if isinstance(getattr(self, name), ByMerge | None):  # one is made anew where merge is replaced
                 object.__setattr__(self, name, value)
-
-
-def _merging(merge: Merge[SpecT, PartialT]) -> Fold[SpecT, PartialT, PartialT]:
-    def fold(spec: SpecT, state: PartialT, partial: PartialT, sample: Batch | None = None) -> PartialT:
-        return merge(spec, state, partial)
-
-    return fold
 
 
 def check_batch(spec: Spec, batch: Batch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from beam_ml.algorithms import find, spec_from
 from beam_ml.core import learner
+from beam_ml.core.algorithm import ByMerge
 from beam_ml.core.arrays import array_fields, identical
 from beam_ml.core.batch import Batch
 from beam_ml.errors import MergeRefused
@@ -252,7 +253,7 @@ def _functions(subject: Subject) -> Iterator[tuple[str, Any]]:
         "grow",
     ):
         function = getattr(algorithm, name)
-        if function is not None:
+        if function is not None and not isinstance(function, ByMerge):
             yield name, function
     for kind_name, kind in algorithm.models.items():
         for name in ("derive", "predict", "measure"):

@@ -108,8 +108,7 @@ def encode_slice(value: Slice) -> bytes:
 
 def decode_slice(data: bytes) -> Slice:
     """Return the slice."""
-    rows, (late,) = records.decode_batch_with(data, "slice", "late")
-    return Slice(rows, late)
+    return Slice(*records.decode_batch_with(data, "slice", "late"))
 
 
 def join_slices(pieces: Sequence[bytes]) -> bytes:

@@ -112,8 +112,9 @@ def learned_as(change: Callable[[Batch], Batch]) -> Mutate:
     """Rows are changed before they are accumulated, and in the sample that a fold sees."""
 
     def mutate(algorithm: Algorithm) -> Algorithm:
-        def fold(spec: Any, state: Any, partial: Any, *samples: Any) -> Any:
-            return algorithm.fold(spec, state, partial, *(rows if rows is None else change(rows) for rows in samples))
+        def fold(spec: Any, state: Any, partial: Any, sample: Any, *past: Any) -> Any:
+            samples = (rows if rows is None else change(rows) for rows in (sample, *past))
+            return algorithm.fold(spec, state, partial, *samples)
 
         return dataclasses.replace(accumulates(change)(algorithm), fold=fold)
 

@@ -25,6 +25,7 @@ from beam_ml.beam.rounds.passes import PASSES, Passes
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import NONE_CLOSED, facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.life import folded, take_in, tidy
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
@@ -34,9 +35,8 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.threads import one_thread
-from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
-from beam_ml.registry import Manifest, Registry, keep, new_round_id, read_round, round_files, sweep
+from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files
 
 __all__ = ["Mode", "Round", "train"]
 
@@ -45,8 +45,6 @@ _RETRY_S = 5.0
 """How long brokers may take to hear of a version before the next round goes on without."""
 _FIRST_ROWS, _FIRST_ADDING_ROWS = 2_048, 65_536
 """Sizes of a cold start's first round."""
-_TIDY_EVERY = 10
-"""Publishes between two looks for payloads to remove: a look lists every object of the name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -225,12 +223,7 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     _check(plan, total)
     _refuse_repeat(run.learner, total)
     learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
-    for end, value in sorted(found.items()):
-        if end == ROUND and run.job.refresh != "round":
-            # Rows that reached no window: counted, nothing to fold.
-            learner = learner.replace(progress=learner.progress.merge(value.progress))
-        else:
-            learner = learners.add_pending(run.algorithm, learner, end, value)
+    learner = take_in(run.algorithm, learner, sorted(found.items()), run.job.refresh != "round")
     learner = learner.replace(next={**learner.next, **plan.next()})
     if run.in_order:
         through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
@@ -239,12 +232,13 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     else:
         through = float("inf") if run.job.refresh == "round" else run.source.watermark(learner)
         steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
-    folded, refreshes, models = _fold(run, learner, steps)
-    folded = _with_passes(run, plan, run.source.trim(folded), [one for one, _ in refreshes])
-    manifest = _publish(run, round_id, folded, refreshes, models)
+    after, refreshes = folded(learner, steps)
+    after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
+    models = _newest(run, refreshes)
+    manifest = _publish(run, round_id, after, refreshes, models)
     if run.in_order:
         drop_rows(run.registry, run.job.name, round_id)
-    return _done(run, manifest, folded, refreshes, models, total.merge(plan.lost), begun, piped - begun)
+    return _done(run, manifest, after, refreshes, models, total.merge(plan.lost), begun, piped - begun)
 
 
 def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequence[Refresh]) -> Learner:
@@ -260,9 +254,14 @@ def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequen
 def _close(run: _Run) -> Round:
     begun = time.monotonic()
     steps = fold_open(run.algorithm, run.learner, run.job.plan(), previous=run.models, published=True)
-    folded, refreshes, models = _fold(run, run.learner, steps)
-    manifest = _publish(run, new_round_id(run.head_number), folded, refreshes, models)
-    return _done(run, manifest, folded, refreshes, models, Progress(), begun, 0.0)
+    after, refreshes = folded(run.learner, steps)
+    models = _newest(run, refreshes)
+    manifest = _publish(run, new_round_id(run.head_number), after, refreshes, models)
+    return _done(run, manifest, after, refreshes, models, Progress(), begun, 0.0)
+
+
+def _newest(run: _Run, refreshes: Sequence[tuple[Refresh, float]]) -> dict[str, Any]:
+    return dict(refreshes[-1][0].models) if refreshes else run.models
 
 
 def _done(
@@ -279,9 +278,7 @@ def _done(
     job = run.job
     run.source.published(learner)
     tell(job.announce, manifest)
-    if manifest.number % _TIDY_EVERY == 0:
-        keep(run.registry, job.name, job.retention.keep, job.retention.grace)
-        sweep(run.registry, job.name, job.retention.grace)
+    tidy(run.registry, job.name, manifest.number, job.retention.keep, job.retention.grace)
     seconds = time.monotonic() - begun
     passes = Passes.of_learner(learner) if PASSES in learner.next else None
     return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s, passes)
@@ -323,21 +320,6 @@ def _refuse_repeat(learner: Learner, total: Progress) -> None:
 def _some(covered: Any) -> str:
     shown = [f"{origin.partition} {[list(map(int, r)) for r in ranges]}" for origin, ranges in sorted(covered.items())]
     return "; ".join(shown[:3]) + ("; …" if len(shown) > 3 else "") or "nothing"
-
-
-def _fold(
-    run: _Run, learner: Learner, steps: Iterator[tuple[Learner, Refresh | None]]
-) -> tuple[Learner, list[tuple[Refresh, float]], dict[str, Any]]:
-    """Go through the folds; return the learner after them, the refreshes with their seconds, and the newest models."""
-    models, refreshes = run.models, []
-    after, begun = learner, time.monotonic()
-    with one_thread():
-        for after, one in steps:  # noqa: B007 the last one counts
-            if one is not None:
-                models = dict(one.models)
-                refreshes.append((one, time.monotonic() - begun))
-            begun = time.monotonic()
-    return after, refreshes, models
 
 
 def _publish(

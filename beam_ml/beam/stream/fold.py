@@ -21,38 +21,37 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec
 from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_ml.algorithms import find, model_spec_from
+from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam.job.job import Announce, Job
 from beam_ml.beam.kafka.gaps import id_of
 from beam_ml.beam.rounds.announcing import tell
 from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
-from beam_ml.beam.telemetry import count, count_refreshes, measure, timed
+from beam_ml.beam.telemetry import count, measure, timed
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.life import folded, take_in, tidy
 from beam_ml.beam.versions.lineage import Lineage, publish_next
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, AnchorRef, learner_of, spec_of
+from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, AnchorRef, learner_of, plan_json, plan_of, spec_of
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, empty
 from beam_ml.core.batch import Origin
-from beam_ml.core.gate import Gate, Verdict
+from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
-from beam_ml.core.refresh import Plan, Refresh, derive_all, fold_open
+from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.spec import canonical_json
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import CorruptArtefact, MergeRefused, VersionNotFound
 from beam_ml.formats.messages import PLACES, place
-from beam_ml.registry import Registry, keep, sweep
+from beam_ml.registry import Registry
 
 __all__ = ["FoldJob", "Ledger", "StreamFold", "as_late"]
 
 _ONE = b"job"
-_TIDY_EVERY = 10
-"""Publishes between two looks for payloads to remove: a look lists every object of the name."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,10 +85,9 @@ class FoldJob:
     @staticmethod
     def of(job: Job, where: str, start: Start) -> "FoldJob":
         """Take from a job what the fold needs."""
-        plan, windows = job.plan(), job.windows()
-        shipped = {"models": {name: one.to_dict() for name, one in plan.models.items()}, "gate": plan.gate.rules}
+        windows = job.windows()
         return FoldJob(
-            job.name, where, job.algorithm_spec().to_json(), json.dumps(shipped), job.features.to_json(),
+            job.name, where, job.algorithm_spec().to_json(), plan_json(job.plan()), job.features.to_json(),
             start.to_json(), windows.size_us or 0, windows.allowed_lateness_us, job.retention.keep,
             job.retention.grace, "" if job.announce is None else job.announce.to_json(),
         )  # fmt: skip
@@ -180,9 +178,7 @@ class _StreamFold(DoFn):
     def setup(self) -> None:
         job = self._job
         self._algorithm, self._spec = spec_of(job.spec)
-        given = json.loads(job.plan)
-        models = {name: model_spec_from(self._algorithm, value) for name, value in given["models"].items()}
-        self._plan = Plan(models, Gate(tuple(given["gate"])))
+        self._plan = plan_of(self._algorithm, job.plan)
         self._start = Start.from_json(job.start)
         self._announce = Announce.parse(json.loads(job.announce)) if job.announce else None
         self._registry = Registry(job.registry)
@@ -229,9 +225,7 @@ class _StreamFold(DoFn):
             return
         before, models = self._learner(learner.read())
         if ROUND in held:
-            # Rows that reached no window: counted, nothing to fold.
-            rest = self._windows.drop(key, held, ROUND).progress
-            before = before.replace(progress=before.progress.merge(rest))
+            before = take_in(self._algorithm, before, [(ROUND, self._windows.drop(key, held, ROUND))], by_time=True)
         opened = {end: self._windows.get(key, end, one) for end, one in held.items()}
         after, refreshes, models = self._fold(before.replace(pending=opened), now.micros, models)
         for end in set(held) - set(after.pending):
@@ -327,16 +321,13 @@ class _StreamFold(DoFn):
         self, learner: Learner, through: int, models: Mapping[str, Any] | None
     ) -> tuple[Learner, list[tuple[Refresh, float]], Mapping[str, Any]]:
         """Fold in order what ended at or before a time."""
-        refreshes: list[tuple[Refresh, float]] = []
-        with timed("fold_us"), one_thread():
-            begun = time.monotonic()
-            for after, one in fold_open(self._algorithm, learner, self._plan, through, models, published=True):
-                learner, models = after, one.models
-                refreshes.append((one, time.monotonic() - begun))
-                begun = time.monotonic()
-            if models is None:
+        steps = fold_open(self._algorithm, learner, self._plan, through, models, published=True)
+        learner, refreshes = folded(learner, steps)
+        if refreshes:
+            models = refreshes[-1][0].models
+        if models is None:
+            with one_thread():
                 models = derive_all(self._algorithm, learner, self._plan.models)
-        count_refreshes([one for one, _ in refreshes])
         return learner, refreshes, models
 
     def _publish(
@@ -351,9 +342,7 @@ class _StreamFold(DoFn):
         mine = Lineage(start.run_id, start.epoch, known.parent, known.head)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
         tell(self._announce, made)
-        if made.number % _TIDY_EVERY == 0:
-            keep(self._registry, job.name, job.keep, job.grace_s)
-            sweep(self._registry, job.name, job.grace_s)
+        tidy(self._registry, job.name, made.number, job.keep, job.grace_s)
         ends = [one.window_end for one, _ in refreshes if one.window_end is not None]
         if ends:
             measure("refresh_lag_ms", (time.time_ns() // 1000 - max(ends)) // 1000)

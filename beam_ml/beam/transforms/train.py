@@ -10,16 +10,16 @@ from apache_beam import DoFn, FlatMap, GroupByKey, Map, ParDo, PTransform
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
-from beam_ml.algorithms import algorithm_of, model_spec_from
+from beam_ml.algorithms import algorithm_of
 from beam_ml.beam.engine import refuse_streaming
-from beam_ml.beam.telemetry import count_refreshes, timed
 from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, ToBatches
 from beam_ml.beam.transforms.windowing import many_in_or_out
 from beam_ml.beam.versions.contents import facts_of, model_facts, payloads_of
+from beam_ml.beam.versions.life import folded, take_in
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Folded
-from beam_ml.beam.wire.references import AnchorRef, learner_of, spec_of
+from beam_ml.beam.wire.references import AnchorRef, learner_of, plan_json, plan_of, spec_of
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.champions import check_gate, reached
@@ -28,8 +28,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Plan, Refresh, fold_open, model_kind
 from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
-from beam_ml.core.threads import one_thread
-from beam_ml.core.windows import ROUND, Windows
+from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
 from beam_ml.registry import Manifest, Registry, new_round_id
@@ -55,12 +54,12 @@ class Trained(NamedTuple):
     folded: PCollection
 
 
-def _plan_json(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -> str:
+def _checked(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -> Plan:
     for one in models.values():
         model_kind(algorithm_of(spec), one)
-    asked = Gate(tuple(gate))
-    check_gate(algorithm_of(spec), spec, models, asked)
-    return json.dumps({"models": {name: one.to_dict() for name, one in models.items()}, "gate": asked.rules})
+    plan = Plan(dict(models), Gate(tuple(gate)))
+    check_gate(algorithm_of(spec), spec, plan.models, plan.gate)
+    return plan
 
 
 @with_input_types(tuple[int, Accumulation])
@@ -78,26 +77,16 @@ class _Fold(DoFn):
 
     def setup(self) -> None:
         self._algorithm, self._spec = spec_of(self._spec_json)
-        given = json.loads(self._plan_json)
-        models = {name: model_spec_from(self._algorithm, value) for name, value in given["models"].items()}
-        self._plan = Plan(models, Gate(tuple(given["gate"])))
+        self._plan = plan_of(self._algorithm, self._plan_json)
 
     def process(self, element: tuple[bytes, Iterable[tuple[int, Accumulation]]]) -> Iterator[Folded]:
         algorithm = self._algorithm
         learner = learners.new(algorithm, self._spec) if self._start is None else learner_of(self._start, self._spec)
-        for end, accumulation in element[1]:
-            if end == ROUND and self._by_time:
-                # Rows that reached no window: counted, nothing to fold.
-                learner = learner.replace(progress=learner.progress.merge(accumulation.progress))
-            else:
-                learner = learners.add_pending(algorithm, learner, end, accumulation)
-        refreshes = []
-        with timed("fold_us"), one_thread():
-            for after, one in fold_open(algorithm, learner, self._plan, published=True):
-                learner = after
-                refreshes.append(self._with_models(after, one))
-        count_refreshes(refreshes)
-        yield Folded(learner, tuple(refreshes))
+        learner = take_in(algorithm, learner, element[1], self._by_time)
+        learner, refreshes = folded(
+            learner, fold_open(algorithm, learner, self._plan, published=True), self._with_models
+        )
+        yield Folded(learner, tuple(one for one, _ in refreshes))
 
     def _with_models(self, learner: Learner, one: Refresh) -> Refresh:
         facts = model_facts(learner, one, None if self._features is None else json.loads(self._features))
@@ -132,7 +121,7 @@ class Fold(PTransform):
     ) -> None:
         super().__init__()
         shipped = None if features is None else features.to_json()
-        self._fn = _Fold(spec.to_json(), _plan_json(spec, models or {}, gate), by_time, start, shipped)
+        self._fn = _Fold(spec.to_json(), plan_json(_checked(spec, models or {}, gate)), by_time, start, shipped)
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Build the step."""
@@ -140,12 +129,12 @@ class Fold(PTransform):
         return pcoll | "Together" >> ParDo(_Together()) | GroupByKey() | "InOrder" >> ParDo(self._fn)
 
 
-def _refreshes(folded: Folded) -> tuple[Refresh, ...]:
-    return folded.refreshes
+def _refreshes(element: Folded) -> tuple[Refresh, ...]:
+    return element.refreshes
 
 
-def _learner(folded: Folded) -> Learner:
-    return folded.learner
+def _learner(element: Folded) -> Learner:
+    return element.learner
 
 
 class Train(PTransform):
@@ -196,10 +185,10 @@ class Train(PTransform):
         accumulated: Accumulations = (
             batches | SliceByWindow(self._windows, through) | Accumulate(self._spec, self._start)
         )
-        folded = accumulated | Merge(self._spec, self._fanout) | self._fold
-        refreshes = folded | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)
-        learner = folded | "Learner" >> Map(_learner).with_output_types(Learner)
-        return Trained(refreshes, learner, accumulated.rejected, folded)
+        one = accumulated | Merge(self._spec, self._fanout) | self._fold
+        refreshes = one | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)
+        learner = one | "Learner" >> Map(_learner).with_output_types(Learner)
+        return Trained(refreshes, learner, accumulated.rejected, one)
 
 
 @with_input_types(Folded)
@@ -218,9 +207,9 @@ class _Publish(DoFn):
         yield _publish(registry, self._name, element, self._parent, number, self._run_id).number
 
 
-def _publish(registry: Registry, name: str, folded: Folded, parent: int | None, head: int, run_id: str) -> Manifest:
-    learner = folded.learner
-    last = folded.refreshes[-1] if folded.refreshes else None
+def _publish(registry: Registry, name: str, element: Folded, parent: int | None, head: int, run_id: str) -> Manifest:
+    learner = element.learner
+    last = element.refreshes[-1] if element.refreshes else None
     models = {} if last is None else last.models
     verdict = Verdict(False, ("no row was learned from",)) if last is None else last.verdict
     if last is not None and not models:
@@ -234,7 +223,7 @@ def _publish(registry: Registry, name: str, folded: Folded, parent: int | None, 
         run_id=run_id,
         serve=verdict.accepted,
         reasons=verdict.reasons,
-        facts=facts_of(learner, (one.to_dict() for one in folded.refreshes)),
+        facts=facts_of(learner, (one.to_dict() for one in element.refreshes)),
     )
 
 
@@ -255,5 +244,5 @@ class Publish(PTransform):
     @many_in_or_out
     def expand(self, pcoll: PCollection | Trained) -> PCollection:
         """Build the step."""
-        folded = pcoll.folded if isinstance(pcoll, Trained) else pcoll
-        return folded | ParDo(_Publish(*self._arguments, uuid.uuid4().hex))
+        given = pcoll.folded if isinstance(pcoll, Trained) else pcoll
+        return given | ParDo(_Publish(*self._arguments, uuid.uuid4().hex))

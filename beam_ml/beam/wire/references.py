@@ -6,10 +6,12 @@ import hashlib
 import json
 import logging
 
-from beam_ml.algorithms import find, spec_from
+from beam_ml.algorithms import find, model_spec_from, spec_from
 from beam_ml.artefact.records import decode_learner
 from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.gate import Gate
 from beam_ml.core.learner import Learner
+from beam_ml.core.refresh import Plan
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidValue, MergeRefused, VersionNotFound
 from beam_ml.features import Features
@@ -25,6 +27,8 @@ __all__ = [
     "check_spec",
     "features_of",
     "learner_of",
+    "plan_json",
+    "plan_of",
     "spec_of",
 ]
 
@@ -132,3 +136,15 @@ def check_size(spec: Spec, size: int, refuse_bytes: int | None = None) -> None:
         )
         raise InvalidValue(message)
     _log.warning("An accumulation of %s has %d MiB with %s: workers exchange that.", spec.algorithm, size >> 20, given)
+
+
+def plan_json(plan: Plan) -> str:
+    """Return model specs and gate as they are shipped."""
+    return json.dumps({"models": {name: one.to_dict() for name, one in plan.models.items()}, "gate": plan.gate.rules})
+
+
+def plan_of(algorithm: Algorithm, text: str) -> Plan:
+    """Read them back."""
+    given = json.loads(text)
+    models = {name: model_spec_from(algorithm, value) for name, value in given["models"].items()}
+    return Plan(models, Gate(tuple(given["gate"])))

@@ -360,7 +360,7 @@ def scores(
     factors: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write η of n CSR rows with the parameters linear (r,) and factors (r, k)."""
+    """Write η of n CSR rows with the parameters linear (r,) and factors (r, k); a place of −1 counts for nothing."""
     k = factors.shape[1]
     sums = np.empty(k)
     for i in range(out.size):
@@ -368,6 +368,8 @@ def scores(
         eta, pairs = intercept, 0.0
         for z in range(indptr[i], indptr[i + 1]):
             j, value = place[z], np.float64(values[z])
+            if j < 0:
+                continue
             eta += value * linear[j]
             for f in range(k):
                 part = value * factors[j, f]

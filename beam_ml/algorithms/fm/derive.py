@@ -1,6 +1,7 @@
-"""Models of factorization machines. Letters: ``n`` rows, ``d`` features, ``k`` factors."""
+"""Models of factorization machines. Letters: ``n`` rows, ``z`` values, ``d`` features, ``r`` of them held, ``k`` factors."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -24,27 +25,43 @@ __all__ = ["Model", "asked_of", "derive", "machine_of", "measure", "predict", "p
 _LOGISTIC, _SQUARED = 0, 1
 _FAR = 1e4
 """Scales from 0 beyond which the products of features would lose the digits that tell rows apart."""
+_SEARCH = 64
+"""What a search for a feature costs, in places of a table that are written one after the other."""
 
 
 @array_dataclass
 class Model:
     """A second-order machine: ``η = intercept + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j`` (Rendle 2010).
 
-    Of features far from 0, x is less their centre.
+    Only features that rows have had are held; others count for nothing. Of features far from 0, x is less their centre.
     """
 
-    centre: Float64[np.ndarray, "d"]  # what features far from 0 are measured from, for their digits' sake; others: 0
+    features: Int64[np.ndarray, "r"]  # numbers of the features held, rising, below the width
+    centre: Float64[np.ndarray, "r"]  # what features far from 0 are measured from, for their digits' sake; others: 0
     intercept: Float64[np.ndarray, ""]  # score without features; regression: in label units, as all below
-    linear: Float64[np.ndarray, "d"]  # w, per feature unit
-    factors: Float64[np.ndarray, "d k"]  # v, per feature unit
+    linear: Float64[np.ndarray, "r"]  # w, per feature unit
+    factors: Float64[np.ndarray, "r k"]  # v, per feature unit
     threshold: Float64[np.ndarray, ""]  # binary: score from which predicted_label is 1; 0.5 and unused otherwise
     loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared
+    width: Int64[np.ndarray, ""]  # d, features of a row
+
+    def __post_init__(self) -> None:
+        numbers = self.features
+        if numbers.size == 0:
+            return
+        if not (0 <= numbers[0] and numbers[-1] < self.width and (numbers[1:] > numbers[:-1]).all()):
+            message = f"Model.features must be rising numbers of 0 … {int(self.width) - 1}."
+            raise InvalidBatch(message)
+
+    @functools.cached_property
+    def centred(self) -> bool:
+        """Whether any feature is measured from a centre: asked once, so that single rows do not read all features."""
+        return bool(self.centre.any())
 
 
 def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model:
     """Return the machine of a state."""
     level, unit = label_scale(state.label)
-    d = spec.n_features
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
     met = np.flatnonzero(state.scale[:-1] > 0)
     met = met[state.squares[met, : asked_of(spec)].any(axis=1)]
@@ -63,20 +80,15 @@ def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model
         intercept += 0.5 * (both @ both - own @ near[some])
         linear -= factors @ both
         linear[some] += own
-
-    def of_all(values: np.ndarray) -> np.ndarray:
-        """Return all features' values: pages of zeros that none of those met is on are never touched."""
-        out = np.zeros((d, *values.shape[1:]))
-        out[met] = values
-        return out
-
     return Model(
-        centre=of_all(centre - near),
+        features=met,
+        centre=centre - near,
         intercept=np.asarray(intercept),
-        linear=of_all(linear),
-        factors=of_all(factors),
+        linear=linear,
+        factors=factors,
         threshold=np.asarray(at),
         loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
+        width=np.asarray(spec.n_features, dtype=np.int64),
     )
 
 
@@ -119,16 +131,35 @@ def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample:
 
 def predicted(model: Model, batch: Batch) -> np.ndarray:
     """Return the probabilities of class 1, or values, (n,)."""
-    d = model.linear.shape[0]
+    d = int(model.width)
     if batch.n_features != d:
         message = f"A factorization machine takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
     # A feature given twice in a row is one feature: its square must not fall apart.
-    rows = canonical(batch)
-    if model.centre.any():
-        rows = in_frames(*rows, model.centre, np.ones(d), np.inf)
+    indptr, indices, values = canonical(batch)
+    rows = indptr, _places(model, indices), values
+    if model.centred:
+        rows = in_frames(*rows, model.centre, np.ones(model.centre.size), np.inf)
     score = linear_scores(*rows, float(model.intercept), model.linear, model.factors)
     return score if int(model.loss) == _SQUARED else np.asarray(expit(score))
+
+
+def _places(model: Model, indices: np.ndarray) -> np.ndarray:
+    """Return where features (z,) are among those that a model holds, (z,) int32; −1: it does not."""
+    from beam_ml.kernels import fm_rows
+
+    held, d = model.features, int(model.width)
+    if held.size == d:
+        return indices
+    if _SEARCH * indices.size > 2 * held.size + d // 2:
+        out = np.empty(indices.size, dtype=np.int32)
+        # Pages of zeros on which no feature held lies are never written.
+        fm_rows.places(indices, held, np.zeros(d, dtype=np.int32), out)
+        return out
+    if held.size == 0:
+        return np.full(indices.size, -1, dtype=np.int32)
+    at = np.minimum(np.searchsorted(held, indices), held.size - 1)
+    return np.where(held[at] == indices, at, -1).astype(np.int32)
 
 
 def predict(model: Model, batch: Batch) -> Predictions:

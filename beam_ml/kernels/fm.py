@@ -104,7 +104,7 @@ def fill(
     """Write what an anchor holds of some parameter rows into new rows of a table, and zeros for the run's own.
 
     Args:
-        rows: (s,).
+        rows: (s,) places among the anchor's; −1: it does not hold the row, and the table's is left as it is.
         theta: (p, m), as the next two.
         squares: Σ gradient².
         centre: (p,) c.
@@ -115,6 +115,8 @@ def fill(
     m = theta.shape[1]
     for s in range(rows.size):
         j = rows[s]
+        if j < 0:
+            continue
         for c in range(m):
             out[s, c] = theta[j, c]
             out[s, m + c] = 0.0

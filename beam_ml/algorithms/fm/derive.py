@@ -8,6 +8,7 @@ from jaxtyping import Float64, Int64
 from scipy.special import expit
 
 from beam_ml.algorithms.csr import canonical
+from beam_ml.algorithms.fm.known import check_rising, places
 from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
@@ -25,8 +26,6 @@ __all__ = ["Model", "asked_of", "derive", "machine_of", "measure", "predict", "p
 _LOGISTIC, _SQUARED = 0, 1
 _FAR = 1e4
 """Scales from 0 beyond which the products of features would lose the digits that tell rows apart."""
-_SEARCH = 64
-"""What a search for a feature costs, in places of a table that are written one after the other."""
 
 
 @array_dataclass
@@ -46,11 +45,9 @@ class Model:
     width: Int64[np.ndarray, ""]  # d, features of a row
 
     def __post_init__(self) -> None:
-        numbers = self.features
-        if numbers.size == 0:
-            return
-        if not (0 <= numbers[0] and numbers[-1] < self.width and (numbers[1:] > numbers[:-1]).all()):
-            message = f"Model.features must be rising numbers of 0 … {int(self.width) - 1}."
+        check_rising("Model.features", self.features)
+        if self.features.size and self.features[-1] >= self.width:
+            message = f"Model.features must be below {int(self.width)}; got {self.features[-1]}."
             raise InvalidBatch(message)
 
     @functools.cached_property
@@ -81,7 +78,7 @@ def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model
         linear -= factors @ both
         linear[some] += own
     return Model(
-        features=met,
+        features=state.rows[met],
         centre=centre - near,
         intercept=np.asarray(intercept),
         linear=linear,
@@ -137,29 +134,11 @@ def predicted(model: Model, batch: Batch) -> np.ndarray:
         raise InvalidBatch(message)
     # A feature given twice in a row is one feature: its square must not fall apart.
     indptr, indices, values = canonical(batch)
-    rows = indptr, _places(model, indices), values
+    rows = indptr, places(model.features, indices, d), values
     if model.centred:
         rows = in_frames(*rows, model.centre, np.ones(model.centre.size), np.inf)
     score = linear_scores(*rows, float(model.intercept), model.linear, model.factors)
     return score if int(model.loss) == _SQUARED else np.asarray(expit(score))
-
-
-def _places(model: Model, indices: np.ndarray) -> np.ndarray:
-    """Return where features (z,) are among those that a model holds, (z,) int32; −1: it does not."""
-    from beam_ml.kernels import fm_rows
-
-    held, d = model.features, int(model.width)
-    if held.size == d:
-        return indices
-    if _SEARCH * indices.size > 2 * held.size + d // 2:
-        out = np.empty(indices.size, dtype=np.int32)
-        # Pages of zeros on which no feature held lies are never written.
-        fm_rows.places(indices, held, np.zeros(d, dtype=np.int32), out)
-        return out
-    if held.size == 0:
-        return np.full(indices.size, -1, dtype=np.int32)
-    at = np.minimum(np.searchsorted(held, indices), held.size - 1)
-    return np.where(held[at] == indices, at, -1).astype(np.int32)
 
 
 def predict(model: Model, batch: Batch) -> Predictions:

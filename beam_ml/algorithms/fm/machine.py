@@ -1,7 +1,7 @@
 """State and partial of factorization machines; law ANCHORED.
 
-Letters: ``d`` features, ``p`` = d + 1 parameter rows (the bias last), ``m`` columns (linear weight, then factors), ``k``
-label classes; of a partial ``c`` rows touched by closed runs, ``r`` by the open one.
+Letters: ``d`` features, ``p`` parameter rows held (see `known`; last the bias, numbered d), ``m`` columns (linear weight,
+then factors), ``k`` label classes; of a partial ``c`` rows touched by closed runs, ``r`` by the open one.
 
 A worker runs over its rows one by one from the anchor, with AdaGrad (Duchi, Hazan and Singer 2011) in every entry; the
 update stands in `beam_ml.kernels.fm`. What runs leave behind adds as `beam_ml.algorithms.anchored` says, rows that no run
@@ -34,10 +34,10 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.anchored import Moves, summed, united
 from beam_ml.algorithms.fm.adapt import START
 from beam_ml.algorithms.fm.frames import added
+from beam_ml.algorithms.fm.known import check_rising
 from beam_ml.algorithms.fm.rows import FEWEST_ROWS, joined_labels
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
-from beam_ml.algorithms.fm.start import starts
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
 
@@ -64,6 +64,9 @@ BOUND = 0.02
 class State:
     """Parameters, and what their next steps go by."""
 
+    rows: Int64[
+        np.ndarray, "p"
+    ]  # numbers of the parameter rows held, rising; last: the bias, numbered n_features; none at first
     theta: Float64[np.ndarray, "p m"]  # linear weight, then factors, in frames; last row: bias, then zeros
     squares: Float64[np.ndarray, "p m"]  # Σ gradient², decayed up to the last fold
     centre: Float64[np.ndarray, "p"]  # c of each feature's frame; 0 of indicators and rare features
@@ -80,6 +83,9 @@ class State:
     faded: Float64[np.ndarray, "2"]  # what squares, and weights, count by since the last fold, which wrote the tables
     length: Float64[np.ndarray, "5"]  # last step of each group of `search`; negative: along the runs' mean
     folds: Int64[np.ndarray, ""]  # folds so far
+
+    def __post_init__(self) -> None:
+        check_rising("State.rows", self.rows)
 
 
 @array_dataclass
@@ -108,6 +114,7 @@ class Partial:
 class Anchor:
     """Where runs start."""
 
+    rows: Int64[np.ndarray, "p"]  # as in the state
     theta: Float64[np.ndarray, "p m"]  # as in the state
     squares: Float64[np.ndarray, "p m"]  # as in the state
     centre: Float64[np.ndarray, "p"]  # as in the state
@@ -129,12 +136,11 @@ def law(spec: Spec) -> Law:
 
 def init(spec: Spec) -> State:
     """Return the state before any row."""
-    p = spec.n_features + 1
+    none, nothing, sums = np.zeros((0, spec.columns)), np.zeros(0), np.zeros((0, 3))
     return State(
-        theta=starts(spec, np.arange(p)), squares=np.zeros((p, spec.columns)), centre=np.zeros(p),
-        scale=np.zeros(p) if spec.normalize else np.ones(p), widest=np.zeros(p), spread=np.zeros(()), sums=np.zeros((p, 3)),
-        before=np.zeros((p, 3)), label=np.zeros(3), mass=np.zeros(spec.n_label_classes), fresh=np.zeros(()),
-        noise=np.zeros((2, 2)), prior=np.array(START), faded=np.ones(2), length=np.zeros(GROUPS),
+        rows=np.zeros(0, dtype=np.int64), theta=none, squares=none, centre=nothing, scale=nothing, widest=nothing,
+        spread=np.zeros(()), sums=sums, before=sums, label=np.zeros(3), mass=np.zeros(spec.n_label_classes),
+        fresh=np.zeros(()), noise=np.zeros((2, 2)), prior=np.array(START), faded=np.ones(2), length=np.zeros(GROUPS),
         folds=np.zeros((), dtype=np.int64),
     )  # fmt: skip
 
@@ -164,7 +170,7 @@ def anchor(spec: Spec, state: State) -> Anchor | None:
     once = fresh * weights if spec.half_life is None else max(fresh * weights, FEWEST_ROWS)
     often = (state.sums[:, 0] + state.before[:, 0]) * (once / seen)
     return Anchor(
-        theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
+        rows=state.rows, theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
         spread=state.spread, label=scaled_moments(state.label, weights),
         often=often, passes=np.asarray(total / fresh if fresh > 0 else 1.0), noise=state.noise[:, 1],
         prior=state.prior, folds=state.folds,

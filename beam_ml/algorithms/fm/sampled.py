@@ -52,12 +52,15 @@ class Sampled:
         label: np.ndarray,
         common: np.ndarray,
     ) -> "Sampled | None":
-        """Return the rows in a frame (centre, scale, ρ) and in units of the label's moments; None: there are none."""
+        """Return the rows in a frame (centre, scale, ρ) and in units of the label's moments; None: there are none.
+
+        Features are numbered by their places in the frame's tables, (p,).
+        """
         if data.label.size == 0:
             return None
         level, unit = label_scale(label)
         centre, scale, spread = frame
-        rows, place = data.placed(spec.n_features, np.flatnonzero(centre != 0))
+        rows, place = data.placed(centre.size - 1, np.flatnonzero(centre != 0))
         bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], np.inf)
         if spec.normalize:
             # Outliers count no further than workers let them; where many rows are far off, the inputs have moved.

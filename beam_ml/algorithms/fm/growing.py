@@ -7,7 +7,7 @@ import numpy as np
 
 from beam_ml.algorithms.fm.adapt import COLD, priors
 from beam_ml.algorithms.fm.frames import FARTHEST, STAYS, centred, frames, spread_of
-from beam_ml.algorithms.fm.known import place_of
+from beam_ml.algorithms.fm.known import places
 from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_moments
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present, tempered
 from beam_ml.algorithms.fm.spec import Spec
@@ -170,7 +170,10 @@ class Run:
         origin[:] = -1
         if anchor is not None:
             held = anchor.rows.size
-            origin[:] = place_of(anchor.rows, rows)
+            if begin == 0:
+                origin[0] = held - 1
+            features = slice(int(begin == 0), None)
+            origin[features] = places(anchor.rows[:-1], rows[features].astype(np.int32), self._spec.n_features)
             self._kernels.fill(origin, anchor.theta, anchor.squares, anchor.centre, anchor.scale, anchor.often, fresh)
         new = np.flatnonzero(origin < 0)
         if new.size:

@@ -118,20 +118,13 @@ class Sampled:
             self.indptr, self.place, self.values, before, np.ascontiguousarray(ways[0]), np.ascontiguousarray(ways[1]),
             self.common, linear, pairs,
         )  # fmt: skip
-        columns = np.ascontiguousarray(linear.T)
-        halves = np.ascontiguousarray(pairs.transpose(1, 2, 0))
+        code = int(spec.task == "regression")
         grown = [self._grown(before, ways, part) for part in (np.s_[:, :1], np.s_[:, 1:])]
 
         def loss(step: Step) -> float:
             along = [np.concatenate([[1.0], _lengths(step, group)]) for group in (1, 2)]
             bias = float(before[-1, 0] + step.length[0] * ways[int(step.mean[0])][-1, 0])
-            score = bias + along[0] @ columns
-            for x in range(5):
-                for y in range(x, 5):
-                    factor = along[1][x] * along[1][y] * (1.0 if x == y else 2.0)
-                    if factor != 0.0:
-                        score += factor * halves[x, y]
-            found = float(self.weight @ row_losses(spec, score, self.label))
+            found = float(fm_fold.loss_after(linear, pairs, bias, *along, self.label, self.weight, code))
             for strength, squares, at in zip((spec.linear_wd, spec.factors_wd), grown, along, strict=True):
                 if strength:
                     found += 0.5 * strength * float(at @ squares @ at)

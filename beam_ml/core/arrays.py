@@ -47,8 +47,12 @@ _FIELDS = "__array_fields__"
 
 @dataclass_transform(frozen_default=True)
 def array_dataclass(cls: type[T]) -> type[T]:
-    """Make a frozen dataclass of arrays: checked when built, arrays read-only, compared with `close` or `identical`."""
+    """Make a frozen dataclass of arrays: checked when built, arrays read-only, compared with `close` or `identical`.
+
+    A `__post_init__` of the class runs after the checks of dtypes and shapes, and raises `InvalidBatch` at wrong values.
+    """
     fields: list[ArrayField] = []
+    check_values = cls.__dict__.get("__post_init__")
 
     def __post_init__(self: Any) -> None:
         lengths: dict[str, int] = {}
@@ -69,6 +73,8 @@ def array_dataclass(cls: type[T]) -> type[T]:
             frozen = array.view()
             frozen.flags.writeable = False
             object.__setattr__(self, spec.name, frozen)
+        if check_values is not None:
+            check_values(self)
 
     # Set before dataclass(): the __init__ it writes calls __post_init__ only if there is one by then.
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]

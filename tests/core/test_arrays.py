@@ -142,3 +142,22 @@ def test_the_schema_names_dtype_and_axes():
         values: Float32[np.ndarray, "n 4"]
 
     assert schema(Small) == {"values": {"dtype": "float32", "axes": ["n", 4]}}
+
+
+def test_a_class_checks_values_of_its_own_after_shapes():
+    @array_dataclass
+    class Share:
+        of: Float64[np.ndarray, "n"]
+
+        def __post_init__(self):
+            if (self.of < 0).any():
+                message = "Share.of must be >= 0."
+                raise InvalidBatch(message)
+
+    assert Share(np.ones(2)).of.sum() == 2.0
+    with pytest.raises(InvalidBatch, match=r"Share\.of must be >= 0"):
+        Share(-np.ones(2))
+    with pytest.raises(InvalidBatch, match="must have axes"):
+        Share(-np.ones((2, 1)))
+    with pytest.raises(CorruptArtefact, match="must be >= 0"):
+        from_arrays(Share, {"of": -np.ones(2)})

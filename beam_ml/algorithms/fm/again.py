@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms.fm.growing import Run
+from beam_ml.algorithms.fm.known import place_of
 from beam_ml.algorithms.fm.machine import State, anchor, empty
 from beam_ml.algorithms.fm.rows import Rows
 from beam_ml.algorithms.fm.sampled import Sampled, row_losses
@@ -28,7 +29,7 @@ def gone_on(spec: Spec, state: State, data: Rows) -> State:
     Args:
         spec: the spec.
         state: after the fold of a window of several runs.
-        data: rows of the window; fewer than 256 in a half: the state stays.
+        data: rows of the window, features numbered by their places in the state; fewer than 256 in a half: it stays.
     """
     mine, others = (half(data, at) for at in (0, 1))
     common = np.zeros(state.theta.shape[0], dtype=bool)
@@ -60,13 +61,12 @@ def half(rows: Rows, at: int) -> Rows:
 
 
 def passed(spec: Spec, state: State, data: Rows) -> np.ndarray:
-    """Return the parameters after a pass over rows, from a state that has rows."""
-    batch = Batch.csr(
-        data.indptr, data.indices, data.values, spec.n_features, label=data.label, weight=data.weight / data.weight.mean()
-    )  # fmt: skip
+    """Return the parameters after a pass over rows, features numbered by their places, from a state that has rows."""
+    numbers, weight = state.rows[data.indices].astype(np.int32), data.weight / data.weight.mean()
+    batch = Batch.csr(data.indptr, numbers, data.values, spec.n_features, label=data.label, weight=weight)
     run = Run(spec, empty(spec), anchor(spec, state))
     run.add(batch)
     found = run.partial()
     theta = state.theta.copy()
-    theta[found.open_rows] += found.open_moved
+    theta[place_of(state.rows, found.open_rows)] += found.open_moved
     return theta

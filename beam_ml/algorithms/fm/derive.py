@@ -1,11 +1,13 @@
-"""Models of factorization machines. Letters: ``n`` rows, ``d`` features, ``k`` factors."""
+"""Models of factorization machines. Letters: ``n`` rows, ``z`` values, ``d`` features, ``r`` of them held, ``k`` factors."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import expit
 
+from beam_ml.algorithms.fm.known import check_rising, places
 from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
@@ -30,21 +32,33 @@ _FAR = 1e4
 class Model:
     """A second-order machine: ``η = intercept + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j`` (Rendle 2010).
 
-    Of features far from 0, x is less their centre.
+    Only features that rows have had are held; others count for nothing. Of features far from 0, x is less their centre.
     """
 
-    centre: Float64[np.ndarray, "d"]  # what features far from 0 are measured from, for their digits' sake; others: 0
+    features: Int64[np.ndarray, "r"]  # numbers of the features held, rising, below the width
+    centre: Float64[np.ndarray, "r"]  # what features far from 0 are measured from, for their digits' sake; others: 0
     intercept: Float64[np.ndarray, ""]  # score without features; regression: in label units, as all below
-    linear: Float64[np.ndarray, "d"]  # w, per feature unit
-    factors: Float64[np.ndarray, "d k"]  # v, per feature unit
+    linear: Float64[np.ndarray, "r"]  # w, per feature unit
+    factors: Float64[np.ndarray, "r k"]  # v, per feature unit
     threshold: Float64[np.ndarray, ""]  # binary: score from which predicted_label is 1; 0.5 and unused otherwise
     loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared
+    width: Int64[np.ndarray, ""]  # d, features of a row
+
+    def __post_init__(self) -> None:
+        check_rising("Model.features", self.features)
+        if self.features.size and self.features[-1] >= self.width:
+            message = f"Model.features must be below {int(self.width)}; got {self.features[-1]}."
+            raise InvalidBatch(message)
+
+    @functools.cached_property
+    def centred(self) -> bool:
+        """Whether any feature is measured from a centre: asked once, so that single rows do not read all features."""
+        return bool(self.centre.any())
 
 
 def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model:
     """Return the machine of a state."""
     level, unit = label_scale(state.label)
-    d = spec.n_features
     # A feature that no row has had yet is as good as absent: its factors are still the noise they started as.
     met = np.flatnonzero(state.scale[:-1] > 0)
     met = met[state.squares[met, : asked_of(spec)].any(axis=1)]
@@ -63,20 +77,15 @@ def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model
         intercept += 0.5 * (both @ both - own @ near[some])
         linear -= factors @ both
         linear[some] += own
-
-    def of_all(values: np.ndarray) -> np.ndarray:
-        """Return all features' values: pages of zeros that none of those met is on are never touched."""
-        out = np.zeros((d, *values.shape[1:]))
-        out[met] = values
-        return out
-
     return Model(
-        centre=of_all(centre - near),
+        features=state.rows[met],
+        centre=centre - near,
         intercept=np.asarray(intercept),
-        linear=of_all(linear),
-        factors=of_all(factors),
+        linear=linear,
+        factors=factors,
         threshold=np.asarray(at),
         loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
+        width=np.asarray(spec.n_features, dtype=np.int64),
     )
 
 
@@ -119,14 +128,15 @@ def derive(spec: Spec, model_spec: Classifier | Regressor, state: State, sample:
 
 def predicted(model: Model, batch: Batch) -> np.ndarray:
     """Return the probabilities of class 1, or values, (n,)."""
-    d = model.linear.shape[0]
+    d = int(model.width)
     if batch.n_features != d:
         message = f"A factorization machine takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
     # A feature given twice in a row is one feature: its square must not fall apart.
-    rows = canonical(batch)
-    if model.centre.any():
-        rows = in_frames(*rows, model.centre, np.ones(d), np.inf)
+    indptr, indices, values = canonical(batch)
+    rows = indptr, places(model.features, indices, d), values
+    if model.centred:
+        rows = in_frames(*rows, model.centre, np.ones(model.centre.size), np.inf)
     score = linear_scores(*rows, float(model.intercept), model.linear, model.factors)
     return score if int(model.loss) == _SQUARED else np.asarray(expit(score))
 

@@ -1,5 +1,6 @@
 """Folding a window into the state of factorization machines. Letters as in `machine`; ``n`` sampled rows."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,8 @@ from beam_ml.algorithms.fm.adapt import adapted, heard
 from beam_ml.algorithms.fm.again import gone_on
 from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, settled, spread_of, tamed
-from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, scaled_moments, weight
+from beam_ml.algorithms.fm.known import holding, numbered, place_of
+from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, scaled_moments, weight, widened
 from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
 from beam_ml.algorithms.fm.search import COMMON, choose, searches
@@ -50,6 +52,10 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     from beam_ml.kernels.fm import fold as fm_fold
 
     moves, gathered = moves_of(partial)
+    data = None if sample is None else present(sample)
+    state = widened(spec, state, holding(spec, [state.rows, moves.rows], [] if data is None else [data]))
+    moves = dataclasses.replace(moves, rows=place_of(state.rows, moves.rows))
+    data = None if data is None else numbered(state.rows, data)
     runs, stale = int(partial.runs), int(partial.folds) != int(state.folds)
     cold = weight(state) <= 0.0
     label = joined_labels(state.label, partial.label)
@@ -62,7 +68,6 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     seen, there = moves.rows[:-1], (state.centre[moves.rows[:-1]], state.scale[moves.rows[:-1]])
     # What is new has been learned in a frame of the window's.
     new = there[1] == 0
-    data = None if sample is None else present(sample)
     if data is not None and new.any() and data.indices.size:
         gathered = gathered.copy()
         known = np.minimum(np.searchsorted(seen, data.indices), seen.size - 1)
@@ -120,8 +125,9 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
     few = seen[:: 1 + seen.size // ASKED]
     prior = adapted(spec, state.prior, theta[few], squares[few], noise[:, 1], passes)
     after = State(
-        theta=theta, squares=squares, centre=centre, scale=scale, widest=widest, spread=np.asarray(wider), sums=sums,
-        before=before, label=label, mass=state.mass + partial.mass, fresh=fresh, noise=noise, prior=prior,
+        rows=state.rows, theta=theta, squares=squares, centre=centre, scale=scale, widest=widest,
+        spread=np.asarray(wider), sums=sums, before=before, label=label,
+        mass=state.mass + partial.mass, fresh=fresh, noise=noise, prior=prior,
         faded=np.ones(2), length=np.where(step.mean, -step.length, step.length),
         folds=np.asarray(state.folds + 1, dtype=np.int64),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 
 from beam_ml.algorithms.fm.adapt import COLD, priors
 from beam_ml.algorithms.fm.frames import FARTHEST, STAYS, centred, frames, spread_of
+from beam_ml.algorithms.fm.known import places
 from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_moments
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present, tempered
 from beam_ml.algorithms.fm.spec import Spec
@@ -41,7 +42,9 @@ class Run:
         self._slot = np.zeros(spec.n_features, dtype=np.int32)
         self._rows = np.empty(0, dtype=np.int64)
         self._table = np.empty((0, 3 * spec.columns + fm.EXTRA))
-        self._starts = np.empty((0, spec.columns))  # cold: what the rows were drawn as
+        self._drawn = np.empty((0, spec.columns))  # rows that the anchor does not hold, as they start
+        self._fresh_rows = 0
+        self._origin = np.empty(0, dtype=np.int64)  # of each slot: the anchor's row, or beyond these the one drawn
         self._rate = np.array(
             [spec.bias_lr if spec.use_bias else 0.0, spec.linear_lr if spec.use_linear else 0.0, spec.factors_lr]
         )
@@ -134,7 +137,7 @@ class Run:
         bias = self._spec.n_features
         begun = self._begun.open_rows[:-1]
         if self._anchor is not None and not begun.size:
-            begun = np.flatnonzero(self._anchor.centre != 0)
+            begun = self._anchor.rows[self._anchor.centre != 0]
         self._rows = np.concatenate([[bias], begun]).astype(np.int64)
         self._slot[begun] = np.arange(1, begun.size + 1, dtype=np.int32)
         self._touch(0, self._rows.size)
@@ -161,15 +164,27 @@ class Run:
         m, anchor = self._spec.columns, self._anchor
         if self._table.shape[0] < end:
             self._table = _longer(self._table, begin, end)
-        fresh, rows = self._table[begin:end], self._rows[begin:end]
+            self._origin = _longer(self._origin, begin, end)
+        fresh, rows, origin = self._table[begin:end], self._rows[begin:end], self._origin[begin:end]
+        held = 0
+        origin[:] = -1
         if anchor is not None:
-            self._kernels.fill(rows, anchor.theta, anchor.squares, anchor.centre, anchor.scale, anchor.often, fresh)
-        else:
-            if self._starts.shape[0] < end:
-                self._starts = _longer(self._starts, begin, end)
-            self._starts[begin:end] = starts(self._spec, rows)
-            fresh[:, :m], fresh[:, m:] = self._starts[begin:end], 0.0
-            fresh[:, 3 * m + 1] = 0.0 if self._spec.normalize else 1.0
+            held = anchor.rows.size
+            if begin == 0:
+                origin[0] = held - 1
+            features = slice(int(begin == 0), None)
+            origin[features] = places(anchor.rows[:-1], rows[features].astype(np.int32), self._spec.n_features)
+            self._kernels.fill(origin, anchor.theta, anchor.squares, anchor.centre, anchor.scale, anchor.often, fresh)
+        new = np.flatnonzero(origin < 0)
+        if new.size:
+            before, after = self._fresh_rows, self._fresh_rows + new.size
+            if self._drawn.shape[0] < after:
+                self._drawn = _longer(self._drawn, before, after)
+            self._drawn[before:after] = starts(self._spec, rows[new])
+            fresh[new, :m], fresh[new, m:] = self._drawn[before:after], 0.0
+            fresh[new, 3 * m + 1] = 0.0 if self._spec.normalize else 1.0
+            origin[new] = held + np.arange(before, after)
+            self._fresh_rows = after
         self._count = end
 
     def scale(self, factor: float) -> None:
@@ -177,7 +192,7 @@ class Run:
         if factor == 1.0:
             return
         if float(self._mass.sum()) * factor == 0.0:
-            self._begun, self._count = empty(self._spec), 0
+            self._begun, self._count, self._fresh_rows = empty(self._spec), 0, 0
             self._fresh, self._noise = 0.0, self._begun.noise
             self._label, self._mass, self._faded = self._begun.label, self._begun.mass, 1.0
             self._slot[:] = 0
@@ -214,8 +229,10 @@ class Run:
         rows = self._rows[order]
         scaled, moved, squares = (np.empty((rows.size, m)) for _ in range(3))
         sums = np.empty((rows.size, 3))
-        begun, at = (self._starts, order) if anchor is None else (anchor.theta, rows)
-        self._kernels.gather(self._table, order, begun, at, scaled, moved, squares, sums)
+        begun = self._drawn[: self._fresh_rows]
+        if anchor is not None:
+            begun = np.concatenate([anchor.theta, begun]) if self._fresh_rows else anchor.theta
+        self._kernels.gather(self._table, order, begun, self._origin[order], scaled, moved, squares, sums)
         return dataclasses.replace(
             faded, open_rows=rows, open_scaled=scaled, open_moved=moved, open_squares=squares, open_sums=sums,
             runs=np.asarray(faded.runs + (0 if faded.open_rows.size else 1)),

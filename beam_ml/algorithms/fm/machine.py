@@ -1,7 +1,7 @@
 """State and partial of factorization machines; law ANCHORED.
 
-Letters: ``d`` features, ``p`` = d + 1 parameter rows (the bias last), ``m`` columns (linear weight, then factors), ``k``
-label classes; of a partial ``c`` rows touched by closed runs, ``r`` by the open one.
+Letters: ``d`` features, ``p`` parameter rows held (see `known`; last the bias, numbered d), ``m`` columns (linear weight,
+then factors), ``k`` label classes; of a partial ``c`` rows touched by closed runs, ``r`` by the open one.
 
 A worker runs over its rows one by one from the anchor, with AdaGrad (Duchi, Hazan and Singer 2011) in every entry; the
 update stands in `beam_ml.kernels.fm.run`. What runs leave behind adds as `beam_ml.algorithms.shared.moves` says,
@@ -34,6 +34,7 @@ from jaxtyping import Float64, Int64
 
 from beam_ml.algorithms.fm.adapt import START
 from beam_ml.algorithms.fm.frames import added
+from beam_ml.algorithms.fm.known import check_rising
 from beam_ml.algorithms.fm.rows import FEWEST_ROWS, joined_labels
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
@@ -56,7 +57,10 @@ __all__ = [
     "now",
     "scale",
     "weight",
+    "widened",
 ]
+_WIDENED = ("squares", "centre", "widest", "sums", "before")
+"""Tables in which a row that nothing has touched is 0."""
 
 BOUND = 0.02
 
@@ -65,6 +69,9 @@ BOUND = 0.02
 class State:
     """Parameters, and what their next steps go by."""
 
+    rows: Int64[
+        np.ndarray, "p"
+    ]  # numbers of the parameter rows held, rising; last: the bias, numbered n_features; none at first
     theta: Float64[np.ndarray, "p m"]  # linear weight, then factors, in frames; last row: bias, then zeros
     squares: Float64[np.ndarray, "p m"]  # Σ gradient², decayed up to the last fold
     centre: Float64[np.ndarray, "p"]  # c of each feature's frame; 0 of indicators and rare features
@@ -81,6 +88,9 @@ class State:
     faded: Float64[np.ndarray, "2"]  # what squares, and weights, count by since the last fold, which wrote the tables
     length: Float64[np.ndarray, "5"]  # last step of each group of `search`; negative: along the runs' mean
     folds: Int64[np.ndarray, ""]  # folds so far
+
+    def __post_init__(self) -> None:
+        check_rising("State.rows", self.rows)
 
 
 @array_dataclass
@@ -109,6 +119,7 @@ class Partial:
 class Anchor:
     """Where runs start."""
 
+    rows: Int64[np.ndarray, "p"]  # as in the state
     theta: Float64[np.ndarray, "p m"]  # as in the state
     squares: Float64[np.ndarray, "p m"]  # as in the state
     centre: Float64[np.ndarray, "p"]  # as in the state
@@ -130,12 +141,11 @@ def law(spec: Spec) -> Law:
 
 def init(spec: Spec) -> State:
     """Return the state before any row."""
-    p = spec.n_features + 1
+    none, nothing, sums = np.zeros((0, spec.columns)), np.zeros(0), np.zeros((0, 3))
     return State(
-        theta=starts(spec, np.arange(p)), squares=np.zeros((p, spec.columns)), centre=np.zeros(p),
-        scale=np.zeros(p) if spec.normalize else np.ones(p), widest=np.zeros(p), spread=np.zeros(()), sums=np.zeros((p, 3)),
-        before=np.zeros((p, 3)), label=np.zeros(3), mass=np.zeros(spec.n_label_classes), fresh=np.zeros(()),
-        noise=np.zeros((2, 2)), prior=np.array(START), faded=np.ones(2), length=np.zeros(GROUPS),
+        rows=np.zeros(0, dtype=np.int64), theta=none, squares=none, centre=nothing, scale=nothing, widest=nothing,
+        spread=np.zeros(()), sums=sums, before=sums, label=np.zeros(3), mass=np.zeros(spec.n_label_classes),
+        fresh=np.zeros(()), noise=np.zeros((2, 2)), prior=np.array(START), faded=np.ones(2), length=np.zeros(GROUPS),
         folds=np.zeros((), dtype=np.int64),
     )  # fmt: skip
 
@@ -165,7 +175,7 @@ def anchor(spec: Spec, state: State) -> Anchor | None:
     once = fresh * weights if spec.half_life is None else max(fresh * weights, FEWEST_ROWS)
     often = (state.sums[:, 0] + state.before[:, 0]) * (once / seen)
     return Anchor(
-        theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
+        rows=state.rows, theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
         spread=state.spread, label=scaled_moments(state.label, weights),
         often=often, passes=np.asarray(total / fresh if fresh > 0 else 1.0), noise=state.noise[:, 1],
         prior=state.prior, folds=state.folds,
@@ -259,3 +269,20 @@ def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
             label=joined_labels(a.label, b.label), mass=a.mass + b.mass, fresh=np.asarray(a.fresh + b.fresh),
             noise=a.noise + b.noise,
         )  # fmt: skip
+
+
+def widened(spec: Spec, state: State, rows: np.ndarray) -> State:
+    """Return a state that holds some more rows, as they start; the state itself where it holds them already."""
+    if rows.size == state.rows.size:
+        return state
+    place, held = np.searchsorted(rows, state.rows), np.zeros(rows.size, dtype=bool)
+    held[place] = True
+    tables = {}
+    for name in _WIDENED:
+        table = getattr(state, name)
+        tables[name] = np.zeros((rows.size, *table.shape[1:]))
+        tables[name][place] = table
+    theta, scale = np.empty((rows.size, spec.columns)), np.full(rows.size, 0.0 if spec.normalize else 1.0)
+    theta[place], scale[place] = state.theta, state.scale
+    theta[~held] = starts(spec, rows[~held])
+    return dataclasses.replace(state, rows=rows, theta=theta, scale=scale, **tables)

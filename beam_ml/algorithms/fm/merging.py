@@ -19,7 +19,8 @@ from beam_ml.algorithms.fm.again import half, passed
 from beam_ml.algorithms.fm.calibrate import damp, trusted
 from beam_ml.algorithms.fm.fold import spread_out
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, spread_of
-from beam_ml.algorithms.fm.machine import State, now, weight
+from beam_ml.algorithms.fm.known import holding, numbered
+from beam_ml.algorithms.fm.machine import State, now, weight, widened
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, present
 from beam_ml.algorithms.fm.sampled import SURE, Sampled, row_losses
 from beam_ml.algorithms.fm.search import GROUPS
@@ -62,6 +63,9 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     a, b = now(a), now(b)
     if _key(b) < _key(a):
         a, b, sample_a, sample_b = b, a, sample_b, sample_a
+    data = [present(one) for one in (sample_a, sample_b) if one is not None and len(one)]
+    held = holding(spec, [a.rows, b.rows], data)
+    a, b = widened(spec, a, held), widened(spec, b, held)
     label = joined_labels(a.label, b.label)
     sums, before = added(a.sums, b.sums), added(a.before, b.before)
     known = added(sums, before)
@@ -74,14 +78,13 @@ def merge_states(spec: Spec, a: State, b: State, sample_a: Batch | None = None, 
     squares = first[1] + second[1]
     share = np.divide(first[1], squares, out=np.full_like(squares, 0.5), where=squares > 0)
     merged = State(
-        theta=share * first[0] + (1.0 - share) * second[0], squares=squares, centre=centre, scale=scale, widest=widest,
-        spread=np.asarray(spread), sums=sums, before=before, label=label, mass=a.mass + b.mass,
+        rows=held, theta=share * first[0] + (1.0 - share) * second[0], squares=squares, centre=centre, scale=scale,
+        widest=widest, spread=np.asarray(spread), sums=sums, before=before, label=label, mass=a.mass + b.mass,
         fresh=np.asarray(a.fresh + b.fresh),
         noise=_joined_noise(a.noise, b.noise), prior=0.5 * (a.prior + b.prior), faded=np.ones(2),
         length=np.zeros(GROUPS), folds=np.maximum(a.folds, b.folds),
     )  # fmt: skip
-    rows = [present(one) for one in (sample_a, sample_b) if one is not None and len(one)]
-    rows = [one for one in rows if one.weight.size]
+    rows = [numbered(held, one) for one in data if one.weight.size]
     if not rows:
         return merged
     with np.errstate(over="ignore", invalid="ignore"):
@@ -95,9 +98,9 @@ def _joined_noise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([total, mean], axis=1)
 
 
-def _key(state: State) -> tuple[float, int, bytes, bytes]:
+def _key(state: State) -> tuple[float, int, bytes, bytes, bytes]:
     """Return what puts two states in one order, whichever was named first: a pass over rows goes by their order."""
-    return weight(state), int(state.folds), state.theta.tobytes(), state.squares.tobytes()
+    return weight(state), int(state.folds), state.rows.tobytes(), state.theta.tobytes(), state.squares.tobytes()
 
 
 def _joined(parts: list[Rows]) -> Rows:
@@ -266,7 +269,7 @@ def in_units(
     columns[0] = share
     theta, squares = state.theta * columns, state.squares.copy()
     theta[-1, 0] += (level - new_level) / new_unit
-    every, (centre, scale, spread) = np.arange(spec.n_features), frame
+    every, (centre, scale, spread) = np.arange(state.rows.size - 1), frame
     reframed(theta, squares, every, (state.centre[:-1], state.scale[:-1]), (centre[:-1], scale[:-1]))
     spread_out(theta, squares, spread / float(state.spread))
     return theta, squares

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 from beam_ml.algorithms.fm.derive import asked_of
+from beam_ml.algorithms.fm.known import places
 from beam_ml.algorithms.fm.machine import Anchor
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.shared.sparse import canonical
@@ -23,6 +24,7 @@ def scorer(spec: Spec, anchor: Anchor) -> Callable[[Batch], np.ndarray] | None:
     if spec.task == "regression":
         return None
     everywhere = np.flatnonzero(anchor.centre[:-1] != 0)
+    held = anchor.rows[:-1]
     asked, spread = asked_of(spec), float(anchor.spread)
 
     def score(batch: Batch) -> np.ndarray:
@@ -30,8 +32,20 @@ def scorer(spec: Spec, anchor: Anchor) -> Callable[[Batch], np.ndarray] | None:
 
         check_batch(spec, batch)
         out = np.empty(len(batch))
+        indptr, indices, values = canonical(batch)
+        place = places(held, indices, spec.n_features)
         rows.anchored(
-            *canonical(batch), anchor.theta, anchor.squares, anchor.centre, anchor.scale, spread, asked, everywhere, out
+            indptr,
+            place,
+            values,
+            anchor.theta,
+            anchor.squares,
+            anchor.centre,
+            anchor.scale,
+            spread,
+            asked,
+            everywhere,
+            out,
         )
         return np.asarray(expit(out))
 

@@ -37,11 +37,13 @@ class Rows:
             n_features: number of features, and so of the bias.
             more: further rows that count as touched.
         """
-        numbers = np.unique(self.indices)
-        if more is not None and more.size:
-            numbers = np.union1d(numbers, more)
-        place = np.searchsorted(numbers, self.indices)
-        return np.append(numbers, n_features).astype(np.int64), place.astype(np.int32)
+        place = np.zeros(n_features, dtype=np.int32)
+        place[self.indices] = 1
+        if more is not None:
+            place[more] = 1
+        numbers = np.flatnonzero(place)
+        place[numbers] = np.arange(numbers.size, dtype=np.int32)
+        return np.append(numbers, n_features), place[self.indices]
 
 
 def present(batch: Batch) -> Rows:

@@ -52,12 +52,15 @@ class Sampled:
         label: np.ndarray,
         common: np.ndarray,
     ) -> "Sampled | None":
-        """Return the rows in a frame (centre, scale, ρ) and in units of the label's moments; None: there are none."""
+        """Return the rows in a frame (centre, scale, ρ) and in units of the label's moments; None: there are none.
+
+        Features are numbered by their places in the frame's tables, (p,).
+        """
         if data.label.size == 0:
             return None
         level, unit = label_scale(label)
         centre, scale, spread = frame
-        rows, place = data.placed(spec.n_features, np.flatnonzero(centre != 0))
+        rows, place = data.placed(centre.size - 1, np.flatnonzero(centre != 0))
         bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], np.inf)
         if spec.normalize:
             # Outliers count no further than workers let them; where many rows are far off, the inputs have moved.
@@ -115,20 +118,13 @@ class Sampled:
             self.indptr, self.place, self.values, before, np.ascontiguousarray(ways[0]), np.ascontiguousarray(ways[1]),
             self.common, linear, pairs,
         )  # fmt: skip
-        columns = np.ascontiguousarray(linear.T)
-        halves = np.ascontiguousarray(pairs.transpose(1, 2, 0))
+        code = int(spec.task == "regression")
         grown = [self._grown(before, ways, part) for part in (np.s_[:, :1], np.s_[:, 1:])]
 
         def loss(step: Step) -> float:
             along = [np.concatenate([[1.0], _lengths(step, group)]) for group in (1, 2)]
             bias = float(before[-1, 0] + step.length[0] * ways[int(step.mean[0])][-1, 0])
-            score = bias + along[0] @ columns
-            for x in range(5):
-                for y in range(x, 5):
-                    factor = along[1][x] * along[1][y] * (1.0 if x == y else 2.0)
-                    if factor != 0.0:
-                        score += factor * halves[x, y]
-            found = float(self.weight @ row_losses(spec, score, self.label))
+            found = float(fold.loss_after(linear, pairs, bias, *along, self.label, self.weight, code))
             for strength, squares, at in zip((spec.linear_wd, spec.factors_wd), grown, along, strict=True):
                 if strength:
                     found += 0.5 * strength * float(at @ squares @ at)

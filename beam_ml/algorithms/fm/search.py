@@ -46,7 +46,12 @@ def choose(
         return _step([whole if runs <= 1 else mean] * GROUPS)
     options = [(length, False) for length in LENGTHS] + [mean] + ([(0.0, False)] if stale else [])
     chosen, least = [mean] * GROUPS, np.inf
+    known = set()
     for tried in _candidates(options, chosen):
+        # What was not better than what had been found by then is not better now.
+        if tuple(tried) in known:
+            continue
+        known.add(tuple(tried))
         found = loss(_step(tried))
         if found < least:  # NaN is not
             chosen[:], least = tried, found

@@ -14,7 +14,9 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["along", "stepped"]
+from beam_ml.kernels.shared.losses import SQUARED
+
+__all__ = ["along", "loss_after", "stepped"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -148,3 +150,56 @@ def along(
                 for f in range(k):
                     inner += sums[a, f] * sums[b, f]
                 pairs[i, a, b] = 0.5 * (pairs[i, a, b] + inner)
+
+
+@numba.njit(
+    types.float64(
+        _F82, types.Array(types.float64, 3, "C", readonly=True), types.float64, _F8, _F8, _F8, _F8, types.int64
+    ),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=_REORDER,
+)
+def loss_after(
+    linear: np.ndarray,
+    pairs: np.ndarray,
+    bias: float,
+    of_linear: np.ndarray,
+    of_factors: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray,
+    code: int,
+) -> float:
+    """Return the summed loss of n rows after a step.
+
+    Args:
+        linear: (n, 5) as `along` writes it.
+        pairs: (n, 5, 5) likewise.
+        bias: after the step.
+        of_linear: (5,) lengths of the linear weights along each way; first: 1.
+        of_factors: (5,) those of the factors.
+        label: (n,).
+        weight: (n,).
+        code: 0 logistic, 1 squared.
+    """
+    first, second, share = np.empty(15, np.int64), np.empty(15, np.int64), np.empty(15)
+    held = 0
+    for a in range(5):
+        for b in range(a, 5):
+            factor = of_factors[a] * of_factors[b] * (1.0 if a == b else 2.0)
+            if factor != 0.0:
+                first[held], second[held], share[held] = a, b, factor
+                held += 1
+    total = 0.0
+    for i in range(label.size):
+        eta = bias
+        for a in range(5):
+            eta += of_linear[a] * linear[i, a]
+        for h in range(held):
+            eta += share[h] * pairs[i, first[h], second[h]]
+        if code == SQUARED:
+            total += weight[i] * 0.5 * (eta - label[i]) ** 2
+        else:  # what log1p would add to it is below the rounding of the sum
+            total += weight[i] * (max(eta, 0.0) - label[i] * eta + math.log(1.0 + math.exp(-abs(eta))))
+    return total

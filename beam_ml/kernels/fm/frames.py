@@ -88,7 +88,7 @@ def frame(
 
     Args:
         indptr: (n + 1,) bounds of the rows.
-        place: (z,) of each value among the features.
+        place: (z,) of each value among the features; −1: it is not, and counts for nothing.
         values: (z,).
         centre: (r,) c.
         scale: (r,) s; 0: the feature stands still.
@@ -104,6 +104,8 @@ def frame(
     for i in range(indptr.size - 1):
         for z in range(indptr[i], indptr[i + 1]):
             j = place[z]
+            if j < 0:
+                continue
             if centre[j] != 0.0:
                 met[j] = i + 1
             elif values[z] == 0.0:

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["anchored"]
+__all__ = ["anchored", "places"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -45,7 +45,7 @@ def _known(squares: np.ndarray, scale: np.ndarray, j: int, asked: int) -> bool:
 )  # fmt: skip
 def anchored(
     indptr: np.ndarray,
-    indices: np.ndarray,
+    place: np.ndarray,
     values: np.ndarray,
     theta: np.ndarray,
     squares: np.ndarray,
@@ -56,11 +56,11 @@ def anchored(
     everywhere: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write η of n CSR rows, columns rising within each.
+    """Write η of n CSR rows, places rising within each.
 
     Args:
         indptr: (n + 1,) bounds of the rows.
-        indices: (z,) features.
+        place: (z,) of each value among the parameter rows; −1: it is not, and counts for nothing.
         values: (z,).
         theta: (p, m), the bias last.
         squares: (p, m) Σ gradient².
@@ -68,7 +68,7 @@ def anchored(
         scale: (p,); 0: the feature stands still.
         spread: ρ.
         asked: columns of `squares` that tell whether any row has had a feature.
-        everywhere: (q,) features with a centre, rising: rows without them have the value 0.
+        everywhere: (q,) places of features with a centre, rising: rows without them have the value 0.
         out: (n,).
     """
     k = theta.shape[1] - 1
@@ -78,9 +78,12 @@ def anchored(
         eta, pairs = theta[theta.shape[0] - 1, 0], 0.0
         z, end, q = indptr[i], indptr[i + 1], 0
         while z < end or q < everywhere.size:
+            if z < end and place[z] < 0:
+                z += 1
+                continue
             # The next feature: one of the row's, or one that it lacks.
-            if z < end and (q >= everywhere.size or indices[z] <= everywhere[q]):
-                j, value = np.int64(indices[z]), np.float64(values[z])
+            if z < end and (q >= everywhere.size or place[z] <= everywhere[q]):
+                j, value = np.int64(place[z]), np.float64(values[z])
                 q += q < everywhere.size and everywhere[q] == j
                 z += 1
             else:
@@ -97,3 +100,19 @@ def anchored(
         for f in range(k):
             pairs += sums[f] * sums[f]
         out[i] = eta + 0.5 * pairs
+
+
+@numba.njit(types.void(_I4, _I8, types.int32[::1], types.int32[::1]), cache=True, nogil=True, error_model="numpy")
+def places(indices: np.ndarray, held: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """Write where features are among those held; −1: they are not.
+
+    Args:
+        indices: (z,) features.
+        held: (r,) features.
+        table: (d,) zeros; updated.
+        out: (z,).
+    """
+    for r in range(held.size):
+        table[held[r]] = r + 1
+    for z in range(indices.size):
+        out[z] = table[indices[z]] - 1

@@ -104,7 +104,7 @@ def fill(
     """Write what an anchor holds of some parameter rows into new rows of a table, and zeros for the run's own.
 
     Args:
-        rows: (s,).
+        rows: (s,) places among the anchor's; −1: it does not hold the row, and the table's is left as it is.
         theta: (p, m), as the next two.
         squares: Σ gradient².
         centre: (p,) c.
@@ -115,6 +115,8 @@ def fill(
     m = theta.shape[1]
     for s in range(rows.size):
         j = rows[s]
+        if j < 0:
+            continue
         for c in range(m):
             out[s, c] = theta[j, c]
             out[s, m + c] = 0.0
@@ -360,7 +362,7 @@ def scores(
     factors: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write η of n CSR rows with the parameters linear (r,) and factors (r, k)."""
+    """Write η of n CSR rows with the parameters linear (r,) and factors (r, k); a place of −1 counts for nothing."""
     k = factors.shape[1]
     sums = np.empty(k)
     for i in range(out.size):
@@ -368,6 +370,8 @@ def scores(
         eta, pairs = intercept, 0.0
         for z in range(indptr[i], indptr[i + 1]):
             j, value = place[z], np.float64(values[z])
+            if j < 0:
+                continue
             eta += value * linear[j]
             for f in range(k):
                 part = value * factors[j, f]

@@ -8,6 +8,7 @@ import pytest
 
 from beam_ml import fm
 from beam_ml.algorithms.fm.again import gone_on, half
+from beam_ml.algorithms.fm.known import numbered
 from beam_ml.algorithms.fm.rows import present
 from beam_ml.core.sample import Sample
 from tests.algorithms.fm.support import FM, grown, loss, ratings
@@ -19,7 +20,8 @@ def folded(spec, rows, shards, sample=None):
     partial = reduce(
         lambda a, b: FM.merge(spec, a, b), [grown(spec, rows.take(slice(p[0], p[-1] + 1)), None) for p in parts]
     )
-    return FM.fold(spec, FM.init(spec), partial, sample), present(Sample.of(spec, rows).estimate(spec))
+    state = FM.fold(spec, FM.init(spec), partial, sample)
+    return state, numbered(state.rows, present(Sample.of(spec, rows).estimate(spec)))
 
 
 def test_many_shards_of_one_cold_window_lose_less():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from beam_ml import Batch, fm
+from beam_ml.algorithms.fm.machine import widened
 from beam_ml.algorithms.fm.merging import in_units
 from beam_ml.algorithms.fm.rows import present
 from beam_ml.algorithms.fm.sampled import Sampled
@@ -73,7 +74,8 @@ def test_a_feature_is_common_from_a_sixteenth_of_the_windows_rows_on():
     length = np.abs(after.length)
     assert length[3] > length[1]
     whole = FM.fold(spec, state, merged, None, "curvature")
-    moved, full = after.theta - state.theta, whole.theta - state.theta
+    before = widened(spec, state, after.rows).theta
+    moved, full = after.theta - before, whole.theta - before
     np.testing.assert_allclose(moved[1:-1, 0], after.length[3] * full[1:-1, 0], rtol=1e-9, atol=1e-12)
     assert not np.isclose(moved[0, 0], after.length[3] * full[0, 0])
 
@@ -185,7 +187,11 @@ def test_moves_are_scaled_by_the_curvature_half_way():
     rows = ratings(5, 2_000)
     spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
     state = FM.fold(spec, FM.init(spec), grown(spec, rows.take(slice(1_000)), None), None)
-    for anchor, squares in ((None, np.zeros_like(state.squares)), (FM.anchor(spec, state), state.squares)):
+    for anchor in (None, FM.anchor(spec, state)):
         found = grown(spec, rows.take(slice(1_000, None)), anchor)
+        squares = np.zeros((rows.n_features + 1, 3))
+        if anchor is not None:
+            squares[anchor.rows] = anchor.squares
+            assert not np.isin(found.open_rows, anchor.rows).all()  # new ones have none
         root = np.sqrt(squares[found.open_rows] + 0.5 * found.open_squares)
         np.testing.assert_allclose(found.open_scaled, found.open_moved * root, rtol=1e-12)

@@ -52,3 +52,14 @@ def test_what_is_not_finite_is_worse_than_anything():
 
     assert signed(choose(loss, 8, ENOUGH)) == [1.0, 1.0, 0.5, 2.0, 1.0]
     assert signed(choose(lambda step: np.inf, 8, ENOUGH)) == [-1.0] * 5
+
+
+def test_no_step_is_tried_twice():
+    tried = []
+
+    def loss(step):
+        tried.append(tuple(signed(step)))
+        return toward(-1.0, 0.25, 1.0, 0.5, -1.0)(step)
+
+    choose(loss, 8, ENOUGH, stale=True)
+    assert len(set(tried)) == len(tried) > 7

@@ -1,12 +1,12 @@
 """Learners, models, accumulations and batches as artefacts: the arrays by path, everything else in the JSON header."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
-import pydantic
 
 from beam_ml.artefact.envelope import Envelope, decode, encode
+from beam_ml.artefact.guard import Find, found, guarded
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import from_arrays, to_arrays
@@ -18,7 +18,7 @@ from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample, classes
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import CorruptArtefact, InvalidBatch, InvalidValue, UnsupportedVersion
+from beam_ml.errors import CorruptArtefact, UnsupportedVersion
 
 __all__ = [
     "decode_accumulation",
@@ -35,7 +35,6 @@ __all__ = [
     "encode_progress",
 ]
 
-Find = Callable[[str], Algorithm]
 Arrays = dict[str, np.ndarray]
 _METRICS: Mapping[str, type] = {
     "binary": Binary,
@@ -234,24 +233,13 @@ def _spec_meta(algorithm: Algorithm, spec: Spec) -> dict[str, Any]:
 
 
 def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
-    algorithm = find(meta["algorithm"])
+    algorithm = found(find, meta["algorithm"])
     if meta["algorithm_version"] != algorithm.version:
         message = (
             f"{algorithm.name} artefacts of version {algorithm.version} can be read; got {meta['algorithm_version']}."
         )
         raise UnsupportedVersion(message)
     return algorithm, algorithm.spec.parse(meta["spec"])
-
-
-def _guarded(read: Callable[[Envelope], Any], envelope: Envelope) -> Any:
-    """Turn whatever a wrong header provokes into a typed error: the bytes come from outside."""
-    try:
-        return read(envelope)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pydantic.ValidationError) as error:
-        if isinstance(error, (InvalidValue, InvalidBatch)) or not isinstance(error, CorruptArtefact):
-            message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
-            raise CorruptArtefact(message) from error
-        raise
 
 
 # --- the records -----------------------------------------------------------------------------------------------------
@@ -323,7 +311,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             },
         )
 
-    learner: Learner = _guarded(read, decode(data, "learner"))
+    learner: Learner = guarded(read, decode(data, "learner"))
     return learner
 
 
@@ -342,7 +330,7 @@ def decode_model(data: bytes, find: Find) -> Model:
         chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
         return Model(spec, chosen, _Reader(envelope.arrays).record(kind.model), envelope.meta["facts"])
 
-    model: Model = _guarded(read, decode(data, "model"))
+    model: Model = guarded(read, decode(data, "model"))
     return model
 
 
@@ -360,7 +348,7 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
         algorithm, spec = _spec_in(find, envelope.meta)
         return spec, _accumulation_in(algorithm, spec, envelope.meta["accumulation"], _Reader(envelope.arrays))
 
-    found: tuple[Spec, Accumulation] = _guarded(read, decode(data, "accumulation"))
+    found: tuple[Spec, Accumulation] = guarded(read, decode(data, "accumulation"))
     return found
 
 
@@ -372,7 +360,7 @@ def encode_batch(batch: Batch) -> bytes:
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch; raises ArtefactError as `decode_learner` does."""
-    batch: Batch = _guarded(lambda e: _batch_in(e.meta, _Reader(e.arrays)), decode(data, "batch"))
+    batch: Batch = guarded(lambda e: _batch_in(e.meta, _Reader(e.arrays)), decode(data, "batch"))
     return batch
 
 
@@ -384,7 +372,7 @@ def encode_metrics(value: Metrics) -> bytes:
 
 def decode_metrics(data: bytes) -> Metrics:
     """Return the metrics; raises ArtefactError as `decode_learner` does."""
-    value: Metrics = _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
+    value: Metrics = guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
     return value
 
 
@@ -396,5 +384,5 @@ def encode_progress(value: Progress) -> bytes:
 
 def decode_progress(data: bytes) -> Progress:
     """Return the progress; raises ArtefactError as `decode_learner` does."""
-    value: Progress = _guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
+    value: Progress = guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
     return value

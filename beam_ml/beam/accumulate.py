@@ -16,7 +16,7 @@ from beam_ml.beam import coders
 from beam_ml.beam.anchors import anchor_of, newest_anchor
 from beam_ml.beam.elements import Rejected, Slice, of_batch
 from beam_ml.beam.engine import refuse_streaming
-from beam_ml.beam.expanding import TICK_US, globally, many_in_or_out
+from beam_ml.beam.expanding import TICK_US, globally, many_in_or_out, piped
 from beam_ml.beam.prepare import Slices
 from beam_ml.beam.references import AnchorRef, LiveAnchor, check_size, spec_of
 from beam_ml.beam.telemetry import count_progress, measure, timed
@@ -42,6 +42,9 @@ class Accumulations(NamedTuple):
 
     accumulations: PCollection
     rejected: PCollection
+
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
 
 
 @with_input_types(tuple[int, Slice])

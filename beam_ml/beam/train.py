@@ -4,7 +4,7 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from apache_beam import DoFn, FlatMap, GroupByKey, Map, ParDo, PTransform
 from apache_beam.pvalue import PCollection
@@ -15,7 +15,7 @@ from beam_ml.beam import coders
 from beam_ml.beam.accumulate import Accumulate, Accumulations, Merge
 from beam_ml.beam.elements import Folded
 from beam_ml.beam.engine import refuse_streaming
-from beam_ml.beam.expanding import many_in_or_out
+from beam_ml.beam.expanding import many_in_or_out, piped
 from beam_ml.beam.prepare import Batches, SliceByWindow, ToBatches
 from beam_ml.beam.references import AnchorRef, learner_of, spec_of
 from beam_ml.beam.telemetry import count_refreshes, timed
@@ -53,6 +53,9 @@ class Trained(NamedTuple):
     learner: PCollection
     rejected: PCollection
     folded: PCollection
+
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
 
 
 def _plan_json(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -> str:

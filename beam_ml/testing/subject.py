@@ -14,12 +14,25 @@ from beam_ml.core import metrics
 from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind
 from beam_ml.core.arrays import array_fields, close, identical, to_arrays
 from beam_ml.core.batch import Batch
+from beam_ml.core.champions import LOSSES
+from beam_ml.core.refresh import model_kind
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import DeriveRefused
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.strategies import World, batches, worlds
 
-__all__ = ["Scenario", "Subject", "additive", "arrays_of", "difference", "digest", "require", "sample_of", "warm"]
+__all__ = [
+    "Scenario",
+    "Subject",
+    "additive",
+    "arrays_of",
+    "difference",
+    "digest",
+    "loss_of",
+    "require",
+    "sample_of",
+    "warm",
+]
 
 WARM_ROWS = 6_000
 """Rows a warm state has seen: enough for every learner here to have an anchor."""
@@ -191,7 +204,7 @@ class Subject:
     def kinds(self) -> Iterator[tuple[ModelKind, ModelSpec]]:
         """Return the model specs to derive, each with its kind; when none were given, every kind's default one."""
         for model_spec in self.model_specs:
-            yield self.algorithm.models[model_spec.kind], model_spec
+            yield model_kind(self.algorithm, model_spec), model_spec
         if not self.model_specs:
             for name, kind in self.algorithm.models.items():
                 yield kind, kind.spec.parse({"kind": name})
@@ -226,10 +239,22 @@ class Subject:
     def loss(self, partial: Any, rows: Batch) -> float:
         """Return the default model's loss on rows, after folding a partial into the first state."""
         state = self.fold(self.algorithm.init(self.spec), partial, [rows])
-        kind, model_spec = next(self.kinds())
-        model = kind.derive(self.spec, model_spec, state, rows)
-        values = metrics.compute(kind.measure(model, rows))
-        return next(values[name] for name in ("log_loss", "mse", "msd") if name in values)
+        for kind, model_spec in self.kinds():
+            return loss_of(kind, kind.derive(self.spec, model_spec, state, rows), rows)
+        message = f"{self.algorithm.name} must have a kind of model (Algorithm.models) to be judged by; it has none"
+        raise AssertionError(message)
+
+
+def loss_of(kind: ModelKind, model: Any, rows: Batch) -> float:
+    """Return what a model is judged by on rows: the first of `LOSSES` that its measure has."""
+    values = metrics.compute(kind.measure(model, rows))
+    found = [values[name] for name in LOSSES if name in values]
+    require(
+        bool(found),
+        f"measure of the model {kind.spec.__name__} must give a finite {' or '.join(LOSSES)}, by a record of "
+        f"beam_ml.core.metrics; it gives {', '.join(sorted(values)) or 'nothing'}",
+    )
+    return found[0]
 
 
 def sample_of(rows: Sequence[Batch]) -> Batch | None:

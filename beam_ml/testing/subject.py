@@ -17,7 +17,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.champions import LOSSES
 from beam_ml.core.refresh import model_kind
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import DeriveRefused
+from beam_ml.errors import DeriveRefused, InvalidValue
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.strategies import World, batches, worlds
 
@@ -33,6 +33,9 @@ __all__ = [
     "sample_of",
     "warm",
 ]
+
+WIDTHS = (1, 2, 3, 5)
+"""Numbers of features that laws over drawn cases are checked at, beside the spec's own."""
 
 WARM_ROWS = 6_000
 """Rows a warm state has seen: enough for every learner here to have an anchor."""
@@ -133,6 +136,8 @@ class Subject:
         examples: examples that Hypothesis draws for each law.
         sparse: feed CSR batches.
         shrink: look for the smallest counterexample.
+        elsewhere: the spec has another width than the one under test, at which models may be refused.
+        drawn: one entry for each time that cases were drawn.
     """
 
     algorithm: Algorithm
@@ -142,6 +147,20 @@ class Subject:
     examples: int = 20
     sparse: bool = False
     shrink: bool = True
+    elsewhere: bool = False
+    drawn: list[int] = dataclasses.field(default_factory=list)
+
+    def at_other_widths(self) -> Iterator["Subject"]:
+        """Return the same algorithm at every other of `WIDTHS` that its spec takes, with a few examples each."""
+        settings = self.spec.to_dict()
+        for width in WIDTHS:
+            try:
+                spec = self.algorithm.spec.parse({**settings, "n_features": width})
+            except InvalidValue:
+                continue  # the spec says that there are no such rows
+            if width != self.spec.n_features:
+                few = min(self.examples, max(3, self.examples // 6))
+                yield dataclasses.replace(self, spec=spec, examples=few, elsewhere=True, drawn=[])
 
     @property
     def law(self) -> Law:
@@ -152,6 +171,7 @@ class Subject:
         self, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], examples: int | None = None
     ) -> None:
         """Run `check` on drawn cases; the same cases every time."""
+        self.drawn.append(self.spec.n_features)
 
         @settings(
             max_examples=examples or self.examples,
@@ -210,14 +230,14 @@ class Subject:
                 yield kind, kind.spec.parse({"kind": name})
 
     def models(self, state: Any, sample: Batch | None) -> list[tuple[ModelKind, ModelSpec, Any]]:
-        """Derive every model; only a state without weight, or a cold one, may refuse."""
+        """Derive every model; only a state without weight, or a cold one, may refuse, or one of another width."""
         found = []
         for kind, model_spec in self.kinds():
             try:
                 found.append((kind, model_spec, kind.derive(self.spec, model_spec, state, sample)))
             except DeriveRefused:
                 require(
-                    self.algorithm.weight(state) <= 0 or self.law.kind is LawKind.ANCHORED,
+                    self.elsewhere or self.algorithm.weight(state) <= 0 or self.law.kind is LawKind.ANCHORED,
                     f"{type(model_spec).__name__} is refused although the state has rows",
                 )
         return found

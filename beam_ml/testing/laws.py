@@ -5,7 +5,7 @@
 
 Which laws apply follows from what the algorithm declares (`Algorithm.law`); there is no list of exceptions.
 An algorithm that cannot keep a law declares a weaker one. Laws over drawn cases are checked at 1, 2, 3 and 5 features
-besides those of the spec.
+besides those of the spec, at two of them without origin and position.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -137,6 +137,7 @@ class Subject:
         sparse: feed CSR batches.
         shrink: look for the smallest counterexample.
         elsewhere: the spec has another width than the one under test, at which models may be refused.
+        named: rows have origin and position, as they do where a bounded sample is drawn from them.
         drawn: one entry for each time that cases were drawn.
     """
 
@@ -148,19 +149,23 @@ class Subject:
     sparse: bool = False
     shrink: bool = True
     elsewhere: bool = False
+    named: bool = True
     drawn: list[int] = dataclasses.field(default_factory=list)
 
     def at_other_widths(self) -> Iterator["Subject"]:
-        """Return the same algorithm at every other of `WIDTHS` that its spec takes, with a few examples each."""
+        """Return the same algorithm at every other of `WIDTHS` that its spec takes, with a few examples each.
+
+        At every second of them rows come without origin and position.
+        """
         settings = self.spec.to_dict()
-        for width in WIDTHS:
+        for i, width in enumerate(WIDTHS):
             try:
                 spec = self.algorithm.spec.parse({**settings, "n_features": width})
             except InvalidValue:
                 continue  # the spec says that there are no such rows
             if width != self.spec.n_features:
                 few = min(self.examples, max(3, self.examples // 6))
-                yield dataclasses.replace(self, spec=spec, examples=few, elsewhere=True, drawn=[])
+                yield dataclasses.replace(self, spec=spec, examples=few, elsewhere=True, named=i % 2 == 0, drawn=[])
 
     @property
     def law(self) -> Law:
@@ -202,6 +207,9 @@ class Subject:
                 else self.algorithm.init(self.spec)
             )
             parts = tuple(draw(batches(self.spec, world, count=count, **options)))
+            # A bounded sample goes by names, which rows have by then; whatever else learns must do without.
+            if not self.named and self.law.kind is not LawKind.GATHERED:
+                parts = tuple(part.replace(origin=None, position=None, position_end=None) for part in parts)
             return Scenario(world, state, self.algorithm.anchor(self.spec, state), parts)
 
         return build()

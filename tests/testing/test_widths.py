@@ -9,7 +9,7 @@ from toy_mean import TOY_MEAN, MeanSpec
 from beam_ml import kmeans, pca
 from beam_ml.errors import InvalidValue
 from beam_ml.testing import laws_for
-from beam_ml.testing.faults_given import half_at
+from beam_ml.testing.faults_given import half_at, needs_places
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
@@ -21,6 +21,14 @@ def test_what_fails_at_one_width_alone_is_noticed(width: int, law: str) -> None:
     broken = dataclasses.replace(TOY_MEAN, accumulate=half_at(width)(TOY_MEAN), scale=scale)
     laws = dict(laws_for(broken, MeanSpec(n_features=4), examples=6, shrink=False))
     with pytest.raises(AssertionError, match=rf"breaks the law '{law}' at n_features = {width}: "):
+        laws[law]()
+
+
+@pytest.mark.parametrize("law", ["commutative", "zero weight", "growth"])
+def test_rows_without_names_are_among_those_drawn(law: str) -> None:
+    broken = dataclasses.replace(TOY_MEAN, accumulate=needs_places(TOY_MEAN), grow=None)
+    laws = dict(laws_for(broken, MeanSpec(n_features=4), shrink=False))
+    with pytest.raises(AssertionError, match=rf"breaks the law '{law}' at n_features = 2: "):
         laws[law]()
 
 

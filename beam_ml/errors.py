@@ -11,7 +11,8 @@
     ├── ArtefactError
     │   ├── CorruptArtefact   bytes that are not a whole, undamaged artefact
     │   ├── UnsupportedVersion  written by a format this library does not know
-    │   └── WrongKind         a good artefact of another kind or algorithm than asked for
+    │   ├── WrongKind         a good artefact of another kind or algorithm than asked for
+    │   └── MissingAlgorithm  a good artefact of an algorithm whose module cannot be imported here
     ├── RegistryError
     │   ├── VersionNotFound   no such name or version
     │   ├── HeadMoved         somebody else published the next version first
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidBatch",
     "InvalidValue",
     "MergeRefused",
+    "MissingAlgorithm",
     "MissingColumn",
     "NoInput",
     "PublishFailed",
@@ -94,6 +96,10 @@ class UnsupportedVersion(ArtefactError):
 
 class WrongKind(ArtefactError):
     """A good artefact, but of another kind or algorithm than asked for."""
+
+
+class MissingAlgorithm(ArtefactError):
+    """A good artefact, of an algorithm whose module cannot be imported here."""
 
 
 class RegistryError(BeamMLError):

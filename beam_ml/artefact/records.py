@@ -1,12 +1,12 @@
 """Learners, models, accumulations and batches as artefacts: the arrays by path, everything else in the JSON header."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import numpy as np
-import pydantic
 
 from beam_ml.artefact.envelope import Envelope, decode, encode
+from beam_ml.artefact.guard import Find, found, guarded
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import from_arrays, to_arrays
@@ -18,7 +18,7 @@ from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample, classes
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import CorruptArtefact, InvalidBatch, InvalidValue, UnsupportedVersion
+from beam_ml.errors import CorruptArtefact, UnsupportedVersion
 
 __all__ = [
     "decode_accumulation",
@@ -36,9 +36,7 @@ __all__ = [
     "encode_progress",
 ]
 
-Find = Callable[[str], Algorithm]
 Arrays = dict[str, np.ndarray]
-T = TypeVar("T")
 _METRICS: Mapping[str, type] = {
     "binary": Binary,
     "multiclass": Multiclass,
@@ -236,24 +234,13 @@ def _spec_meta(algorithm: Algorithm, spec: Spec) -> dict[str, Any]:
 
 
 def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
-    algorithm = find(meta["algorithm"])
+    algorithm = found(find, meta["algorithm"])
     if meta["algorithm_version"] != algorithm.version:
         message = (
             f"{algorithm.name} artefacts of version {algorithm.version} can be read; got {meta['algorithm_version']}."
         )
         raise UnsupportedVersion(message)
     return algorithm, algorithm.spec.parse(meta["spec"])
-
-
-def _guarded(read: Callable[[Envelope], T], envelope: Envelope) -> T:
-    """Turn whatever a wrong header provokes into a typed error: the bytes come from outside."""
-    try:
-        return read(envelope)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pydantic.ValidationError) as error:
-        if isinstance(error, (InvalidValue, InvalidBatch)) or not isinstance(error, CorruptArtefact):
-            message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
-            raise CorruptArtefact(message) from error
-        raise
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
@@ -322,7 +309,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             },
         )
 
-    return _guarded(read, decode(data, "learner"))
+    return guarded(read, decode(data, "learner"))
 
 
 def encode_model(algorithm: Algorithm, model: Model) -> bytes:
@@ -340,7 +327,7 @@ def decode_model(data: bytes, find: Find) -> Model:
         chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
         return Model(spec, chosen, _Reader(envelope.arrays).record(kind.model), envelope.meta["facts"])
 
-    return _guarded(read, decode(data, "model"))
+    return guarded(read, decode(data, "model"))
 
 
 def encode_accumulation(algorithm: Algorithm, spec: Spec, value: Accumulation) -> bytes:
@@ -357,7 +344,7 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
         algorithm, spec = _spec_in(find, envelope.meta)
         return spec, _accumulation_in(algorithm, spec, envelope.meta["accumulation"], _Reader(envelope.arrays))
 
-    return _guarded(read, decode(data, "accumulation"))
+    return guarded(read, decode(data, "accumulation"))
 
 
 def encode_batch(batch: Batch, kind: str = "batch", **facts: Any) -> bytes:
@@ -374,7 +361,7 @@ def decode_batch(data: bytes) -> Batch:
 def decode_batch_with(data: bytes, kind: str, *facts: str) -> tuple[Any, ...]:
     """Return the batch and the named facts about it; raises ArtefactError as `decode_learner` does."""
     read = lambda e: (_batch_in(e.meta, _Reader(e.arrays)), *(e.meta[name] for name in facts))  # noqa: E731
-    return _guarded(read, decode(data, kind))
+    return guarded(read, decode(data, kind))
 
 
 def encode_metrics(value: Metrics) -> bytes:
@@ -385,7 +372,7 @@ def encode_metrics(value: Metrics) -> bytes:
 
 def decode_metrics(data: bytes) -> Metrics:
     """Return the metrics; raises ArtefactError as `decode_learner` does."""
-    return _guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
+    return guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
 
 
 def encode_progress(value: Progress) -> bytes:
@@ -396,4 +383,4 @@ def encode_progress(value: Progress) -> bytes:
 
 def decode_progress(data: bytes) -> Progress:
     """Return the progress; raises ArtefactError as `decode_learner` does."""
-    return _guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
+    return guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))

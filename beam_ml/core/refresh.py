@@ -116,7 +116,10 @@ def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
     """
     kind = algorithm.models.get(model_spec.kind)
     if kind is None or not isinstance(model_spec, kind.spec):
-        message = f"{algorithm.name} derives {', '.join(sorted(algorithm.models))}; got {type(model_spec).__name__}."
+        message = (
+            f"{algorithm.name} derives {', '.join(sorted(algorithm.models))}; got {type(model_spec).__name__}, whose kind "
+            f"is {model_spec.kind!r}."
+        )
         raise DeriveRefused(message)
     return kind
 

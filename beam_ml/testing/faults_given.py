@@ -1,6 +1,7 @@
 """Faults of size, weight and naming of rows; as `beam_ml.testing.faults`."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from beam_ml.core.arrays import to_arrays
 from beam_ml.core.batch import Batch
 
 __all__ = [
-    "fails_when_narrow",
+    "half_at",
     "ignores_places",
     "ignores_seed",
     "keeps_what_it_merges",
@@ -55,14 +56,17 @@ def weights_levelled(weight: np.ndarray) -> np.ndarray:
     return np.full(weight.size, weight.mean()) if weight.size else weight
 
 
-def fails_when_narrow(algorithm: Algorithm) -> Any:
-    """Rows of one feature count half."""
+def half_at(width: int) -> Callable[[Algorithm], Any]:
+    """Rows of so many features count half."""
 
-    def accumulate(spec: Any, partial: Any, batch: Batch, anchor: Any) -> Any:
-        narrow = batch.replace(weight=batch.weights * 0.5) if spec.n_features == 1 else batch
-        return algorithm.accumulate(spec, partial, narrow, anchor)
+    def make(algorithm: Algorithm) -> Any:
+        def accumulate(spec: Any, partial: Any, batch: Batch, anchor: Any) -> Any:
+            counted = batch.replace(weight=batch.weights * 0.5) if spec.n_features == width else batch
+            return algorithm.accumulate(spec, partial, counted, anchor)
 
-    return accumulate
+        return accumulate
+
+    return make
 
 
 def needs_places(algorithm: Algorithm) -> Any:

@@ -10,17 +10,17 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 from beam_ml.errors import DeriveRefused, InvalidValue
 from beam_ml.testing.strategies import World
-from beam_ml.testing.subject import Subject, digest, require, sample_of
+from beam_ml.testing.subject import WIDTHS, Subject, digest, require, sample_of
 
 __all__ = ["hashed", "nameless", "precise", "weighed", "widths"]
 
-_WIDTHS = (1, 2, 5, 17)
+_WIDTHS = (*WIDTHS, 17)
 _ROWS = 300
 _FAR = 1e8
 
 
 def widths(subject: Subject) -> None:
-    """Rows of 1, 2, 5 and 17 features are learned from, merged, folded and predicted like those of the spec's width."""
+    """Rows of 1, 2, 3, 5 and 17 features are learned from, merged, folded and predicted like those of the spec's width."""
     learned = []
     for width in _WIDTHS:
         try:

@@ -49,6 +49,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("associative", "every merge halves", faults.replaced(merge=faults.each_merge_forgets)),
     Mutation("conservation", "the heavier side wins", faults.replaced(merge=faults.heavier_wins)),
     Mutation("conservation", "rows count half", faults.replaced(accumulate=faults.weights_mapped(lambda w: w * 0.5))),
+    Mutation("conservation", "five features count half", faults.replaced(accumulate=faults_given.half_at(5))),
     Mutation("homomorphism", "rows are centred by batch", faults.replaced(accumulate=faults.batch_centred)),
     Mutation("state is partial", "fold forgets", faults.replaced(fold=faults.fold_forgets)),
     Mutation("sketch bound", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
@@ -59,7 +60,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "copies", "rows count alike", faults.replaced(accumulate=faults.weights_mapped(faults_given.weights_levelled))
     ),
     Mutation("forgotten", "both sides count alike", faults.replaced(merge=faults_given.sides_count_alike)),
-    Mutation("any width", "one feature counts half", faults.replaced(accumulate=faults_given.fails_when_narrow)),
+    Mutation("any width", "one feature counts half", faults.replaced(accumulate=faults_given.half_at(1))),
     Mutation("nameless rows", "rows must have places", faults.replaced(accumulate=faults_given.needs_places)),
     Mutation("full precision", "rounded to float32", faults.replaced(accumulate=faults_given.single_precision)),
     Mutation("hashed", "the seed is ignored", faults.replaced(accumulate=faults_given.ignores_seed)),

@@ -14,12 +14,28 @@ from beam_ml.core import metrics
 from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind
 from beam_ml.core.arrays import array_fields, close, identical, to_arrays
 from beam_ml.core.batch import Batch
+from beam_ml.core.champions import LOSSES
+from beam_ml.core.refresh import model_kind
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import DeriveRefused
+from beam_ml.errors import DeriveRefused, InvalidValue
 from beam_ml.testing.codec import ARRAYS, Codec
 from beam_ml.testing.strategies import World, batches, worlds
 
-__all__ = ["Scenario", "Subject", "additive", "arrays_of", "difference", "digest", "require", "sample_of", "warm"]
+__all__ = [
+    "Scenario",
+    "Subject",
+    "additive",
+    "arrays_of",
+    "difference",
+    "digest",
+    "loss_of",
+    "require",
+    "sample_of",
+    "warm",
+]
+
+WIDTHS = (1, 2, 3, 5)
+"""Numbers of features that laws over drawn cases are checked at, beside the spec's own."""
 
 WARM_ROWS = 6_000
 """Rows a warm state has seen: enough for every learner here to have an anchor."""
@@ -120,6 +136,9 @@ class Subject:
         examples: examples that Hypothesis draws for each law.
         sparse: feed CSR batches.
         shrink: look for the smallest counterexample.
+        elsewhere: the spec has another width than the one under test, at which models may be refused.
+        named: rows have origin and position, as they do where a bounded sample is drawn from them.
+        drawn: one entry for each time that cases were drawn.
     """
 
     algorithm: Algorithm
@@ -129,6 +148,24 @@ class Subject:
     examples: int = 20
     sparse: bool = False
     shrink: bool = True
+    elsewhere: bool = False
+    named: bool = True
+    drawn: list[int] = dataclasses.field(default_factory=list)
+
+    def at_other_widths(self) -> Iterator["Subject"]:
+        """Return the same algorithm at every other of `WIDTHS` that its spec takes, with a few examples each.
+
+        At every second of them rows come without origin and position.
+        """
+        settings = self.spec.to_dict()
+        for i, width in enumerate(WIDTHS):
+            try:
+                spec = self.algorithm.spec.parse({**settings, "n_features": width})
+            except InvalidValue:
+                continue  # the spec says that there are no such rows
+            if width != self.spec.n_features:
+                few = min(self.examples, max(3, self.examples // 6))
+                yield dataclasses.replace(self, spec=spec, examples=few, elsewhere=True, named=i % 2 == 0, drawn=[])
 
     @property
     def law(self) -> Law:
@@ -139,6 +176,7 @@ class Subject:
         self, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], examples: int | None = None
     ) -> None:
         """Run `check` on drawn cases; the same cases every time."""
+        self.drawn.append(self.spec.n_features)
 
         @settings(
             max_examples=examples or self.examples,
@@ -169,6 +207,9 @@ class Subject:
                 else self.algorithm.init(self.spec)
             )
             parts = tuple(draw(batches(self.spec, world, count=count, **options)))
+            # A bounded sample goes by names, which rows have by then; whatever else learns must do without.
+            if not self.named and self.law.kind is not LawKind.GATHERED:
+                parts = tuple(part.replace(origin=None, position=None, position_end=None) for part in parts)
             return Scenario(world, state, self.algorithm.anchor(self.spec, state), parts)
 
         return build()
@@ -191,20 +232,20 @@ class Subject:
     def kinds(self) -> Iterator[tuple[ModelKind, ModelSpec]]:
         """Return the model specs to derive, each with its kind; when none were given, every kind's default one."""
         for model_spec in self.model_specs:
-            yield self.algorithm.models[model_spec.kind], model_spec
+            yield model_kind(self.algorithm, model_spec), model_spec
         if not self.model_specs:
             for name, kind in self.algorithm.models.items():
                 yield kind, kind.spec.parse({"kind": name})
 
     def models(self, state: Any, sample: Batch | None) -> list[tuple[ModelKind, ModelSpec, Any]]:
-        """Derive every model; only a state without weight, or a cold one, may refuse."""
+        """Derive every model; only a state without weight, or a cold one, may refuse, or one of another width."""
         found = []
         for kind, model_spec in self.kinds():
             try:
                 found.append((kind, model_spec, kind.derive(self.spec, model_spec, state, sample)))
             except DeriveRefused:
                 require(
-                    self.algorithm.weight(state) <= 0 or self.law.kind is LawKind.ANCHORED,
+                    self.elsewhere or self.algorithm.weight(state) <= 0 or self.law.kind is LawKind.ANCHORED,
                     f"{type(model_spec).__name__} is refused although the state has rows",
                 )
         return found
@@ -226,10 +267,22 @@ class Subject:
     def loss(self, partial: Any, rows: Batch) -> float:
         """Return the default model's loss on rows, after folding a partial into the first state."""
         state = self.fold(self.algorithm.init(self.spec), partial, [rows])
-        kind, model_spec = next(self.kinds())
-        model = kind.derive(self.spec, model_spec, state, rows)
-        values = metrics.compute(kind.measure(model, rows))
-        return next(values[name] for name in ("log_loss", "mse", "msd") if name in values)
+        for kind, model_spec in self.kinds():
+            return loss_of(kind, kind.derive(self.spec, model_spec, state, rows), rows)
+        message = f"{self.algorithm.name} must have a kind of model (Algorithm.models) to be judged by; it has none"
+        raise AssertionError(message)
+
+
+def loss_of(kind: ModelKind, model: Any, rows: Batch) -> float:
+    """Return what a model is judged by on rows: the first of `LOSSES` that its measure has."""
+    values = metrics.compute(kind.measure(model, rows))
+    found = [values[name] for name in LOSSES if name in values]
+    require(
+        bool(found),
+        f"measure of the model {kind.spec.__name__} must give a finite {' or '.join(LOSSES)}, by a record of "
+        f"beam_ml.core.metrics; it gives {', '.join(sorted(values)) or 'nothing'}",
+    )
+    return found[0]
 
 
 def sample_of(rows: Sequence[Batch]) -> Batch | None:

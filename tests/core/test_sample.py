@@ -105,6 +105,7 @@ def test_zero_weight_rows_never_enter() -> None:
 
 
 def test_estimates_are_unbiased_under_weights_and_decay() -> None:
+    """The features go with weight and age, so that rows drawn too often, or counted too much, move the sum."""
     truth, guesses = 0.0, []
     for seed in range(200):
         spec = Two(n_features=2, half_life=300.0, seed=seed)
@@ -113,6 +114,7 @@ def test_estimates_are_unbiased_under_weights_and_decay() -> None:
         assert batch.time is not None
         assert batch.weight is not None
         decayed = batch.weight * np.exp2(-(batch.time.max() - batch.time) / 300e6)
+        batch = batch.replace(X=batch.dense_x + 2.0 * np.log(decayed)[:, None])
         truth = float(decayed @ batch.dense_x[:, 0] ** 2)
         estimate = Sample.of(spec, batch).estimate(spec)
         assert estimate is not None
@@ -120,6 +122,7 @@ def test_estimates_are_unbiased_under_weights_and_decay() -> None:
         assert estimate.weight.sum() == pytest.approx(decayed.sum(), rel=1e-9)
         guesses.append(float(estimate.weight @ estimate.dense_x[:, 0] ** 2))
     error = np.std(guesses) / np.sqrt(len(guesses))
+    assert error < 0.02 * truth
     assert abs(np.mean(guesses) - truth) < 4 * error
 
 

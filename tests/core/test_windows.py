@@ -82,3 +82,16 @@ def test_event_time_windows_need_times() -> None:
 def test_watermark_is_that_of_the_slowest_partition() -> None:
     assert watermark([], 5) is None
     assert watermark([100, 40], 5) == 35
+
+
+@pytest.mark.parametrize(("size", "lateness", "through"), [(10, 25, 40), (7, 0, 21), (60, 90, -120)])
+def test_a_row_just_at_the_bound_is_late_and_one_before_it_is_lost(size: int, lateness: int, through: int) -> None:
+    """And one just at the end of what is folded is not late at all."""
+    bound = through - lateness
+    slices = cut(batch([bound - 1, bound, through, through - 1]), Windows(size, lateness), through, now_us=0)
+    rejected = {reason: rows.time.tolist() for reason, rows in slices.rejected.items() if rows.time is not None}
+    late = {bound, through - 1} if lateness else set()
+    assert rejected == {"late": [bound - 1] + ([] if lateness else [through - 1])}
+    taken = {(int(t), n > 0) for parts in slices.windows.values() for rows, n in parts for t in rows.time.tolist()}
+    assert taken == {(t, True) for t in late} | {(through, False)}
+    assert list(slices.windows) == [(through // size + 1) * size]

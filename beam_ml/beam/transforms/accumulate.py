@@ -16,7 +16,7 @@ from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.telemetry import count_progress, measure, timed
 from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor
 from beam_ml.beam.transforms.batches import Slices
-from beam_ml.beam.transforms.windowing import TICK_US, globally, many_in_or_out
+from beam_ml.beam.transforms.windowing import TICK_US, globally, many_in_or_out, piped
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Rejected, Slice, of_batch
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_size, spec_of
@@ -42,6 +42,9 @@ class Accumulations(NamedTuple):
 
     accumulations: PCollection
     rejected: PCollection
+
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
 
 
 @with_input_types(tuple[int, Slice])

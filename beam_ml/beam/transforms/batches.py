@@ -10,7 +10,7 @@ from apache_beam import DoFn, Flatten, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_ml.beam.transforms.windowing import many_in_or_out, to_global
+from beam_ml.beam.transforms.windowing import many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Rejected, Slice, of_batch, of_reject
 from beam_ml.beam.wire.references import features_of
@@ -38,6 +38,9 @@ class Batches(NamedTuple):
     rejected: PCollection
     progress: PCollection
 
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
+
 
 class Slices(NamedTuple):
     """What `SliceByWindow` gives.
@@ -51,6 +54,9 @@ class Slices(NamedTuple):
     slices: PCollection
     rejected: PCollection
     progress: PCollection
+
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
 
 
 @with_output_types(Batch, rejected=Rejected, progress=Progress)

@@ -12,7 +12,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_ml.beam.telemetry import count, timed
-from beam_ml.beam.transforms.windowing import globally, many_in_or_out, to_global
+from beam_ml.beam.transforms.windowing import globally, many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Measured, Rejected, of_reject
 from beam_ml.core import metrics
@@ -40,6 +40,9 @@ class ScoredBlocks(NamedTuple):
 
     predictions: PCollection
     rejected: PCollection
+
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
 
 
 class _Following(DoFn):

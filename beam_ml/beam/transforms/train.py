@@ -4,7 +4,7 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from apache_beam import DoFn, FlatMap, GroupByKey, Map, ParDo, PTransform
 from apache_beam.pvalue import PCollection
@@ -14,7 +14,7 @@ from beam_ml.algorithms import algorithm_of
 from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, ToBatches
-from beam_ml.beam.transforms.windowing import many_in_or_out
+from beam_ml.beam.transforms.windowing import many_in_or_out, piped
 from beam_ml.beam.versions.contents import facts_of, model_facts, payloads_of
 from beam_ml.beam.versions.life import folded, take_in
 from beam_ml.beam.wire import coders
@@ -52,6 +52,9 @@ class Trained(NamedTuple):
     learner: PCollection
     rejected: PCollection
     folded: PCollection
+
+    def __or__(self, transform: Any) -> Any:
+        return piped(self, transform)
 
 
 def _checked(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -> Plan:

@@ -1,16 +1,19 @@
 """What the transforms' `expand` methods share."""
 
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from apache_beam import WindowInto
+from apache_beam import CombineGlobally, CombinePerKey, GroupByKey, ParDo, PTransform, WindowInto
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-__all__ = ["TICK_US", "globally", "many_in_or_out", "to_global"]
+from beam_ml.errors import InvalidValue
+
+__all__ = ["TICK_US", "globally", "many_in_or_out", "piped", "to_global"]
 
 TICK_US = 1000
 """The grain of time of engines: timers, watermarks and elements' times are whole ms."""
@@ -21,6 +24,36 @@ F = TypeVar("F", bound=Callable[..., Any])
 def many_in_or_out(expand: F) -> F:
     """Mark an `expand` that takes or gives several PCollections: Beam warns of annotations it cannot check."""
     return no_annotations(expand)
+
+
+def piped(several: Any, transform: Any) -> Any:
+    """Return NotImplemented, so that Beam applies the transform, or refuse one that takes a single PCollection.
+
+    The `__or__` of named tuples of PCollections: Beam would fail on an attribute that the tuple does not have.
+
+    Raises:
+        InvalidValue: one sentence, with the names of the PCollections.
+    """
+    inner = getattr(transform, "transform", transform)  # "label" >> transform
+    if _takes_one(inner, type(several)):
+        names = ", ".join(several._fields)
+        message = (
+            f"{inner.label} takes one PCollection; got the {type(several).__name__} of {names}: pipe one of them, as in "
+            f"result.{several._fields[0]} | {inner.label}."
+        )
+        raise InvalidValue(message)
+    return NotImplemented
+
+
+def _takes_one(transform: Any, several: type) -> bool:
+    if not isinstance(transform, PTransform):
+        return False
+    if isinstance(transform, ParDo | GroupByKey | CombineGlobally | CombinePerKey):
+        return True
+    first = next(iter(inspect.signature(transform.expand).parameters.values()), None)
+    if not type(transform).__module__.startswith("beam_ml.") or first is None:
+        return False
+    return first.annotation is not several and several not in get_args(first.annotation)
 
 
 def to_global(pcoll: PCollection, label: str = "Global") -> PCollection:

@@ -1,0 +1,44 @@
+"""What reading a stored header may end in: the record, or a typed error, for the bytes come from outside."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pydantic
+
+from beam_ml.artefact.format import Envelope
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.errors import CorruptArtefact, InvalidBatch, InvalidValue, MissingAlgorithm
+
+__all__ = ["Find", "found", "guarded"]
+
+Find = Callable[[str], Algorithm]
+T = TypeVar("T")
+
+
+def found(find: Find, name: Any) -> Algorithm:
+    """Find the algorithm that an artefact names.
+
+    Raises:
+        MissingAlgorithm: its module is not here, which is no damage.
+    """
+    try:
+        return find(name)
+    except InvalidValue as error:
+        if not isinstance(error.__cause__, ImportError | AttributeError):
+            raise
+        message = (
+            f"The artefact is whole, but its algorithm {name!r} cannot be imported here ({error.__cause__}): install the "
+            "module that defines it, or put its folder on PYTHONPATH."
+        )
+        raise MissingAlgorithm(message) from error
+
+
+def guarded(read: Callable[[Envelope], T], envelope: Envelope) -> T:
+    """Read an envelope; whatever a wrong header provokes becomes a `CorruptArtefact`."""
+    try:
+        return read(envelope)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pydantic.ValidationError) as error:
+        if isinstance(error, (InvalidValue, InvalidBatch)) or not isinstance(error, CorruptArtefact):
+            message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
+            raise CorruptArtefact(message) from error
+        raise

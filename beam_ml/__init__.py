@@ -6,7 +6,6 @@ Each algorithm keeps a mergeable training state of bounded size; models are deri
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from beam_ml.algorithms import fm, kmeans, linear, pca
 from beam_ml.api import derive, fit, load, merge, predict, save
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
@@ -16,6 +15,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
+    from beam_ml.algorithms import fm, kmeans, linear, pca
 
 __all__ = [
     "Batch",
@@ -38,10 +38,17 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
+    _AT_FIRST_USE = {
+        "fm": "beam_ml.algorithms.fm",
+        "kmeans": "beam_ml.algorithms.kmeans",
+        "linear": "beam_ml.algorithms.linear",
+        "pca": "beam_ml.algorithms.pca",
+        "sagemaker": "beam_ml.sagemaker",
+    }
 
     def __getattr__(name: str) -> Any:
-        """Import `beam_ml.sagemaker` at its first use."""
-        if name == "sagemaker":
-            return importlib.import_module("beam_ml.sagemaker")
+        """Import an algorithm's package at its first use: none costs those who use another."""
+        if name in _AT_FIRST_USE:
+            return importlib.import_module(_AT_FIRST_USE[name])
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,15 @@ def test_derive_leaves_the_learner_alone() -> None:
     before = {name: np.array(getattr(learner.state, name)) for name in ("mean", "scatter")}
     derive(learner, pca.Components(n_components=2))
     assert all(np.array_equal(getattr(learner.state, name), value) for name, value in before.items())
+
+
+def test_importing_the_package_loads_no_algorithm() -> None:
+    """Nobody waits for the libraries of learners that he does not use; each is there when it is named."""
+    program = (
+        "import sys, beam_ml; heavy = {'scipy', 'numba', 'pyarrow', 'apache_beam', 'beam_ml.algorithms.linear'}; "
+        "print(sorted(heavy & set(sys.modules)), beam_ml.linear.Newton.__name__, beam_ml.fm.__name__); "
+        "from beam_ml import kmeans, pca, sagemaker; beam_ml.lstm"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "[] Newton beam_ml.algorithms.fm\n"
+    assert "module 'beam_ml' has no attribute 'lstm'" in done.stderr

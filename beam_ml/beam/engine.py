@@ -11,7 +11,7 @@ for each other on batches of tens of columns, and for the engine's other workers
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -58,6 +58,20 @@ class Ran(NamedTuple):
     result: PipelineResult
 
 
+class _Options(PipelineOptions):
+    """Options that parse each kind once: building and running a pipeline asks for views over two hundred times.
+
+    Views share their values, so one that is kept sees what another has set.
+    """
+
+    def view_as(self, cls: type[Any]) -> Any:
+        """Return the view of a kind, always the same one."""
+        views: dict[type[Any], Any] = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+
 def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
     """Return a pipeline on the runner that the options name, else on the in-process one.
 
@@ -67,7 +81,7 @@ def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
     >>> new_pipeline().runner.__class__.__name__
     'FnApiRunner'
     """
-    parsed = PipelineOptions(list(options))
+    parsed = _Options(list(options))
     standard = parsed.view_as(StandardOptions)
     if standard.runner is None:
         standard.runner = DEFAULT_RUNNER

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.special import entr
 
 from beam_ml.core import ranking
 from beam_ml.core.measures import Binary, Distortion, Metrics, Multiclass, Regression
@@ -137,10 +136,11 @@ def _log_loss(
         unknown = -np.log(mass[k] / total) - mean
         one = _error(float(noise_squared[k]), float(noise[k]), float(squared[k]), mean, unknown, float(mass[k]))
         variance += (one * mass[k] / total) ** 2
+    share = mass[mass > 0.0] / total
     return {
         "log_loss": float(loss.sum()) / total,
         "log_loss_se": float(np.sqrt(variance)),
-        "prior_log_loss": float(entr(mass / total).sum()),
+        "prior_log_loss": -float(share @ np.log(share)),
     }
 
 

@@ -5,23 +5,9 @@ import hashlib
 import numpy as np
 
 from beam_ml.core.batch import FIT, Batch, Origin
+from beam_ml.core.mixing import GOLDEN, mix64
 
 __all__ = ["draws", "identities", "sorted_places"]
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele, Lea & Flood 2014), a bijection of uint64 that leaves no visible pattern; in place."""
-    shifted = x >> np.uint64(30)
-    x ^= shifted
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    np.right_shift(x, np.uint64(27), out=shifted)
-    x ^= shifted
-    x *= np.uint64(0x94D049BB133111EB)
-    np.right_shift(x, np.uint64(31), out=shifted)
-    x ^= shifted
-    return x
 
 
 def identities(seed: int, batch: Batch) -> np.ndarray:
@@ -46,9 +32,9 @@ def _hashes(seed: int, batch: Batch, origin: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         x = place.astype(np.uint64)
         x += np.uint64(1)
-        x *= _GOLDEN
+        x *= GOLDEN
         x += salt
-        return _mix(x)
+        return mix64(x)
 
 
 def sorted_places(order: np.ndarray, identity: np.ndarray, kind: np.ndarray) -> np.ndarray:

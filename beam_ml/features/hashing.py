@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
+from beam_ml.core.mixing import mix64
 from beam_ml.core.spec import Settings
 from beam_ml.errors import MissingColumn
 from beam_ml.features.columns import column
@@ -63,12 +64,12 @@ def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndar
     if types.is_boolean(kind) or types.is_integer(kind):
         whole = array.cast(pa.uint8()) if types.is_boolean(kind) else array
         numbers = whole.fill_null(0).to_numpy(zero_copy_only=False)
-        mixed = _mixed(numbers.astype(np.uint64))
+        mixed = mix64(numbers.astype(np.uint64))
     elif types.is_floating(kind):
         reals = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null: NaN
         none = (np.trunc(reals) != reals) | ~(np.abs(reals) < 2.0**63)
         missing = none if none.any() else None
-        mixed = _mixed(np.where(none, 0.0, reals).astype(np.int64).astype(np.uint64))
+        mixed = mix64(np.where(none, 0.0, reals).astype(np.int64).astype(np.uint64))
     elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         coded = array.cast(pa.large_binary()).fill_null(b"").dictionary_encode()
         mixed = _of_texts(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
@@ -78,13 +79,6 @@ def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndar
     return (mixed % np.uint64(term.buckets)).astype(np.int64), missing
 
 
-def _mixed(z: np.ndarray) -> np.ndarray:
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
-    found: np.ndarray = z ^ (z >> np.uint64(31))
-    return found
-
-
 def _of_texts(texts: list[bytes]) -> np.ndarray:
     codes, whole = np.empty(len(texts), dtype=np.uint64), np.zeros(len(texts), dtype=bool)
     for i, text in enumerate(texts):
@@ -92,4 +86,4 @@ def _of_texts(texts: list[bytes]) -> np.ndarray:
             codes[i], whole[i] = number & _BITS, True
         else:
             codes[i] = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-    return np.where(whole, _mixed(codes), codes)
+    return np.where(whole, mix64(codes.copy()), codes)

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from beam_ml.algorithms.fm.spec import Group, Spec
+from beam_ml.core.mixing import GOLDEN, mix64
 
 __all__ = ["starts"]
 
 _CHUNK = 1 << 16
-_GOLDEN, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def starts(spec: Spec, rows: np.ndarray) -> np.ndarray:
@@ -39,15 +39,9 @@ def starts(spec: Spec, rows: np.ndarray) -> np.ndarray:
 def _uniforms(spec: Spec, rows: np.ndarray) -> np.ndarray:
     """Return one number in (0, 1) for each entry: splitmix64 (Steele, Lea and Flood 2014) of seed and place."""
     place = rows.astype(np.uint64)[:, None] * np.uint64(spec.columns) + np.arange(spec.columns, dtype=np.uint64)
-    mixed = _mixed(place * _GOLDEN + _mixed(np.array([spec.seed], dtype=np.uint64) + _GOLDEN))
+    mixed = mix64(place * GOLDEN + mix64(np.array([spec.seed], dtype=np.uint64) + GOLDEN))
     # 52 bits: with 53 the largest rounds up to 1, where the normal quantile is infinite.
     return ((mixed >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-
-
-def _mixed(value: np.ndarray) -> np.ndarray:
-    value = (value ^ (value >> np.uint64(30))) * _FIRST
-    value = (value ^ (value >> np.uint64(27))) * _SECOND
-    return np.asarray(value ^ (value >> np.uint64(31)))
 
 
 def _drawn(spec: Spec, group: Group, uniform: np.ndarray) -> np.ndarray:

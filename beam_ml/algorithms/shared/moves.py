@@ -29,7 +29,6 @@ __all__ = [
     "at_rows",
     "choose_step",
     "directions",
-    "no_moves",
     "union",
 ]
 
@@ -57,12 +56,6 @@ class Moves:
     scaled: np.ndarray
     moved: np.ndarray
     squares: np.ndarray
-
-
-def no_moves(shape: tuple[int, ...]) -> Moves:
-    """Return the identity of `add`; `shape` is a parameter row's."""
-    none = np.zeros((0, *shape))
-    return Moves(np.zeros(0, dtype=np.int64), none, none, none)
 
 
 def united(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -58,8 +58,14 @@ format: .venv/dev.stamp
 schemas: .venv/dev.stamp ## write the wire contracts anew
 	$(BIN)/python -m beam_ml.schemas
 
-docs: .venv/dev.stamp ## run every example in the docstrings and the README
-	$(BIN)/python -m pytest -q tests/test_docs.py
+.venv/docs.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: .venv/docs.stamp ## write the generated pages, run every example, build docs/ into build/site; a broken link fails
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/docs
+	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build/site

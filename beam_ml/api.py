@@ -180,6 +180,12 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
 
     Raises:
         DeriveRefused: a model spec of another algorithm, or a learner that has seen no rows.
+
+    >>> from beam_ml import Batch, derive, fit, kmeans
+    >>> rows = Batch.dense([[0.0], [1.0], [9.0], [10.0]])
+    >>> learner = fit(kmeans.Spec(n_features=1, k_max=4), [rows])
+    >>> [len(derive(learner, kmeans.Clusters(k=k)).arrays.centres) for k in (1, 2, 4)]
+    [1, 2, 4]
     """
     algorithm = algorithm_of(learner.spec)
     kind = model_kind(algorithm, model_spec)
@@ -195,13 +201,26 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
 
 
 def predict(model: Model, batch: Batch) -> Predictions:
-    """Predict a batch's rows: named arrays, one entry a row, under SageMaker's field names."""
+    """Predict a batch's rows: named arrays, one entry per row, under SageMaker's field names.
+
+    >>> from beam_ml import Batch, derive, fit, linear, predict
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+    >>> model = derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor())
+    >>> predict(model, Batch.dense([[10.0]]))["score"].round(6).tolist()
+    [21.0]
+    """
     algorithm = algorithm_of(model.spec)
     return model_kind(algorithm, model.model_spec).predict(model.arrays, batch)
 
 
 def save(value: Learner | Model, path: str | Path) -> None:
-    """Write a learner or model as one safetensors file; the file is whole or not there."""
+    """Write a learner or model as one safetensors file; the file is whole or not there.
+
+    >>> from beam_ml import Batch, fit, load, pca, save
+    >>> save(fit(pca.Spec(n_features=2), [Batch.dense([[0.0, 1.0], [2.0, 3.0]])]), "monday.safetensors")
+    >>> load("monday.safetensors").progress.rows
+    2
+    """
     algorithm = algorithm_of(value.spec)
     data = encode_learner(algorithm, value) if isinstance(value, Learner) else encode_model(algorithm, value)
     target = Path(path)
@@ -218,6 +237,12 @@ def load(path: str | Path) -> Learner | Model:
 
     Raises:
         ArtefactError: the file is damaged, of an unknown version, or neither a learner nor a model.
+
+    >>> from beam_ml import Batch, derive, fit, load, pca, predict, save
+    >>> rows = Batch.dense([[0.0, 1.0], [2.0, 3.0]])
+    >>> save(derive(fit(pca.Spec(n_features=2), [rows]), pca.Components(n_components=1)), "model.safetensors")
+    >>> predict(load("model.safetensors"), rows)["projection"].shape
+    (2, 1)
     """
     data = Path(path).read_bytes()
     kind = decode(data).kind

@@ -1,4 +1,4 @@
-"""Every example runs: docstrings of the package and the README's code."""
+"""Every example runs: docstrings of the package, and the Python code of the README and of the pages in docs."""
 
 import doctest
 import importlib
@@ -16,6 +16,13 @@ MODULES = sorted(
 )
 
 
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if python_blocks(page)]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,7 +38,20 @@ def test_docstring_examples_are_found() -> None:
 
 def test_readme_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = python_blocks(ROOT / "README.md")
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_examples_of_the_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}  # a page's examples go on from one another
+    for block in python_blocks(page):
+        exec(compile(block, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("name", beam_ml.api.__all__)
+def test_every_function_of_the_front_door_has_an_example(name: str) -> None:
+    assert doctest.DocTestFinder().find(getattr(beam_ml, name), name)[0].examples

@@ -1,0 +1,241 @@
+"""Write the generated pages: every setting of a job, and the public functions, from the code itself.
+
+``python docs/generate.py`` writes `docs/jobs.md` and `docs/api.md`; a test compares them.
+"""
+
+import importlib
+import inspect
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pydantic_core
+
+from beam_ml.algorithms import ALGORITHMS, find
+from beam_ml.beam.job.job import Announce, Job, Retention
+from beam_ml.beam.job.sources import FileSource, KafkaSource
+from beam_ml.core.passes import EarlyStopping
+from beam_ml.core.spec import Duration, Settings
+from beam_ml.features import Clock, Features, Hashed, Plain, Standardised
+from beam_ml.formats.csv import Options as CsvOptions
+
+__all__ = ["pages"]
+
+FOLDER = Path(__file__).parent
+
+JOBS = """# Jobs
+
+A job is one TOML file: what a deployment reads, learns, derives, gates and keeps. This page lists every setting; it is
+generated from the code by `make docs`. [Operating](operating.md) says how to run a job, `pipelines/jobs/` has examples.
+
+```toml
+name = "fraud"
+registry = "registry"
+refresh = "1d"
+gate = ["auc >= 0.8", "log_loss not worse than 5 % over the last 10 refreshes"]
+
+[source]
+path = "incoming/"
+format = "parquet"
+
+[features]
+numeric = ["TX_AMOUNT", { column = "TX_AMOUNT", transform = "log1p" }, { column = "TX_DATETIME", transform = "hour" }]
+label = "TX_FRAUD"
+time = "TX_DATETIME"
+
+[spec]
+algorithm = "linear.newton"
+loss = "logistic"
+half_life = "14d"
+
+[models.plain]
+kind = "classifier"
+```
+
+Durations are seconds or texts such as `"500ms"`, `"90s"`, `"15m"`, `"6h"`, `"14d"`, `"2w"`. Unknown settings are refused,
+with one sentence that names field, rule and value.
+"""
+
+TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
+    ("The job", "Top level of the file.", Job),
+    ("[source], files", '`kind = "files"`, the default.', FileSource),
+    ("[source.csv]", "How CSV text is to be understood.", CsvOptions),
+    ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),
+    ("[features]", "Which columns become features, label, weight and event time.", Features),
+    ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),
+    ("A standardised number", "In `features.numeric`.", Standardised),
+    ("A part of a time", "In `features.numeric`.", Clock),
+    ("A hashed category", "In `features.hashed`; the column's name alone takes the defaults.", Hashed),
+    ("[early_stopping]", "When passes end early.", EarlyStopping),
+    ("[retention]", "Which payloads stay; manifests always do.", Retention),
+    ("[announce]", "A Kafka topic to which each version is announced.", Announce),
+)
+
+# Settings whose fields have no description of their own.
+MEANINGS = {
+    "name": "letters, digits, dot, dash: what its versions are published under",
+    "registry": "folder or URL of the registry",
+    "source": "what is read: a table, below",
+    "features": "which columns are used: a table, below",
+    "spec": "what is learned: a table, below; `algorithm` names it, `n_features` follows from the features",
+    "models": "candidate name → model to derive at each refresh: tables, below",
+    "gate": "rules that a version must keep to be served",
+    "retention": "which payloads stay: a table, below",
+    "announce": "a topic to announce versions to: a table, below; none: nothing is announced",
+    "kind": "which table this is",
+    "path": "file, folder or pattern",
+    "format": "none: by the files' names",
+    "topic": "name of the topic",
+    "delimiter": "one character between the values of a line",
+    "isolation": "whether messages of unfinished transactions are read",
+    "keep": "newest versions whose payloads stay",
+    "column": "name of the column",
+    "algorithm": "key in the table of algorithms, or `module:attribute`",
+    "n_features": "width of a row; in a job it follows from the features",
+    "seed": "of every random choice",
+    "transform": "what becomes of the value; weekday counts from Monday, night and weekend are 0 or 1",
+    "mean": "subtracted from the value",
+    "scale": "what the value is then divided by",
+    "bias_lr": "learning rate of the bias",
+    "linear_lr": "learning rate of the linear weights",
+    "factors_lr": "learning rate of the factors",
+    "bias_init_method": "how the bias starts",
+    "linear_init_method": "how the linear weights start",
+    "factors_init_method": "how the factors start",
+}
+
+API = """# API
+
+The public functions and classes, generated from their docstrings by `make docs`. Every example runs in the tests.
+"""
+
+MODULES = (
+    "beam_ml",
+    "beam_ml.beam",
+    "beam_ml.beam.kafka",
+    "beam_ml.beam.rounds",
+    "beam_ml.beam.stream",
+    "beam_ml.testing",
+)
+
+
+def _type(annotation: Any) -> str:
+    """Return a type as a reader of TOML would write it."""
+    if annotation == Duration:
+        return "duration, > 0"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(f"`{_value(one)}`" for one in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type(one) for one in arguments if one is not type(None)))
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if origin is not None:
+        return "table"
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any"}
+    if annotation in names:
+        return names[annotation]
+    return "table" if inspect.isclass(annotation) and issubclass(annotation, Settings) else str(annotation)
+
+
+def _value(value: Any) -> str:
+    """Return a default as TOML."""
+    if isinstance(value, Settings):
+        return "its defaults"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else "{}" if value == {} else f"{value!r}"
+
+
+def _limits(metadata: list[Any]) -> str:
+    """Return the rules that a value must keep."""
+    signs = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"}
+    found = [text.format(getattr(one, name)) for one in metadata for name, text in signs.items() if hasattr(one, name)]
+    return ", ".join(found)
+
+
+def _table(kind: type[Settings]) -> str:
+    lines = ["| setting | value | default | meaning |", "|---|---|---|---|"]
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"`{_value(field.get_default(call_default_factory=True))}`"
+        if not field.is_required() and field.default is None:
+            default = "none"
+        if field.default is pydantic_core.PydanticUndefined and not field.is_required():
+            default = "its defaults"
+        limits = _limits(field.metadata)
+        timed = any(isinstance(one, pydantic.BeforeValidator) for one in field.metadata)
+        value = ("duration" if timed else _type(field.annotation)) + (f", {limits}" if limits else "")
+        lines.append(
+            f"| `{name}` | {_cell(value)} | {_cell(default)} | {_cell(field.description or MEANINGS.get(name, ''))} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _prose(kind: type) -> str:
+    """Return a class's docstring without its examples and its list of attributes."""
+    return re.split(r"\n\s*(?:>>> |Attributes:|Args:)", inspect.getdoc(kind) or "", maxsplit=1)[0].strip()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def jobs() -> str:
+    """Return the page of settings."""
+    parts = [JOBS]
+    for title, text, kind in TABLES:
+        parts.append(f"## {title}\n\n{text}\n\n{_table(kind)}")
+    for name in ALGORITHMS:
+        algorithm = find(name)
+        parts.append(
+            f'## [spec], {name}\n\n`algorithm = "{name}"`. {_prose(algorithm.spec)}\n\n{_table(algorithm.spec)}'
+        )
+        for kind_name, kind in algorithm.models.items():
+            title = f"### [models.NAME], {name}, {kind_name}"
+            parts.append(f'{title}\n\n`kind = "{kind_name}"`. {_prose(kind.spec)}\n\n{_table(kind.spec)}')
+    return "\n".join(parts)
+
+
+def _signature(name: str, value: Any) -> str:
+    try:
+        signature = str(inspect.signature(value))
+    except (TypeError, ValueError):
+        return name
+    plain = re.sub(r"<class '([\w.]+)'>", r"\1", re.sub(r"<function .*? at 0x[0-9a-f]+>", "...", signature))
+    return name + re.sub(r"\b(?:[a-z_]+\.)+([A-Za-z_]\w*)", r"\1", plain)
+
+
+def api() -> str:
+    """Return the page of public names."""
+    parts = [API]
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        parts.append(f"## {module_name}\n\n{inspect.getdoc(module)}\n")
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.ismodule(value):
+                parts.append(f"### {name}\n\n{(inspect.getdoc(value) or '').splitlines()[0]}\n")
+                continue
+            if not callable(value):
+                continue
+            text = inspect.getdoc(value) or ""
+            call = f"```text\n{_signature(name, value)}\n```\n\n" if inspect.isfunction(value) else ""
+            parts.append(f"### {name}\n\n{call}```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def pages() -> dict[str, str]:
+    """Return the generated pages: name → text."""
+    return {"jobs.md": jobs(), "api.md": api()}
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

@@ -212,6 +212,26 @@ def _signature(name: str, value: Any) -> str:
     return name + re.sub(r"\b(?:[a-z_]+\.)+([A-Za-z_]\w*)", r"\1", plain)
 
 
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$", re.MULTILINE)
+
+
+def _docstring(text: str) -> str:
+    """Return a docstring as Markdown: sections as lists, examples as code."""
+    prose, *examples = re.split(r"\n(?=>>> )", text, maxsplit=1)
+    first, *rest = _SECTION.split(prose)
+    parts = [first.strip()]
+    for title, body in zip(rest[::2], rest[1::2], strict=True):
+        listed, _, after = body.strip("\n").partition("\n\n")
+        lines = re.sub(r"\n {5,}", " ", listed).splitlines()
+        # An entry of a table of arguments has a name; what is returned may be a sentence.
+        bullets = [re.sub(r"^([\w*, ]+): ", lambda m: f"`{m[1]}`: ", line.strip()) for line in lines]
+        parts.append(f"**{title}**\n\n" + "\n".join(f"- {one}" for one in bullets))
+        if after.strip():
+            parts.append(inspect.cleandoc(after))
+    parts += [f"```pycon\n{one.strip()}\n```" for one in examples]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def api() -> str:
     """Return the page of public names."""
     parts = [API]
@@ -227,7 +247,7 @@ def api() -> str:
                 continue
             text = inspect.getdoc(value) or ""
             call = f"```text\n{_signature(name, value)}\n```\n\n" if inspect.isfunction(value) else ""
-            parts.append(f"### {name}\n\n{call}```text\n{text}\n```\n")
+            parts.append(f"### {name}\n\n{call}{_docstring(text)}")
     return "\n".join(parts)
 
 

@@ -20,7 +20,7 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if python_blocks(page)]
+PAGES = [page for page in [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))] if python_blocks(page)]
 
 
 @pytest.mark.parametrize("name", MODULES)

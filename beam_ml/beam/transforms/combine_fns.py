@@ -95,6 +95,12 @@ class TrainFn(CombineFn):
 
     Args:
         spec: what to learn; shipped as JSON.
+
+    >>> from beam_ml import pca
+    >>> train = TrainFn(pca.Spec(n_features=1))
+    >>> grown = train.add_input(train.create_accumulator(), Batch.dense([[1.0], [2.0]]))
+    >>> train.extract_output(train.merge_accumulators([grown, train.create_accumulator()])).progress.rows
+    2
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -144,6 +150,11 @@ class MergeLearners(CombineFn):
 
     Args:
         allow_overlap: count rows twice that two learners have both scanned, instead of refusing.
+
+    >>> from beam_ml import fit, pca
+    >>> north, south = (fit(pca.Spec(n_features=1), [Batch.dense([[x], [x + 1.0]])]) for x in (0.0, 5.0))
+    >>> MergeLearners().merge_accumulators([north, None, south]).progress.rows
+    4
     """
 
     def __init__(self, allow_overlap: bool = False) -> None:

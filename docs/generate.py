@@ -116,6 +116,8 @@ MODULES = (
     "beam_ml",
     "beam_ml.beam",
     "beam_ml.beam.kafka",
+    "beam_ml.beam.job",
+    "beam_ml.features",
     "beam_ml.beam.rounds",
     "beam_ml.beam.stream",
     "beam_ml.testing",

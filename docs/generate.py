@@ -245,7 +245,7 @@ def api() -> str:
             if inspect.ismodule(value):
                 parts.append(f"### {name}\n\n{(inspect.getdoc(value) or '').splitlines()[0]}\n")
                 continue
-            if not callable(value):
+            if not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
             text = inspect.getdoc(value) or ""
             call = f"```text\n{_signature(name, value)}\n```\n\n" if inspect.isfunction(value) else ""

@@ -55,7 +55,7 @@ format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: .venv/dev.stamp ## write the wire contracts anew
+schemas: .venv/dev.stamp ## write the wire contracts, after a change of stored arrays or settings
 	$(BIN)/python -m beam_ml.schemas
 
 .venv/docs.stamp: .venv/dev.stamp

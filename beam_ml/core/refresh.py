@@ -112,8 +112,12 @@ def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
     """Return the ModelKind a model spec belongs to.
 
     Raises:
-        DeriveRefused: it belongs to another algorithm.
+        DeriveRefused: it belongs to another algorithm, or is no model spec.
     """
+    if not isinstance(model_spec, ModelSpec):
+        kinds = ", ".join(sorted(kind.spec.__name__ for kind in algorithm.models.values()))
+        message = f"{algorithm.name} derives a model from a model spec ({kinds}); got {model_spec!r}."
+        raise DeriveRefused(message)
     kind = algorithm.models.get(model_spec.kind)
     if kind is None or not isinstance(model_spec, kind.spec):
         message = (

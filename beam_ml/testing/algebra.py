@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from beam_ml.core.algorithm import LawKind
 from beam_ml.core.arrays import close, identical
 from beam_ml.testing.strategies import World, splits
-from beam_ml.testing.subject import Scenario, Subject, difference, require
+from beam_ml.testing.subject import Scenario, Subject, difference, over, require
 
 __all__ = [
     "anchors",
@@ -161,7 +161,7 @@ def sketch_bound(subject: Subject) -> None:
                 rows.take(slice(i, i + 100)) for i in range(0, _SKETCH_ROWS, 100)
             ),
         }.items():
-            excess.setdefault(name, []).append(subject.loss(partial, rows) / single - 1.0)
+            excess.setdefault(name, []).append(over(subject.loss(partial, rows), single))
             subject.same_weight(subject.algorithm.weight(partial), float(rows.weights.sum()), name)
     for name, values in excess.items():
         found = statistics.median(values)

@@ -9,7 +9,7 @@ from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.testing.drifts.reference import dense
 from beam_ml.testing.strategies import World
-from beam_ml.testing.subject import Subject, require, warm
+from beam_ml.testing.subject import Subject, over, require, warm
 
 __all__ = ["bounded", "copies", "forgotten"]
 
@@ -45,7 +45,7 @@ def copies(subject: Subject) -> None:
         weighted = rows.replace(weight=np.where(heavy, _HEAVY, 1.0))
         repeated = rows.take(np.repeat(np.arange(_ROWS), np.where(heavy, int(_HEAVY), 1)))
         found, expected = (subject.loss(subject.accumulate([one]), weighted) for one in (weighted, repeated))
-        excess.append(found / expected - 1.0)
+        excess.append(over(found, expected))
     _within(subject, excess, "rows of weight 9 against nine copies")
 
 
@@ -61,7 +61,7 @@ def forgotten(subject: Subject) -> None:
         scaled = subject.algorithm.scale(spec, subject.accumulate([old]), _AGED)
         merged = subject.merge(scaled, subject.accumulate([new]))
         found, expected = (subject.loss(one, rows) for one in (merged, subject.accumulate([aged, new])))
-        excess.append(found / expected - 1.0)
+        excess.append(over(found, expected))
         subject.same_weight(
             subject.algorithm.weight(merged), float(rows.weights.sum()), "old rows scaled, new ones added"
         )

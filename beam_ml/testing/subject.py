@@ -29,6 +29,7 @@ __all__ = [
     "difference",
     "digest",
     "loss_of",
+    "over",
     "require",
     "sample_of",
     "warm",
@@ -303,3 +304,14 @@ def warm(subject: Subject, world: World) -> Any:
     anchored = subject.algorithm.anchor(subject.spec, state) is not None
     require(anchored, f"a state that has seen {WARM_ROWS} rows gives an anchor")
     return state
+
+
+def over(found: float, expected: float) -> float:
+    """Return by what share a loss exceeds another one; two of 0 are equal, as where a summary holds every row.
+
+    >>> over(1.5, 1.0), over(0.0, 0.0), over(1.0, 0.0)
+    (0.5, 0.0, inf)
+    """
+    if expected == 0.0:
+        return 0.0 if found == 0.0 else float("inf")
+    return found / expected - 1.0

@@ -126,3 +126,10 @@ def test_what_belongs_together_is_piped_as_before(tmp_path: Any) -> None:
     for several in (slices, slices | "More" >> Accumulate(SPEC)):
         with pytest.raises(InvalidValue, match="takes one PCollection; got the"):
             several | Publish(str(tmp_path), "n")
+
+
+def test_a_table_given_as_a_model_spec_is_told_which_specs_there_are() -> None:
+    with pytest.raises(
+        DeriveRefused, match=r"^pca derives a model from a model spec \(Components\); got \{'kind': 'x'\}\.$"
+    ):
+        Train(pca.Spec(n_features=2), models={"t": {"kind": "x"}})

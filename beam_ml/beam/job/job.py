@@ -28,11 +28,11 @@ class Retention(Settings):
     called: ClassVar[str] = "retention"
 
     keep: Annotated[int, Field(ge=1)] = 20
-    grace: Annotated[Duration, Field(description="s a version's payloads stay however many follow")] = 3600.0
+    grace: Annotated[Duration, Field(description="seconds that a version's payloads stay however many follow")] = 3600.0
 
 
 class Announce(Settings):
-    """A Kafka topic that is told of each version: its name, number, metrics and path."""
+    """A Kafka topic in which each version is announced: its name, number, metrics and path."""
 
     called: ClassVar[str] = "announce"
 
@@ -45,7 +45,7 @@ class Announce(Settings):
 
 
 class Job(Settings):
-    """One deployment. `models` and `spec` are mappings as TOML gives them; `features` settles the spec's n_features."""
+    """One deployment. `models` and `spec` are mappings as read from TOML; `features` settles the spec's n_features."""
 
     called: ClassVar[str] = "job"
 

@@ -73,7 +73,7 @@ class Sent:
 
     Attributes:
         rows, messages, bytes: acknowledged by the brokers.
-        last_us: event time of the newest row handed over, µs since the epoch; None: none yet.
+        last_us: event time of the newest row handed over, µs since the epoch; None before the first.
         seconds: since the first row.
         behind_s: how much later than due the newest message was handed over.
         worst_behind_s: the largest of these.
@@ -111,11 +111,11 @@ class Producer(Protocol):
     """What is used of kafka-python's producer."""
 
     def send(self, topic: str, **message: Any) -> Any:
-        """Hand over a message; gives a future."""
+        """Hand over a message and return a future."""
         ...
 
     def flush(self) -> Any:
-        """Send what is waiting."""
+        """Send the messages still buffered."""
         ...
 
 
@@ -160,7 +160,7 @@ class Outbox:
         except MessageSizeTooLargeError as error:
             message = (
                 f"A message to topic {self._topic} must not be larger than max_request_size; got {len(value):,} bytes of "
-                f"rows (send fewer rows a message, or raise that option of the client and the topic's limit)."
+                f"rows (send fewer rows per message, or raise that option of the client and the topic's limit)."
             )
             raise InvalidValue(message) from error
         except (KafkaError, AssertionError, ValueError) as error:
@@ -269,7 +269,7 @@ def replay(
         partitions: of the topic.
         tell: called about twice a second with what has been sent.
         stopping: asked between messages: True sends no more.
-        clock: gives seconds.
+        clock: returns seconds.
         sleep: waits for seconds.
 
     Returns:
@@ -279,7 +279,7 @@ def replay(
         SourceUnavailable, InvalidValue: see `Outbox.send`.
         MissingColumn: there is no such key.
     """
-    begun, told = clock(), clock()
+    begun, reported = clock(), clock()
     pace: Pace | None = None
     sent, number = Sent(), 0
 
@@ -290,7 +290,7 @@ def replay(
     for batch, times in whole_messages(rows, how.rows_per_message):
         if pace is None:
             # Reading the first rows is none of the schedule's time.
-            begun = told = clock()
+            begun = reported = clock()
             pace = Pace(how.speed, int(times[0]), begun)
         values, keys = encode(batch, how.rows_per_message), _keys(batch, how.key)
         first = np.arange(0, len(times), how.rows_per_message)
@@ -301,8 +301,8 @@ def replay(
         while i < len(values):
             outbox.settle()
             now = clock()
-            if now - told >= _TELL_S:
-                told = now
+            if now - reported >= _TELL_S:
+                reported = now
                 tell(so_far())
             if stopping():
                 outbox.flush()

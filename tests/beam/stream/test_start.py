@@ -281,7 +281,7 @@ def test_what_retention_removed_fails_or_is_counted():
 
 
 def test_a_topic_made_anew_is_refused():
-    with pytest.raises(RowsLost, match="was it made anew"):
+    with pytest.raises(RowsLost, match="was it recreated"):
         pin(NEW, learner_of({"0": [[0, place(9)]]}), SOURCE, {0: (0, 4)})
 
 
@@ -335,7 +335,7 @@ def test_rounds_and_streams_know_each_others_topic(tmp_path, monkeypatch):
     assert newest(registry).next == {SOURCE: {"0": 4}, id_of(SOURCE): "cluster/first"}
     assert kafka_start(a_job, registry).offsets == {0: 4}
     brokers.state = TopicState("cluster", {0: 0}, {0: 90}, "second")
-    with pytest.raises(RowsLost, match="of id first; it was deleted and made anew, with id second"):
+    with pytest.raises(RowsLost, match="of id first; it was deleted and recreated, with id second"):
         kafka_start(a_job, registry)
     brokers.state = TopicState("elsewhere", {0: 0}, {0: 90}, "second")
     with pytest.raises(SourceError, match="must be the cluster that the learner has read, kafka://cluster/topic"):

@@ -21,7 +21,7 @@ class Windows:
 
     Attributes:
         size_us: length of the fixed windows; None: all of a round is one window.
-        allowed_lateness_us: how far behind the last folded window a row may lie and still join the earliest open one.
+        allowed_lateness_us: how far behind the last folded window a row may lie and still enter the earliest open one.
         max_ahead_us: how far past `now` an event time may lie before its row is rejected.
     """
 

@@ -20,7 +20,7 @@ _DRIFT = Drift("", (Regime(5_000), Regime(1_500, shift=2.0), Regime(1_500, shift
 
 
 def same_model(subject: Subject) -> None:
-    """Two runs over the same batches give the same state, sample and models, bit for bit: by windows, and by `fit`.
+    """Two runs over the same batches yield the same state, sample and models, bit for bit: by windows, and by `fit`.
 
     `fit` is called where the record is the one that the spec names; its rows come without origin and position, as in a
     notebook.

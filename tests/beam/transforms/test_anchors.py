@@ -149,7 +149,7 @@ def test_a_pinned_anchor_that_is_gone_is_one_sentence(
 
 def test_the_number_is_that_of_the_state_however_many_refreshes_or_publishes_it_had(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    learner = grown(grown()).replace(refresh=40, shared=38)
+    learner = grown(grown()).replace(refresh=40, coalesced=38)
     for _ in range(3):  # versions that folded nothing
         publish(registry, learner)
     assert anchor_of(AnchorRef(str(tmp_path), NAME, 3), SPEC.to_json())[0] == 2

@@ -24,7 +24,7 @@ _MARK = ".beam_ml_demo"
 
 
 @click.command()
-@click.option("--folder", default="demo", show_default=True, help="Where data and registry go; made anew.")
+@click.option("--folder", default="demo", show_default=True, help="Where data and registry go; recreated.")
 @click.option("--days", default=45, show_default=True, help="Days to simulate.")
 @click.option("--customers", default=5_000, show_default=True, help="Customers to simulate.")
 @click.option("--terminals", default=2_000, show_default=True, help="Terminals to simulate.")

@@ -1,4 +1,4 @@
-"""Arrow types by name, as settings give them."""
+"""Arrow types by name, as settings spell them."""
 
 import pyarrow as pa
 

@@ -90,7 +90,7 @@ def _regular(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> bool:
 
 
 def _fields(data: bytes, quotes: np.ndarray, delimiter: int) -> tuple[np.ndarray, bool]:
-    """Walk along the quotes; give the bounds of the quoted fields, flat, and whether the last one is closed."""
+    """Walk along the quotes; return the bounds of the quoted fields, flat, and whether the last one is closed."""
     bounds: list[int] = []
     places, last = quotes.tolist(), len(quotes) - 1
     i = 0

@@ -141,7 +141,7 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
 
 
 def _parse(data: Any, layout: _Layout, types: Types) -> tuple[pa.Table, list[int]]:
-    """Parse lines; give the wanted columns, and the numbers (from 0) of lines with too few or too many fields."""
+    """Parse lines; return the wanted columns, and the numbers (from 0) of lines with too few or too many fields."""
     bad: list[int] = []
 
     def skip(row: Any) -> str:

@@ -170,7 +170,7 @@ def _odd(values: list[bytes]) -> list[int]:
 
 
 def _by_reason(refused: list[Refused]) -> tuple[Refused, ...]:
-    """Join what was refused for one reason."""
+    """Merge what was refused for one reason."""
     found = []
     for reason in dict.fromkeys(one.reason for one in refused):
         mine = [one for one in refused if one.reason == reason]
@@ -189,7 +189,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    r"""Return the encoder of CSV messages: a line a row, several separated by line ends, without names.
+    r"""Return the encoder of CSV messages: one line per row, several separated by line ends, without names.
 
     Args:
         options: fields of `csv.Options`; `column_names` is required and names the columns to write.

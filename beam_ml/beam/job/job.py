@@ -157,9 +157,9 @@ class Job(Settings):
             in_process: the trainer's own process is the engine.
         """
         law = self.algorithm().law(self.algorithm_spec())
-        starts_anew = law.kind is LawKind.ANCHORED and not law.across_anchors
+        restarts = law.kind is LawKind.ANCHORED and not law.across_anchors
         return self.refresh != "round" and (
-            self.order == "in_order" or (self.order == "auto" and in_process and starts_anew)
+            self.order == "in_order" or (self.order == "auto" and in_process and restarts)
         )
 
     def max_ahead_of_record(self) -> float | None:

@@ -223,7 +223,7 @@ def topic_state(one: KafkaConsumer, topic: str, timeout_s: float | None = None) 
 
 
 def _partitions(one: KafkaConsumer, topic: str, where: str, deadline: float) -> set[int]:
-    """Ask for a topic's partitions afresh: the library's public way asks once, for all topics, and waits forever."""
+    """Ask for a topic's partitions again: the library's public way asks once, for all topics, and waits forever."""
     cluster = one._cluster
     for look in range(_LOOKS):
         if look:

@@ -1,4 +1,4 @@
-"""What a reader finds gone when it resumes: refused, or counted as lost."""
+"""Messages that are gone when a reader resumes: refused, or counted as lost."""
 
 import logging
 
@@ -8,7 +8,7 @@ from beam_ml.core import intervals
 from beam_ml.errors import RowsLost
 from beam_ml.formats.messages import PLACES, place
 
-__all__ = ["LOST", "gap", "id_of", "refuse_made_anew"]
+__all__ = ["LOST", "gap", "id_of", "refuse_recreated"]
 
 LOST = "lost to retention"
 """The reason that messages are counted under which were gone before they were read."""
@@ -25,7 +25,7 @@ def id_of(name: str) -> str:
     return f"id of {name}"
 
 
-def refuse_made_anew(where: str, known: str, now: str) -> None:
+def refuse_recreated(where: str, known: str, now: str) -> None:
     """Refuse a topic of the name of one that was deleted: it may be long enough for its offsets to look right.
 
     Args:
@@ -36,7 +36,7 @@ def refuse_made_anew(where: str, known: str, now: str) -> None:
     Raises:
         RowsLost: it is another topic of the same cluster.
 
-    >>> refuse_made_anew("topic t", "lkc-1/first", "lkc-1/first")
+    >>> refuse_recreated("topic t", "lkc-1/first", "lkc-1/first")
     """
     (cluster, _, was), (here, _, became) = known.rpartition("/"), now.rpartition("/")
     if known and now and cluster == here and was != became:

@@ -24,7 +24,7 @@ __all__ = ["OffsetRange", "OffsetRanges", "ReadKafkaBlocks", "read_range", "spli
 _WAIT_S = 1.0
 """Longest wait of one poll."""
 _ASK_S = 5.0
-"""How long brokers are asked why nothing came."""
+"""How long brokers are asked why nothing has arrived."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

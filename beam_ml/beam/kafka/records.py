@@ -143,7 +143,7 @@ def use(consumer: KafkaConsumer) -> None:
 
 
 class _Batches(Fetcher.PartitionRecords):
-    """What one fetch holds of a partition; the library asks it for more until it is empty."""
+    """The part of one fetch that is of one partition; the library asks it for more until it is empty."""
 
     def _unpack_records(self, tp: Any, records: Any, key_deserializer: Any, value_deserializer: Any) -> Iterator[Run]:
         last = None

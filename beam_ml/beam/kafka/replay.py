@@ -28,7 +28,7 @@ _CHUNK_ROWS = 4096
 """Rows encoded at once: few enough that encoding does not hold up the pace."""
 _WAITING_BYTES = 32 << 20
 _TICK_S = 0.1
-"""Longest sleep, so that a wish to stop is soon heard."""
+"""Longest sleep, so that a request to stop is noticed soon."""
 _TELL_S = 0.5
 
 
@@ -108,7 +108,7 @@ class Pace:
 
 
 class Producer(Protocol):
-    """What is used of kafka-python's producer."""
+    """The methods of kafka-python's producer that are used."""
 
     def send(self, topic: str, **message: Any) -> Any:
         """Hand over a message and return a future."""
@@ -242,7 +242,7 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None] | No
     if key is None:
         return None
     if batch.schema.names.count(key) != 1:
-        message = f"The key must be one column of the rows; got {key!r}, there is {batch.schema.names}."
+        message = f"The key must be one column of the rows; got {key!r} of {batch.schema.names}."
         raise MissingColumn(message)
     found = batch.column(key)
     return found.cast(pa.string()).cast(pa.binary()).to_pylist()
@@ -289,7 +289,7 @@ def replay(
 
     for batch, times in whole_messages(rows, how.rows_per_message):
         if pace is None:
-            # Reading the first rows is none of the schedule's time.
+            # Reading the first rows does not count as the schedule's time.
             begun = reported = clock()
             pace = Pace(how.speed, int(times[0]), begun)
         values, keys = encode(batch, how.rows_per_message), _keys(batch, how.key)

@@ -57,7 +57,7 @@ class Mode:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Round:
-    """What one round did.
+    """The result of one round.
 
     Attributes:
         manifest: of the version it published.

@@ -11,7 +11,7 @@ from beam_ml.core.refresh import LOSSES, Refresh
 __all__ = ["PASSES", "Passes"]
 
 PASSES = "passes"
-"""Where a learner keeps them, in `Learner.next`: they are committed with what has been read."""
+"""The key in `Learner.next` under which they are stored: they are committed with the read positions."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
-from beam_ml.beam.kafka.gaps import LOST, id_of, refuse_made_anew
+from beam_ml.beam.kafka.gaps import LOST, id_of, refuse_recreated
 from beam_ml.beam.rounds.topic_plan import KafkaPlan, name_of, plan_offsets
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -31,11 +31,11 @@ _LOOK_S = 0.2, 2.0
 _LOOKS = 50
 """Looks between two rounds: brokers need not be asked five times a second by a job that refreshes once a day."""
 _ASK_S = 5.0
-"""How long brokers are asked before it is looked whether the trainer is to end."""
+"""How long brokers are asked before the trainer checks whether it should stop."""
 _ROUND_S = 5.0
 """Between rounds where windows are rounds and the job does not say."""
 _GRACE_S = 1.0
-"""How long a round waits for the last rows of a window whose end has come by this clock: clocks differ."""
+"""How long a round waits for the last rows of a window that has ended by this clock: clocks differ."""
 _FIRST_MESSAGES, _FIRST_ROWS = 10_000, 100
 """The first round's size, and how many rows each message is taken to hold, which nobody knows yet: too small a first round
 costs one more, too large a one costs a gradient learner its first anchors."""
@@ -88,7 +88,7 @@ class KafkaRounds:
         state = self._state()
         self._name = name_of(self._source, state, learner.next)
         where = f"topic {self._source.topic} at {self._source.brokers}"
-        refuse_made_anew(where, learner.next.get(id_of(self._name), ""), state.identity)
+        refuse_recreated(where, learner.next.get(id_of(self._name), ""), state.identity)
         taken = {**{str(p): at for p, at in self._begins.items()}, **learner.next.get(self._name, {})}
         if not self._follow:
             self._ends = self._ends or state.ends

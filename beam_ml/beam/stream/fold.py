@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoldJob:
-    """What the fold ships: names, numbers and JSON.
+    """The part of a job that the fold needs: names, numbers and JSON.
 
     Attributes:
         name: published under.
@@ -95,7 +95,7 @@ class FoldJob:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ledger:
-    """How far the fold has come: small, read with every element.
+    """How far the fold has advanced: small, read with every element.
 
     Attributes:
         parent, head: the place of its learner among the versions.
@@ -249,7 +249,7 @@ class _StreamFold(DoFn):
             try:
                 first = learner_of(AnchorRef(job.registry, job.name, start.version, start.digest), self._spec)
             except (VersionNotFound, CorruptArtefact) as error:
-                message = f"{error} The stream was started from it: start it again, from the newest version there is."
+                message = f"{error} The stream was started from it: start it again, from the newest version."
                 raise type(error)(message) from error
         first = initial_learner(start, first)
         held: dict[int, Held] = {}
@@ -310,7 +310,8 @@ class _StreamFold(DoFn):
         rows = accumulation.progress.rows
         if not taken:
             message = (
-                "%d rows of the window that ended at %d came after all up to %d was folded, and are rejected as late."
+                "%d rows of the window that ended at %d arrived after everything up to %d had been folded, and are "
+                "rejected as late."
             )
             _log.warning(message, rows, end, through)
         count("late" if taken else "rejected", rows)

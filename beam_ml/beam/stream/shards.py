@@ -4,8 +4,8 @@ One timer per shard, always at the smallest end that is held, and set again afte
 would forget all windows but that of the last one. It fires in the last ms of the window, once no row of it can arrive;
 what it sends has that time, so that the fold's timer, at the end itself, waits for every shard.
 
-Each shard is a step of its own, of one key. While a bundle is in progress Flink lets time pass a step up to the earliest
-timer that the bundle before has set; of two keys in one step, that may be the other's, and what the first one's timer
+Each shard is a step of its own, of one key. While a bundle is in progress, Flink advances a step's time up to the earliest
+timer that the previous bundle has set; of two keys in one step, that may be the other's, and what the first one's timer
 sends is late.
 """
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.kafka.gaps import LOST, gap, id_of, refuse_made_anew
+from beam_ml.beam.kafka.gaps import LOST, gap, id_of, refuse_recreated
 from beam_ml.beam.versions.lineage import Lineage
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import intervals
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Start:
-    """What one submission of a stream begins with; plain values, which travel as JSON.
+    """The start of one submission of a stream; plain values, which travel as JSON.
 
     Attributes:
         run_id: of the submission.
@@ -129,7 +129,7 @@ def pin(
     {0: 5}
     """
     covered, taken = learners.scanned(learner).covered, learner.next.get(source, {})
-    refuse_made_anew(source, learner.next.get(id_of(source), ""), topic)
+    refuse_recreated(source, learner.next.get(id_of(source), ""), topic)
     read = {*map(int, taken), *(int(origin.partition) for origin in covered if origin.source == source)}
     missing = sorted(read - partitions.keys())
     if missing:

@@ -102,7 +102,7 @@ class _Accumulate(DoFn):
 
 
 def _before_end(end: int, oldest: Timestamp) -> Timestamp:
-    """Return the time that an accumulation bears: its oldest element's, but before the last ms of its window.
+    """Return the timestamp of an accumulation: its oldest element's, but before the last ms of its window.
 
     An engine's time cannot pass what is on its way, so the window's timer waits for it.
     """

@@ -28,7 +28,7 @@ from beam_ml.registry import Registry
 __all__ = ["HELD_BYTES", "anchor_of", "newest_anchor"]
 
 HELD_BYTES = 512 << 20
-"""What a process holds of anchors; the one asked for last stays however large it is."""
+"""The bytes of anchors that a process holds; the one asked for last stays however large it is."""
 _HELD = 8
 """How many anchors a process holds: a worker needs those of the jobs that it works for, and no older ones."""
 

@@ -42,7 +42,7 @@ class Lineage:
 
 @dataclasses.dataclass(slots=True)
 class Own:
-    """What this process has published last: an engine may restore an older state of a fold, never this.
+    """The version that this process published last: an engine may restore an older state of a fold, never this.
 
     Attributes:
         number: of the version; 0 if there is none.

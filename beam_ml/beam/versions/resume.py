@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class Resumed(NamedTuple):
-    """What a trainer begins with.
+    """The state that a trainer begins with.
 
     Attributes:
         manifest: of the version it resumes from; None: from nothing.

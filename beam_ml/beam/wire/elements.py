@@ -44,7 +44,7 @@ class Folded:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one model, or several versions of it, came to on some rows.
+    """The results of one model, or several versions of it, on some rows.
 
     Attributes:
         metrics: sums over the rows; `beam_ml.core.metrics.compute` derives figures.

@@ -452,7 +452,7 @@ def test_a_topic_with_nothing_new_has_no_time_however_it_is_split(reading, clock
     assert reader.get_watermark() == MIN_TIMESTAMP
 
 
-def test_a_topic_made_anew_is_refused_though_it_is_longer(reading):
+def test_a_topic_recreated_is_refused_though_it_is_longer(reading):
     log = Log({0: [(i, TIME_MS) for i in range(9)]})
     mark = StreamMark({0: 2}, {0: PartitionClock(TIME_MS * 1000, NOW, False)}, 77)
     with pytest.raises(RowsLost, match=r"topic t at b:9092 must be the one that was read, of id old; .* id first"):

@@ -130,7 +130,7 @@ def test_a_pinned_anchor_is_that_of_its_version_and_read_once(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("spoil", "error", "why"),
     [
-        ("removed", VersionNotFound, "n version 2 has its learner no more"),
+        ("removed", VersionNotFound, "n version 2 no longer has its learner"),
         ("damaged", CorruptArtefact, "n version 2 has a damaged learner"),
     ],
 )
@@ -193,7 +193,7 @@ def test_an_older_version_than_the_one_at_hand_is_not_taken(tmp_path: Path) -> N
     assert look.get(1.0)[0] == 3
 
 
-def test_a_registry_made_anew_is_begun_with_again(tmp_path: Path) -> None:
+def test_a_registry_recreated_is_begun_with_again(tmp_path: Path) -> None:
     registry, look = Registry(tmp_path), Newest(LiveAnchor(str(tmp_path), NAME, 0.0), SPEC.to_json())
     made = three(registry)
     assert look.get(0.0)[0] == 3

@@ -14,7 +14,7 @@ __all__ = ["PartitionClock", "partition_watermarks", "topic_watermark"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartitionClock:
-    """What is known of one partition's time.
+    """The clock of one partition.
 
     Attributes:
         newest: largest record time read; None before the first.

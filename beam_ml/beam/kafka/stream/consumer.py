@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Polled:
-    """What one poll found of one partition: the messages of the offsets [start, stop), which may hold none."""
+    """One poll of one partition: the messages of the offsets [start, stop), which may hold none."""
 
     partition: int
     messages: Messages

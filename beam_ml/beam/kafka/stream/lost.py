@@ -1,4 +1,4 @@
-"""What retention removed unread, as it travels in a stream: a block of no rows whose span covers it, with the count noted.
+"""Messages that retention removed unread travel in a stream as a block of no rows that has their span and their count.
 
 One reject per unread message would be millions of them, so only their count travels. `SetLostAside` counts the messages
 as rejected, and their places as scanned. One gap is one block: a reader that is stopped behind it has counted all of it.

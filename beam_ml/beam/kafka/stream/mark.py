@@ -1,4 +1,4 @@
-"""What a stream's checkpoint holds of its source: the read positions, and how far time had advanced. As JSON."""
+"""The part of a stream's checkpoint that is of its source: the read positions, and how far time had advanced. As JSON."""
 
 import dataclasses
 import json

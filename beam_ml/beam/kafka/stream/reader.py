@@ -14,7 +14,7 @@ from beam_ml.beam import telemetry
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import messages_block
-from beam_ml.beam.kafka.gaps import gap, refuse_made_anew
+from beam_ml.beam.kafka.gaps import gap, refuse_recreated
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream.clock import PartitionClock, topic_watermark
 from beam_ml.beam.kafka.stream.consumer import Polled
@@ -68,7 +68,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Piece:
-    """What is to be given next: a block, or None where all of it was counted before; and where it leaves its partition."""
+    """The next output: a block, or None where all of it was counted before; and its partition's position afterwards."""
 
     block: Block | None
     partition: int
@@ -111,7 +111,7 @@ class StreamReader(UnboundedReader):
             RowsLost: messages still to be read are gone, and `source.on_gap` is "fail"; or the topic was recreated.
         """
         state = consumer.known_topic(self._source, afresh=not self._resumed)
-        refuse_made_anew(self._source.where, self._part.topic, state.identity)
+        refuse_recreated(self._source.where, self._part.topic, state.identity)
         self._name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
         for partition in sorted(state.starts):
             if partition % self._part.of != self._part.part or partition in self._offsets:

@@ -186,7 +186,7 @@ class Accumulator:
         return self._growth.nbytes + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
 
     def _named(self, batch: Batch) -> Batch:
-        """Name rows without positions by a lineage of their own, so that no two workers' rows are taken for the same.
+        """Name rows without positions by a lineage of their own, so that no two workers' rows are mistaken for the same.
 
         Rows that are read again in a later pass are the same.
         """

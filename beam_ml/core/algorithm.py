@@ -177,7 +177,7 @@ class AnchorOf(Protocol[SpecIn, StateIn, AnchorOut]):
 class MergeStates(Protocol[SpecIn, StateT]):
     """Return the merged state of two learners.
 
-    Each sample is that learner's own, weighted to stand for all its rows, or None where it is not at hand.
+    Each sample is that learner's own, weighted to stand for all its rows, or None where it is not available.
     """
 
     def __call__(

@@ -75,7 +75,7 @@ def remembered(now: Mapping[str, float]) -> dict[str, float]:
 
 
 def reached(algorithm: Algorithm, learner: Learner, model_spec: ModelSpec, model: Any) -> dict[str, dict[str, float]]:
-    """Return what a model whose threshold was chosen by a rule comes to on the rows it was chosen by, for its facts.
+    """Return the figures of a model whose threshold was chosen by a rule, on the rows it was chosen by, for its facts.
 
     Precision and recall, each with its standard error: from the learner's sample, which stands for all rows learned from.
     """

@@ -57,7 +57,7 @@ def learn_in_order(
         windows: window end, µs → its rows.
         plan: what to derive and the gate.
         through: fold the windows that end at or before this time (the watermark); the others stay open.
-        previous: the models of the refresh before, if they are at hand.
+        previous: the models of the previous refresh, if available.
 
     Yields:
         The learner and the Refresh after each fold; at last the learner with its open windows, and None.

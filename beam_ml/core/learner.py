@@ -20,7 +20,7 @@ __all__ = ["Learner", "merge", "new"]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Learner:
-    """State, and what is known about how it came to be.
+    """State, and what is known about its origin.
 
     Attributes:
         spec: shapes the state.

@@ -48,7 +48,7 @@ _MOST_DISCARDED = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job derives at each refresh, and what it serves.
+    """The models that a job derives at each refresh, and the gate to serving them.
 
     Attributes:
         models: candidate name → model spec.
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refresh:
-    """What one fold did.
+    """The result of one fold.
 
     Attributes:
         number: 1, 2, 3 …
@@ -125,7 +125,7 @@ def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
 
 
 def derive_all(algorithm: Algorithm, learner: Learner, models: Mapping[str, ModelSpec]) -> dict[str, Any]:
-    """Derive every candidate from a learner; none from one that has seen no rows, or none of any weight."""
+    """Derive every candidate from a learner; none if it has seen no rows of positive weight."""
     if learner.progress.rows == 0 or algorithm.weight(learner.state) <= 0:
         return {}
     sample = learner.sample.ranked(learner.spec)
@@ -152,7 +152,7 @@ def refresh(
     plan: Plan,
     previous: Mapping[str, Any] | None = None,
 ) -> tuple[Learner, Refresh]:
-    """Fold one closed window and say what came of it; the learner is a version of its own then.
+    """Fold one closed window and report the result; the learner is then a new version.
 
     Args:
         algorithm: the record.
@@ -191,7 +191,7 @@ def fold_open(
         learner: with the windows in `pending`.
         plan: what to derive and the gate.
         through: fold the windows that end at or before this time (the watermark); the others stay open.
-        previous: the models of the refresh before, if they are at hand.
+        previous: the models of the previous refresh, if available.
         published: all that is folded here goes into one version; False: each fold is one.
 
     Raises:
@@ -227,7 +227,7 @@ def fold_window(
         window_end: end of the window, µs; None when windows are rounds.
         accumulation: the window's rows.
         plan: what to derive and the gate.
-        previous: the models of the refresh before, if they are at hand.
+        previous: the models of the previous refresh, if available.
         together: the parts that are in the version already, where they are folded together from one anchor.
         base: what the parts are folded onto; None: the learner's state.
 
@@ -323,7 +323,7 @@ def _refitted(
     served: str | None,
     rows: Batch | None,
 ) -> dict[str, dict[str, float]]:
-    """Measure the model that would be served on the rows that it has just learned from, where a prior is at hand."""
+    """Measure the model that would be served on the rows that it has just learned from, where a prior is available."""
     if served is None or not plan.gate.minds_prior or spec.label_target == "none":
         return {}
     return _computed(measure_all(algorithm, {served: derived[served]}, plan.models, rows))

@@ -17,7 +17,7 @@ ROUND = -(2**63)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Windows:
-    """How rows are put into windows.
+    """How rows are assigned to windows.
 
     Attributes:
         size_us: length of the fixed windows; None: all of a round is one window.

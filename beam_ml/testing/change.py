@@ -185,4 +185,4 @@ FOLLOWS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
 LABELLED = frozenset(
     {"follows a jump of the ratio", "follows turning slopes", "unit rows", "one fold", "one label only"}
 )
-"""Those that are about labels."""
+"""The laws that are about labels."""

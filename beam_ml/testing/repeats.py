@@ -25,7 +25,7 @@ def same_model(subject: Subject) -> None:
     `fit` is called where the record is the one that the spec names; its rows come without origin and position, as in a
     notebook.
     """
-    # A copy of the subject: what one run has learned must not be taken for what another has.
+    # A copy of the subject: what one run has learned must not be mistaken for what another has.
     runs = [list(follow(dataclasses.replace(subject), _DRIFT))[-1].learner for _ in range(2)]
     _same(subject, runs, "windows of equal rows")
     if find(subject.spec.algorithm) is not subject.algorithm:

@@ -24,7 +24,7 @@ _FILLED = 12  # entries of a unit row
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """What an algorithm must be fed: number of features, kind of label, number of classes (1: none)."""
+    """The rows that an algorithm takes: number of features, kind of label, number of classes (1: none)."""
 
     n_features: int
     target: Literal["none", "real", "class"]
@@ -33,7 +33,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Regime:
-    """How the rows of one window are. Everything is counted in deviations of a feature, or of the label's noise.
+    """The distribution of one window's rows. Everything is counted in deviations of a feature, or of the label's noise.
 
     Attributes:
         rows: n.

@@ -134,7 +134,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     length[columns.live] = np.where(step.mean, -step.length, step.length)
     loss = np.where(np.isfinite(loss), loss, state.loss)
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
-    # A run over a P-th of the rows says that much less of what all of them come to.
+    # A run over a P-th of the rows says that much less about the loss of all of them.
     share = 1.0 / int(partial.runs)
     run_loss = np.minimum(state.run_loss + share * np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1

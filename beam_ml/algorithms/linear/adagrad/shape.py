@@ -162,7 +162,7 @@ class Shape:
 
     @property
     def farthest(self) -> np.ndarray:
-        """(r − 1,) the same for moments, which one row of a million deviations would spoil for good."""
+        """(r − 1,) the same for moments, which one row of a million deviations would distort for good."""
         found: np.ndarray = self.reach[:-1] * (_FARTHEST / _FAR)
         return found
 
@@ -260,7 +260,7 @@ class Sums:
 def added_norm(spec: AdaGrad, shape: Shape, table: np.ndarray) -> float:
     """Return Σ row weight · squared norm of the scaled row, of rows with the moments (r, 6), around the shape's centre.
 
-    In the long run no feature has more than 1 of it a row: nor have these, whatever outlier is among them.
+    In the long run no feature has more than 1 of it per row, and these do not either, whatever outlier is among them.
     """
     if not spec.normalize:
         return 0.0

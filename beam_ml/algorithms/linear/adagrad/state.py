@@ -180,7 +180,7 @@ def lifts_of(spec: AdaGrad, partial: Partial) -> Moves:
     """Return what the bias of cold runs owes to their centres: by feature (rows), c times the feature's move.
 
     A cold run of sparse rows centres the features that all of its own rows have; another run may have a row without. Then
-    none of their centres stands, and the bias of each run must go back to where the feature is 0.
+    none of their centres holds, and the bias of each run must go back to where the feature is 0.
     """
     lifts = Moves(partial.lifted_rows, partial.lifted_scaled, partial.lifted_moved, partial.lifted_moved)
     if not spec.sparse or int(partial.folds) != 0 or partial.open_rows.size == 0:

@@ -280,7 +280,7 @@ def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     best = drill.start(u, theta)
     cold = int(window.state.folds) == 0
     if window.runs >= (MANY_COLD_RUNS if cold else MANY_RUNS):
-        # Many cold runs are far from what one would have come to: steps as long as if the sample came first help there.
+        # Many cold runs are far from where one would have ended: steps as long as if the sample came first help there.
         share = drill.weight.sum() / max(window.sums.stepped - window.sums_before.stepped, 1e-300)
         for base in (squares, squares * min(share, 1.0)) if cold else (squares,):
             further = drill.best(drill.start(u, theta), base)

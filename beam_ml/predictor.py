@@ -42,7 +42,7 @@ class ModelRef:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """What a block came to.
+    """The predictions of a block.
 
     Attributes:
         version: of the model; 0 when it is from no registry.

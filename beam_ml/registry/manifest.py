@@ -48,7 +48,7 @@ class Verdict(Settings):
 
 
 class Manifest(Settings):
-    """One version: a learner, its models and how they came to be.
+    """One version: a learner, its models and their origin.
 
     Attributes:
         name: the learner's name in the registry.

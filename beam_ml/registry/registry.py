@@ -155,7 +155,7 @@ class Registry:
         title = f"{manifest.name} version {manifest.number}"
         data = self.objects.get(file.path)
         if data is None:
-            message = f"{title} has its {what} no more: it was removed, by retention or by hand."
+            message = f"{title} no longer has its {what}: it was removed, by retention or by hand."
             raise VersionNotFound(message)
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
             message = f"{title} has a damaged {what}: its bytes do not match the manifest's SHA-256."
@@ -262,7 +262,7 @@ class Registry:
             manifest = self.manifest(name, number)
             for what, file in manifest.files.items():
                 if self.objects.size(file.path) != file.bytes:
-                    message = f"{name} version {number} cannot be served: its {what} is not there whole."
+                    message = f"{name} version {number} cannot be served: its {what} is missing or incomplete."
                     raise VersionNotFound(message)
         with publishing(f"Pinning {name}", self.objects):
             write_pin(self.objects, check_name("name", name), number, utc_now(self.clock()))

@@ -138,7 +138,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Given:
-    """What was read.
+    """The hyperparameters that were read.
 
     Attributes:
         title: of the algorithm, for messages.

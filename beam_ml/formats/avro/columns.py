@@ -61,7 +61,7 @@ class _Field:
 
 
 class _Cursor:
-    """Where n records are being read.
+    """The positions in n records that are being read.
 
     Attributes:
         data: all bytes, and some more, so that no read runs over the end.

@@ -44,7 +44,7 @@ _MALFORMED_ROW = "malformed row"
 
 
 class Options(Settings):
-    """How JSON messages are to be understood.
+    """How JSON messages are parsed.
 
     Columns not named in `types` get their type from each block: numbers int64 where all of them are whole, else
     float64; texts, or timestamps where all are ISO 8601. A row with a value of another kind is refused.

@@ -6,8 +6,8 @@
     ├── InvalidValue          a spec, job or argument was refused: name, rule, value  (a ValueError)
     ├── InvalidBatch          arrays that do not make a batch                         (a ValueError)
     ├── MergeRefused          two summaries or learners that must not be added
-    ├── DeriveRefused         a model the learner cannot give (no rows yet, foreign model spec)
-    ├── TrainingFailed        folds turned non-finite too often to go on
+    ├── DeriveRefused         a model the learner cannot derive (no rows yet, foreign model spec)
+    ├── TrainingFailed        folds turned non-finite too often to continue
     ├── ArtefactError
     │   ├── CorruptArtefact   bytes that are not a whole, undamaged artefact
     │   ├── UnsupportedVersion  written by a format this library does not know
@@ -15,10 +15,10 @@
     │   └── MissingAlgorithm  a good artefact of an algorithm whose module cannot be imported here
     ├── RegistryError
     │   ├── VersionNotFound   no such name or version
-    │   ├── HeadMoved         somebody else published the next version first
+    │   ├── HeadMoved         another trainer published the next version first
     │   └── PublishFailed     the store refused a write; what was served is still served
     ├── SourceError
-    │   ├── NoInput           the source names no file, or no topic that there is
+    │   ├── NoInput           no such file or topic
     │   ├── UnreadableInput   a file that cannot be opened or decoded
     │   ├── InputChanged      a file is no longer what the plan saw
     │   ├── MissingColumn     a column the features name is absent or has the wrong type
@@ -71,15 +71,15 @@ class InvalidBatch(BeamMLError, ValueError):
 
 
 class MergeRefused(BeamMLError):
-    """Two summaries or learners that must not be added together."""
+    """Two summaries or learners that must not be merged."""
 
 
 class DeriveRefused(BeamMLError):
-    """A model that this learner cannot give."""
+    """A model that this learner cannot derive."""
 
 
 class TrainingFailed(BeamMLError):
-    """Training cannot go on; the last good learner is kept."""
+    """Training cannot continue; the last good learner is kept."""
 
 
 class ArtefactError(BeamMLError):
@@ -147,7 +147,7 @@ class SourceRefused(SourceUnavailable):
 
 
 class RowsLost(SourceError):
-    """Messages that were to be read are gone: retention ran over the reader, or the topic was made anew."""
+    """Messages still to be read are gone: retention overtook the reader, or the topic was recreated."""
 
 
 class RoundAbandoned(BeamMLError):

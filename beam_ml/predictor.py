@@ -27,7 +27,7 @@ _NONE: tuple[Reject, ...] = ()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Which model: plain text, so that workers can be told.
+    """Which model: plain text, so that it can be sent to workers.
 
     Attributes:
         where: path of a model file, or path or URL of a registry.
@@ -42,7 +42,7 @@ class ModelRef:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """What a block came to.
+    """The predictions of a block.
 
     Attributes:
         version: of the model; 0 when it is from no registry.
@@ -125,14 +125,14 @@ class Predictor:
         return self._now.features
 
     def refresh(self) -> bool:
-        """Go over to the served version; tell whether it is another one. A model file never changes."""
+        """Switch to the served version; return whether it is another one. A model file never changes."""
         if self._registry is None:
             return False
         before, self._now = self._now, self._newest(self._now)
         return self._now is not before
 
     def predict(self, rows: Block | pa.RecordBatch | Batch) -> Predictions:
-        """Predict every row: named arrays, one entry a row.
+        """Predict every row: named arrays, one entry per row.
 
         Raises:
             InvalidBatch: a row that cannot be predicted (`score` sets those aside), or a batch of another width.

@@ -78,7 +78,7 @@ def _differences(files: Mapping[str, str], root: Path) -> list[str]:
         if name not in there:
             sentences.append(f"{root / name} is missing.")
         elif there[name].read_text(encoding="utf-8") != text:
-            sentences.append(f"{root / name} is not what the code gives.")
+            sentences.append(f"{root / name} is not what the code generates.")
     return sentences + [f"{there[name]} belongs to no algorithm." for name in there if name not in files]
 
 
@@ -92,7 +92,7 @@ def _write(files: Mapping[str, str], root: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write or compare the contracts; give the exit status."""
+    """Write or compare the contracts; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m beam_ml.schemas", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with what is there; exit 1 where it differs")
     parser.add_argument("--root", type=Path, default=_ROOT, help="folder of the contracts (default: %(default)s)")

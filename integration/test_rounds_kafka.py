@@ -157,7 +157,7 @@ def test_a_run_of_each_night_from_the_end_on(kafka_cluster: Cluster, tmp_path: P
 
 
 def test_a_topic_made_anew_is_refused_though_it_is_longer(kafka_cluster: Cluster, tmp_path: Path) -> None:
-    topic = "anew"
+    topic = "recreated"
     kafka_cluster.create_topic(topic)
     path, registry = job_file(tmp_path, kafka_cluster.bootstrap, topic, source="on_gap = 'skip'")
     produce(kafka_cluster.bootstrap, topic, rows(range(50), START_US + np.arange(50) * 5_000), 1)
@@ -165,7 +165,7 @@ def test_a_topic_made_anew_is_refused_though_it_is_longer(kafka_cluster: Cluster
     kafka_cluster.delete_topic(topic)
     kafka_cluster.create_topic(topic)
     produce(kafka_cluster.bootstrap, topic, rows(range(100, 200), START_US + np.arange(100) * 5_000), 1)
-    with pytest.raises(RowsLost, match=f"topic {topic} at .* it was deleted and made anew"):
+    with pytest.raises(RowsLost, match=f"topic {topic} at .* it was deleted and recreated"):
         run(path)
     check_values(newest(registry), np.arange(50, dtype=np.float64))
 

@@ -24,7 +24,7 @@ _MARK = ".beam_ml_demo"
 
 
 @click.command()
-@click.option("--folder", default="demo", show_default=True, help="Where data and registry go; made anew.")
+@click.option("--folder", default="demo", show_default=True, help="Where data and registry go; recreated.")
 @click.option("--days", default=45, show_default=True, help="Days to simulate.")
 @click.option("--customers", default=5_000, show_default=True, help="Customers to simulate.")
 @click.option("--terminals", default=2_000, show_default=True, help="Terminals to simulate.")
@@ -34,14 +34,14 @@ def main(folder: str, days: int, customers: int, terminals: int, seed: int) -> N
     console = Console()
     root = Path(folder)
     try:
-        _make_anew(root)
+        _recreate(root)
         _run(console, root, days, customers, terminals, seed)
     except BeamMLError as error:
         console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
-def _make_anew(root: Path) -> None:
+def _recreate(root: Path) -> None:
     """Empty the demo's folder, if it is the demo's: it carries a mark."""
     mark = root / _MARK
     if root.exists() and not mark.exists() and any(root.iterdir()):

@@ -1,6 +1,6 @@
 """Rows of files in order of event time, within bounded memory.
 
-A look through the event times tells how many rows there are and whether they are in order as they stand; those that are
+A first pass over the event times shows how many rows there are and whether they are already in order; those that are
 not are brought into order within a bounded buffer, or refused. Letters: ``n`` rows of a block.
 """
 
@@ -55,7 +55,7 @@ class Survey:
 
     Attributes:
         rows: to be sent.
-        first_us, last_us: their earliest and latest event time; None: there are none.
+        first_us, last_us: their earliest and latest event time; None if there are none.
         in_order: whether they are in order of event time as they stand.
         undated: rows without an event time; they are left out.
         malformed: rows that cannot be decoded, by reason; they are left out.

@@ -1,6 +1,6 @@
 """Files into a Kafka topic at N× real time, in order of event time: ``python -m pipelines.replay transactions.parquet ...``.
 
-A look through the files comes before anything is sent, then each row goes out when its time comes. It resumes nothing.
+All files are checked before anything is sent; then each row is sent when it is due. An interrupted replay cannot resume.
 """
 
 import datetime
@@ -74,7 +74,7 @@ def _client(pairs: Sequence[str]) -> dict[str, str | int | float | bool]:
 
 
 class _Teller:
-    """Tells how far it is: one line that is overwritten on a terminal, else one in ten seconds."""
+    """Reports progress: one line that is overwritten on a terminal, else one in ten seconds."""
 
     def __init__(self, console: Console, found: Survey) -> None:
         self._console, self._found, self._said_s = console, found, 0.0

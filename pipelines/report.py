@@ -1,4 +1,4 @@
-"""What a person sees while a job trains: one line a refresh, and the totals."""
+"""What a person sees while a job trains: one line per refresh, and the totals."""
 
 import datetime
 from collections import Counter

@@ -1,6 +1,6 @@
 """Simulated card transactions, day by day: customers, terminals near them, and three kinds of fraud.
 
-A customer has a home, a usual amount and a usual number of payments a day, and pays at the terminals within a radius of
+A customer has a home, a usual amount and a usual number of payments per day, and pays at the terminals within a radius of
 home. Fraud comes in three scenarios, numbered as in TX_FRAUD_SCENARIO (0: genuine):
 
 1. an amount above a threshold that genuine customers hardly ever reach;
@@ -144,7 +144,7 @@ def simulate_days(
         n_days: days.
         n_customers: c; each pays twice a day on average.
         n_terminals: t.
-        seed: equal seeds give equal payments.
+        seed: equal seeds yield equal payments.
         start: the first day.
 
     Yields:
@@ -181,14 +181,14 @@ def write_days(
     seed: int = 0,
     start: datetime.date = datetime.date(2024, 1, 1),
 ) -> Iterator[str]:
-    """Write each day's payments as ``YYYY-MM-DD.parquet``, whole or not at all, and give its path once it is there.
+    """Write each day's payments as ``YYYY-MM-DD.parquet``, whole or not at all, and yield its path once it is there.
 
     Args:
         directory: made if need be.
         n_days: days.
         n_customers: each pays twice a day on average.
         n_terminals: places to pay at.
-        seed: equal seeds give equal payments.
+        seed: equal seeds yield equal payments.
         start: the first day.
     """
     os.makedirs(directory, exist_ok=True)
@@ -203,10 +203,10 @@ def write_days(
 @click.option("--days", default=60, show_default=True, help="Number of days.")
 @click.option("--customers", default=5_000, show_default=True, help="Number of customers; each pays twice a day.")
 @click.option("--terminals", default=10_000, show_default=True, help="Number of terminals.")
-@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal payments.")
+@click.option("--seed", default=0, show_default=True, help="Equal seeds yield equal payments.")
 @click.option("--start", default="2024-01-01", show_default=True, help="The first day.")
 def main(directory: str, days: int, customers: int, terminals: int, seed: int, start: str) -> None:
-    """Simulate card transactions into DIRECTORY, one Parquet file a day."""
+    """Simulate card transactions into DIRECTORY, one Parquet file per day."""
     first = datetime.date.fromisoformat(start)
     for path in write_days(directory, days, customers, terminals, seed, first):
         click.echo(path)

@@ -9,7 +9,7 @@ __all__ = ["hear_stop"]
 
 
 def hear_stop(said: str) -> Callable[[], bool]:
-    """Hear SIGTERM and SIGINT from now on; give what tells whether one of them has come.
+    """Handle SIGTERM and SIGINT from now on; return a function that says whether one of them has come.
 
     The handler may interrupt whatever runs, a print or an import too, so it writes to the file of standard error itself.
 

@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 
 class _Watch:
-    """Prints each version once it is there; `stopping` tells whether the run is to end."""
+    """Prints each version once it is there; `stopping` returns whether the run is to end."""
 
     def __init__(self, console: Console, job: Job, registry: Registry, stopping: Callable[[], bool]) -> None:
         self._console, self._job, self._registry, self._stopping = console, job, registry, stopping

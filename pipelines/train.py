@@ -20,7 +20,7 @@ __all__ = ["main"]
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("job_file")
 @click.option("--once", "mode", flag_value="once", default=True, help="Take what is there now, then end.")
-@click.option("--follow", "mode", flag_value="follow", help="Go on until stopped; new files are picked up whole, once.")
+@click.option("--follow", "mode", flag_value="follow", help="Run until stopped; new files are picked up whole, once.")
 @click.option(
     "--close",
     is_flag=True,

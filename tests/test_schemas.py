@@ -40,7 +40,7 @@ def test_writing_then_checking(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert schemas.main(["--check", *root]) == 1
     message = capsys.readouterr().err
     assert message == (
-        f"{tmp_path}/manifest.json is not what the code gives.\n{tmp_path}/model/old.json belongs to no algorithm.\n"
+        f"{tmp_path}/manifest.json is not what the code generates.\n{tmp_path}/model/old.json belongs to no algorithm.\n"
     )
 
 

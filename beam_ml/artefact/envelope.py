@@ -2,7 +2,7 @@
 
 The header's metadata has one key, `beam_ml`: canonical JSON of ``{digest, format, kind, library, meta}``. The digest
 is the SHA-256 of that JSON (without itself), of every array's name, dtype and shape, and of its bytes, so that a bit
-flipped anywhere is noticed: safetensors itself has no checksum. Equal content written by one library version gives
+flipped anywhere is noticed: safetensors itself has no checksum. Equal content written by one library version yields
 equal bytes.
 """
 
@@ -193,7 +193,7 @@ def decode(data: bytes, kind: str | None = None) -> Envelope:
 
 
 def _verified(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Envelope:
-    """Compare the digest; give the envelope."""
+    """Compare the digest; return the envelope."""
     digest = header.pop("digest", None)
     try:
         whole = digest == _digest(header, arrays)

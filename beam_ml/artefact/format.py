@@ -39,7 +39,7 @@ NAMES: Mapping[np.dtype[Any], str] = MappingProxyType({dtype: name for name, dty
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Envelope:
-    """What `decode` gives.
+    """What `decode` returns.
 
     Attributes:
         kind: what the arrays are: learner, model, accumulation, batch, metrics.

@@ -1,4 +1,4 @@
-"""What reading a stored header may end in: the record, or a typed error, for the bytes come from outside."""
+"""How reading a stored header ends: in the record or in a typed error, since the bytes come from outside."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

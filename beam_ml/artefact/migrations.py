@@ -1,4 +1,4 @@
-"""Old formats: one function a format version, each giving the next version's content."""
+"""Old formats: one function per format version, each returning the next version's content."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

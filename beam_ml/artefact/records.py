@@ -11,7 +11,7 @@ from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import from_arrays, to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch, Origin
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Metrics, Multiclass, Regression
 from beam_ml.core.model import Model
@@ -50,7 +50,7 @@ _SAMPLE: Mapping[str, tuple[np.dtype[Any], bool]] = {
     "tau": (np.dtype(np.float64), True),
     "mass": (np.dtype(np.float64), True),
 }
-"""Name → dtype, and whether there is one a class (else one a row)."""
+"""Name → dtype, and whether there is one per class (else one per row)."""
 
 
 class _Reader:
@@ -208,7 +208,7 @@ def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], 
     parts = {}
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
-        dated = Dated(at.at("partial").record(algorithm.partial), _time(part["time"]))
+        dated = AsOf(at.at("partial").record(algorithm.partial), _time(part["time"]))
         parts[int(part["anchor"])] = Part(dated, _progress_in(part["progress"], at.at("progress")))
     rest = _progress_in(meta["rest"], arrays.at("rest"))
     return Accumulation(spec, parts, rest, _sample_in(spec, meta["sample"], arrays.at("sample")))
@@ -244,7 +244,7 @@ def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
-    """Return a learner as bytes; equal learners give equal bytes."""
+    """Return a learner as bytes; equal learners yield equal bytes."""
     arrays: Arrays = {}
     _put(arrays, "state/", to_arrays(learner.state))
     meta = {
@@ -257,8 +257,8 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
         "candidates": dict(sorted(learner.candidates.items())),
         "champion": learner.champion,
         "refresh": learner.refresh,
-        **({"shared": learner.shared} if learner.shared else {}),
-        "cold": learner.cold,
+        **({"shared": learner.coalesced} if learner.coalesced else {}),
+        "cold": learner.last_cold_version,
         "folded_through": learner.folded_through,
         "discarded": learner.discarded,
         "history": [dict(entry) for entry in learner.history],
@@ -287,7 +287,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
         algorithm, spec = _spec_in(find, meta)
         return Learner(
             spec=spec,
-            dated=Dated(arrays.at("state").record(algorithm.state), _time(meta["time"])),
+            dated=AsOf(arrays.at("state").record(algorithm.state), _time(meta["time"])),
             progress=_progress_in(meta["progress"], arrays.at("progress")),
             sample=_sample_in(spec, meta["sample"], arrays.at("sample")),
             metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},
@@ -295,8 +295,8 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             candidates=dict(meta["candidates"]),
             champion=meta["champion"],
             refresh=_whole(meta, "refresh"),
-            shared=_whole(meta, "shared") if "shared" in meta else 0,
-            cold=_whole(meta, "cold"),
+            coalesced=_whole(meta, "shared") if "shared" in meta else 0,
+            last_cold_version=_whole(meta, "cold"),
             folded_through=_time(meta["folded_through"]),
             discarded=_whole(meta, "discarded"),
             history=tuple({name: float(value) for name, value in entry.items()} for entry in meta["history"]),

@@ -1,7 +1,7 @@
 """Which runner runs a pipeline, what it cannot do, and what its errors mean.
 
 The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner looks for a Prism binary on the network,
-and falls back to a runner that reads an unbounded source for ever without emitting anything.
+and falls back to a runner that reads an unbounded source forever without emitting anything.
 
 Threads: one worker, one core. Every kernel call holds BLAS to one thread (`core.threads`), because its threads would wait
 for each other on batches of tens of columns, and for the engine's other workers; more cores mean more workers
@@ -50,7 +50,7 @@ class Ran(NamedTuple):
     """A finished run.
 
     Attributes:
-        runner: the one that ran, which `DirectRunner` alone does not tell.
+        runner: the one that ran, which the name `DirectRunner` does not say.
         result: Beam's: state and metrics.
     """
 
@@ -105,7 +105,7 @@ def runs_here(options: Sequence[str]) -> bool:
 def streaming_options(options: Sequence[str]) -> list[str]:
     """Return a stream's options: those given, that it streams, and what keeps Flink from making rows late.
 
-    Flink holds back what a bundle gave that a checkpoint has ended, until the step's next bundle, and lets time pass
+    Flink holds back the output of a bundle that a checkpoint has ended, until the step's next bundle, and lets time pass
     meanwhile: the rows come late, and what comes once only, such as the source itself, may never come (BEAM-6733,
     BEAM-10558). Told to finish bundles before checkpoints, it holds nothing back; other runners do not know the option.
 

@@ -16,7 +16,7 @@ NAMESPACE = "beam_ml"
 
 
 def count(name: str, n: int) -> None:
-    """Add to a counter."""
+    """Add to a counter of the pipeline, by name."""
     if n:
         Metrics.counter(NAMESPACE, name).inc(n)
 

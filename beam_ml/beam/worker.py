@@ -16,11 +16,11 @@ __all__ = ["main"]
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--id", "worker_id", required=True, help="what the engine calls this worker")
-@click.option("--control_endpoint", required=True, help="where the engine gives orders, host:port")
+@click.option("--control_endpoint", required=True, help="where the engine sends instructions, host:port")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
 def main(worker_id: str, control_endpoint: str, rest: tuple[str, ...]) -> None:
-    """Work for an engine until it says that it is enough; the pool gives the options."""
-    del rest  # endpoints for logs and artifacts: the harness is told of both by the engine, or needs neither
+    """Work for an engine until it ends the work; the pool passes the options."""
+    del rest  # endpoints for logs and artifacts: the engine passes both to the harness, or it needs neither
     SdkHarness(control_endpoint, worker_id=worker_id).run()
 
 

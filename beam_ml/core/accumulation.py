@@ -17,7 +17,7 @@ from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch, Origin
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.passes import first_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -34,7 +34,7 @@ COLD = 0
 class Part:
     """One partial and the progress of exactly its rows."""
 
-    dated: Dated
+    dated: AsOf
     progress: Progress
 
 
@@ -66,7 +66,7 @@ def empty(spec: Spec) -> Accumulation:
 
 
 def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) -> Accumulation:
-    """Add two accumulations of one spec.
+    """Merge two accumulations of one spec.
 
     Raises:
         MergeRefused: one of them is of another spec.
@@ -86,7 +86,7 @@ def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) ->
 
 
 def merge_all(algorithm: Algorithm, spec: Spec, accumulations: Iterable[Accumulation]) -> Accumulation:
-    """Add any number, none included, taking them one at a time."""
+    """Merge any number, none included, taking them one at a time."""
     total = empty(spec)
     for one in accumulations:
         total = merge(algorithm, spec, total, one)
@@ -109,7 +109,7 @@ def size_bytes(a: Accumulation) -> int:
 class Accumulator:
     """The mutable twin of `Accumulation` for the hot loop: many batches in, one accumulation out.
 
-    Algebra stays with the immutable record; a law test shows that this loop equals merging one accumulation a batch.
+    Algebra stays with the immutable record; a law test shows that this loop equals merging one accumulation per batch.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Accumulator:
         self._n_unnumbered = 0
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
-        """Learn from a batch's good rows and count the others; give the rejected rows by reason."""
+        """Learn from a batch's good rows and count the others; return the rejected rows by reason."""
         good, rejected = admit(self._spec, batch)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
         for reason, rows in bad.items():
@@ -169,7 +169,7 @@ class Accumulator:
         return merge(self._algorithm, self._spec, self.result(), other)
 
     def result(self) -> Accumulation:
-        """Return the accumulation of everything added so far; adding may go on."""
+        """Return the accumulation of everything added so far; more may be added afterwards."""
         self._settle()
         parts = dict(self._others)
         if self._progress:
@@ -186,7 +186,7 @@ class Accumulator:
         return self._growth.nbytes + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
 
     def _named(self, batch: Batch) -> Batch:
-        """Name rows without positions by a lineage of their own, so that no two workers' rows are taken for the same.
+        """Name rows without positions by a lineage of their own, so that no two workers' rows are mistaken for the same.
 
         Rows that are read again in a later pass are the same.
         """

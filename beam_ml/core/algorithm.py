@@ -8,7 +8,7 @@ Four laws say what its partial promises; `beam_ml.testing.laws` turns each into 
 - GATHERED: the partial is the window's prepared rows, one bounded bottom-k sample; merge is exact to the bit.
 """
 
-# ruff: noqa: D102 — what a protocol's call returns stands in the docstring of the protocol
+# ruff: noqa: D102 — the docstring of the protocol says what its call returns
 
 import dataclasses
 import enum
@@ -55,7 +55,7 @@ AnchorT = TypeVar("AnchorT")
 ModelSpecT = TypeVar("ModelSpecT", bound=ModelSpec)
 ModelT = TypeVar("ModelT")
 SummaryT = TypeVar("SummaryT")
-# What a function of the contract is only given, and only gives.
+# What a function of the contract only takes, and only returns.
 SpecIn = TypeVar("SpecIn", contravariant=True)
 StateIn = TypeVar("StateIn", contravariant=True)
 PartialIn = TypeVar("PartialIn", contravariant=True)
@@ -97,7 +97,7 @@ class Law:
         across_anchors: ANCHORED: parts of different anchors add (Newton).
         guarantee: SKETCH: ``(spec, summary, rows) → (error, most)``: how far a summary of these rows is off, and the most
             that it may be on any rows, in any number of shards; None where only `bound` is stated.
-        drift: largest ratio of a default model's loss to that of a linear model fitted anew to all rows as they are
+        drift: largest ratio of a default model's loss to that of a linear model refitted to all rows as they are
             weighted, in every window of every drift of `beam_ml.testing.drifts`; None: only the prior bounds it.
     """
 
@@ -156,7 +156,7 @@ class Fold(Protocol[SpecIn, StateT, PartialIn]):
 class Scale(Protocol[SpecIn, SummaryT]):
     """Return a partial or a state, whichever it is given, with all its rows' weights times a factor: forgetting.
 
-    A factor of 0 gives `Algorithm.empty`.
+    A factor of 0 returns `Algorithm.empty`.
     """
 
     def __call__(self, spec: SpecIn, summary: SummaryT, factor: float) -> SummaryT: ...
@@ -175,9 +175,9 @@ class AnchorOf(Protocol[SpecIn, StateIn, AnchorOut]):
 
 
 class MergeStates(Protocol[SpecIn, StateT]):
-    """Return the state of two learners together.
+    """Return the merged state of two learners.
 
-    Each sample is that learner's own, weighted to stand for all its rows, or None where it is not at hand.
+    Each sample is that learner's own, weighted to stand for all its rows, or None where it is not available.
     """
 
     def __call__(
@@ -188,7 +188,7 @@ class MergeStates(Protocol[SpecIn, StateT]):
 class Growing(Protocol[PartialOut]):
     """One worker's partial while it grows: memory of its own that is updated in place, batch after batch.
 
-    For algorithms whose partial would cost too much to write anew for every batch, such as tables of a million rows of
+    For algorithms whose partial would cost too much to rewrite for every batch, such as tables of a million rows of
     which a batch touches a thousand. Growing over batches and then asking for the partial equals `accumulate` over the
     same batches, to the law's tolerance: the law "growth" of `beam_ml.testing.laws`.
     """
@@ -218,7 +218,7 @@ class Grow(Protocol[SpecIn, PartialT, AnchorIn]):
 
 
 class ScorerOf(Protocol[SpecIn, AnchorIn]):
-    """Return what tells rows' probabilities of class 1 by the anchor's model; None: no model of two classes.
+    """Return a function from rows to their probability of class 1 by the anchor's model; None if it has no two classes.
 
     Workers draw more of the rows that rank high (`core.sample`).
     """
@@ -249,7 +249,7 @@ class Measure(Protocol[ModelIn]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelKind(Generic[SpecT, StateT, ModelSpecT, ModelT]):
-    """One kind of model that a state can give.
+    """One kind of model that can be derived from a state.
 
     Attributes:
         spec: the ModelSpec class.
@@ -310,7 +310,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
         merge_states: see `MergeStates`; None: `merge` does.
         grow: see `Grow`; None: workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
         looks_back: whether `fold` takes a fifth argument; see `Fold`.
-        scorer: see `ScorerOf`; None: there is no rank.
+        scorer: see `ScorerOf`; None if there is no ranking.
 
     Raises:
         InvalidValue: the state is no partial, and `init` or `fold` is missing.
@@ -346,7 +346,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
                     raise InvalidValue(message)
         filled = {"state": self.partial, "init": self.empty, "fold": ByMerge(self.merge)}
         for name, value in filled.items():
-            if isinstance(getattr(self, name), ByMerge | None):  # one is made anew where merge is replaced
+            if isinstance(getattr(self, name), ByMerge | None):  # one is rebuilt where merge is replaced
                 object.__setattr__(self, name, value)
 
 

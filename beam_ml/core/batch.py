@@ -13,7 +13,7 @@ __all__ = ["FIT", "ROW_COLUMNS", "Batch", "Origin"]
 FIT = "fit"
 """Source of rows that `beam_ml.fit` was given without one; their partition is a digest, # and a mark of that call."""
 ROW_COLUMNS = ("label", "weight", "time", "position", "position_end")
-"""The columns of one entry a row besides the features."""
+"""The columns of one entry per row besides the features."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -151,7 +151,7 @@ class Batch:
     def __len__(self) -> int:
         if self.X is not None:
             return int(self.X.shape[0])
-        assert self.indptr is not None  # noqa: S101 the constructors give one of the two
+        assert self.indptr is not None  # noqa: S101 the constructors set one of the two
         return int(self.indptr.size - 1)
 
     @property
@@ -218,7 +218,7 @@ class Batch:
 
     @staticmethod
     def concat(batches: Iterable["Batch"]) -> "Batch":
-        """Join batches of one form and width; a column absent in one is absent in the result (weight: filled with 1)."""
+        """Concatenate batches of one form and width; a column that one lacks is dropped (weight is filled with 1)."""
         parts: Sequence[Batch] = list(batches)
         if not parts:
             message = "Batch.concat needs at least one batch."

@@ -1,4 +1,4 @@
-"""Which candidate is the best so far, by metrics of rows that it had not seen, and what the gate is told of it."""
+"""Which candidate is the best so far, by metrics of rows that it had not seen, and what the gate learns of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
@@ -20,7 +20,7 @@ LOSSES = ("log_loss", "mse", "msd")
 
 
 def of_models(learner: Learner, models: Mapping[str, ModelSpec]) -> Learner:
-    """Leave out the metrics of models that are no longer derived, lest one be judged that nobody serves."""
+    """Leave out the metrics of models that are no longer derived, so that a model nobody serves is not judged."""
     wanted = {name: canonical_json(spec.to_dict()) for name, spec in sorted(models.items())}
     kept = {name for name in learner.metrics if name in wanted and learner.candidates.get(name) == wanted[name]}
     return learner.replace(
@@ -33,10 +33,10 @@ def of_models(learner: Learner, models: Mapping[str, ModelSpec]) -> Learner:
 def progressive(
     learner: Learner, window_end: int | None, accumulation: Accumulation, measured: Mapping[str, metrics.Metrics]
 ) -> tuple[dict[str, metrics.Metrics], int | None]:
-    """Add a window's metrics to those so far, both aged to the newest time known; give that time too."""
+    """Add a window's metrics to those so far, both aged to the newest time known; return that time too."""
     rows_time = accumulation.sample.time
     newest = window_end if window_end is not None else accumulation.progress.time_max
-    time = decay.latest(decay.latest(learner.metrics_time, newest), rows_time)
+    time = decay.later(decay.later(learner.metrics_time, newest), rows_time)
     age = 0 if time is None or rows_time is None else time - rows_time
     factor = decay.factor(learner.spec.half_life, age)
     total = {name: value for name, value in metrics_at(learner, time).items() if metrics.finite(value)}
@@ -75,7 +75,7 @@ def remembered(now: Mapping[str, float]) -> dict[str, float]:
 
 
 def reached(algorithm: Algorithm, learner: Learner, model_spec: ModelSpec, model: Any) -> dict[str, dict[str, float]]:
-    """Return what a model whose threshold was chosen by a rule comes to on the rows it was chosen by, for its facts.
+    """Return the figures of a model whose threshold was chosen by a rule, on the rows it was chosen by, for its facts.
 
     Precision and recall, each with its standard error: from the learner's sample, which stands for all rows learned from.
     """

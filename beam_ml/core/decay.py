@@ -16,14 +16,14 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["Dated", "Growth", "accumulate", "advance", "empty", "factor", "latest", "merge", "weigh"]
+__all__ = ["AsOf", "Growth", "accumulate", "advance", "empty", "factor", "later", "merge", "weight_at"]
 
 _US = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Dated:
-    """A Partial or State and the event time (µs since the epoch) its weights are relative to; None: no dated row yet."""
+class AsOf:
+    """A Partial or State as of an event time (µs since the epoch) that its weights are relative to; None before any row."""
 
     summary: Any
     time: int | None = None
@@ -38,30 +38,30 @@ def factor(half_life_s: float | None, age_us: int | float) -> float:
     return 1.0 if half_life_s is None else float(np.exp2(-age_us * _US / half_life_s))
 
 
-def latest(a: int | None, b: int | None) -> int | None:
-    """Return the later of two times, None counting as never."""
+def later(a: int | None, b: int | None) -> int | None:
+    """Return the later of two times; None is earlier than any."""
     if a is None or b is None:
         return b if a is None else a
     return max(a, b)
 
 
-def empty(algorithm: Algorithm, spec: Spec) -> Dated:
+def empty(algorithm: Algorithm, spec: Spec) -> AsOf:
     """Return the identity of `merge`."""
-    return Dated(algorithm.empty(spec))
+    return AsOf(algorithm.empty(spec))
 
 
-def advance(algorithm: Algorithm, spec: Spec, dated: Dated, time: int | None) -> Dated:
+def advance(algorithm: Algorithm, spec: Spec, dated: AsOf, time: int | None) -> AsOf:
     """Bring the weights forward to `time`; an earlier time or no half-life changes nothing."""
     if spec.half_life is None or time is None:
         return dated
     if dated.time is None:
-        return Dated(dated.summary, time)
+        return AsOf(dated.summary, time)
     if time <= dated.time:
         return dated
-    return Dated(algorithm.scale(spec, dated.summary, factor(spec.half_life, time - dated.time)), time)
+    return AsOf(algorithm.scale(spec, dated.summary, factor(spec.half_life, time - dated.time)), time)
 
 
-def weigh(spec: Spec, batch: Batch, time: int) -> Batch:
+def weight_at(spec: Spec, batch: Batch, time: int) -> Batch:
     """Scale the row weights to be relative to `time` (not before any row's own)."""
     if spec.half_life is None:
         return batch
@@ -75,22 +75,22 @@ def weigh(spec: Spec, batch: Batch, time: int) -> Batch:
 def _newest(spec: Spec, dated: int | None, batch: Batch) -> int:
     """Return the time that weights are relative to once a batch of at least one row is in."""
     if batch.time is None:
-        weigh(spec, batch, 0)  # raises, with the reason
+        weight_at(spec, batch, 0)  # raises, with the reason
     assert batch.time is not None  # noqa: S101
-    time = latest(dated, int(batch.time.max()))
+    time = later(dated, int(batch.time.max()))
     assert time is not None  # noqa: S101
     return time
 
 
-def accumulate(algorithm: Algorithm, spec: Spec, dated: Dated, batch: Batch, anchor: Any) -> Dated:
-    """Add a batch's rows, each weighed by its age."""
+def accumulate(algorithm: Algorithm, spec: Spec, dated: AsOf, batch: Batch, anchor: Any) -> AsOf:
+    """Add a batch's rows, each weighted by its age."""
     if spec.half_life is None:
-        return Dated(algorithm.accumulate(spec, dated.summary, batch, anchor))
+        return AsOf(algorithm.accumulate(spec, dated.summary, batch, anchor))
     if len(batch) == 0:
         return dated
     time = _newest(spec, dated.time, batch)
     moved = advance(algorithm, spec, dated, time)
-    return Dated(algorithm.accumulate(spec, moved.summary, weigh(spec, batch, time), anchor), time)
+    return AsOf(algorithm.accumulate(spec, moved.summary, weight_at(spec, batch, time), anchor), time)
 
 
 class Growth:
@@ -100,13 +100,13 @@ class Growth:
     the partial that was begun with, those given on the way, and all batches stay as they are.
     """
 
-    def __init__(self, algorithm: Algorithm, spec: Spec, start: Dated, anchor: Any) -> None:
+    def __init__(self, algorithm: Algorithm, spec: Spec, start: AsOf, anchor: Any) -> None:
         self._algorithm, self._spec, self._anchor = algorithm, spec, anchor
         self._dated = start
         self._growing: Growing | None = None
 
     def add(self, batch: Batch) -> None:
-        """Add a batch's rows, each weighed by its age."""
+        """Add a batch's rows, each weighted by its age."""
         if self._algorithm.grow is None:
             self._dated = accumulate(self._algorithm, self._spec, self._dated, batch, self._anchor)
             return
@@ -120,12 +120,12 @@ class Growth:
         before, time = self._dated.time, _newest(self._spec, self._dated.time, batch)
         if before is not None and time > before:
             self._growing.scale(factor(self._spec.half_life, time - before))
-        self._growing.add(weigh(self._spec, batch, time))
-        self._dated = Dated(self._dated.summary, time)
+        self._growing.add(weight_at(self._spec, batch, time))
+        self._dated = AsOf(self._dated.summary, time)
 
-    def dated(self) -> Dated:
-        """Return the partial so far and its time; adding may go on."""
-        return self._dated if self._growing is None else Dated(self._growing.partial(), self._dated.time)
+    def dated(self) -> AsOf:
+        """Return the partial so far and its time; more may be added afterwards."""
+        return self._dated if self._growing is None else AsOf(self._growing.partial(), self._dated.time)
 
     @property
     def nbytes(self) -> int:
@@ -133,8 +133,8 @@ class Growth:
         return nbytes(self._dated.summary) if self._growing is None else self._growing.nbytes
 
 
-def merge(algorithm: Algorithm, spec: Spec, a: Dated, b: Dated) -> Dated:
-    """Add two partials, the older scaled to the newer's time."""
-    time = latest(a.time, b.time)
+def merge(algorithm: Algorithm, spec: Spec, a: AsOf, b: AsOf) -> AsOf:
+    """Merge two partials, the older scaled to the newer's time."""
+    time = later(a.time, b.time)
     left, right = advance(algorithm, spec, a, time), advance(algorithm, spec, b, time)
-    return Dated(algorithm.merge(spec, left.summary, right.summary), time)
+    return AsOf(algorithm.merge(spec, left.summary, right.summary), time)

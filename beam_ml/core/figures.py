@@ -1,4 +1,4 @@
-"""Figures from sums: each metric by name, its standard error beside it, and which ones a record can give."""
+"""Figures from sums: each metric by name, its standard error beside it, and which ones a record has."""
 
 from collections.abc import Iterable, Sequence
 
@@ -27,7 +27,7 @@ _NAMES: dict[type, tuple[str, ...]] = {
 
 
 def names(kinds: Sequence[type]) -> tuple[str, ...]:
-    """Return the metrics that records of some kinds give, without their standard errors and those that need a k.
+    """Return the metrics that records of some kinds have, without their standard errors and those that need a k.
 
     >>> names([Distortion])
     ('msd', 'rows_weight', 'sse')
@@ -61,7 +61,7 @@ def compute(a: Metrics, at_k: float | None = None) -> dict[str, float]:
 
     Args:
         a: the sums.
-        at_k: also give precision_at_k and recall_at_k among the `at_k` heaviest-scored weight.
+        at_k: also return precision_at_k and recall_at_k among the `at_k` heaviest-scored weight.
     """
     found = _compute(a, at_k)
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}

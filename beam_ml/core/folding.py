@@ -1,4 +1,4 @@
-"""`fold_parts`: a window's parts into the state; which parts are too old for it; what goes into one version together."""
+"""`fold_parts`: a window's parts into the state; which parts are too old for it; what is folded into one version."""
 
 import dataclasses
 import logging
@@ -11,7 +11,7 @@ from beam_ml.core.accumulation import COLD, Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -37,8 +37,8 @@ class Together:
     """
 
     version: int
-    base: Dated
-    parts: Mapping[int, Dated]
+    base: AsOf
+    parts: Mapping[int, AsOf]
     sample: Sample
 
     def add(self, algorithm: Algorithm, spec: Spec, parts: Mapping[int, Part], sample: Sample) -> "Together":
@@ -56,13 +56,13 @@ def fresh_parts(
     """Split the parts into those to fold, and the progress of those whose anchor is too old.
 
     An anchor is as old as the versions that were published since: 0 for that of the version that the learner is, however
-    many windows go into the next one. Cold parts count as grown from the last version that gave no anchor: while there
+    many windows go into the next one. Cold parts count as grown from the last version without an anchor: while there
     is none, they are never too old.
     """
     limit = learner.spec.anchor_staleness
     if algorithm.anchor_type is None or limit is None:
         return dict(accumulation.parts), Progress(), {}
-    cold = min(learner.cold, version)
+    cold = min(learner.last_cold_version, version)
     kept: dict[int, Part] = {}
     dropped = Progress()
     behind: dict[int, int] = {}
@@ -74,21 +74,21 @@ def fresh_parts(
         else:
             kept[number] = part
     if dropped.scanned:
-        told = (
+        message = (
             "%d rows are rejected: more than %d versions were published between the anchor that they were learned from and "
             "the fold of their window (spec.max_staleness)."
         )
-        _log.warning(told, dropped.scanned, limit)
+        _log.warning(message, dropped.scanned, limit)
     return kept, dropped, behind
 
 
 def fold_parts(
     algorithm: Algorithm, spec: Spec, joined: Together, samples: Sequence[Batch | None]
-) -> tuple[Dated, str | None]:
+) -> tuple[AsOf, str | None]:
     """Fold the parts, by ascending anchor; say why not when the state would not be finite."""
     dated = joined.base
     for _, part in sorted(joined.parts.items()):
-        time = decay.latest(dated.time, part.time)
+        time = decay.later(dated.time, part.time)
         old = decay.advance(algorithm, spec, dated, time)
         fresh = decay.advance(algorithm, spec, part, time)
         try:
@@ -100,7 +100,7 @@ def fold_parts(
             value = getattr(state, field.name)
             if value.dtype.kind == "f" and not _finite(value):
                 return joined.base, f"{field.name} of the state is not finite"
-        dated = Dated(state, time)
+        dated = AsOf(state, time)
     return dated, None
 
 

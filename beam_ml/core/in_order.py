@@ -57,7 +57,7 @@ def learn_in_order(
         windows: window end, µs → its rows.
         plan: what to derive and the gate.
         through: fold the windows that end at or before this time (the watermark); the others stay open.
-        previous: the models of the refresh before, if they are at hand.
+        previous: the models of the previous refresh, if available.
 
     Yields:
         The learner and the Refresh after each fold; at last the learner with its open windows, and None.
@@ -80,7 +80,7 @@ def learn_in_order(
             whole, before = _learned(algorithm, learner, pieces)
             after, one, _ = fold_window(algorithm, learner, end, whole, plan, previous, base=before.dated)
             # The version of the round has begun with its first fold.
-            learner = after.replace(shared=after.shared + (learner.version > version))
+            learner = after.replace(coalesced=after.coalesced + (learner.version > version))
             previous = one.models
             yield learner, one
     begun = learner
@@ -95,7 +95,7 @@ def _accumulated(algorithm: Algorithm, learner: Learner, rows: Rows) -> Accumula
     anchor = algorithm.anchor(spec, learner.state)
 
     sample, grown = Sample.empty(spec), []
-    # One sample over all runs: the thresholds of those before spare most of a run's rows a look.
+    # One sample over all runs: the thresholds of those before let most of a run's rows be skipped.
     for some in [rows] if total < RUNS * FIRST_PIECE_ROWS else _cut(rows, [-(-total // RUNS)] * RUNS):
         start = dataclasses.replace(empty(spec), sample=sample)
         accumulator = Accumulator(algorithm, spec, learner.version, anchor, start)

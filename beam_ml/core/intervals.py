@@ -9,7 +9,7 @@ EMPTY.flags.writeable = False
 
 
 def _joined(ranges: np.ndarray) -> np.ndarray:
-    """Unite ranges sorted by start."""
+    """Merge ranges sorted by start that touch or overlap."""
     if len(ranges) <= 1:
         return ranges
     ends = np.maximum.accumulate(ranges[:, 1])

@@ -8,7 +8,7 @@ from beam_ml.core import decay, metrics, rejects
 from beam_ml.core.accumulation import COLD, Accumulation
 from beam_ml.core.accumulation import merge as merge_accumulations
 from beam_ml.core.algorithm import Algorithm, LawKind
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.metrics import Metrics
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -20,7 +20,7 @@ __all__ = ["Learner", "merge", "new"]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Learner:
-    """State, and what is known about how it came to be.
+    """State, and what is known about its origin.
 
     Attributes:
         spec: shapes the state.
@@ -30,19 +30,19 @@ class Learner:
         metrics: candidate name → progressive (test-then-train) metrics, decayed.
         metrics_time: event time the metrics are relative to, µs.
         candidates: candidate name → canonical JSON of the model spec that its metrics are of.
-        champion: candidate with the best progressive loss, once there is one.
+        champion: candidate with the best progressive loss; None until there is one.
         refresh: number of folds so far.
-        shared: how many of those went into a version together with the fold before.
-        cold: where anchors may grow too old: the last version whose state gave no anchor; 0: each did.
+        coalesced: how many of those were published in the same version as the fold before.
+        last_cold_version: the last version whose state had no anchor, where anchors may grow too old; 0: all had one.
         folded_through: end of the last window folded, µs; None before the first.
         discarded: folds discarded in a row because they turned the state non-finite.
         history: the champion's metrics of the last refreshes, oldest first.
-        next: source → where to read on; its form belongs to the source.
+        next: source → its read positions, in a form of the source's own.
         pending: window end, µs → accumulation of a window still open.
     """
 
     spec: Spec
-    dated: Dated
+    dated: AsOf
     progress: Progress
     sample: Sample
     metrics: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
@@ -50,8 +50,8 @@ class Learner:
     candidates: Mapping[str, str] = dataclasses.field(default_factory=dict)
     champion: str | None = None
     refresh: int = 0
-    shared: int = 0
-    cold: int = 0
+    coalesced: int = 0
+    last_cold_version: int = 0
     folded_through: int | None = None
     discarded: int = 0
     history: tuple[Mapping[str, float], ...] = ()
@@ -66,7 +66,7 @@ class Learner:
     @property
     def version(self) -> int:
         """How many versions of the state there have been: published ones that folded something; unpublished, each fold."""
-        return self.refresh - self.shared
+        return self.refresh - self.coalesced
 
     def replace(self, **changes: Any) -> "Learner":
         """Return a copy with some fields exchanged."""
@@ -81,11 +81,11 @@ class Learner:
 
 def new(algorithm: Algorithm, spec: Spec) -> Learner:
     """Return a learner that has seen nothing."""
-    return Learner(spec, Dated(algorithm.init(spec)), Progress(), Sample.empty(spec))
+    return Learner(spec, AsOf(algorithm.init(spec)), Progress(), Sample.empty(spec))
 
 
 def add_pending(algorithm: Algorithm, learner: Learner, end: int, accumulation: Accumulation) -> Learner:
-    """Add an accumulation to the open window that ends at `end`."""
+    """Merge an accumulation into the open window that ends at `end`."""
     pending = dict(learner.pending)
     mine = pending.get(end)
     if mine is not None:
@@ -95,7 +95,7 @@ def add_pending(algorithm: Algorithm, learner: Learner, end: int, accumulation: 
 
 
 def scanned(learner: Learner) -> Progress:
-    """Return the progress of folded and open windows together."""
+    """Return the merged progress of folded and open windows."""
     total = learner.progress
     for accumulation in learner.pending.values():
         total = total.merge(accumulation.progress)
@@ -103,7 +103,7 @@ def scanned(learner: Learner) -> Progress:
 
 
 def merge(algorithm: Algorithm, a: Learner, b: Learner, *, allow_overlap: bool = False) -> Learner:
-    """Add two learners of one spec: two regions, two days.
+    """Merge two learners of one spec: two regions, two days.
 
     Raises:
         MergeRefused: other specs, the law forbids it, both have scanned the same rows of a source, or an open window
@@ -140,14 +140,14 @@ def merge(algorithm: Algorithm, a: Learner, b: Learner, *, allow_overlap: bool =
 
 def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
     spec = a.spec
-    time = decay.latest(a.dated.time, b.dated.time)
+    time = decay.later(a.dated.time, b.dated.time)
     left, right = (decay.advance(algorithm, spec, one.dated, time) for one in (a, b))
     samples = (one.sample.scale_mass_to(spec, time).estimate(spec) for one in (a, b))
     if algorithm.merge_states is None:
         state = algorithm.merge(spec, left.summary, right.summary)
     else:
         state = algorithm.merge_states(spec, left.summary, right.summary, *samples)
-    measured_at = decay.latest(a.metrics_time, b.metrics_time)
+    measured_at = decay.later(a.metrics_time, b.metrics_time)
     # A name that stands for two model specs has metrics of neither.
     torn = {name for name, text in a.candidates.items() if b.candidates.get(name, text) != text}
     candidates = {name: text for name, text in {**a.candidates, **b.candidates}.items() if name not in torn}
@@ -159,7 +159,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
     champion = a.champion if a.progress.rows >= b.progress.rows else b.champion
     merged = Learner(
         spec=spec,
-        dated=Dated(state, time),
+        dated=AsOf(state, time),
         progress=a.progress.merge(b.progress),
         sample=a.sample.merge(b.sample, spec),
         metrics=dict(sorted(measured.items())),
@@ -167,9 +167,9 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         candidates=dict(sorted(candidates.items())),
         champion=None if champion in torn else champion,
         refresh=refresh,
-        shared=refresh - version,
-        cold=max(a.cold, b.cold),
-        folded_through=decay.latest(a.folded_through, b.folded_through),
+        coalesced=refresh - version,
+        last_cold_version=max(a.last_cold_version, b.last_cold_version),
+        folded_through=decay.later(a.folded_through, b.folded_through),
         next=_joined(a.next, b.next),
         pending=dict(a.pending),
     )
@@ -179,7 +179,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
 
 
 def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Unite where two learners read on: what either has read is read; of two numbers the larger, of names all."""
+    """Merge two learners' read positions: what either has read is read; of two numbers the larger, of names all."""
     both = dict(a)
     for key, theirs in b.items():
         mine = both.get(key)

@@ -1,4 +1,4 @@
-"""What is measured of rows: records of sums. Letters: ``b`` distinct scores, ``k`` classes."""
+"""Metrics as records of sums over rows. Letters: ``b`` distinct scores, ``k`` classes."""
 
 import numpy as np
 from jaxtyping import Float64

@@ -4,9 +4,9 @@ Each record holds sums over rows, so records merge by addition and forget by sca
 ``k`` classes.
 
 Ranking metrics (AUC, average precision, precision and recall at k) come from a bounded summary of the distinct scores
-(`beam_ml.core.ranking`): exact while there are at most 4,096 of them, and blind to rising transforms of the scores.
+(`beam_ml.core.ranking`): exact while there are at most 4,096 of them, and invariant to increasing transforms of the scores.
 
-Beside a metric stands its standard error, ``auc_se`` beside ``auc``: how far the figure would move with other rows of the
+Each metric comes with its standard error, ``auc_se`` beside ``auc``: how far the figure would move with other rows of the
 same kind, from the rows' squared weights, so that a sampled row that stands for 176 counts as the one row that it is. What
 is known exactly, the masses of the classes, adds no noise to it.
 """
@@ -162,7 +162,7 @@ def distortion(squared_distance: np.ndarray, weight: np.ndarray) -> Distortion:
 
 
 def merge(a: Metrics, b: Metrics) -> Metrics:
-    """Add two records of one class."""
+    """Merge two records of one class."""
     if type(a) is not type(b):
         message = f"Metrics of one kind merge; got {type(a).__name__} and {type(b).__name__}."
         raise MergeRefused(message)
@@ -180,7 +180,7 @@ _OF_SCORES = {"score", "positives", "negatives", "positives_squared", "negatives
 
 
 def _joined_labels(a: Regression, b: Regression) -> dict[str, np.ndarray]:
-    """Join mean and scatter by Chan's rule; symmetric to the last bit."""
+    """Merge mean and scatter by Chan's rule; symmetric to the last bit."""
     total = float(a.weight + b.weight)
     if total <= 0.0:
         return {"label_mean": _scalar(0.0), "label_scatter": _scalar(0.0)}

@@ -1,7 +1,7 @@
-"""Several passes over bounded data: what each of them counts, who may have them, and when another one is of no use.
+"""Several passes over bounded data: what each of them counts, which algorithms allow them, when to stop.
 
 Progress stays exact: rows of a later pass come from a source of their own, "files, pass 2", so that each pass counts each
-place once, whatever is repeated within it shows, and learners that share rows are still told apart by the first pass. The
+place once, whatever is repeated within it shows, and learners that share rows are still detected by the first pass. The
 sample holds a row once however often it is read.
 """
 
@@ -25,7 +25,7 @@ _PASS = re.compile(r", pass [0-9]+$")
 _WHY = {
     LawKind.EXACT: "one pass is exact, and another would count each row again",
     LawKind.SKETCH: "one pass takes in every row, and another would count each again",
-    LawKind.ANCHORED: "it adds up what rows tell in one pass, and another would count each row again",
+    LawKind.ANCHORED: "it adds up what rows hold in one pass, and another would count each row again",
     LawKind.GATHERED: "each fold goes over its gathered rows as often as the spec says",
 }
 
@@ -36,9 +36,9 @@ class EarlyStopping(Settings):
     called: ClassVar[str] = "early_stopping"
 
     patience: Annotated[int, Field(ge=1, description="passes without an improvement")] = 3
-    tolerance: Annotated[
-        float, Field(ge=0, description="share of the best so far that an improvement must come to")
-    ] = 0.001
+    tolerance: Annotated[float, Field(ge=0, description="share of the best so far that an improvement must reach")] = (
+        0.001
+    )
     metric: Annotated[str | None, Field(description="None: the loss by which the champion is chosen")] = None
 
 
@@ -80,7 +80,7 @@ def stalled(values: Sequence[float], settings: EarlyStopping, metric: str) -> bo
     """Return whether the last `patience` values brought no improvement.
 
     Args:
-        values: one a pass, in order.
+        values: one per pass, in order.
         settings: patience and tolerance.
         metric: which it is: some are better when larger.
 
@@ -101,7 +101,7 @@ def stalled(values: Sequence[float], settings: EarlyStopping, metric: str) -> bo
 
 
 def measured_by(measured: Mapping[str, float], wanted: str | None, losses: Sequence[str]) -> tuple[str, float] | None:
-    """Return the metric to go by and its value; None: nothing was measured.
+    """Return the metric to judge by and its value; None if nothing was measured.
 
     Args:
         measured: name → value.

@@ -2,7 +2,7 @@
 
 Classifiers are compared by log loss with the entropy of the window's own classes (`prior_log_loss`), regressions by mse with
 the spread of its labels (`prior_mse`), each by more than a standard error. Where scores are not meant as probabilities or
-means (`Spec.aims_at_mean`: hinge losses, quantiles, classes weighted anew), only a ranking can be judged: an AUC below
+means (`Spec.aims_at_mean`: hinge losses, quantiles, reweighted classes), only a ranking can be judged: an AUC below
 one half. A window of one class, or of one label, has no prior that a model could be held to.
 """
 

@@ -1,7 +1,7 @@
 """`Progress`: what has been scanned, exactly. A commutative monoid.
 
-It answers "trained through when", lag, duplicates and audits. Every scanned row is in exactly one Progress, rejected ones
-too, so that a file that held only rejects still moves its source on.
+It answers up to when a learner is trained, its lag, duplicates and audits. Every scanned row is in exactly one Progress,
+rejected ones too, so that a file of rejects alone still advances its source.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 
 from beam_ml.core import intervals
 from beam_ml.core.batch import Batch, Origin
-from beam_ml.core.decay import latest
+from beam_ml.core.decay import later
 
 __all__ = ["Progress"]
 
@@ -103,7 +103,7 @@ class Progress:
         return sum(ranges.nbytes for ranges in self.covered.values())
 
     def merge(self, other: "Progress") -> "Progress":
-        """Add two counts."""
+        """Return the merged counts."""
         rejected = dict(self.rejected)
         for reason, rows in other.rejected.items():
             rejected[reason] = rejected.get(reason, 0) + rows
@@ -119,7 +119,7 @@ class Progress:
             weight=self.weight + other.weight,
             bytes=self.bytes + other.bytes,
             time_min=min(earliest) if earliest else None,
-            time_max=latest(self.time_max, other.time_max),
+            time_max=later(self.time_max, other.time_max),
             late=self.late + other.late,
             rejected=rejected,
             covered=covered,

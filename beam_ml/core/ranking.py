@@ -1,11 +1,11 @@
 """A bounded summary of how scores rank two classes: the distinct scores with the weight of each class at them.
 
-Up to `MOST` distinct scores it is exact. Beyond, neighbours join where they matter least, in cells of equal size on
+Up to `MOST` distinct scores it is exact. Beyond, neighbours are merged where they matter least, in cells of equal size on
 
     φ = 512 · share of class 1 above + 256 · share of class 0 above + 256 · log₂(1 + 2²⁰ · share of all rows above) / 20.0
 
 so that no cell holds more than 1/512 of class 1, 1/256 of class 0, or 6 % more than all that lies above it, except a
-single score that does so alone (a tie stays one). Only the order of the scores is used: a rising transform of them changes
+single score that does so alone (a tie stays one). Only the order of the scores is used: increasing transforms change
 nothing. AUC is then off by at most ½ Σ cells p·n ≤ 0.001 for one such cut, whatever the scores; in practice by 1e-5, since a
 cell's rows are as often in the wrong order as in the right one. Average precision is off by at most 1/512 of its variation.
 
@@ -41,7 +41,7 @@ def table(score: np.ndarray, is_one: np.ndarray, weight: np.ndarray) -> Table:
 
 
 def joined(a: Table, b: Table) -> Table:
-    """Summarise the rows of two summaries; symmetric to the last bit."""
+    """Merge two summaries; symmetric to the last bit."""
     return _bounded(_united(Table(*(np.concatenate(pair) for pair in zip(a, b, strict=True)))))
 
 
@@ -64,7 +64,7 @@ def _sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _bounded(rows: Table) -> Table:
-    """Join neighbours once there are more than `MOST`, each cell under the score of its heaviest member.
+    """Merge neighbours once there are more than `MOST`, each cell under the score of its heaviest member.
 
     A score that reaches over the end of a cell stays alone, so that a tie of many rows takes in no others.
     """

@@ -15,7 +15,7 @@ from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.batch import Batch
 from beam_ml.core.champions import LOSSES, champion, judged, of_models, progressive, remembered
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.folding import STALE, Together, fold_parts, fresh_parts
 from beam_ml.core.gate import HISTORY, OPEN, Gate, Verdict
 from beam_ml.core.learner import Learner
@@ -48,7 +48,7 @@ _MOST_DISCARDED = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job derives at each refresh, and what it serves.
+    """The models that a job derives at each refresh, and the gate to serving them.
 
     Attributes:
         models: candidate name → model spec.
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refresh:
-    """What one fold did.
+    """The result of one fold.
 
     Attributes:
         number: 1, 2, 3 …
@@ -129,7 +129,7 @@ def model_kind(algorithm: Algorithm, model_spec: ModelSpec) -> Any:
 
 
 def derive_all(algorithm: Algorithm, learner: Learner, models: Mapping[str, ModelSpec]) -> dict[str, Any]:
-    """Derive every candidate from a learner; none from one that has seen no rows, or none of any weight."""
+    """Derive every candidate from a learner; none if it has seen no rows of positive weight."""
     if learner.progress.rows == 0 or algorithm.weight(learner.state) <= 0:
         return {}
     sample = learner.sample.ranked(learner.spec)
@@ -156,7 +156,7 @@ def refresh(
     plan: Plan,
     previous: Mapping[str, Any] | None = None,
 ) -> tuple[Learner, Refresh]:
-    """Fold one closed window and say what came of it; the learner is a version of its own then.
+    """Fold one closed window and report the result; the learner is then a new version.
 
     Args:
         algorithm: the record.
@@ -188,14 +188,14 @@ def fold_open(
 
     Windows that go into one version mostly hold parts of one anchor. Where parts of different anchors do not add
     (`Spec.max_staleness`), those of one still do, so each fold starts again from the learner as given, with the parts of
-    its own window and of those before it. One after the other, each would go the way from that anchor anew.
+    its own window and of those before it. One after the other, each would cover the way from that anchor again.
 
     Args:
         algorithm: the record.
         learner: with the windows in `pending`.
         plan: what to derive and the gate.
         through: fold the windows that end at or before this time (the watermark); the others stay open.
-        previous: the models of the refresh before, if they are at hand.
+        previous: the models of the previous refresh, if available.
         published: all that is folded here goes into one version; False: each fold is one.
 
     Raises:
@@ -221,7 +221,7 @@ def fold_window(
     plan: Plan,
     previous: Mapping[str, Any] | None = None,
     together: Together | None = None,
-    base: Dated | None = None,
+    base: AsOf | None = None,
 ) -> tuple[Learner, Refresh, Together]:
     """Fold a window into the version after the learner's, or into the one that others have gone into already.
 
@@ -231,8 +231,8 @@ def fold_window(
         window_end: end of the window, µs; None when windows are rounds.
         accumulation: the window's rows.
         plan: what to derive and the gate.
-        previous: the models of the refresh before, if they are at hand.
-        together: the parts that have gone into the version already, where they go the way from one anchor together.
+        previous: the models of the previous refresh, if available.
+        together: the parts that are in the version already, where they are folded together from one anchor.
         base: what the parts are folded onto; None: the learner's state.
 
     Returns:
@@ -262,9 +262,9 @@ def fold_window(
             message = f"{_MOST_DISCARDED} folds in a row left a non-finite state; the last: {failure}."
             raise TrainingFailed(message)
         rows = rows.as_rejected(_DISCARDED)
-    told = rejects.warning(spec, rows.merge(accumulation.rest), accumulation.sample)
-    if told is not None and failure is None:
-        _log.warning("%s", told)
+    warning = rejects.warning(spec, rows.merge(accumulation.rest), accumulation.sample)
+    if warning is not None and failure is None:
+        _log.warning("%s", warning)
     seen = rows.merge(dropped).merge(accumulation.rest)
 
     total, time = progressive(learner, window_end, accumulation, measured)
@@ -279,12 +279,12 @@ def fold_window(
         metrics_time=time,
         champion=best,
         refresh=learner.refresh + 1,
-        shared=learner.shared + (together is not None),
-        folded_through=decay.latest(learner.folded_through, window_end),
+        coalesced=learner.coalesced + (together is not None),
+        folded_through=decay.later(learner.folded_through, window_end),
         discarded=learner.discarded + 1 if failure is not None else 0,
     )
     if spec.anchor_staleness is not None and algorithm.anchor(spec, folded.state) is None:
-        folded = folded.replace(cold=version + 1)
+        folded = folded.replace(last_cold_version=version + 1)
     derived = models if failure is not None else derive_all(algorithm, folded, plan.models)
     served = best if best in derived else next(iter(sorted(derived)), None)
     refitted = _refitted(algorithm, plan, spec, derived, served, ranked)
@@ -327,7 +327,7 @@ def _refitted(
     served: str | None,
     rows: Batch | None,
 ) -> dict[str, dict[str, float]]:
-    """Measure the model that would be served on the rows that it has just learned from, where a prior is at hand."""
+    """Measure the model that would be served on the rows that it has just learned from, where a prior is available."""
     if served is None or not plan.gate.minds_prior or spec.label_target == "none":
         return {}
     return _computed(measure_all(algorithm, {served: derived[served]}, plan.models, rows))

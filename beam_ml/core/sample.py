@@ -7,13 +7,13 @@ split or merged. The order of a row with weight w and event time t is
     log(−ln u) − ln w − t · ln 2 / half_life,   u uniform in (0, 1), a hash of (seed, origin, position),
 
 the logarithm of an exponential clock with the row's (decayed) weight as its rate: weighted sampling without replacement
-(Efraimidis & Spirakis 2006; bottom-k sketches of Cohen & Kaplan 2007). Exact (decayed) class masses stand beside it.
+(Efraimidis & Spirakis 2006; bottom-k sketches of Cohen & Kaplan 2007). Exact (decayed) class masses are kept beside it.
 
-Where class 1 is rare, each sampled row of class 0 stands for hundreds, and what lies at the top of a ranking is told by two
-or three of them. Workers that know a model therefore draw a second sample of class 0, `top`, in which a row's rate is times
+Where class 1 is rare, each sampled row of class 0 stands for hundreds, and the top of a ranking rests on two or three
+of them. Workers that know a model therefore draw a second sample of class 0, `top`, in which a row's rate is times
 its importance ``1 + 512·p``, p its probability of class 1 by that model (close to local case-control sampling, Fithian and
 Hastie 2014); rows that came before any model are of importance 16, since some of them may rank high. One hash decides on
-both, so a row is in either exactly when its clock is below the later of two thresholds, and the rows of both together count
+both, so a row is in either exactly when its clock is below the later of two thresholds, and the merged rows of both count
 by that chance (`ranked`): no fewer spread evenly than without a model, and of the highest nearly all.
 """
 
@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from beam_ml.core.batch import Batch
-from beam_ml.core.decay import factor, latest
+from beam_ml.core.decay import factor, later
 from beam_ml.core.identity import draws, identities, sorted_places
 from beam_ml.core.spec import Spec
 
@@ -101,12 +101,12 @@ class Sample:
         return dataclasses.replace(_drawn(spec, batch, hashes, tau, rate), top=top)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
-        """Add two samples of one spec."""
+        """Merge two samples of one spec."""
         return Sample.merge_all([self, other], spec)
 
     @staticmethod
     def merge_all(samples: Sequence["Sample"], spec: Spec) -> "Sample":
-        """Add any number of samples of one spec at once: cut once instead of after each."""
+        """Merge any number of samples of one spec at once: cut once instead of after each."""
         if not samples:
             return Sample.empty(spec)
         whole = _merged(samples, spec)
@@ -158,7 +158,7 @@ class Sample:
     def scale_mass_to(self, spec: Spec, time: int | None) -> "Sample":
         """Bring the masses forward to `time`."""
         top = None if self.top is None else self.top.scale_mass_to(spec, time)
-        return dataclasses.replace(self, mass=self._mass_at(spec, time), time=latest(self.time, time), top=top)
+        return dataclasses.replace(self, mass=self._mass_at(spec, time), time=later(self.time, time), top=top)
 
     def _mass_at(self, spec: Spec, time: int | None) -> np.ndarray:
         if time is None or self.time is None or time <= self.time:
@@ -200,12 +200,12 @@ def _importance(scorer: Scorer | None, rows: Batch) -> np.ndarray:
     if scorer is None:
         return np.full(len(rows), _UNKNOWN)
     probability = scorer(rows)
-    known = np.isfinite(probability)  # an anchor run off to infinity tells nothing
+    known = np.isfinite(probability)  # an anchor run off to infinity says nothing
     return 1.0 + _IMPORTANCE * (probability if known.all() else np.where(known, probability, 0.0))
 
 
 def _importances(scorer: Scorer | None, batch: Batch) -> Rate:
-    """Return what tells some rows' (by number) importance; each is asked about once."""
+    """Return a function from row numbers to the rows' importance; each row is scored once."""
     known = np.full(len(batch), np.nan)
 
     def rate(rows: np.ndarray) -> np.ndarray:
@@ -269,8 +269,8 @@ def _drawn(
 
 
 def _merged(samples: Sequence[Sample], spec: Spec) -> Sample:
-    """Add samples, their `top` aside."""
-    time = functools.reduce(latest, (one.time for one in samples))
+    """Merge samples, their `top` aside."""
+    time = functools.reduce(later, (one.time for one in samples))
     mass = functools.reduce(np.add, (one._mass_at(spec, time) for one in samples))
     tau = functools.reduce(np.minimum, (one.tau for one in samples))
     wide = sum(one.too_wide for one in samples)

@@ -46,7 +46,7 @@ def to_us(seconds: float) -> int:
 
 
 def canonical_json(value: object) -> str:
-    """Serialise with sorted keys and no spaces: equal content gives equal text."""
+    """Serialise with sorted keys and no spaces: equal content yields equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -112,7 +112,7 @@ class Settings(pydantic.BaseModel):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Build from a mapping (of strings, numbers) as JSON or TOML gives it."""
+        """Build from a mapping (of strings, numbers) as read from JSON or TOML."""
         if not isinstance(value, dict):
             message = f"{cls.called or cls.__name__} must be a mapping of settings; got {value!r}."
             raise InvalidValue(message)

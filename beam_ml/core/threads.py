@@ -1,6 +1,6 @@
 """Threads: a worker learns on one core, and the engine runs as many workers as there are cores.
 
-BLAS would start a thread a core inside every worker; on matrices of some thousand rows by tens of columns the threads then
+BLAS would start a thread per core inside every worker; on matrices of some thousand rows by tens of columns the threads then
 wait for each other far longer than they compute.
 """
 

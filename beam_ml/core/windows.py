@@ -17,11 +17,11 @@ ROUND = -(2**63)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Windows:
-    """How rows are put into windows.
+    """How rows are assigned to windows.
 
     Attributes:
         size_us: length of the fixed windows; None: all of a round is one window.
-        allowed_lateness_us: how far behind the last folded window a row may lie and still join the earliest open one.
+        allowed_lateness_us: how far behind the last folded window a row may lie and still enter the earliest open one.
         max_ahead_us: how far past `now` an event time may lie before its row is rejected.
     """
 

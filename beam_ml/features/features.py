@@ -41,7 +41,9 @@ class Features(Settings):
     numeric: Annotated[tuple[Term, ...], Field(description="features that are numbers, in order")] = ()
     hashed: Annotated[
         tuple[HashedTerm, ...],
-        Field(description="columns of categories, one indicator a value by hash, behind the numbers; batches are CSR"),
+        Field(
+            description="columns of categories, one indicator per value by hash, behind the numbers; batches are CSR"
+        ),
     ] = ()
     label: Annotated[str | None, Field(description="column of what is to be predicted")] = None
     weight: Annotated[str | None, Field(description="column of sample weights")] = None
@@ -105,7 +107,7 @@ class Features(Settings):
         Args:
             block: n rows.
             with_label: False leaves the label column alone: for scoring.
-            max_ahead_us: how far past the time it was recorded a row may be dated, where the block tells that time.
+            max_ahead_us: how far past the time it was recorded a row may be dated, where the block has that time.
 
         Returns:
             The good rows as a batch, CSR if there are categories, else dense (float32 if all numbers are float32 columns
@@ -124,7 +126,7 @@ class Features(Settings):
             if missing is not None:
                 rules.append(("missing event time", missing))
             if max_ahead_us is not None and block.recorded is not None:
-                # Messages of old formats have no time, told as -1: nothing is known of them.
+                # Messages of old formats have no time, reported as -1: nothing is known of them.
                 ahead = (block.recorded >= 0) & (time > block.recorded + max_ahead_us)
                 if ahead.any():
                     rules.append(("event time too far ahead", ahead))
@@ -149,7 +151,7 @@ class Features(Settings):
     def _sparse(
         self, X: np.ndarray, batch: pa.RecordBatch
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Return CSR arrays of the numbers (n, d) and h indicators a row, and where categories are null."""
+        """Return CSR arrays of the numbers (n, d) and h indicators per row, and where categories are null."""
         n, d = X.shape
         gaps: dict[str, np.ndarray] = {}
         columns, start = [np.broadcast_to(np.arange(d), (n, d))], d

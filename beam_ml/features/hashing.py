@@ -1,8 +1,8 @@
-"""Categories by hash: one indicator a value, in a space of fixed size, with no dictionary to learn or to keep.
+"""Categories by hash: one indicator per value, in a space of fixed size, with no dictionary to learn or to keep.
 
 A whole number is mixed by SplitMix64's finaliser (Steele, Lea and Flood 2014), a text goes through BLAKE2b of its UTF-8
 bytes: equal on every machine and in every process. A text or a float that spells a whole number counts as that number:
-formats without types give one column as numbers in one block and as text in the next. Two values that fall together share
+formats without types read one column as numbers in one block and as text in the next. Two values that collide share
 their weight (Weinberger et al. 2009). Letters: ``n`` rows.
 """
 

@@ -51,7 +51,7 @@ def ranges(file: FileId, target: int, format: str | None = None, options: Settin
     """Cut a file into ranges that can be read in parallel and tile its rows.
 
     Args:
-        file: as `list_files` or `stat` gave it.
+        file: as returned by `list_files` or `stat`.
         target: about how large a range may be: rows or bytes, whatever the format counts (`Format.counts`).
         format: a key of FORMATS; None: by the file's name.
         options: the format's own (`csv.Options`).
@@ -72,7 +72,7 @@ def read(
     """Read a range in blocks of at most `max_rows` rows.
 
     Args:
-        piece: as `ranges` gave it.
+        piece: as returned by `ranges`.
         columns: the columns to decode; None: all.
         max_rows: of one block.
         source: names the source in each block's origin; the file's path is the partition.

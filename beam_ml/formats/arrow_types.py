@@ -1,4 +1,4 @@
-"""Arrow types by name, as settings give them."""
+"""Arrow types by name, as settings spell them."""
 
 import pyarrow as pa
 
@@ -9,7 +9,7 @@ def named(name: str) -> pa.DataType:
     """Return the Arrow type of a name such as ``float64`` or ``timestamp[us, tz=UTC]``.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is no type of this name.
 
     >>> named("timestamp[us, tz=UTC]")
     TimestampType(timestamp[us, tz=UTC])

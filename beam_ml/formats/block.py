@@ -19,7 +19,7 @@ class Reject:
         reason: what is counted: one of few texts, never a row's own values.
         position: (m,) int64 places of the rows within their origin.
         position_end: (m,) int64 where each place ends, or None: + 1.
-        detail: one text a row (its beginning, the parser's words), or empty.
+        detail: one text per row (its beginning, the parser's words), or empty.
 
     >>> len(Reject("malformed line", np.array([3, 8])))
     2
@@ -36,12 +36,12 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Rows of one origin. Reading a range gives blocks whose spans tile the range exactly.
+    """Rows of one origin. Reading a range yields blocks whose spans tile the range exactly.
 
     Attributes:
         batch: n rows as named columns.
         origin: the source and file that they came from, or None.
-        position: (n,) int64 place of each row within its origin, rising; None: not known.
+        position: (n,) int64 place of each row within its origin, rising; None if unknown.
         position_end: (n,) int64 where each place ends, or None: + 1.
         start, stop: the span of places that this block accounts for, its rejects (and blank lines) included.
         rejected: rows that could not be decoded, by reason.
@@ -65,7 +65,7 @@ class Block:
 
     @property
     def scanned(self) -> int:
-        """Rows and rejects together."""
+        """The number of rows and rejects."""
         return len(self) + sum(len(reject) for reject in self.rejected)
 
     def replace(self, **changes: Any) -> "Block":

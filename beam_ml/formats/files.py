@@ -1,6 +1,6 @@
 """Files as input: which there are, what identifies them, and pieces of them that are read in parallel.
 
-A file is its path, size and modification time. Whoever plans notes the three, whoever reads compares them.
+A file is its path, size and modification time. The planner records all three, the reader compares them.
 """
 
 import contextlib
@@ -183,7 +183,7 @@ def _stat_if_there(path: str) -> FileId | None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """Write a file whole or not at all: gives a hidden name beside `path`, renamed to it at the end."""
+    """Write a file whole or not at all: yields a hidden name beside `path`, renamed to it at the end."""
     folder, name = os.path.split(path)
     unfinished = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -1,7 +1,7 @@
 """Text cut into records: lines, but for line ends inside quoted fields. Offsets count bytes of the decompressed text.
 
 A quote opens a quoted field only where a field begins, and is closed by the next quote that is not doubled (RFC 4180);
-other quotes are text. A quote that nothing closes spoils its own line only. Records tile the text: an empty line
+other quotes are text. An unclosed quote damages its own line only. Records tile the text: an empty line
 belongs to the record after it, so that a record's place ends where the next one's begins.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["Records", "compression_of", "cut_points", "first_record", "header_li
 _CHUNK_BYTES = 4 << 20
 _HEAD_BYTES = 1 << 16
 _MAX_RECORD_BYTES = 16 << 20
-"""A record longer than this is taken for a quote that nothing closes."""
+"""A record longer than this is taken for an unclosed quote."""
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 _MARK = b"\xef\xbb\xbf"
 
@@ -90,7 +90,7 @@ def _regular(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> bool:
 
 
 def _fields(data: bytes, quotes: np.ndarray, delimiter: int) -> tuple[np.ndarray, bool]:
-    """Walk along the quotes; give the bounds of the quoted fields, flat, and whether the last one is closed."""
+    """Walk along the quotes; return the bounds of the quoted fields, flat, and whether the last one is closed."""
     bounds: list[int] = []
     places, last = quotes.tolist(), len(quotes) - 1
     i = 0
@@ -135,7 +135,7 @@ class Records:
 
     Attributes:
         start, stop: (n,) int64 bounds; they tile the text. n = 0 where there is nothing but empty lines.
-        spoilt: (n,) bool: a quoted field begins here that nothing closes.
+        spoilt: (n,) bool: an unclosed quoted field begins here.
     """
 
     start: np.ndarray

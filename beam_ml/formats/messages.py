@@ -1,4 +1,4 @@
-"""Messages ↔ rows: what a format makes of the values of a topic, and where each row stands within its partition.
+"""Messages ↔ rows: what a format makes of the values of a topic, and the place of each row within its partition.
 
 A message may hold many rows, so a row's place is (offset, row in message), as one number:
 ``place = offset · 2²⁰ + row``. The last row of a message ends where the next offset begins, so the rows of a run of
@@ -43,7 +43,7 @@ PLACES = 1 << 20
 """Places of one message: a message holds fewer rows than this, and a partition 2⁴³ messages."""
 
 MESSAGE_COLUMNS = ("kafka.timestamp", "kafka.key", "kafka.offset")
-"""Columns that a message itself gives to each of its rows."""
+"""Columns that a message itself adds to each of its rows."""
 
 EMPTY = "empty message"
 MALFORMED = "malformed message"
@@ -198,7 +198,7 @@ def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None)
     Yields:
         One block, or one for each stretch of places that `seen_before` leaves.
     """
-    assert raw.position is not None  # noqa: S101 a source of messages gives it
+    assert raw.position is not None  # noqa: S101 a source of messages sets it
     values = raw.batch.column("value")
     kept = np.arange(len(values))
     tombstones: tuple[Refused, ...] = ()
@@ -307,6 +307,6 @@ def with_seen(raw: Block, seen: np.ndarray) -> Block:
 
 
 def seen_before(raw: Block) -> np.ndarray | None:
-    """Return the places noted by `with_seen`; None: none."""
+    """Return the places noted by `with_seen`; None if there are none."""
     noted = (raw.batch.schema.metadata or {}).get(_SEEN)
     return None if noted is None else np.array(json.loads(noted), dtype=np.int64).reshape(-1, 2)

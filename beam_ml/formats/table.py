@@ -1,4 +1,4 @@
-"""Which formats there are. What a format does stands in the package of its name."""
+"""The table of formats. What a format does is defined in the package of its name."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -70,7 +70,7 @@ def index(data: np.ndarray, at: int, out: np.ndarray) -> int:
 
 @numba.njit(types.int64(_BYTES, _COLUMN, _COLUMN, types.uint8[::1], types.int64), cache=True, nogil=True)
 def gather(data: np.ndarray, start: np.ndarray, size: np.ndarray, out: np.ndarray, at: int) -> int:
-    """Copy n pieces of `data` one behind the other into `out` from `at` on; give where the last one ends.
+    """Copy n pieces of `data` one behind the other into `out` from `at` on; return where the last one ends.
 
     Args:
         data: (b,) uint8.

@@ -48,7 +48,7 @@ class Verdict(Settings):
 
 
 class Manifest(Settings):
-    """One version: a learner, its models and how they came to be.
+    """One version: a learner, its models and their origin.
 
     Attributes:
         name: the learner's name in the registry.
@@ -63,11 +63,11 @@ class Manifest(Settings):
         verdict: the gate's.
         last_accepted: newest accepted version up to this one, itself included: what is served where none is pinned.
         champion: name of the best candidate.
-        next: source → where to read on.
+        next: source → its read positions.
         rejects: files under ``rounds/<round id>/`` that hold rejected rows; kept with the version.
         run_id: of the training run that published it.
         epoch: of the run's restart.
-        round_id: of the attempt; tells one's own retried publish from somebody else's.
+        round_id: of the attempt; distinguishes one's own retried publish from another trainer's.
         library: version of beam_ml that wrote it.
         extra: other facts of the publisher.
     """
@@ -94,7 +94,7 @@ class Manifest(Settings):
 
 
 _FACTS = frozenset({"spec", "fingerprint", "progress", "refreshes", "champion", "next", "rejects"})
-"""Fields of a manifest that a publisher gives as facts; other facts go to `extra`."""
+"""Fields of a manifest that a publisher passes as facts; other facts go to `extra`."""
 
 
 def manifest_path(name: str, number: int) -> str:

@@ -15,7 +15,7 @@ def _path(name: str) -> str:
 
 
 def read_pin(objects: Objects, name: str) -> int | None:
-    """Return the pinned number; None: nothing is pinned. A damaged file counts as nothing, with a warning."""
+    """Return the pinned number; None if nothing is pinned. A damaged file counts as no pin, with a warning."""
     data = objects.get(_path(name))
     if data is None:
         return None

@@ -45,10 +45,10 @@ def read_manifest(objects: Objects, name: str, number: int) -> Manifest:
 
 
 def own_version(objects: Objects, name: str, number: int, round_id: str) -> Manifest | None:
-    """Return the version if this round has made it; None: nobody has.
+    """Return the version if this round has made it, else None.
 
     Raises:
-        HeadMoved: somebody else has.
+        HeadMoved: another trainer has published it.
     """
     try:
         manifest = read_manifest(objects, name, number)
@@ -64,12 +64,12 @@ def own_version(objects: Objects, name: str, number: int, round_id: str) -> Mani
 
 
 def write_version(objects: Objects, manifest: Manifest, payloads: Mapping[str, bytes]) -> Manifest:
-    """Write payloads and manifest; give the version, also where an earlier attempt of the same round has made it.
+    """Write payloads and manifest; return the version, also where an earlier attempt of the same round has made it.
 
     A write whose answer was lost may have succeeded: the manifest that is there then decides.
 
     Raises:
-        HeadMoved: somebody else has published the number first.
+        HeadMoved: another trainer has published the number first.
     """
     failure: Exception = FileExistsError("the number was taken, and its manifest then removed by hand")
     try:

@@ -9,7 +9,7 @@
                   rounds/<round id>/…                             what a round's workers wrote
 
 One exclusive create makes a version with all that belongs to it, so a kill at any instant leaves the old head or the
-new one. Manifests are never deleted, so a number is given once; publishing names the head it expects.
+new one. Manifests are never deleted, so a number is used once; publishing names the head it expects.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _DAMAGE = (CorruptArtefact, VersionNotFound)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version that reads well.
+    """A readable version.
 
     Attributes:
         manifest: of the version.
@@ -112,10 +112,10 @@ class Registry:
         return [number for number in self._numbers(name) if number <= head]
 
     def head(self, name: str) -> Manifest | None:
-        """Return the newest version's manifest; None: there is none.
+        """Return the newest version's manifest; None if there is no version.
 
         Raises:
-            CorruptArtefact: the newest manifest is damaged; `latest` steps over it.
+            CorruptArtefact: the newest manifest is damaged; `latest` skips it.
         """
         number = self.head_number(name)
         return self.manifest(name, number) if number else None
@@ -155,7 +155,7 @@ class Registry:
         title = f"{manifest.name} version {manifest.number}"
         data = self.objects.get(file.path)
         if data is None:
-            message = f"{title} has its {what} no more: it was removed, by retention or by hand."
+            message = f"{title} no longer has its {what}: it was removed, by retention or by hand."
             raise VersionNotFound(message)
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
             message = f"{title} has a damaged {what}: its bytes do not match the manifest's SHA-256."
@@ -163,19 +163,19 @@ class Registry:
         return data
 
     def latest(self, name: str, what: str = "learner") -> Found | None:
-        """Return the newest version whose payload reads well: where training goes on. None: there is no version.
+        """Return the newest version whose payload is readable, where training resumes; None if there is no version.
 
-        A damaged version is stepped over with a warning. `Found.head` is what `publish` must be told.
+        A damaged version is skipped with a warning. `Found.head` is what `publish` must be given.
 
         Raises:
-            CorruptArtefact: there are versions, and none of them reads well.
+            CorruptArtefact: there are versions, and none of them is readable.
         """
         head = self.head_number(name)
         if head == 0:
             return None
         found = self._first_readable(name, what, self._descending(name, head), head)
         if found is None:
-            message = f"{name} has {head} versions, and no manifest that reads well."
+            message = f"{name} has {head} versions, and no readable manifest."
             raise CorruptArtefact(message)
         return found
 
@@ -184,18 +184,18 @@ class Registry:
         return found.manifest if (found := self.latest(name, what)) else None
 
     def serving(self, name: str, what: str) -> Found | None:
-        """Return the served version's payload, or that of the newest accepted version before it that reads well.
+        """Return the served version's payload, or that of the newest readable accepted version before it.
 
-        None: no version was ever accepted.
+        None if no version was ever accepted.
 
         Raises:
-            CorruptArtefact: versions were accepted, and none of them reads well.
+            CorruptArtefact: versions were accepted, and none of them is readable.
         """
         head = self.head_number(name)
         return self._first_readable(name, what, self._served(name, head), head)
 
     def served(self, name: str) -> Manifest | None:
-        """Return the served version: the pinned one, else the newest accepted. None: there is none."""
+        """Return the served version: the pinned one, else the newest accepted, else None."""
         return next(self._served(name, self.head_number(name)), None)
 
     def _first_readable(self, name: str, what: str, manifests: Iterator[Manifest], head: int) -> Found | None:
@@ -206,9 +206,9 @@ class Registry:
             try:
                 return Found(manifest, self._payload(manifest, what, file), head)
             except _DAMAGE as error:
-                LOGGER.warning("Version stepped over: %s", error)
+                LOGGER.warning("Version skipped: %s", error)
         if tried:
-            message = f"{name} has {head} versions, and no {what} that reads well."
+            message = f"{name} has {head} versions, and no readable {what}."
             raise CorruptArtefact(message)
         return None
 
@@ -216,7 +216,7 @@ class Registry:
         try:
             return self.manifest(name, number)
         except _DAMAGE as error:
-            LOGGER.warning("Version stepped over: %s", error)
+            LOGGER.warning("Version skipped: %s", error)
             return None
 
     def _descending(self, name: str, head: int) -> Iterator[Manifest]:
@@ -262,7 +262,7 @@ class Registry:
             manifest = self.manifest(name, number)
             for what, file in manifest.files.items():
                 if self.objects.size(file.path) != file.bytes:
-                    message = f"{name} version {number} cannot be served: its {what} is not there whole."
+                    message = f"{name} version {number} cannot be served: its {what} is missing or incomplete."
                     raise VersionNotFound(message)
         with publishing(f"Pinning {name}", self.objects):
             write_pin(self.objects, check_name("name", name), number, utc_now(self.clock()))
@@ -284,13 +284,13 @@ class Registry:
     ) -> Manifest:
         """Add the next version: payloads first, then in one step the manifest that makes it exist.
 
-        Publishing again with the same `round_id` gives the version that the first attempt made.
+        Publishing again with the same `round_id` returns the version that the first attempt made.
 
         Args:
             name: the learner's.
             payloads: ``"learner"``, ``"models/<model>"`` → encoded artefact.
             parent: number of the version that the learner was grown from; None: from nothing.
-            round_id: of this attempt, as `new_round_id` gives it.
+            round_id: of this attempt, as returned by `new_round_id`.
             head: number expected to be the newest; None: the parent. Above the parent where damaged versions were
                 stepped over (`Found.head`).
             run_id: of the training run.
@@ -303,7 +303,7 @@ class Registry:
             The new version's manifest.
 
         Raises:
-            HeadMoved: somebody else has published the number first.
+            HeadMoved: another trainer has published the number first.
             VersionNotFound: there is no version `head`.
             InvalidValue: a name, or a fact that is not JSON.
             PublishFailed: the store refused a write; what was served is still served.

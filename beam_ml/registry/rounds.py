@@ -20,7 +20,7 @@ def new_round_id(head: int) -> str:
 
 
 def put_round(registry: Registry, name: str, round_id: str, file: str, data: bytes) -> str:
-    """Write a file of a round whole or not at all, in the place of an earlier attempt's; give its path.
+    """Write a file of a round whole or not at all, in the place of an earlier attempt's; return its path.
 
     Args:
         registry: where.

@@ -50,7 +50,7 @@ class Store(Protocol):
         """Return objects and folders right under a prefix."""
 
     def delete(self, paths: str | Sequence[str]) -> None:
-        """Remove objects."""
+        """Delete the objects."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Objects:
         return True
 
     def get(self, path: str) -> bytes | None:
-        """Return the object's bytes; None: there is none."""
+        """Return the object's bytes; None if it does not exist."""
         try:
             return bytes(self.store.get(path).bytes())
         except _NOT_FOUND:
@@ -108,7 +108,7 @@ class Objects:
             raise failure from error
 
     def size(self, path: str) -> int | None:
-        """Return the object's size in bytes; None: there is none."""
+        """Return the object's size in bytes; None if it does not exist."""
         try:
             return int(self.store.head(path)["size"])
         except _NOT_FOUND:

@@ -1,7 +1,7 @@
 """Amazon SageMaker's hyperparameters, by their names and as text, turned into a Spec and a ModelSpec.
 
-Each algorithm has a table with one row a name (`TABLES`). A name is mapped to fields; or accepted with a note, where it
-steers something that there is no need for here; or refused with the reason, where what it asks for cannot be had. ``auto``
+Each algorithm has a table with one row per name (`TABLES`). A name is mapped to fields; or accepted with a note, where it
+controls something that is not needed here; or refused with the reason, where what it asks for cannot be had. ``auto``
 leaves the choice to this library. Unknown names are refused, as SageMaker refuses them.
 
 >>> found = hyperparameters("kmeans", {"feature_dim": "30", "k": "8", "epochs": "3"})
@@ -50,7 +50,7 @@ _WITH_PASSES = ("linear-learner", "factorization-machines")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """What hyperparameters come to.
+    """What hyperparameters translate to.
 
     Attributes:
         spec: what to learn.

@@ -5,7 +5,7 @@ from beam_ml.sagemaker.names import Given, Name, anything, metric_list, one_of, 
 
 __all__ = ["TABLE", "build"]
 
-_NO_BATCHES = "rows join a coreset one by one, which is the same for any cut into batches"
+_NO_BATCHES = "rows enter a coreset one by one, which is the same for any split into batches"
 _SERVERS = "it placed the product's parameter servers; here partials are merged"
 _COUNT = whole(1, None)
 
@@ -25,7 +25,7 @@ TABLE: tuple[Name, ...] = (
         "half_life_time_size",
         whole(0, None),
         "0",
-        refused="forgetting goes by event time here, not by rows; set kmeans.Spec.half_life instead",
+        refused="forgetting depends on event time here, not on rows; set kmeans.Spec.half_life instead",
         harmless=("0",),
     ),
     Name("local_lloyd_init_method", one_of("random", "kmeans++"), "kmeans++", to="Clusters.init"),

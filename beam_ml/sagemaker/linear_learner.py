@@ -1,6 +1,6 @@
 """The linear learner's hyperparameters: `linear.AdaGrad` with `linear.Variant`, or `linear.Newton` with its models.
 
-One rule chooses. The product's many passes aim at the least penalised loss, and `linear.Newton` gives just that in one
+One rule chooses. The product's many passes aim at the least penalised loss, and `linear.Newton` finds just that in one
 pass; so it is taken wherever it means the same: logistic or squared loss, at most 500 features, nothing given that steers
 gradient steps (mini_batch_size; a number for learning_rate, num_models or bias_lr_mult; use_bias or unbias_data false), and
 no L1 on a normalised label. `linear.AdaGrad` is taken everywhere else.
@@ -79,7 +79,7 @@ TABLE: tuple[Name, ...] = (
         "mini_batch_size",
         whole(1, 65_536),
         "1000",
-        to="AdaGrad.mini_batch_rows; 16 where it is not given, since 1000 rows a step go with many passes",
+        to="AdaGrad.mini_batch_rows; 16 where it is not given, since 1000 rows per step go with many passes",
     ),
     Name("epochs", whole(1, None), "15", to="passes of the job with AdaGrad; 1 where it is not given"),
     Name(
@@ -205,7 +205,7 @@ def build(given: Given) -> tuple[Spec, ModelSpec]:
     """Build the spec and the model spec from what was read.
 
     Raises:
-        InvalidValue: names that do not go together.
+        InvalidValue: names that contradict each other.
     """
     loss = _loss(given)
     enough = given["predictor_type"] != "multiclass_classifier" or given["num_classes"] >= 3
@@ -224,7 +224,7 @@ def _loss(given: Given) -> str:
 
 
 def _is_newtons(given: Given, loss: str) -> bool:
-    """Return whether `linear.Newton` means the same; the module's docstring gives the rule."""
+    """Return whether `linear.Newton` means the same; the module's docstring states the rule."""
     auto = all(given[name] == "auto" for name in ("learning_rate", "num_models", "bias_lr_mult"))
     free = auto and "mini_batch_size" not in given.named
     centred = given["use_bias"] and given["unbias_data"] is not False

@@ -1,4 +1,4 @@
-"""One row a hyperparameter: its values, and whether it is mapped, accepted with a note, or refused."""
+"""One row per hyperparameter: its values, and whether it is mapped, accepted with a note, or refused."""
 
 import dataclasses
 import difflib
@@ -24,7 +24,7 @@ class Values:
 
     Attributes:
         text: follows "must be".
-        parse: gives the value, or None for a text that is none.
+        parse: returns the value, or None for a text that is none.
     """
 
     text: str
@@ -83,12 +83,12 @@ def truth(*words: str) -> Values:
 
 
 def one_of(*words: str) -> Values:
-    """One of a few words."""
+    """Accept one of a few words."""
     return Values(f"one of {', '.join(words)}", lambda text: text if text in words else None)
 
 
 def anything() -> Values:
-    """Any text."""
+    """Accept any text as it is."""
     return Values("text", lambda text: text)
 
 
@@ -132,13 +132,13 @@ class Name:
 
     @property
     def kind(self) -> Literal["mapped", "noted", "refused"]:
-        """What becomes of it."""
+        """Whether it is mapped, accepted with a note, or refused."""
         return "mapped" if self.to else "noted" if self.note else "refused"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Given:
-    """What was read.
+    """The hyperparameters that were read.
 
     Attributes:
         title: of the algorithm, for messages.

@@ -26,7 +26,7 @@ def job_settings(given: Given, spec: Spec) -> tuple[Mapping[str, Any], tuple[str
     law = algorithm_of(spec).law(spec)
     named = [name for name in (_EPOCHS, _PATIENCE, _TOLERANCE) if name in given.named]
     if law.kind is not LawKind.ANCHORED or law.across_anchors:
-        why = f"{spec.algorithm} takes in all that rows tell in one pass"
+        why = f"{spec.algorithm} takes in all that rows hold in one pass"
         return {}, tuple(f"{name} has no effect: {why}." for name in named)
     passes = given[_EPOCHS] if _EPOCHS in given.named else 1
     if passes == 1:

@@ -169,7 +169,7 @@ def sketch_bound(subject: Subject) -> None:
 
 
 def order_free(subject: Subject) -> None:
-    """Any order and grouping of merges gives the same bytes, and so does the fold."""
+    """Any order and grouping of merges yields the same bytes, and so does the fold."""
 
     def check(case: Scenario) -> None:
         parts = [subject.accumulate([batch], case.anchor) for batch in case.batches]

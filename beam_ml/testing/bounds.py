@@ -24,7 +24,7 @@ _APART = 6.0
 
 
 def bounded(subject: Subject) -> None:
-    """The partial of twice as many shards is no larger: 128 merges give at most 1.25 times the bytes of 64."""
+    """The partial of twice as many shards is no larger: 128 merges yield at most 1.25 times the bytes of 64."""
     world = World(sparse=subject.sparse)
     anchored = subject.law.kind is LawKind.ANCHORED
     anchor = subject.algorithm.anchor(subject.spec, warm(subject, world)) if anchored else None
@@ -36,7 +36,7 @@ def bounded(subject: Subject) -> None:
 
 
 def copies(subject: Subject) -> None:
-    """Rows of weight 9 give a model as good as nine copies of each, within the bound; weights go with the place."""
+    """Rows of weight 9 yield a model as good as nine copies of each, within the bound; weights go with the place."""
     spec = subject.spec
     excess = []
     for seed in range(_SEEDS):

@@ -1,10 +1,10 @@
-"""Laws of change: a learner follows a world that does not stand still, and says what it rejects.
+"""Laws of change: a learner follows a world that changes, and says what it rejects.
 
 The prior of a window is the best constant for all rows so far as they are weighted (by age and by class): the classes'
 shares, the label's mean, the rows' mean. Losses are those of other rows as they are in that window. A model must be no
 worse than the prior, but for rounding of 3 %, from the second window after a change on: one window a learner may need to
 learn of it. Where an algorithm declares `Law.drift`, its loss is in every window within that factor of a linear model
-fitted anew to the same weighted rows.
+fitted from scratch to the same weighted rows.
 
 Models are derived with the defaults of each kind: what is judged is what the learner chooses.
 """
@@ -78,11 +78,11 @@ def _within(subject: Subject, stage: Stage, loss: float, rows: Batch, held_out: 
     factor = subject.law.drift
     if factor is None or stage.task.target == "none":
         return
-    anew = loss_of(stage.task, refit(stage.task, rows)(held_out), held_out)
-    most = factor * anew
+    refitted = loss_of(stage.task, refit(stage.task, rows)(held_out), held_out)
+    most = factor * refitted
     require(
         math.isfinite(loss) and loss <= most + 1e-9,
-        f"{where}: the loss is {loss:.4g}, that of a refit {anew:.4g}, {loss / max(anew, 1e-300):.3f} times; "
+        f"{where}: the loss is {loss:.4g}, that of a refit {refitted:.4g}, {loss / max(refitted, 1e-300):.3f} times; "
         f"at most {factor} times is declared",
     )
 
@@ -111,15 +111,15 @@ def learns(subject: Subject) -> None:
             assert stands is not None  # noqa: S101
             rows, held_out = stands
             task = stage.task
-            prior, anew = (loss_of(task, fit(task, rows)(held_out), held_out) for fit in (constant, refit))
-            most = prior - _GAP * (prior - anew)
+            prior, refitted = (loss_of(task, fit(task, rows)(held_out), held_out) for fit in (constant, refit))
+            most = prior - _GAP * (prior - refitted)
             found = losses(subject, stage.learner, held_out)
             require(bool(found), f"{drift}: no model can be derived")
             for name, loss in found.items():
                 message = (
                     f"{drift}: {name}: the loss is {loss:.4g}, at most {most:.4g} is half of the way from {prior:.4g}"
                 )
-                require(math.isfinite(loss) and loss <= most, f"{message} to {anew:.4g}")
+                require(math.isfinite(loss) and loss <= most, f"{message} to {refitted:.4g}")
                 _within(subject, stage, loss, rows, held_out, f"{drift}: {name}")
 
 
@@ -185,4 +185,4 @@ FOLLOWS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
 LABELLED = frozenset(
     {"follows a jump of the ratio", "follows turning slopes", "unit rows", "one fold", "one label only"}
 )
-"""Those that are about labels."""
+"""The laws that are about labels."""

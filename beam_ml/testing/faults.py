@@ -1,4 +1,4 @@
-"""Faults: each takes an algorithm and gives a broken function, class or record in its place.
+"""Faults: each takes an algorithm and returns a broken function, class or record in its place.
 
 They work on any algorithm; `beam_ml.testing.mutations` says which law must notice which.
 """
@@ -117,7 +117,7 @@ def fold_forgets(algorithm: Algorithm) -> Any:
 
 
 def folds_by(rule: str) -> Callable[[Algorithm], Any]:
-    """Runs are put together by another rule of `beam_ml.algorithms.shared.moves`."""
+    """Runs are merged by another rule of `beam_ml.algorithms.shared.moves`."""
 
     def make(algorithm: Algorithm) -> Any:
         own: Any = algorithm.fold
@@ -275,7 +275,7 @@ def widens(algorithm: Algorithm) -> Any:
 
 
 def gives_another_class(algorithm: Algorithm) -> Any:
-    """Fold gives a record of a foreign class."""
+    """Fold returns a record of a foreign class."""
 
     def fold(spec: Any, state: Any, partial: Any, sample: Any) -> Any:
         return _Foreign(other=np.zeros(len(to_arrays(algorithm.fold(spec, state, partial, sample)))))
@@ -322,7 +322,7 @@ class _Kernel:
 
 
 def compiles_per_length(algorithm: Algorithm) -> Any:
-    """Every batch length compiles anew."""
+    """Every batch length compiles again."""
     kernel = _Kernel()
 
     def accumulate(spec: Any, partial: Any, batch: Batch, anchor: Any) -> Any:
@@ -377,7 +377,7 @@ def measure_ignores_weight(kind: Any) -> Any:
 
 
 def foreign_classes(algorithm: Algorithm) -> Algorithm:
-    """The record names other classes than its functions give."""
+    """The record names other classes than its functions return."""
     return dataclasses.replace(algorithm, state=_Foreign, partial=_Foreign)
 
 

@@ -122,7 +122,7 @@ def learned_as(change: Callable[[Batch], Batch]) -> Mutate:
 
 
 def shards_centred(batch: Batch) -> Batch:
-    """Every worker centres its rows by themselves, and nobody puts the means together."""
+    """Every worker centres its rows by themselves, and nobody merges the means."""
     return _features(batch, lambda x: x - x.mean(axis=0, dtype=x.dtype))
 
 
@@ -167,7 +167,7 @@ def one_label(batch: Batch) -> bool:
 
 
 def wrecked_by(what: Callable[[Batch], bool]) -> Mutate:
-    """Once such rows have come, features are at a wrong scale for ever."""
+    """Once such rows have come, features are at a wrong scale forever."""
 
     def mutate(algorithm: Algorithm) -> Algorithm:
         met: list[bool] = []
@@ -186,7 +186,7 @@ def wrecked_by(what: Callable[[Batch], bool]) -> Mutate:
 
 
 def scaled_by_noise(algorithm: Algorithm) -> Algorithm:
-    """A feature that has stood still is divided by the rounding of its own sums, and so is its first move."""
+    """A feature that has been constant is divided by the rounding of its own sums, and so is its first move."""
     low: dict[int, float] = {}
     high: dict[int, float] = {}
     rows: list[int] = [0]

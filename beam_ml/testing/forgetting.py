@@ -39,7 +39,7 @@ def decay(subject: Subject) -> None:
             both = subject.merge(scale(a, 0.5), scale(b, 0.5))
             subject.same(both, scale(subject.merge(a, b), 0.5), "merge of the scaled = scale of the merged")
         state = subject.fold(case.state, subject.merge(a, b), case.batches)
-        require(type(scale(state, f)) is type(state), "scale of a state gives a state")
+        require(type(scale(state, f)) is type(state), "scale of a state returns a state")
         subject.same_weight(algorithm.weight(scale(state, f)), f * algorithm.weight(state), "scale of a state")
         subject.same(scale(scale(state, 0.5), 0.5), scale(state, 0.25), "state scaled by 0.5 twice = scaled by 0.25")
         if additive(subject.law):

@@ -18,7 +18,7 @@ def growth(subject: Subject) -> None:
     """A partial grown in place equals `accumulate` over the same batches, aged or not; all that was given stays as it was.
 
     So do the partial that was begun with, partials asked for on the way, the anchor, and the batches, whose memory may be
-    used anew at once.
+    reused at once.
     """
     algorithm = subject.algorithm
     aging = algorithm.spec.parse({**subject.spec.to_dict(), "half_life": _HALF_LIFE_S})
@@ -32,7 +32,7 @@ def growth(subject: Subject) -> None:
     subject.examine(subject.scenarios(count=4), check)
 
 
-def _compare(subject: Subject, spec: Spec, begun: clock.Dated, case: Scenario) -> None:
+def _compare(subject: Subject, spec: Spec, begun: clock.AsOf, case: Scenario) -> None:
     algorithm = subject.algorithm
     grown, expected = Growth(algorithm, spec, begun, case.anchor), begun
     given: list[tuple[Any, str]] = [(begun.summary, digest(begun.summary)), (case.anchor, digest(case.anchor))]

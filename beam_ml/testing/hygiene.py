@@ -97,7 +97,7 @@ def overwritten(batch: Batch) -> None:
 
 
 def determinism(subject: Subject) -> None:
-    """Equal arguments give equal bytes, from init to derive."""
+    """Equal arguments yield equal bytes, from init to derive."""
     algorithm, spec = subject.algorithm, subject.spec
 
     def once(case: Scenario) -> list[Any]:
@@ -111,13 +111,15 @@ def determinism(subject: Subject) -> None:
         names = ["init", "empty", "accumulate", "merge", "fold"]
         for i, (first, second) in enumerate(zip(once(case), once(case), strict=True)):
             name = names[i] if i < len(names) else "derive"
-            require(identical(first, second), f"{name} gave other bytes the second time: {difference(first, second)}")
+            require(
+                identical(first, second), f"{name} returned other bytes the second time: {difference(first, second)}"
+            )
 
     subject.examine(subject.scenarios(count=2), check)
 
 
 def stability(subject: Subject) -> None:
-    """Each function gives the class that the record names; axes keep their length (those empty at first may grow)."""
+    """Each function returns the class that the record names; axes keep their length (those empty at first may grow)."""
     algorithm, spec = subject.algorithm, subject.spec
     fixed = {
         algorithm.partial: _axes(algorithm.empty(spec)),
@@ -125,7 +127,7 @@ def stability(subject: Subject) -> None:
     }
 
     def expect(value: Any, kind: type | None, what: str) -> None:
-        require(kind is not None and type(value) is kind, f"{what} gave a {type(value).__name__}, not {kind}")
+        require(kind is not None and type(value) is kind, f"{what} returned a {type(value).__name__}, not {kind}")
         for name, length in _axes(value).items():
             start = fixed[type(value)].get(name, 0) if type(value) in fixed else 0
             require(start in (0, length), f"{what}: axis {name} was {start} and became {length}")
@@ -183,7 +185,7 @@ def codec(subject: Subject) -> None:
 
 
 def resume(subject: Subject) -> None:
-    """Saved and loaded between two folds, training goes on exactly as if it had not been interrupted."""
+    """Saved and loaded between two folds, training continues exactly as if it had not been interrupted."""
     algorithm, spec = subject.algorithm, subject.spec
 
     def through_bytes(kind: type, value: Any) -> Any:
@@ -226,7 +228,7 @@ def ships_small(subject: Subject) -> None:
     )
     require(spec.algorithm == algorithm.name, f"the spec names {spec.algorithm!r}, the record {algorithm.name!r}")
     require(find(algorithm.name).name == algorithm.name, f"{algorithm.name!r} is not found by its name")
-    require(spec_from(spec.to_dict()) == spec, "the spec's JSON gives another spec back")
+    require(spec_from(spec.to_dict()) == spec, "the spec's JSON reads as another spec")
     for name, function in _functions(subject):
         try:
             found: Any = importlib.import_module(function.__module__)

@@ -28,7 +28,7 @@ class Mutation:
     Attributes:
         law: the law that must notice.
         text: what is broken.
-        mutate: gives the broken algorithm.
+        mutate: returns the broken algorithm.
         breaks: whether this breaks an algorithm of such a law at all.
     """
 
@@ -95,7 +95,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("growth", "what was given changes", faults.replaced(grow=faults_growth.grows(shares=True))),
     Mutation("determinism", "every call differs", faults.replaced(accumulate=faults.different_each_time)),
     Mutation("stability", "merge doubles the axes", faults.replaced(merge=faults.widens)),
-    Mutation("stability", "fold gives another class", faults.replaced(fold=faults.gives_another_class)),
+    Mutation("stability", "fold returns another class", faults.replaced(fold=faults.gives_another_class)),
     Mutation("codec", "the record names other classes", faults.foreign_classes),
     Mutation("resume", "memory beside the arrays", faults.replaced(fold=faults.remembers_elsewhere)),
     Mutation("fingerprint", "one fingerprint for all", faults.replaced(spec=faults.one_fingerprint)),
@@ -126,17 +126,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation("follows a feature that awakes", "scaled by rounding", faults_change.scaled_by_noise),
     Mutation("unit rows", "learned at a ninth of their length", faults_change.any_scale(1.0 / 9.0)),
-    Mutation("far outlier", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.lies_far)),
+    Mutation("far outlier", "scales are spoilt forever", faults_change.wrecked_by(faults_change.lies_far)),
     Mutation("one fold", "labels go to other rows", faults_change.labels_mixed),
     Mutation("cold shards", "every worker centres alone", faults_change.learned_as(faults_change.shards_centred)),
     Mutation("merged regions", "the first is kept", faults.replaced(merge_states=faults_change.takes_the_first)),
-    Mutation("one label only", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.one_label)),
-    Mutation("windows of one row", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.one_row)),
+    Mutation("one label only", "scales are spoilt forever", faults_change.wrecked_by(faults_change.one_label)),
+    Mutation("windows of one row", "scales are spoilt forever", faults_change.wrecked_by(faults_change.one_row)),
     Mutation(
         "odd weights",
         "weight 0 counts as 1",
         faults_change.accumulates(lambda batch: batch.replace(weight=np.where(batch.weights > 0, batch.weights, 1.0))),
     ),
-    Mutation("missing for a day", "scales are spoilt for ever", faults_change.wrecked_by(faults_change.few_rows)),
+    Mutation("missing for a day", "scales are spoilt forever", faults_change.wrecked_by(faults_change.few_rows)),
 )
 """Every way of breaking an algorithm; each law has at least one."""

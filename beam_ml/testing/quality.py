@@ -22,7 +22,7 @@ _BATCH_ROWS = 512
 
 
 def shards(subject: Subject) -> None:
-    """With 16 shards a window, every model's held-out loss exceeds that of one shard, the sequential run, within the bound.
+    """With 16 shards per window, every model's held-out loss exceeds that of one shard, a sequential run, within the bound.
 
     Windows double from 400 rows, so nearly all learning is in a handful of folds: the hardest case. The median over five
     seeds counts.

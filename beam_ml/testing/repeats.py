@@ -20,12 +20,12 @@ _DRIFT = Drift("", (Regime(5_000), Regime(1_500, shift=2.0), Regime(1_500, shift
 
 
 def same_model(subject: Subject) -> None:
-    """Two runs over the same batches give the same state, sample and models, bit for bit: by windows, and by `fit`.
+    """Two runs over the same batches yield the same state, sample and models, bit for bit: by windows, and by `fit`.
 
     `fit` is called where the record is the one that the spec names; its rows come without origin and position, as in a
     notebook.
     """
-    # A copy of the subject: what one run has learned must not be taken for what another has.
+    # A copy of the subject: what one run has learned must not be mistaken for what another has.
     runs = [list(follow(dataclasses.replace(subject), _DRIFT))[-1].learner for _ in range(2)]
     _same(subject, runs, "windows of equal rows")
     if find(subject.spec.algorithm) is not subject.algorithm:

@@ -35,7 +35,7 @@ class World:
         seed: of the generator.
         form: what the features look like.
         offset: added to every feature.
-        sparse: give CSR batches.
+        sparse: generate CSR batches.
     """
 
     seed: int = 0
@@ -46,7 +46,7 @@ class World:
     def batch(
         self, spec: Spec, n: int, seed: int = 0, *, weights: str = "none", drift: float = 0.0, narrow: bool = False
     ) -> Batch:
-        """Return `n` rows; equal arguments give equal rows.
+        """Return `n` rows; equal arguments yield equal rows.
 
         Args:
             spec: says width and label.

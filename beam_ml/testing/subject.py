@@ -208,7 +208,7 @@ class Subject:
                 else self.algorithm.init(self.spec)
             )
             parts = tuple(draw(batches(self.spec, world, count=count, **options)))
-            # A bounded sample goes by names, which rows have by then; whatever else learns must do without.
+            # A bounded sample uses names, which rows have by then; whatever else learns must do without.
             if not self.named and self.law.kind is not LawKind.GATHERED:
                 parts = tuple(part.replace(origin=None, position=None, position_end=None) for part in parts)
             return Scenario(world, state, self.algorithm.anchor(self.spec, state), parts)
@@ -280,8 +280,8 @@ def loss_of(kind: ModelKind, model: Any, rows: Batch) -> float:
     found = [values[name] for name in LOSSES if name in values]
     require(
         bool(found),
-        f"measure of the model {kind.spec.__name__} must give a finite {' or '.join(LOSSES)}, by a record of "
-        f"beam_ml.core.metrics; it gives {', '.join(sorted(values)) or 'nothing'}",
+        f"measure of the model {kind.spec.__name__} must return a finite {' or '.join(LOSSES)}, by a record of "
+        f"beam_ml.core.metrics; it returns {', '.join(sorted(values)) or 'nothing'}",
     )
     return found[0]
 
@@ -302,7 +302,7 @@ def warm(subject: Subject, world: World) -> Any:
         anchor = subject.algorithm.anchor(subject.spec, state)
         state = subject.fold(state, subject.accumulate([batch], anchor), [batch])
     anchored = subject.algorithm.anchor(subject.spec, state) is not None
-    require(anchored, f"a state that has seen {WARM_ROWS} rows gives an anchor")
+    require(anchored, f"a state that has seen {WARM_ROWS} rows has an anchor")
     return state
 
 

@@ -9,7 +9,7 @@ from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch, Origin
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Regression
 from beam_ml.core.model import Model
@@ -106,7 +106,7 @@ def progress(start: int, stop: int) -> Progress:
 
 
 def accumulation(algorithm: Algorithm, spec: Spec) -> Accumulation:
-    parts = {number: Part(Dated(fill(algorithm.partial), 7), progress(number, number + 5)) for number in (0, 9)}
+    parts = {number: Part(AsOf(fill(algorithm.partial), 7), progress(number, number + 5)) for number in (0, 9)}
     return Accumulation(spec, parts, Progress.of_range(ORIGIN, 100, 103, {"late": 3}), sample(spec, sparse=True))
 
 
@@ -115,7 +115,7 @@ def learner(name: str) -> tuple[Algorithm, Learner]:
     algorithm = find(name)
     return algorithm, Learner(
         spec=spec,
-        dated=Dated(fill(algorithm.state), 7),
+        dated=AsOf(fill(algorithm.state), 7),
         progress=progress(0, 50),
         sample=sample(spec),
         metrics={"a": fill(Binary), "b": fill(Regression), "c": fill(Distortion)},
@@ -123,7 +123,7 @@ def learner(name: str) -> tuple[Algorithm, Learner]:
         candidates={"a": '{"kind":"a"}', "b": '{"kind":"b"}', "c": '{"kind":"c"}'},
         champion="a",
         refresh=4,
-        cold=1,
+        last_cold_version=1,
         folded_through=86_400_000_000,
         discarded=1,
         history=({"log_loss": 0.5, "rows": 10.0},),

@@ -43,7 +43,7 @@ def with_header(data: bytes, header: Any) -> bytes:
 
 
 def with_facts(data: bytes, **changes: Any) -> bytes:
-    """Change the facts and sign them anew, as a forger could."""
+    """Change the facts and sign them again, as a forger could."""
     header = header_of(data)
     facts = {**json.loads(header["__metadata__"]["beam_ml"]), **changes}
     facts.pop("digest")

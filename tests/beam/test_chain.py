@@ -199,7 +199,7 @@ def test_workers_start_from_the_stored_anchor(tmp_path):
     anchor = AnchorRef(str(tmp_path / "registry"), "job", version)
     rows = batches(600, label=True)
     found, _, counters = run_chain(tmp_path, from_batches(rows), Windows(None), spec, anchor=anchor)
-    assert counters["anchors_read"] == 1, "once a process, however many bundles there are"
+    assert counters["anchors_read"] == 1, "once per process, however many bundles there are"
     algorithm = find("linear.newton")
     direct = Accumulator(algorithm, spec, learner.version, algorithm.anchor(spec, learner.state))
     for batch in rows:
@@ -217,7 +217,7 @@ def test_an_anchor_of_another_spec_is_refused(tmp_path):
     version = Registry(str(tmp_path / "registry")).publish("job", data, parent=None, round_id="1-a").number
     anchor = AnchorRef(str(tmp_path / "registry"), "job", version)
     other = linear.Newton(n_features=3, seed=1)
-    with pytest.raises(MergeRefused, match="goes on from a learner of its own spec"):
+    with pytest.raises(MergeRefused, match="resumes from a learner of its own spec"):
         run_chain(tmp_path, from_batches(batches(80, label=True)), Windows(None), other, anchor=anchor)
 
 

@@ -27,7 +27,7 @@ def test_each_kind_of_change_is_there():
     text = " ".join(map(str, EVERYTHING))
     for part in (
         "move by 2 ", "move by 5 ", "move by 20 ", "jumps by +3", "jumps by +6", "jumps by -3", "jumps by -6", "at once",
-        "slowly", "still at 0,", "still at 0.37", "still at 7", "norm 1", "100 deviations", "1e+06 deviations", "one fold",
+        "slowly", "constant at 0,", "constant at 0.37", "constant at 7", "norm 1", "100 deviations", "1e+06 deviations", "one fold",
         "1 shards", "8 shards", "64 shards", "one label", "one row", "weight 0", "1e300", "NaN in 90%", "NaN in 100%",
     ):  # fmt: skip
         assert part in text, part

@@ -39,7 +39,7 @@ def test_the_first_pass_is_found_again(source: str) -> None:
     [
         (pca.Spec(n_features=2), "pca: one pass is exact"),
         (kmeans.Spec(n_features=2, k_max=2), "kmeans: one pass takes in every row"),
-        (linear.Newton(n_features=2), "linear.newton: it adds up what rows tell in one pass"),
+        (linear.Newton(n_features=2), "linear.newton: it adds up what rows hold in one pass"),
         (linear.Newton(n_features=2, loss="squared"), "linear.newton: one pass is exact"),
     ],
 )

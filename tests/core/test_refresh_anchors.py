@@ -14,7 +14,7 @@ from beam_ml.core.accumulation import Accumulation, Accumulator, Part, merge_all
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Plan, Refresh, fold_open, refresh
 from beam_ml.core.windows import ROUND, Windows, cut
@@ -54,11 +54,11 @@ def learn(algorithm: Algorithm, learner: Learner, windows: int, file: str = "a")
 def test_cold_parts_are_fresh_until_there_is_an_anchor() -> None:
     algorithm = slow(1000)
     learner = learn(algorithm, learners.new(algorithm, SPEC), 9)
-    assert (learner.refresh, learner.cold) == (9, 9)
+    assert (learner.refresh, learner.last_cold_version) == (9, 9)
     learner = learn(algorithm, learner, 11)
     assert learner.progress.rows == 2000
     assert dict(learner.progress.rejected) == {}
-    assert (learner.refresh, learner.cold) == (20, 9)
+    assert (learner.refresh, learner.last_cold_version) == (20, 9)
 
 
 @pytest.mark.parametrize(("behind", "kept"), [(0, True), (1, False), (5, False)])
@@ -78,7 +78,7 @@ def test_cold_parts_are_as_old_as_the_first_anchor(behind: int, kept: bool) -> N
 def test_a_state_that_always_has_an_anchor_is_never_cold() -> None:
     algorithm = slow(0)
     learner = learn(algorithm, learners.new(algorithm, SPEC), 3)
-    assert learner.cold == 0
+    assert learner.last_cold_version == 0
     assert learner.progress.rows == 300
 
 
@@ -102,7 +102,7 @@ def test_learners_with_cold_rows_in_open_windows_merge() -> None:
     a, b = (pending(slow(1000), file, 2) for file in "ab")
     both = learners.merge(slow(1000), a, b)
     assert both.pending[7].parts[0].progress.rows == 200
-    assert (both.refresh, both.cold) == (2, 2)
+    assert (both.refresh, both.last_cold_version) == (2, 2)
 
 
 def test_learners_merge_where_parts_of_different_anchors_add() -> None:
@@ -196,7 +196,7 @@ def test_a_window_whose_fold_is_discarded_is_left_out_of_those_after_it() -> Non
     learner = opened(SGD, learn(SGD, learners.new(SGD, SPEC), 1), 3)
     part = learner.pending[2].parts[1]
     wild = dataclasses.replace(part.dated.summary, moved=np.full(2, 1e9))
-    bad = dataclasses.replace(learner.pending[2], parts={1: dataclasses.replace(part, dated=Dated(wild))})
+    bad = dataclasses.replace(learner.pending[2], parts={1: dataclasses.replace(part, dated=AsOf(wild))})
     spoilt = learner.replace(pending={**learner.pending, 2: bad})
     after, done = folded(broken, spoilt)
     assert [one.discarded for one in done] == [None, "theta of the state is not finite", None]
@@ -270,5 +270,5 @@ def test_places_scanned_count_in_the_size() -> None:
     together = accumulate(SGD, learner, rows(0, 200))
     assert size_bytes(whole) - size_bytes(together) == 16 * (199 + 50)
     assert accumulator.nbytes == size_bytes(whole)
-    empty = Accumulation(SPEC, {0: Part(Dated(SGD.empty(SPEC)), whole.rest)}, whole.rest, together.sample)
+    empty = Accumulation(SPEC, {0: Part(AsOf(SGD.empty(SPEC)), whole.rest)}, whole.rest, together.sample)
     assert size_bytes(empty) - size_bytes(dataclasses.replace(empty, parts={})) > whole.rest.nbytes == 16 * 50

@@ -16,7 +16,7 @@ from beam_ml.artefact.records import (
 )
 from beam_ml.core import accumulation, learner
 from beam_ml.core.accumulation import Part
-from beam_ml.core.decay import Dated
+from beam_ml.core.decay import AsOf
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.testing import ARRAYS, Codec
@@ -32,9 +32,9 @@ def artefacts(subject):
 
     def encode(value):
         if type(value) is algorithm.state:
-            return encode_learner(algorithm, learner.new(algorithm, spec).replace(dated=Dated(value)))
+            return encode_learner(algorithm, learner.new(algorithm, spec).replace(dated=AsOf(value)))
         if type(value) is algorithm.partial:
-            part = Part(Dated(value), Progress())
+            part = Part(AsOf(value), Progress())
             held = dataclasses.replace(accumulation.empty(spec), parts={accumulation.COLD: part})
             return encode_accumulation(algorithm, spec, held)
         if type(value) in model_specs:

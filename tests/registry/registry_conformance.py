@@ -260,7 +260,7 @@ def test_a_damaged_payload_is_stepped_over(place: Place, caplog: pytest.LogCaptu
     serving = registry.serving("fraud", "learner")
     assert serving is not None
     assert serving.manifest.number == 2
-    # training goes on from version 2, under the next free number
+    # training resumes from version 2, under the next free number
     assert publish_next(registry, "run") == 4
     assert registry.manifest("fraud", 4).parent == 2
     registry.objects.delete([payload(registry, 4)])
@@ -304,10 +304,10 @@ def test_nothing_readable_is_an_error_not_a_new_start(place: Place) -> None:
     registry = place.open()
     publish_next(registry, "run")
     damage(registry, payload(registry, 1))
-    with pytest.raises(CorruptArtefact, match="no learner that reads well"):
+    with pytest.raises(CorruptArtefact, match="no readable learner"):
         registry.latest("fraud")
     registry.objects.put("fraud/v1/manifest.json", b"{}")
-    with pytest.raises(CorruptArtefact, match="no manifest that reads well"):
+    with pytest.raises(CorruptArtefact, match="no readable manifest"):
         registry.latest("fraud")
 
 
@@ -326,7 +326,7 @@ def test_a_damaged_pinned_version_falls_back_to_the_accepted_one_before_it(place
 
 
 def rewrite_manifest(registry: Registry, number: int, change: Any) -> None:
-    """Change a stored manifest and sign it anew, as another library version would write it."""
+    """Change a stored manifest and sign it again, as another library version would write it."""
     path = f"fraud/v{number}/manifest.json"
     stored = json.loads(registry.objects.get(path) or b"")
     del stored["digest"]

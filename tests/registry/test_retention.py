@@ -55,6 +55,6 @@ def test_a_version_whose_file_is_not_as_long_as_it_was_is_not_pinned(tmp_path: P
     registry.serve("fraud", 2)
     assert len(PAYLOADS[what]) != len(data)
     registry.objects.put(registry.manifest("fraud", 1).files[what].path, data)
-    with pytest.raises(VersionNotFound, match=f"version 1 cannot be served: its {what} is not there whole"):
+    with pytest.raises(VersionNotFound, match=f"version 1 cannot be served: its {what} is missing or incomplete"):
         registry.serve("fraud", 1)
     assert registry.served("fraud").number == 2

@@ -286,5 +286,5 @@ def test_an_anchored_algorithm_that_never_gives_an_anchor_is_noticed():
     def never(spec, state):
         return None
 
-    with pytest.raises(AssertionError, match="a state that has seen 6000 rows gives an anchor"):
+    with pytest.raises(AssertionError, match="a state that has seen 6000 rows has an anchor"):
         check_algorithm(dataclasses.replace(TOY_SGD, anchor=never), SgdSpec(n_features=1))

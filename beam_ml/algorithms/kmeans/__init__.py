@@ -8,7 +8,7 @@ other centres C the rows' sum of squares is nearly that of the coreset::
     Σ_rows w‖x − C(x)‖² ≈ Σ_i ( w_i ‖c_i − C(c_i)‖² + s_i )
 
 and equal as long as no row is closer to another of C than its c_i is. Rows join their nearest centre or open one where the
-coreset is too coarse (`stream`); merging joins two coresets and reduces them to the capacity (`coreset`); deriving runs
+coreset is too coarse (`stream`); merging unites two coresets and reduces them to the capacity (`coreset`); deriving runs
 weighted k-means++ and Lloyd on the coreset alone (`lloyd`).
 
 References: Har-Peled and Mazumdar, "On coresets for k-means and k-median clustering" (2004); Guha et al., "Clustering data

@@ -15,8 +15,8 @@ from beam_ml.algorithms.kmeans.spec import Partial, Spec
 
 __all__ = ["Cells", "canonical", "cells_of", "empty", "locate", "merge", "reduce", "stacked"]
 
-_FLAT = 256  # centres, or rows, up to which cells do not pay
-_PROBE = 1.5  # a cell lists this many times the centres that an even share would give it
+_FLAT = 256  # centres, or rows, up to which cells do not pay off
+_PROBE = 1.5  # a cell lists this many times the centres that an even share would be
 _CELL_ROUNDS = 2
 _SHARE = 10  # one centre in so many may offer itself in a round
 
@@ -51,7 +51,7 @@ def stacked(*parts: Partial) -> Partial:
 
 
 def canonical(coreset: Partial) -> Partial:
-    """Order centres by their bytes and join equal ones: what was joined in any order has one form.
+    """Order centres by their bytes and merge equal ones: what was merged in any order has one form.
 
     The order of the bytes has nothing to do with where a centre lies, so every n-th centre is as good as a random one.
     """
@@ -125,8 +125,8 @@ def locate(x: np.ndarray, centres: np.ndarray, cells: Cells) -> np.ndarray:
 def reduce(coreset: Partial, size: int) -> Partial:
     """Merge near pairs until at most `size` centres are left; weight, mean and scatter stay exact.
 
-    Joining a and b adds ``w_a w_b / (w_a + w_b) · ‖a − b‖²`` to the sum of squares. A round looks at the cheapest offers
-    only, since far centres must not be joined while near ones wait for their next partner.
+    Merging a and b adds ``w_a w_b / (w_a + w_b) · ‖a − b‖²`` to the sum of squares. A round looks at the cheapest offers
+    only, since far centres must not be merged while near ones wait for their next partner.
     """
     m, built = coreset.weight.size, 0
     cells, cell = Cells(coreset.centres[:0], np.zeros(1, np.int64), np.zeros(0, np.int64)), np.zeros(m, np.int64)
@@ -148,7 +148,7 @@ def reduce(coreset: Partial, size: int) -> Partial:
         target = kernels.kmeans.absorb.pair_up(partner, offers, m - size)
         kept = target == np.arange(m)
         coreset = _joined(coreset, target, kept)
-        # Joining only makes offers dearer (Ward's cost is reducible): those to unchanged centres stay the cheapest.
+        # Merging only makes offers dearer (Ward's cost is reducible): those to unchanged centres stay the cheapest.
         changed = np.zeros(m, dtype=bool)
         changed[target[~kept]] = True
         stale = (changed | changed[target[partner]])[kept]
@@ -159,7 +159,7 @@ def reduce(coreset: Partial, size: int) -> Partial:
 
 
 def _joined(coreset: Partial, target: np.ndarray, kept: np.ndarray) -> Partial:
-    """Move each centre that is not kept into the one it goes by."""
+    """Move each centre that is not kept into the one that replaces it."""
     number = np.cumsum(kept) - 1
     centres, weight, scatter = kernels.kmeans.absorb.absorb(
         coreset.centres[~kept], coreset.weight[~kept], coreset.scatter[~kept], number[target[~kept]],
@@ -176,7 +176,7 @@ def _thinned(cells: Cells, kept: np.ndarray) -> Cells:
 
 
 def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
-    """Join two coresets; more centres than the capacity are reduced to it. The same bits either way round."""
+    """Merge two coresets; more centres than the capacity are reduced to it. The same bits either way round."""
     if b.weight.size == 0:
         return a
     if a.weight.size == 0:

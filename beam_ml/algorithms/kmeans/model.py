@@ -16,9 +16,9 @@ __all__ = ["derive", "measure", "predict"]
 def derive(spec: Spec, model_spec: Clusters, state: Partial, sample: Batch | None = None) -> Model:
     """Cluster the coreset into k clusters.
 
-    Fewer distinct rows than k give one cluster for each: a model never has an empty or a doubled cluster.
+    Fewer distinct rows than k yield one cluster for each: a model never has an empty or a doubled cluster.
 
-    The coreset gives all rows of one of its centres to one cluster, also those that another cluster is nearer to: their
+    The coreset assigns all rows of one of its centres to one cluster, also those that another cluster is nearer to: their
     sum of squares is too large by that, with normal rows in 8 dimensions by 5 to 18 % at k = k_max. The sample's rows tell
     how many go elsewhere, and what they cost there; with it `weight` and `sse` are those of each row's nearest centre,
     within some 2 %. Without, `sse` is an upper bound: what the clusters cost if rows stay with their coreset centre.
@@ -70,7 +70,7 @@ def _as_sampled(found: Clustering, state: Partial, sample: Batch) -> Clustering:
 def _handed_on(
     total: np.ndarray, given: np.ndarray, mine: np.ndarray, before: np.ndarray, after: np.ndarray, k: int
 ) -> np.ndarray:
-    """Scale the sampled rows of each cluster to its total, and add up what they come to in the clusters they go to."""
+    """Scale the sampled rows of each cluster to its total, and sum them up by the clusters they are assigned to."""
     sampled = np.bincount(given, weights=before, minlength=k)
     scale = np.divide(total, sampled, out=np.zeros(k), where=sampled > 0)
     moved = np.bincount(mine, weights=after * scale[given], minlength=k)

@@ -1,4 +1,4 @@
-"""Taking rows in: each joins its nearest centre, or becomes a centre where the coreset is too coarse.
+"""Absorbs rows: each is added to its nearest centre, or becomes a centre where the coreset is too coarse.
 
 A row of weight w at squared distance D of its nearest centre opens a centre of its own with the rate ``min(1, w·D / f)``,
 where f is the scatter that a centre of a coreset of the target size has on average: the facility price of online
@@ -35,7 +35,7 @@ def take_in(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> 
 
 
 def _step(spec: Spec, coreset: Partial, x: np.ndarray, weight: np.ndarray) -> tuple[Partial, int]:
-    """Take in as many of the first rows as there is room to open centres for; give how many those were (≥ 1)."""
+    """Take in as many of the first rows as there is room to open centres for; return how many those were (≥ 1)."""
     m = coreset.weight.size
     if m == 0:
         used = min(spec.capacity, x.shape[0])

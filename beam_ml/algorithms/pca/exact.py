@@ -68,7 +68,7 @@ def accumulate(spec: Spec, partial: Partial, batch: Batch, anchor: Any = None) -
 
 
 def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
-    """Add two partials by Chan's rule."""
+    """Merge two partials by Chan's rule."""
     if float(b.weight) == 0.0:
         return a
     if float(a.weight) == 0.0:
@@ -81,7 +81,7 @@ def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
 
 
 def scale(spec: Spec, summary: Partial, factor: float) -> Partial:
-    """Multiply every weight."""
+    """Multiply every row's weight by a factor."""
     weight = float(summary.weight) * factor
     if weight == 0.0:
         return empty(spec)
@@ -91,7 +91,7 @@ def scale(spec: Spec, summary: Partial, factor: float) -> Partial:
 
 
 def weight(summary: Partial) -> float:
-    """Return W."""
+    """Return the total row weight W."""
     return float(summary.weight)
 
 

@@ -75,7 +75,7 @@ def row_blocks(n: int, d: int) -> Iterator[slice]:
 
 
 def joined(a: Moments, b: Moments) -> tuple[Centre, np.ndarray]:
-    """Join the means of two summaries with rows, by Chan's rule.
+    """Merge the means of two summaries with rows, by Chan's rule.
 
     Returns:
         Weight and mean of both, and the correction row √(W_a W_b / W)·(m_b − m_a), whose square is what the scatter

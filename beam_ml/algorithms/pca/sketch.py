@@ -4,11 +4,11 @@ Beside weight W and mean m (as in exact mode) the sketch keeps rows B with, for 
 
     BᵀB ≼ S ≼ BᵀB + Δ·I        Δ ≤ min over k ≤ l of  Σ_{i>k} λ_i(S) / (l + 1 − k)
 
-Rows enter centred by their block's mean, times √weight; joining two summaries (a block and the sketch, two shards) adds one
+Rows enter centred by their block's mean, times √weight; merging two summaries (a block and the sketch, two shards) adds one
 row more, √(W_a W_b / W)·(m_b − m_a): Chan's correction, so that S is centred exactly. When B is full it *shrinks*: with the
 eigenvalues λ of BBᵀ, each direction loses ``δ = λ_{l+1}`` and at most l are left, at a cost that the new rows share.
 Each time Δ grows by δ and the trace falls by (l + 1)·δ or more; from this the bound follows, whatever the order, the batches
-and the merges. Deriving gives back what was lost: to a direction that stands out Δ, since it lost δ each time, and to the
+and the merges. Deriving restores what was lost: to a direction that stands out Δ, since it lost δ each time, and to the
 others an even share of what is missing then from the trace of S, which is known exactly. What all directions are said to
 hold thus adds up to the trace, and each lies between λ_i(BᵀB) and λ_i(BᵀB) + Δ. Rounding adds 1e-16 times the largest λ at
 each shrink.
@@ -106,7 +106,7 @@ def _squares(rows: np.ndarray) -> float:
 
 
 def _write_block(rows: np.ndarray, weight: np.ndarray | None, origin: np.ndarray, out: np.ndarray) -> Centre:
-    """Write a block's rows into `out`, centred by their own mean and times √weight; give weight and mean."""
+    """Write a block's rows into `out`, centred by their own mean and times √weight; return weight and mean."""
     np.subtract(rows, origin, out=out)
     if weight is None:
         total = float(rows.shape[0])
@@ -129,7 +129,7 @@ def accumulate(spec: Spec, partial: Sketch, batch: Batch, anchor: Any = None) ->
         return partial
     origin = smallest_row(rows)
     keep, used = spec.kept_rows, int(partial.used)
-    # While it works, B is longer than what is kept: 2·l new rows a shrink cost no more than l do, and lose less.
+    # While it works, B is longer than what is kept: 2·l new rows per shrink cost no more than l do, and lose less.
     new = max(2, min(max(_MIN_NEW_ROWS, 2 * keep), _WORK_BYTES // (8 * d)))
     work = np.zeros((max(2 * keep, min(keep + new, used + n + 1)), d))
     work[:used] = _in_use(partial)
@@ -191,7 +191,7 @@ def scale(spec: Spec, summary: Sketch, factor: float) -> Sketch:
 
 
 def weight(summary: Sketch) -> float:
-    """Return W."""
+    """Return the total row weight W."""
     return float(summary.weight)
 
 
@@ -245,7 +245,7 @@ def derive(spec: Spec, model_spec: Components, state: Sketch, sample: Batch | No
 def _lost(squared: np.ndarray, shrunk: float, variation: float, d: int) -> np.ndarray:
     """Return what each direction has lost to shrinking, so that what all d have makes up the trace.
 
-    A direction loses between nothing and Δ, and all together what the trace of BᵀB lacks. One that stands out was in B at
+    A direction loses between nothing and Δ, and all of them what the trace of BᵀB lacks. One that stands out was in B at
     each shrink and lost Δ; the others, which came and went, share the rest evenly. As standing out counts a squared
     singular value of B above Δ/4, and a share of it below.
 

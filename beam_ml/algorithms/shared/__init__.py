@@ -1,1 +1,1 @@
-"""What several algorithms use; none of it knows any of them."""
+"""What several algorithms share; knows none of them."""

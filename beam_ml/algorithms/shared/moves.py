@@ -1,4 +1,4 @@
-"""What gradient learners that start from an anchor add up, and how a fold puts it together: law ANCHORED, first order.
+"""What gradient learners that start from an anchor add up, and how a fold merges it: law ANCHORED, first order.
 
 Letters: ``r`` parameter rows (only those touched), ``P`` runs, ``v`` variants; further axes of a parameter are its own.
 
@@ -38,7 +38,7 @@ LONG = (2.0, 4.0, 8.0)
 MIN_SAMPLE_ROWS = 256
 
 Rule = Literal["search", "curvature", "mean", "sum"]
-"""How a fold puts runs together: ``search`` is the rule; the others are what it is measured against."""
+"""How a fold merges runs: ``search`` is the rule; the others are what it is measured against."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def at_rows(rows: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndar
 
 
 def summed(a: np.ndarray, b: np.ndarray, at_a: np.ndarray, at_b: np.ndarray) -> np.ndarray:
-    """Return the sum (r, …) of two tables' rows at the places that `united` gave."""
+    """Return the sum (r, …) of two tables' rows at the places that `united` returned."""
     from beam_ml.kernels.shared import moves as anchored
 
     out = np.empty((at_a.size, *a.shape[1:]))
@@ -99,7 +99,7 @@ def summed(a: np.ndarray, b: np.ndarray, at_a: np.ndarray, at_b: np.ndarray) -> 
 
 
 def add(a: Moves, b: Moves) -> Moves:
-    """Add the sums of two sets of runs."""
+    """Merge the sums of two sets of runs."""
     if a.rows.size == 0 or b.rows.size == 0:
         return b if a.rows.size == 0 else a
     rows, *places = united(a.rows, b.rows)
@@ -122,7 +122,7 @@ def directions(
         rows: (r,) wanted, in any order.
         anchor_squares: (r, …) G there before the fold: G_a unless stale.
         runs: P.
-        rule: ``sum`` gives the plain sum of moves instead of the one scaled by curvature.
+        rule: ``sum`` is the plain sum of moves instead of the one scaled by curvature.
         stale: the runs' anchor is not where the fold starts: even one run is scaled by the curvature there.
     """
     moved = at_rows(moves.rows, moves.moved, rows)
@@ -176,7 +176,7 @@ def choose_step(
     1.5 % with one length for all.
 
     Args:
-        loss: gives each variant's loss (v,) on the sample after a step; not finite: worse than any other.
+        loss: returns each variant's loss (v,) on the sample after a step; not finite: worse than any other.
         variants: v.
         runs: P.
         sample_rows: rows in the sample.

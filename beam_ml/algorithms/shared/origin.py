@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["smaller_row", "smallest_row"]
 
 _COLUMNS = 16
-"""Columns looked at together: the first few mostly decide."""
+"""Columns compared at once: the first few mostly decide."""
 
 
 def smallest_row(rows: np.ndarray) -> np.ndarray:

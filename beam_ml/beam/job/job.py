@@ -28,11 +28,11 @@ class Retention(Settings):
     called: ClassVar[str] = "retention"
 
     keep: Annotated[int, Field(ge=1)] = 20
-    grace: Annotated[Duration, Field(description="s a version's payloads stay however many follow")] = 3600.0
+    grace: Annotated[Duration, Field(description="seconds that a version's payloads stay however many follow")] = 3600.0
 
 
 class Announce(Settings):
-    """A Kafka topic that is told of each version: its name, number, metrics and path."""
+    """A Kafka topic in which each version is announced: its name, number, metrics and path."""
 
     called: ClassVar[str] = "announce"
 
@@ -45,7 +45,7 @@ class Announce(Settings):
 
 
 class Job(Settings):
-    """One deployment. `models` and `spec` are mappings as TOML gives them; `features` settles the spec's n_features."""
+    """One deployment. `models` and `spec` are mappings as read from TOML; `features` settles the spec's n_features."""
 
     called: ClassVar[str] = "job"
 
@@ -157,9 +157,9 @@ class Job(Settings):
             in_process: the trainer's own process is the engine.
         """
         law = self.algorithm().law(self.algorithm_spec())
-        starts_anew = law.kind is LawKind.ANCHORED and not law.across_anchors
+        restarts = law.kind is LawKind.ANCHORED and not law.across_anchors
         return self.refresh != "round" and (
-            self.order == "in_order" or (self.order == "auto" and in_process and starts_anew)
+            self.order == "in_order" or (self.order == "auto" and in_process and restarts)
         )
 
     def max_ahead_of_record(self) -> float | None:

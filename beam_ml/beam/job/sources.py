@@ -25,22 +25,24 @@ class FileSource(Settings):
     )
     round_files: Annotated[int | None, Field(ge=1, description="files that one round takes at most")] = None
     out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
-    allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
-    max_ahead: Annotated[Duration, Field(description="s an event may be dated past now")] = 3600.0
+    allowed_lateness: Annotated[
+        Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")
+    ] = 0
+    max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past now")] = 3600.0
     poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
     settle: Annotated[
         Duration | Literal[0],
         Field(
             description="s since its last change before a file is taken under --follow; files that settle later are read "
-            "after those behind them in order of name. It goes by the modification time alone: a writer that pauses for "
+            "after those behind them in order of name. Only the modification time is looked at: a writer that pauses for "
             "longer, or sets an old one while it writes, must rename the finished file into place"
         ),
     ] = 2.0
     remember: Annotated[
         Duration | None,
         Field(
-            description="None: the names of consumed files are kept for ever. Else s of modification time behind the "
-            "newest consumed file for which they are kept, which bounds them at a price: a new file with an older "
+            description="None: the names of consumed files are kept forever. Otherwise seconds of modification time behind "
+            "the newest consumed file for which they are kept, which bounds them at a price: a new file with an older "
             "modification time (cp -p, rsync, tar) is never read, only warned of, and a forgotten one that is touched "
             "is read again"
         ),
@@ -48,12 +50,12 @@ class FileSource(Settings):
 
     @property
     def where(self) -> str:
-        """Say where it reads."""
+        """The place it reads from, for messages."""
         return self.path
 
 
 class KafkaSource(Settings):
-    """A Kafka topic, all its partitions, from where the newest version stands."""
+    """A Kafka topic, all its partitions, from the newest version's read positions."""
 
     called: ClassVar[str] = "source"
 
@@ -67,7 +69,7 @@ class KafkaSource(Settings):
         Field(description="options of kafka-python, TLS and SASL too; '$NAME' is read from the worker's environment"),
     ] = {}
     cluster: Annotated[
-        str | None, Field(description="names the cluster in rows' positions; None: the id that the brokers give")
+        str | None, Field(description="names the cluster in rows' positions; None: the id that the brokers report")
     ] = None
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
     start: Annotated[
@@ -80,7 +82,7 @@ class KafkaSource(Settings):
         Literal["fail", "skip"],
         Field(description="when retention has removed messages that were not read yet; skip counts them as lost"),
     ] = "fail"
-    group: Annotated[str | None, Field(description="consumer group that shows the lag; never where to read on")] = None
+    group: Annotated[str | None, Field(description="consumer group that shows the lag; never a read position")] = None
     round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next message")] = (
         2_000_000
     )
@@ -90,8 +92,12 @@ class KafkaSource(Settings):
     ] = None
     max_wait_rows: Annotated[int, Field(ge=1, description="rows that wait start the next round at once")] = 500_000
     out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
-    allowed_lateness: Annotated[Duration | Literal[0], Field(description="s a row may lie behind a folded window")] = 0
-    max_ahead: Annotated[Duration, Field(description="s an event may be dated past its record time")] = 3600.0
+    allowed_lateness: Annotated[
+        Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")
+    ] = 0
+    max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past its record time")] = (
+        3600.0
+    )
     idle_timeout: Annotated[
         Duration,
         Field(
@@ -103,7 +109,7 @@ class KafkaSource(Settings):
 
     @property
     def where(self) -> str:
-        """Say where it reads."""
+        """The place it reads from, for messages."""
         return f"topic {self.topic} at {self.brokers}"
 
 

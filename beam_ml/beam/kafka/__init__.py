@@ -1,6 +1,6 @@
 """Kafka: the only importer of the client library. One element is one poll of one partition: a block of raw messages.
 
-For users' own pipelines: `ReadKafkaBlocks` (ranges of offsets), `ReadKafkaStream` (for ever),
+For users' own pipelines: `ReadKafkaBlocks` (ranges of offsets), `ReadKafkaStream` (forever),
 `beam_ml.beam.Decode` behind either, `WriteKafka` and `WriteAnnouncements`.
 """
 

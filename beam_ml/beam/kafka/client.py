@@ -1,7 +1,7 @@
 """Consumers, producers, and what a topic looks like now. The library's errors become ours here.
 
-A consumer belongs to no group and is assigned by hand: where to read on stands in learners and checkpoints, and an
-offset that is gone is an error, never a silent jump.
+A consumer belongs to no group and is assigned by hand: read positions are stored in learners and checkpoints, and an
+missing offset is an error, never a silent jump.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class TopicState:
         starts: partition → first offset that the log still holds.
         ends: partition → offset behind the last message that may be read: for `read_committed` behind the last one
             before the oldest open transaction.
-        id: of the topic, another one for each that is made under its name; empty: the brokers do not tell.
+        id: of the topic, another one for each that is made under its name; empty: the brokers do not say.
     """
 
     cluster: str
@@ -64,7 +64,7 @@ class TopicState:
 
     @property
     def identity(self) -> str:
-        """Ids of cluster and topic, `cluster/topic`; empty: not known."""
+        """Ids of cluster and topic, `cluster/topic`; empty if unknown."""
         return f"{self.cluster}/{self.id}" if self.id else ""
 
 
@@ -110,8 +110,8 @@ def _made(kind: Callable[..., Any], connection: Connection, options: dict[str, A
         for one in clients:  # its threads would outlive the failed constructor
             with contextlib.suppress(Exception):
                 one.close()
-        told = bool(failures) and (isinstance(error, KafkaTimeoutError) or refused(failures[-1]))
-        raise translate(failures[-1] if told else error, f"Brokers {connection.brokers}") from error
+        explained = bool(failures) and (isinstance(error, KafkaTimeoutError) or refused(failures[-1]))
+        raise translate(failures[-1] if explained else error, f"Brokers {connection.brokers}") from error
 
 
 def _watch(manager: Any, failures: list[Exception]) -> None:
@@ -148,16 +148,16 @@ def consumers() -> Pool:
 def borrowed(connection: Connection, topic: str, partition: int, offset: int) -> Iterator[KafkaConsumer]:
     """Lend this process's consumer of one partition for a block of code.
 
-    Bundles are many and consumers dear, so they outlive the steps: each is kept by connection, topic and partition,
+    Bundles are many and consumers expensive, so they outlive the steps: each is kept by connection, topic and partition,
     assigned to that partition, and keeps the messages it fetched ahead. One user has it at a time; of several idle ones
-    the one that stands at the wanted offset is lent, and only where none does must `poll_partition` seek. A block that
+    the one at the wanted offset is lent, and only without one must `poll_partition` seek. A block that
     raises closes its consumer; idle ones are closed after a minute and at exit.
 
     Args:
         connection: settings.
         topic: its name.
         partition: its number.
-        offset: where the user is going to read on.
+        offset: where the user is going to resume reading.
 
     Raises:
         InvalidValue, SourceUnavailable: as `consumer`.
@@ -190,7 +190,7 @@ def source_name(cluster: str, topic: str) -> str:
 
 
 def brokers_of(one: KafkaConsumer) -> str:
-    """Say whom a consumer asks."""
+    """Name the brokers that a consumer asks, for messages."""
     return ",".join(one.config["bootstrap_servers"])
 
 
@@ -223,7 +223,7 @@ def topic_state(one: KafkaConsumer, topic: str, timeout_s: float | None = None) 
 
 
 def _partitions(one: KafkaConsumer, topic: str, where: str, deadline: float) -> set[int]:
-    """Ask for a topic's partitions afresh: the library's public way asks once, for all topics, and waits for ever."""
+    """Ask for a topic's partitions again: the library's public way asks once, for all topics, and waits forever."""
     cluster = one._cluster
     for look in range(_LOOKS):
         if look:
@@ -282,7 +282,7 @@ def _asked(ask: Callable[..., Any], where: str, deadline: float) -> Any:
                 raise translate(error, where) from error
             last = error
         time.sleep(_PAUSE_S)
-    message = f"{where}: brokers must tell every partition's offsets in time; they did not ({last!r})."
+    message = f"{where}: brokers must report every partition's offsets in time; they did not ({last!r})."
     raise SourceUnavailable(message) from last
 
 
@@ -309,7 +309,7 @@ def offsets_at(one: KafkaConsumer, topic: str, time_ms: int) -> dict[int, int | 
 
 
 def commit_lag(connection: Connection, group: str, topic: str, offsets: Mapping[int, int]) -> None:
-    """Commit offsets in a group's name, for those who watch its lag; nothing is ever read on from them.
+    """Commit offsets in a group's name, for those who watch its lag; reading never resumes from them.
 
     A failure is only warned of.
 

@@ -62,7 +62,7 @@ class Connection:
         return cls(source.brokers, dict(source.client), source.isolation, source.timeout)
 
     def to_json(self) -> str:
-        """Return it as JSON with sorted keys: equal settings give equal text."""
+        """Return it as JSON with sorted keys: equal settings yield equal text."""
         return canonical_json(
             {
                 "brokers": self.brokers,
@@ -74,7 +74,7 @@ class Connection:
 
     @classmethod
     def parse(cls, text: str) -> "Connection":
-        """Return the object that its JSON stands for."""
+        """Read the JSON of `to_json`."""
         return cls(**json.loads(text))
 
 
@@ -179,7 +179,7 @@ def translate(error: Exception, where: str) -> BeamMLError:
 
     Args:
         error: as it was caught.
-        where: what was asked of whom: brokers, topic, partition.
+        where: what was asked for: brokers, topic, partition.
 
     Returns:
         The error to raise.

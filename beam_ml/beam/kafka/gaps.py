@@ -1,4 +1,4 @@
-"""What a reader finds gone when it wants to go on: refused, or counted as lost."""
+"""Messages that are gone when a reader resumes: refused, or counted as lost."""
 
 import logging
 
@@ -8,7 +8,7 @@ from beam_ml.core import intervals
 from beam_ml.errors import RowsLost
 from beam_ml.formats.messages import PLACES, place
 
-__all__ = ["LOST", "gap", "id_of", "refuse_made_anew"]
+__all__ = ["LOST", "gap", "id_of", "refuse_recreated"]
 
 LOST = "lost to retention"
 """The reason that messages are counted under which were gone before they were read."""
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def id_of(name: str) -> str:
-    """Return the key in `Learner.next` that a topic's id stands under.
+    """Return the key in `Learner.next` under which a topic's id is stored.
 
     >>> id_of("kafka://lkc-1/payments")
     'id of kafka://lkc-1/payments'
@@ -25,34 +25,34 @@ def id_of(name: str) -> str:
     return f"id of {name}"
 
 
-def refuse_made_anew(where: str, known: str, now: str) -> None:
+def refuse_recreated(where: str, known: str, now: str) -> None:
     """Refuse a topic of the name of one that was deleted: it may be long enough for its offsets to look right.
 
     Args:
         where: the topic, for messages.
-        known: ids of cluster and topic when it was read, `cluster/topic`; empty: not known.
-        now: the same now. A topic that has moved to another cluster has another id there, and goes on.
+        known: ids of cluster and topic when it was read, `cluster/topic`; empty if unknown.
+        now: the same now. A topic that has moved to another cluster has another id there, and is accepted.
 
     Raises:
         RowsLost: it is another topic of the same cluster.
 
-    >>> refuse_made_anew("topic t", "lkc-1/first", "lkc-1/first")
+    >>> refuse_recreated("topic t", "lkc-1/first", "lkc-1/first")
     """
     (cluster, _, was), (here, _, became) = known.rpartition("/"), now.rpartition("/")
     if known and now and cluster == here and was != became:
         message = (
-            f"{where} must be the one that was read, of id {was}; it was deleted and made anew, with id {became} (another "
+            f"{where} must be the one that was read, of id {was}; it was deleted and recreated, with id {became} (another "
             "name in the registry starts afresh)."
         )
         raise RowsLost(message)
 
 
 def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: str) -> tuple[np.ndarray, int]:
-    """Return what is gone of a partition between the offset to go on from and the first one still there.
+    """Return what is gone of a partition between the offset to resume from and the first one still there.
 
     Args:
         where: the partition, for messages.
-        at: offset to go on from.
+        at: offset to resume from.
         first: first offset that the log still holds.
         end: offset behind the last message.
         counted: places that were counted before.
@@ -69,7 +69,7 @@ def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: 
     7
     """
     if at > max(end, first):
-        message = f"{where} must reach offset {at}, up to which it was read; it ends at {end}: was it made anew?"
+        message = f"{where} ends at {end}, before offset {at}, which was already read; was it recreated?"
         raise RowsLost(message)
     if at >= first:
         return intervals.EMPTY, 0
@@ -77,8 +77,8 @@ def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: 
     messages = sum(-(-int(stop) // PLACES) - int(start) // PLACES for start, stop in gone)
     if messages and on_gap == "fail":
         message = (
-            f"{where} must still hold offset {at}, where reading goes on; it begins at {first}: retention has removed "
-            f"{messages:,} messages unread (source.on_gap = 'skip' counts them as lost and goes on)."
+            f"{where} must still hold offset {at}, where reading resumes; it begins at {first}: retention has removed "
+            f"{messages:,} messages unread (source.on_gap = 'skip' counts them as lost and continues)."
         )
         raise RowsLost(message)
     if messages:

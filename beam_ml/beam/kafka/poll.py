@@ -41,7 +41,7 @@ def poll_partition(
 
     Args:
         consumer: one that the partition alone is assigned to; its position is set where it differs from `start`. From
-            now on its own polls give batches, not records (`batches.use`).
+            now on its own polls return batches, not records (`batches.use`).
         tp: topic and partition.
         start: first offset wanted.
         stop: offset behind the last one wanted; None: no end.
@@ -114,7 +114,7 @@ def _lost(consumer: KafkaConsumer, tp: TopicPartition, at: int, where: str) -> R
             f"{where} must still hold offset {at}; it begins at {first}: retention has removed {first - at:,} "
             "messages unread."
         )
-    return RowsLost(f"{where} must reach offset {at}; it ends before: was it made anew, or cut off by a failed broker?")
+    return RowsLost(f"{where} must reach offset {at}; it ends before: was it recreated, or cut off by a failed broker?")
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,7 +130,7 @@ def messages_block(
     Args:
         source: names the topic in the block's origin (`client.source_name`).
         partition: its number.
-        records: of [start, stop), in order: as `poll_partition` gives them, or the library's own records.
+        records: of [start, stop), in order: as `poll_partition` returns them, or the library's own records.
         start: first offset that the block accounts for.
         stop: offset behind the last one.
         headers: whether to add the column `headers`.

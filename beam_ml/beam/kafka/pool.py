@@ -13,22 +13,22 @@ __all__ = ["Pool"]
 class Pool:
     """Clients kept open between uses, by key.
 
-    The rules: `take` hands a client to one user until that user gives it back; a second user of the same key gets
-    another client, so nobody waits and nobody shares. `give` puts it back; after an error it is closed instead, since
-    nobody knows its state. Whoever takes says which of the idle clients of the key suits best. What has been idle for
-    `idle_s` is closed by a thread that lives while there is something to close; all are closed at exit. At most
-    `most` are kept idle, the one idle for the longest is closed first.
+    `acquire` hands a client to one user until that user returns it with `release`; a second user of the same key gets
+    another client, so users neither wait nor share. After an error a client is closed instead (`drop`), since its state
+    is unknown. The user says which of the key's idle clients suits best. Clients idle for `idle_s` are closed by a thread
+    that lives while there is something to close; all are closed at exit. At most `most` are kept idle; the one idle for
+    the longest is closed first.
 
     Args:
         close: closes a client; its errors are ignored.
-        idle_s: s a client is kept without a user.
+        idle_s: seconds that a client is kept without a user.
         most: idle clients kept, over all keys.
 
     >>> pool = Pool(close=lambda client: print("closed", client), idle_s=60.0)
     >>> with pool.borrowed("key", lambda: "a client") as client:
     ...     print(client)
     a client
-    >>> pool.take("key", lambda: "another") == client  # it was kept
+    >>> pool.acquire("key", lambda: "another") == client  # it was kept
     True
     """
 
@@ -39,7 +39,7 @@ class Pool:
         self._sweeper: threading.Timer | None = None
         atexit.register(self.clear)
 
-    def take(self, key: Any, make: Callable[[], Any], suits: Callable[[Any], bool] | None = None) -> Any:
+    def acquire(self, key: Any, make: Callable[[], Any], suits: Callable[[Any], bool] | None = None) -> Any:
         """Return an idle client of the key, the one that suits if there is one, else any; else make one."""
         with self._lock:
             mine = [i for i, (_, other, _) in enumerate(self._idle) if other == key]
@@ -48,8 +48,8 @@ class Pool:
                 return self._idle.pop((best or mine)[-1])[2]
         return make()
 
-    def give(self, key: Any, client: Any) -> None:
-        """Take a client back that works."""
+    def release(self, key: Any, client: Any) -> None:
+        """Return a working client to the pool."""
         with self._lock:
             self._idle.append((time.monotonic(), key, client))
             gone = [self._idle.pop(0) for _ in range(len(self._idle) - self._most)]
@@ -62,14 +62,14 @@ class Pool:
 
     @contextlib.contextmanager
     def borrowed(self, key: Any, make: Callable[[], Any], suits: Callable[[Any], bool] | None = None) -> Iterator[Any]:
-        """Take a client for a block of code; whatever ends it early, a generator's close too, closes the client."""
-        client = self.take(key, make, suits)
+        """Acquire a client for a block of code; whatever ends it early, a generator's close too, closes the client."""
+        client = self.acquire(key, make, suits)
         try:
             yield client
         except BaseException:
             self.drop(client)
             raise
-        self.give(key, client)
+        self.release(key, client)
 
     def clear(self) -> None:
         """Close all idle clients."""

@@ -24,7 +24,7 @@ __all__ = ["OffsetRange", "OffsetRanges", "ReadKafkaBlocks", "read_range", "spli
 _WAIT_S = 1.0
 """Longest wait of one poll."""
 _ASK_S = 5.0
-"""How long brokers are asked why nothing came."""
+"""How long brokers are asked why nothing has arrived."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -51,7 +51,7 @@ class OffsetRange:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "OffsetRange":
-        """Return the object that its JSON stands for."""
+        """Read the form of `to_dict`."""
         return cls(**value)
 
 
@@ -59,7 +59,7 @@ def split(offsets: OffsetRange, max_messages: int) -> list[OffsetRange]:
     """Cut a range into pieces of about equal size, to be read in parallel.
 
     Args:
-        offsets: what to cut; an empty range gives no piece.
+        offsets: what to cut; an empty range yields no piece.
         max_messages: offsets in one piece at most.
 
     >>> [(piece.start, piece.stop) for piece in split(OffsetRange("clicks", 0, 10, 35), 10)]
@@ -104,7 +104,7 @@ def read_range(
         headers: whether to read the messages' headers too.
 
     Yields:
-        One block a poll; their spans tile the range exactly, offsets without a message included.
+        One block per poll; their spans tile the range exactly, offsets without a message included.
 
     Raises:
         RowsLost: some of the range is gone.
@@ -132,16 +132,16 @@ def read_range(
 
 
 def _silent(consumer: Any, connection: Connection, piece: OffsetRange, at: int) -> SourceError:
-    """Say why nothing comes."""
+    """Return the error for a partition from which nothing arrives."""
     where = f"Partition {piece.partition} of topic {piece.topic} at {connection.brokers}"
     waited = f"nothing came for {connection.timeout_s:g} s"
     try:
         state = client.topic_state(consumer, piece.topic, _ASK_S)
     except SourceError as error:
-        return type(error)(f"{where} must give offset {at}; {waited}: {error}")
+        return type(error)(f"{where} must return offset {at}; {waited}: {error}")
     end = state.ends.get(piece.partition, 0)
     why = f"; it ends at {end}, before an open transaction or what was never written" if end < piece.stop else ""
-    return SourceUnavailable(f"{where} must give offsets {at} to {piece.stop - 1}; {waited}{why}.")
+    return SourceUnavailable(f"{where} must return offsets {at} to {piece.stop - 1}; {waited}{why}.")
 
 
 @with_output_types(Block)
@@ -157,7 +157,7 @@ class _ReadOffsets(DoFn):
 
 
 class ReadKafkaBlocks(PTransform):
-    """Ranges of offsets (JSON, as `OffsetRanges` gives them) → blocks of raw messages.
+    """Ranges of offsets (JSON, as `OffsetRanges` yields them) → blocks of raw messages.
 
     Args:
         connection: how to reach the brokers; values '$NAME' are looked up by the workers.

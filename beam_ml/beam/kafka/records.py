@@ -138,12 +138,12 @@ def _headers(data: np.ndarray, at: int) -> list[dict[str, Any]]:
 
 
 def use(consumer: KafkaConsumer) -> None:
-    """Have a consumer's polls give `Run`s, by batch, instead of the library's records; `max_records` counts them."""
+    """Make a consumer's polls return `Run`s, by batch, instead of the library's records; `max_records` counts them."""
     consumer._fetcher.PartitionRecords = _Batches
 
 
 class _Batches(Fetcher.PartitionRecords):
-    """What one fetch holds of a partition; the library asks it for more until it is empty."""
+    """The part of one fetch that is of one partition; the library asks it for more until it is empty."""
 
     def _unpack_records(self, tp: Any, records: Any, key_deserializer: Any, value_deserializer: Any) -> Iterator[Run]:
         last = None
@@ -163,7 +163,7 @@ class _Batches(Fetcher.PartitionRecords):
                 run = _of_records(list(batch))
                 self.next_fetch_offset = run.offset + 1 if len(run) else self.next_fetch_offset
             first = int(np.searchsorted(run.fields[0], self.fetch_offset))
-            if first:  # a fetch gives whole batches: what lies before is left out
+            if first:  # a fetch returns whole batches: what lies before is left out
                 run = Run(run.data, np.ascontiguousarray(run.fields[:, first:]))
             self.records_read += len(run)
             self.bytes_read += batch.size_in_bytes if batch.magic == 2 else run.nbytes

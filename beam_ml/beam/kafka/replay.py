@@ -28,7 +28,7 @@ _CHUNK_ROWS = 4096
 """Rows encoded at once: few enough that encoding does not hold up the pace."""
 _WAITING_BYTES = 32 << 20
 _TICK_S = 0.1
-"""Longest sleep, so that a wish to stop is soon heard."""
+"""Longest sleep, so that a request to stop is noticed soon."""
 _TELL_S = 0.5
 
 
@@ -73,7 +73,7 @@ class Sent:
 
     Attributes:
         rows, messages, bytes: acknowledged by the brokers.
-        last_us: event time of the newest row handed over, µs since the epoch; None: none yet.
+        last_us: event time of the newest row handed over, µs since the epoch; None before the first.
         seconds: since the first row.
         behind_s: how much later than due the newest message was handed over.
         worst_behind_s: the largest of these.
@@ -108,14 +108,14 @@ class Pace:
 
 
 class Producer(Protocol):
-    """What is used of kafka-python's producer."""
+    """The methods of kafka-python's producer that are used."""
 
     def send(self, topic: str, **message: Any) -> Any:
-        """Hand over a message; gives a future."""
+        """Hand over a message and return a future."""
         ...
 
     def flush(self) -> Any:
-        """Send what is waiting."""
+        """Send the messages still buffered."""
         ...
 
 
@@ -160,7 +160,7 @@ class Outbox:
         except MessageSizeTooLargeError as error:
             message = (
                 f"A message to topic {self._topic} must not be larger than max_request_size; got {len(value):,} bytes of "
-                f"rows (send fewer rows a message, or raise that option of the client and the topic's limit)."
+                f"rows (send fewer rows per message, or raise that option of the client and the topic's limit)."
             )
             raise InvalidValue(message) from error
         except (KafkaError, AssertionError, ValueError) as error:
@@ -242,7 +242,7 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None] | No
     if key is None:
         return None
     if batch.schema.names.count(key) != 1:
-        message = f"The key must be one column of the rows; got {key!r}, there is {batch.schema.names}."
+        message = f"The key must be one column of the rows; got {key!r} of {batch.schema.names}."
         raise MissingColumn(message)
     found = batch.column(key)
     return found.cast(pa.string()).cast(pa.binary()).to_pylist()
@@ -269,7 +269,7 @@ def replay(
         partitions: of the topic.
         tell: called about twice a second with what has been sent.
         stopping: asked between messages: True sends no more.
-        clock: gives seconds.
+        clock: returns seconds.
         sleep: waits for seconds.
 
     Returns:
@@ -279,7 +279,7 @@ def replay(
         SourceUnavailable, InvalidValue: see `Outbox.send`.
         MissingColumn: there is no such key.
     """
-    begun, told = clock(), clock()
+    begun, reported = clock(), clock()
     pace: Pace | None = None
     sent, number = Sent(), 0
 
@@ -289,8 +289,8 @@ def replay(
 
     for batch, times in whole_messages(rows, how.rows_per_message):
         if pace is None:
-            # Reading the first rows is none of the schedule's time.
-            begun = told = clock()
+            # Reading the first rows does not count as the schedule's time.
+            begun = reported = clock()
             pace = Pace(how.speed, int(times[0]), begun)
         values, keys = encode(batch, how.rows_per_message), _keys(batch, how.key)
         first = np.arange(0, len(times), how.rows_per_message)
@@ -301,8 +301,8 @@ def replay(
         while i < len(values):
             outbox.settle()
             now = clock()
-            if now - told >= _TELL_S:
-                told = now
+            if now - reported >= _TELL_S:
+                reported = now
                 tell(so_far())
             if stopping():
                 outbox.flush()

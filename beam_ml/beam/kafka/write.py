@@ -1,6 +1,6 @@
-"""Writes to topics: messages of a pipeline, and word of published versions. Done means acknowledged by the brokers.
+"""Writes to topics: messages of a pipeline, and announcements of published versions. Done means acknowledged by the brokers.
 
-A bundle that is run again writes its messages again: readers of predictions see each at least once.
+A bundle that is retried writes its messages again: readers of predictions see each at least once.
 """
 
 import functools
@@ -64,7 +64,7 @@ class Outgoing:
         self._key = (connection.to_json(), topic)
         self._failed: list[Exception] = []
         self._waiting = self._sent = 0
-        self._producer: Any = producers().take(self._key, self._make)
+        self._producer: Any = producers().acquire(self._key, self._make)
 
     def _make(self) -> KafkaProducer:
         asking = client.consumer(self._connection)  # a producer would only time out on a topic that is not there
@@ -94,14 +94,14 @@ class Outgoing:
             self._flush()
 
     def finish(self) -> int:
-        """Wait until all is acknowledged; give the number of messages.
+        """Wait until all is acknowledged; return the number of messages.
 
         Raises:
             SourceUnavailable: some of them were not delivered in time.
         """
         self._flush()
         sent, self._sent = self._sent, 0
-        producers().give(self._key, self._producer)
+        producers().release(self._key, self._producer)
         self._producer = None
         return sent
 
@@ -130,7 +130,7 @@ class Outgoing:
 
 @with_output_types(int)
 class _Write(DoFn):
-    """Gives the number of messages that each bundle wrote."""
+    """Yields the number of messages that each bundle wrote."""
 
     def __init__(self, connection: str, topic: str, encode: str | None, key: str | None) -> None:
         self._connection, self._topic, self._encode, self._key = connection, topic, encode, key
@@ -162,7 +162,9 @@ class _Write(DoFn):
             raise InvalidValue(message)
         values = _encoder(self._encode)(block.batch)
         if len(values) != len(block):
-            message = f"WriteKafka.encode must give one value a row, {len(block)}; got {len(values)} of {self._encode}."
+            message = (
+                f"WriteKafka.encode must return one value per row, {len(block)}; got {len(values)} of {self._encode}."
+            )
             raise InvalidValue(message)
         keys = [None] * len(block) if self._key is None else _keys(block.batch, self._key)
         return zip(keys, values.cast(pa.binary()).to_pylist(), strict=True)
@@ -197,7 +199,7 @@ class WriteKafka(PTransform):
     Args:
         connection: how to reach the brokers; values '$NAME' are looked up by the workers.
         topic: where to; it must exist.
-        encode: for blocks, 'module:attribute' of a function from a record batch to an array of one binary value a row.
+        encode: for blocks, 'module:attribute' of a function from a record batch to an array of one binary value per row.
         key: for blocks, the column whose value, as text where it is not binary, is a message's key; None: no key.
     """
 
@@ -214,7 +216,7 @@ class WriteKafka(PTransform):
 
 
 def announcement(manifest: Manifest) -> tuple[bytes, bytes]:
-    """Return the message that tells of a published version: key and value.
+    """Return the message that announces a published version: key and value.
 
     The key is the learner's name, so that a compacted topic keeps the newest version of each. The value is JSON: name,
     version, created, accepted (whether the gate let it through), reasons, champion, rows, metrics (candidate → its
@@ -252,7 +254,7 @@ def _announcement_of(manifest: bytes) -> Message:
 
 
 class WriteAnnouncements(PTransform):
-    """Manifests, as `registry.manifest.write_manifest` gives them → word of their versions in a topic.
+    """Manifests, as `registry.manifest.write_manifest` returns them → announcements of their versions in a topic.
 
     Args:
         connection: how to reach the brokers.
@@ -265,5 +267,5 @@ class WriteAnnouncements(PTransform):
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Build the step."""
-        told = pcoll | "Tell" >> Map(_announcement_of).with_output_types(tuple[bytes, bytes])
-        return told | "Announce" >> self._write
+        messages = pcoll | "Tell" >> Map(_announcement_of).with_output_types(tuple[bytes, bytes])
+        return messages | "Announce" >> self._write

@@ -1,4 +1,4 @@
-"""Telling a topic of each published version, as a job's `announce` asks: at least once, and never in the way of training."""
+"""Announces each published version in a topic, as a job's `announce` asks: at least once, and never blocking training."""
 
 import logging
 
@@ -6,18 +6,18 @@ from beam_ml.beam.job.job import Announce
 from beam_ml.errors import BeamMLError
 from beam_ml.registry import Manifest
 
-__all__ = ["tell"]
+__all__ = ["announce_version"]
 
 _WAIT_S = 10.0
 
 _log = logging.getLogger(__name__)
 
 
-def tell(where: Announce | None, manifest: Manifest) -> None:
-    """Announce a version on a topic; it is published, whether or not anybody hears of it.
+def announce_version(where: Announce | None, manifest: Manifest) -> None:
+    """Announce a version on a topic; a failure is only logged, since the version is published already.
 
     Args:
-        where: the topic; None: nobody is to be told.
+        where: the topic; None: nothing is announced.
         manifest: of the version.
     """
     if where is None:

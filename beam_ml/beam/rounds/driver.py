@@ -1,7 +1,7 @@
-"""Rounds: one bounded pipeline over the next slice of the source, then one publish, for ever.
+"""Rounds: one bounded pipeline over the next slice of the source, then one publish, forever.
 
-Nothing but the publish has an effect, so a kill anywhere leaves the old version or the new one, and the next start goes on
-exactly at its positions.
+Only the publish has side effects: after a kill at any instant there is the old version or the new one, and the next start
+resumes at its exact positions.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.job.sources import FileSource
-from beam_ml.beam.rounds.announcing import tell
+from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.rounds.file_plan import FilePlan
 from beam_ml.beam.rounds.files import FileRounds
 from beam_ml.beam.rounds.gather import drop_rows, rows_of
@@ -42,14 +42,14 @@ __all__ = ["Mode", "Round", "train"]
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
-"""How long brokers may take to hear of a version before the next round goes on without."""
+"""How long brokers may take to acknowledge an announced version before the next round starts regardless."""
 _FIRST_ROWS, _FIRST_ADDING_ROWS = 2_048, 65_536
 """Sizes of a cold start's first round."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mode:
-    """How long to go on: `once` takes what is there now, `follow` waits for more; `close` folds open windows at the end."""
+    """How long to run: `once` takes what is there now, `follow` waits for more; `close` folds open windows at the end."""
 
     kind: Literal["once", "follow"] = "once"
     close: bool = False
@@ -57,7 +57,7 @@ class Mode:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Round:
-    """What one round did.
+    """The result of one round.
 
     Attributes:
         manifest: of the version it published.
@@ -107,7 +107,7 @@ def train(
 
     Args:
         job: the deployment.
-        registry: where versions go; the newest one there is gone on from.
+        registry: where versions go; training resumes from the newest one there.
         mode: once or follow; whether to fold open windows at the end.
         options: Beam options of each round's pipeline; without a runner the in-process one is taken.
         stopping: asked between rounds, and while brokers do not answer: True ends cleanly.
@@ -122,7 +122,7 @@ def train(
         message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
         raise InvalidValue(message)
     if mode.kind == "follow" and mode.close:
-        message = "close folds the windows still open at the end, and follow has none: give one of them."
+        message = "close folds the windows still open at the end, and follow has none: pass one of them."
         raise InvalidValue(message)
     if mode.kind == "follow" and job.passes > 1:
         message = f"job.passes must be 1 with follow, which has no end to begin again after; got {job.passes}."
@@ -150,9 +150,9 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Rou
                 source.wait(run.learner, stopping)
         except SourceError as error:
             # What was planned or half read has had no effect.
-            if not source.passes(error):
+            if not source.is_transient(error):
                 raise
-            _log.warning("%s Trying again in %g s.", error, _RETRY_S)
+            _log.warning("%s Retrying in %g s.", error, _RETRY_S)
             _pause(_RETRY_S, stopping)
     if mode.close and run.learner.pending and not stopping():
         yield _close(run)
@@ -167,7 +167,7 @@ def _open(job: Job, follow: bool, stopping: Callable[[], bool]) -> RoundSource:
 
 
 def _next(run: _Run, wanted_rows: int) -> Round | None:
-    """Run the next round; None: there is nothing to read."""
+    """Run the next round; return None if there is nothing to read."""
     plan = run.source.plan(run.learner, wanted_rows)
     return None if plan is None else _round(run, plan)
 
@@ -194,8 +194,8 @@ def _rows_wanted(run: _Run) -> int:
     Where parts of different anchors add, the first anchor is all that matters. Where they do not, no round is larger than
     half of what came before it: all its windows are grown from one anchor, and from none at first; learned in order, each
     has its own, however long the round. Later passes over the first files are no cold start any more, but have four rounds
-    or more each. Sizes are powers of two: where a file may be cut is looked up anew for each size, which in CSV takes a look
-    at all of it.
+    or more each. Sizes are powers of two: where a file may be cut is looked up again for each size, which in CSV means
+    reading all of it.
     """
     wanted, law = run.job.source.round_rows, run.algorithm.law(run.learner.spec)
     if law.kind is not LawKind.ANCHORED or run.in_order:
@@ -277,7 +277,7 @@ def _done(
     run.head, run.head_number, run.learner, run.models = manifest, manifest.number, learner, models
     job = run.job
     run.source.published(learner)
-    tell(job.announce, manifest)
+    announce_version(job.announce, manifest)
     tidy(run.registry, job.name, manifest.number, job.retention.keep, job.retention.grace)
     seconds = time.monotonic() - begun
     passes = Passes.of_learner(learner) if PASSES in learner.next else None
@@ -330,7 +330,7 @@ def _publish(
     verdict = verdict_of([one for one, _ in refreshes], models, before)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
     read = {**learner.next, **run.source.summary(learner)}
-    told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
+    facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     return run.registry.publish(
         job.name,
         payloads_of(learner, models_of(learner, job.plan().models, models, features)),
@@ -341,5 +341,5 @@ def _publish(
         epoch=run.epoch,
         serve=verdict.accepted,
         reasons=verdict.reasons,
-        facts=told | {"next": read, "features": features, "rejects": rejects},
+        facts=facts | {"next": read, "features": features, "rejects": rejects},
     )

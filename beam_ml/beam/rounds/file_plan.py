@@ -29,7 +29,7 @@ from beam_ml.formats.files import FileId, FileRange
 __all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "Taken", "forget", "plan_files"]
 
 SOURCE = "files"
-"""What file rows name as their source; the partition is the file's absolute path."""
+"""The source in the origin of file rows; the partition is the file's absolute path."""
 
 BYTES_PER_ROW = 64
 """Guess that turns rows into bytes where a format's places are bytes: it only sizes rounds."""
@@ -46,9 +46,9 @@ class Taken:
     Attributes:
         done: path → identity of each file read to its end.
         part: path → (identity, place up to which it has been read).
-        horizon_ns: files modified before this are taken for done, their names are forgotten; 0: none is forgotten.
+        horizon_ns: files modified before this count as done, and their names are forgotten; 0: none is forgotten.
         number: the pass that is under way, or that has ended; 1: the first.
-        lot: path → identity of the files read to their end that have their passes together; None: all that are done.
+        batch: path → identity of the files read to their end whose passes run together; None: all that are done.
         again: paths read to their end in a pass after the first.
     """
 
@@ -56,25 +56,25 @@ class Taken:
     part: Mapping[str, tuple[FileId, int]] = dataclasses.field(default_factory=dict)
     horizon_ns: int = 0
     number: int = 1
-    lot: Mapping[str, FileId] | None = None
+    batch: Mapping[str, FileId] | None = None
     again: frozenset[str] = frozenset()
 
     @property
     def again_over(self) -> bool:
         """Whether a pass after the first has ended."""
-        return self.number > 1 and len(self.again) == len(self.lot or {})
+        return self.number > 1 and len(self.again) == len(self.batch or {})
 
     def next_pass(self) -> "Taken":
         """Begin the pass after this one, over the same files."""
-        lot = self.done if self.lot is None else self.lot
-        return dataclasses.replace(self, number=self.number + 1, lot=lot, again=frozenset())
+        batch = self.done if self.batch is None else self.batch
+        return dataclasses.replace(self, number=self.number + 1, batch=batch, again=frozenset())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain JSON form."""
         passes = {}
-        if self.lot is not None:
-            lot = {path: [one.size, one.mtime_ns] for path, one in sorted(self.lot.items())}
-            passes = {"pass": {"number": self.number, "lot": lot, "again": sorted(self.again)}}
+        if self.batch is not None:
+            batch = {path: [one.size, one.mtime_ns] for path, one in sorted(self.batch.items())}
+            passes = {"pass": {"number": self.number, "lot": batch, "again": sorted(self.again)}}
         return passes | {
             "done": {path: [one.size, one.mtime_ns] for path, one in sorted(self.done.items())},
             "part": {path: [one.size, one.mtime_ns, at] for path, (one, at) in sorted(self.part.items())},
@@ -89,12 +89,12 @@ class Taken:
         >>> Taken().summary()["done"]
         0
         """
-        lot, again = self.lot, len(self.again)
+        batch, again = self.batch, len(self.again)
         return {
             "done": len(self.done),
             "part": {path: at for path, (_, at) in sorted(self.part.items())},
             "horizon_ns": self.horizon_ns,
-            **({} if lot is None else {"pass": {"number": self.number, "lot": len(lot), "again": again}}),
+            **({} if batch is None else {"pass": {"number": self.number, "lot": len(batch), "again": again}}),
             "digest": hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest(),
         }
 
@@ -114,13 +114,13 @@ class Taken:
 def _passes_of(value: Mapping[str, Any] | None) -> dict[str, Any]:
     if value is None:
         return {}
-    lot = {path: FileId(path, size, mtime) for path, (size, mtime) in value["lot"].items()}
-    return {"number": value["number"], "lot": lot, "again": frozenset(value["again"])}
+    batch = {path: FileId(path, size, mtime) for path, (size, mtime) in value["lot"].items()}
+    return {"number": value["number"], "batch": batch, "again": frozenset(value["again"])}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FilePlan:
-    """The ranges that a round reads, what has been read once it is published, and how CSV text is to be understood.
+    """The ranges that a round reads, what has been read once it is published, and how CSV text is parsed.
 
     Attributes:
         ranges: in order.
@@ -157,7 +157,7 @@ class FilePlan:
         return {origin: places.tolist() for origin, places in sorted(found.items())}
 
     def rows(self) -> int | None:
-        """Return the rows that the round must scan; None where the format does not tell."""
+        """Return the rows that the round must scan; None where the format does not say."""
         counts = [one.n_rows for one in self.ranges]
         return None if any(n is None for n in counts) else sum(n for n in counts if n is not None)
 
@@ -178,15 +178,15 @@ def plan_files(
 ) -> FilePlan:
     """Plan the next round: files in order of path, up to `wanted_rows` (at least one range when anything is left).
 
-    A pass that has been begun is gone on with, over the files of the first one (`Taken.next_pass` begins one). New files
-    that come in the first pass are in it; later ones wait, and are then a lot of their own, which begins with its first.
+    A pass that has begun continues over the files of the first one (`Taken.next_pass` begins one). New files that arrive
+    during the first pass are in it; later ones wait and then form their own batch, which begins with its first pass.
 
     Files that have been read to their end may be moved away. With `wait`, a file that may still be written (see
     `source.settle`) is left for a later look, and files after it in order of path are taken before it.
 
     Args:
         source: where to look.
-        taken: what has been read, as `Taken.to_dict` gives it.
+        taken: what has been read, as `Taken.to_dict` returns it.
         wanted_rows: size of the round.
         wait: files may come and grow: an empty folder is no error, and a file is taken once it has settled.
         passes: how often each file will be read.
@@ -226,7 +226,7 @@ def plan_files(
         part.pop(file.path, None)
         pieces, stop, rows = _cut(source, file, at, wanted_rows, rows)
         ranges += pieces
-        # A file without rows counts for nothing: a round of such files alone would never be run, nor they be done.
+        # A file without rows counts for nothing: a round of such files alone would never run, and they would never be done.
         files += bool(pieces)
         if stop is None:
             done[file.path] = file
@@ -238,27 +238,27 @@ def plan_files(
         _warn_of_passed(passed, before.horizon_ns)
     after = Taken(done, part, before.horizon_ns)
     if not ranges:  # the passes that have been are the last ones
-        after = dataclasses.replace(after, number=before.number, lot=before.lot, again=before.again)
-    elif passes > 1 or before.lot is not None:
-        lot = {} if before.number > 1 else before.done if before.lot is None else before.lot
+        after = dataclasses.replace(after, number=before.number, batch=before.batch, again=before.again)
+    elif passes > 1 or before.batch is not None:
+        batch = {} if before.number > 1 else before.done if before.batch is None else before.batch
         fresh = {path: one for path, one in done.items() if path not in before.done}
-        after = dataclasses.replace(after, lot={**lot, **fresh})
+        after = dataclasses.replace(after, batch={**batch, **fresh})
     kept = after if source.remember is None else _pruned(after, source.remember, waiting)
     return FilePlan(tuple(ranges), kept, source.csv, last=bool(ranges) and not waiting)
 
 
 def _plan_again(source: FileSource, before: Taken, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
-    """Plan a round of a pass after the first: the files of the lot, in order of path, as they were."""
-    part, again, lot = dict(before.part), set(before.again), before.lot or {}
+    """Plan a round of a pass after the first: the files of the batch, in order of path, as they were."""
+    part, again, batch = dict(before.part), set(before.again), before.batch or {}
     ranges: list[FileRange] = []
     rows = files = 0
-    for path, known in sorted(lot.items()):
+    for path, known in sorted(batch.items()):
         if path in again:
             continue
         if rows >= wanted_rows or files == source.round_files:
             break
         if path not in found:
-            message = f"{path} must stay until its last pass; pass {before.number} found it no more."
+            message = f"{path} must stay until its last pass; pass {before.number} no longer found it."
             raise InputChanged(message)
         _same(known, found[path])
         _, at = part.pop(path, (known, None))
@@ -270,7 +270,7 @@ def _plan_again(source: FileSource, before: Taken, found: Mapping[str, FileId], 
         else:
             part[path] = (known, stop)
     after = dataclasses.replace(before, part=part, again=frozenset(again))
-    return FilePlan(tuple(ranges), after, source.csv, last=len(again) == len(lot))
+    return FilePlan(tuple(ranges), after, source.csv, last=len(again) == len(batch))
 
 
 def _cut(
@@ -313,16 +313,16 @@ def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:
         known, at = before.part[gone[0]]
         message = (
             f"{gone[0]} must stay until it has been read to its end: its {known.size} bytes were read up to place {at} "
-            f"(a row, in CSV a byte); {source.path} has no such file any more."
+            f"(a row, in CSV a byte); {source.path} no longer has such a file."
         )
         raise InputChanged(message)
     return found
 
 
 def _settled(file: FileId, settle_s: float, now_ns: int) -> bool:
-    """Return whether nobody has written to a file for `settle_s`, as far as its modification time tells.
+    """Return whether nobody has written to a file for `settle_s`, judging by its modification time.
 
-    One a little ahead of this clock is a file server's, and waited for; one far ahead was set by hand and tells nothing.
+    One a little ahead of this clock is a file server's, and waited for; one far ahead was set by hand and says nothing.
     """
     age = now_ns - file.mtime_ns
     return settle_s == 0 or age >= settle_s * 1e9 or age < -_CLOCKS_APART_NS

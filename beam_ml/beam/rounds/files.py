@@ -42,10 +42,10 @@ class FileRounds:
     def plan(self, learner: Learner, wanted_rows: int) -> FilePlan | None:
         """Plan the next round; None: every file has been read, as often as it is to be."""
         passes, taken = Passes.of_learner(learner), Taken.from_dict(learner.next.get(SOURCE))
-        if taken.again_over and passes.goes_on(taken.number, self._passes):
+        if taken.again_over and passes.continues(taken.number, self._passes):
             taken = taken.next_pass()  # before new files, which begin with a first pass
         plan = plan_files(self._source, taken.to_dict(), wanted_rows, wait=self._follow, passes=self._passes)
-        if not plan.ranges and passes.goes_on(plan.after.number, self._passes):
+        if not plan.ranges and passes.continues(plan.after.number, self._passes):
             again = plan.after.next_pass().to_dict()
             plan = plan_files(self._source, again, wanted_rows, passes=self._passes)
         self._found = bool(plan.ranges)
@@ -83,8 +83,8 @@ class FileRounds:
         mark = watermark([] if newest is None else [newest], to_us(self._source.out_of_orderness))
         return float("-inf") if mark is None else mark
 
-    def passes(self, error: SourceError) -> bool:
-        """No file comes back by itself."""
+    def is_transient(self, error: SourceError) -> bool:
+        """Return False: no file comes back by itself."""
         return False
 
     def trim(self, learner: Learner) -> Learner:
@@ -96,7 +96,7 @@ class FileRounds:
         return {SOURCE: Taken.from_dict(learner.next.get(SOURCE)).summary()}
 
     def published(self, learner: Learner) -> None:
-        """Nothing to do."""
+        """Do nothing: files keep no record of what was read."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open between rounds."""

@@ -28,7 +28,7 @@ _KEY = struct.Struct(">q")
 
 
 class Gathered(NamedTuple):
-    """What `Gather` gives.
+    """The outputs of `Gather`.
 
     Attributes:
         rows: PCollection of (window end in µs as 8 bytes, Slice): rows that may be learned from.

@@ -1,4 +1,4 @@
-"""How the passes of a job over its files go: what each has come to, and why they end before the number asked for."""
+"""The passes of a job over its files: the result of each, and why they end before the number asked for."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from beam_ml.core.refresh import LOSSES, Refresh
 __all__ = ["PASSES", "Passes"]
 
 PASSES = "passes"
-"""Where a learner keeps them, in `Learner.next`: they are committed with what has been read."""
+"""The key in `Learner.next` under which they are stored: they are committed with the read positions."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passes:
-    """The passes over one lot of files, so far.
+    """The passes over one batch of files, so far.
 
     Attributes:
         number: the pass that is under way, or was the last.
@@ -25,7 +25,7 @@ class Passes:
         values: the metric's mean in each pass, over its rows before they were learned from (again).
         rows: how many rows each of these means is over.
         judged: the pass that the last of them is of: a first pass of one round has no model to judge.
-        heard: passes that patience does not count, since the job was told to go on after them.
+        heard: passes that patience does not count, since the job was asked to continue after them.
         stopped: why they ended early; empty: they did not.
     """
 
@@ -40,7 +40,7 @@ class Passes:
 
     @staticmethod
     def of_learner(learner: Learner) -> "Passes":
-        """Read what a learner keeps."""
+        """Read the passes that a learner stores."""
         found = learner.next.get(PASSES)
         if found is None:
             return Passes()
@@ -50,20 +50,20 @@ class Passes:
         """Return the plain JSON form."""
         return dataclasses.asdict(self) | {"values": list(self.values), "rows": list(self.rows)}
 
-    def goes_on(self, number: int, passes: int) -> bool:
+    def continues(self, number: int, passes: int) -> bool:
         """Return whether another pass follows, where nothing is left to read in pass `number`.
 
-        Passes that were stopped early go on only where more of them are asked for than then.
+        Passes that were stopped early continue only where more of them are asked for than then.
         """
         return number < passes and not (self.stopped and passes <= self.of)
 
     def after(
         self, number: int, last: bool, refreshes: Sequence[Refresh], passes: int, stopping: EarlyStopping | None
     ) -> "Passes":
-        """Return what stands after a round of a pass.
+        """Return the passes after a round of one.
 
         Args:
-            number: of the pass; below the last one's where a new lot of files has begun.
+            number: of the pass; below the last one's where a new batch of files has begun.
             last: the pass has ended with this round.
             refreshes: the round's.
             passes: as many as the job asks for.

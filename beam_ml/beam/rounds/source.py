@@ -1,4 +1,4 @@
-"""What the rounds driver asks of a source, whatever it reads: the next slice, its blocks, and how far time has come."""
+"""What the rounds driver asks of a source, whatever it reads: the next slice, its blocks, and how far time has advanced."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ class RoundPlan(Protocol):
         ...
 
     def rows(self) -> int | None:
-        """Return the rows that the round must scan; None where nobody can tell beforehand."""
+        """Return the rows that the round must scan; None where that is not known beforehand."""
         ...
 
     def read(self, columns: Sequence[str]) -> PTransform:
@@ -34,7 +34,7 @@ class RoundPlan(Protocol):
         ...
 
     def next(self) -> Mapping[str, Any]:
-        """Return where to read on once the round is published: the entries of `Learner.next` that change."""
+        """Return the next read positions once the round is published: the entries of `Learner.next` that change."""
         ...
 
 
@@ -42,7 +42,7 @@ class RoundSource(Protocol):
     """A source as one trainer sees it, from its start to its end."""
 
     def plan(self, learner: Learner, wanted_rows: int) -> RoundPlan | None:
-        """Plan the next round, of about `wanted_rows` rows; None: nothing is there to read."""
+        """Plan the next round, of about `wanted_rows` rows; return None if there is nothing to read."""
         ...
 
     def wait(self, learner: Learner, stopping: Callable[[], bool]) -> None:
@@ -53,8 +53,8 @@ class RoundSource(Protocol):
         """Return the event time, µs, before which no more rows are expected; -inf: not known yet."""
         ...
 
-    def passes(self, error: SourceError) -> bool:
-        """Return whether an error may pass, so that the round is worth another try."""
+    def is_transient(self, error: SourceError) -> bool:
+        """Return whether the error is transient, so that the round is worth retrying."""
         ...
 
     def trim(self, learner: Learner) -> Learner:
@@ -62,13 +62,13 @@ class RoundSource(Protocol):
         ...
 
     def summary(self, learner: Learner) -> Mapping[str, Any]:
-        """Return what a manifest says of where to read on."""
+        """Return what a manifest says about the next read positions."""
         ...
 
     def published(self, learner: Learner) -> None:
-        """Hear that a version is published."""
+        """Take note that a version has been published."""
         ...
 
     def close(self) -> None:
-        """Let go of what is held open."""
+        """Release what is held open."""
         ...

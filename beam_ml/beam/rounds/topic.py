@@ -1,6 +1,6 @@
-"""A Kafka topic as the rounds driver reads it: what the next round reads, when it is due, and how far time has come.
+"""A Kafka topic as the rounds driver reads it: what the next round reads, when it is due, and how far time has advanced.
 
-Where to read on stands in the learner, so it is committed with it in one manifest; a consumer group only shows the lag.
+Read positions are stored in the learner, so both are committed in one manifest; a consumer group only shows the lag.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
-from beam_ml.beam.kafka.gaps import LOST, id_of, refuse_made_anew
+from beam_ml.beam.kafka.gaps import LOST, id_of, refuse_recreated
 from beam_ml.beam.rounds.topic_plan import KafkaPlan, name_of, plan_offsets
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -31,11 +31,11 @@ _LOOK_S = 0.2, 2.0
 _LOOKS = 50
 """Looks between two rounds: brokers need not be asked five times a second by a job that refreshes once a day."""
 _ASK_S = 5.0
-"""How long brokers are asked before it is looked whether the trainer is to end."""
+"""How long brokers are asked before the trainer checks whether it should stop."""
 _ROUND_S = 5.0
 """Between rounds where windows are rounds and the job does not say."""
 _GRACE_S = 1.0
-"""How long a round waits for the last rows of a window whose end has come by this clock: clocks differ."""
+"""How long a round waits for the last rows of a window that has ended by this clock: clocks differ."""
 _FIRST_MESSAGES, _FIRST_ROWS = 10_000, 100
 """The first round's size, and how many rows each message is taken to hold, which nobody knows yet: too small a first round
 costs one more, too large a one costs a gradient learner its first anchors."""
@@ -47,7 +47,7 @@ class KafkaRounds:
     Args:
         source: settings.
         refresh_s: length of the job's windows; None: rounds are windows.
-        follow: go on with what comes; False: take what is there when the run starts.
+        follow: continue with what arrives; False: take what is there when the run starts.
         stopping: asked while brokers do not answer: True gives up.
     """
 
@@ -74,7 +74,7 @@ class KafkaRounds:
         self._measured: float | None = None
 
     def plan(self, learner: Learner, wanted_rows: int) -> KafkaPlan | None:
-        """Plan the next round; None: nothing waits.
+        """Plan the next round; return None if nothing is waiting.
 
         A topic to be read from its end on is planned once with nothing to read: so the version that says where that was
         is there before the first row comes.
@@ -88,7 +88,7 @@ class KafkaRounds:
         state = self._state()
         self._name = name_of(self._source, state, learner.next)
         where = f"topic {self._source.topic} at {self._source.brokers}"
-        refuse_made_anew(where, learner.next.get(id_of(self._name), ""), state.identity)
+        refuse_recreated(where, learner.next.get(id_of(self._name), ""), state.identity)
         taken = {**{str(p): at for p, at in self._begins.items()}, **learner.next.get(self._name, {})}
         if not self._follow:
             self._ends = self._ends or state.ends
@@ -185,9 +185,9 @@ class KafkaRounds:
         return all(offset is not None for partition, offset in ahead.items() if not self._aside(partition))
 
     def _aside(self, partition: int) -> bool:
-        """Return whether a partition's time has stood still for so long that it holds back no window.
+        """Return whether a partition has been idle for so long that it holds back no window.
 
-        A run that takes what is there cannot wait and see: it goes by how far the others are ahead of a partition that it
+        A run that takes what is there cannot wait and see: it judges by how far the others are ahead of a partition that it
         has read to its end.
         """
         newest, since = self._moved.get(partition, (None, time.monotonic()))
@@ -198,7 +198,7 @@ class KafkaRounds:
         return time.monotonic() - since >= self._source.idle_timeout
 
     def watermark(self, learner: Learner) -> float:
-        """Return the slowest partition's newest event time, less the slack; those that stand still are set aside."""
+        """Return the slowest partition's newest event time, less the slack; idle ones are set aside."""
         seen = learners.scanned(learner).latest
         now = time.monotonic()
         for partition in self._begins:
@@ -206,14 +206,14 @@ class KafkaRounds:
             if partition not in self._moved or self._moved[partition][0] != newest:
                 self._moved[partition] = (newest, now)
         times = [self._moved[p][0] for p in self._begins if not self._aside(p)]
-        if not times:  # all stand still: what has come is all there is to go by
+        if not times:  # all are idle: what has arrived is all there is to judge by
             times = [newest for newest, _ in self._moved.values() if newest is not None]
         known = [one for one in times if one is not None]
         mark = watermark(known, to_us(self._source.out_of_orderness)) if len(known) == len(times) else None
         return float("-inf") if mark is None else mark
 
-    def passes(self, error: SourceError) -> bool:
-        """Return whether to try again: brokers that have answered come back; what retention took is skipped next time."""
+    def is_transient(self, error: SourceError) -> bool:
+        """Return whether to retry: brokers that have answered come back; what retention took is skipped next time."""
         if isinstance(error, SourceRefused):
             return False
         if isinstance(error, RowsLost):  # a plan that has passed by what it may finds the rest gone the next time, too
@@ -225,7 +225,7 @@ class KafkaRounds:
         return learner
 
     def summary(self, learner: Learner) -> Mapping[str, Any]:
-        """Nothing is left out: where to read on is a number for each partition."""
+        """Nothing is left out: each partition has one read position."""
         return {}
 
     def published(self, learner: Learner) -> None:

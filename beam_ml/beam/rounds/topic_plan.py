@@ -36,10 +36,10 @@ class KafkaPlan:
         source: settings of the source.
         name: what rows' origins call the source: cluster and topic.
         ranges: partition → [start, stop) in offsets; those with nothing to read left out.
-        after: partition → where to read on.
+        after: partition → its read position afterwards.
         lost: what retention has removed unread.
         seen: partition → places in its range that were counted before: a stream reads some windows ahead.
-        topic: ids of cluster and topic, kept in the learner: a topic made anew has another one. Empty: not known.
+        topic: ids of cluster and topic, kept in the learner: a recreated topic has another one. Empty if unknown.
     """
 
     source: KafkaSource
@@ -74,7 +74,7 @@ class KafkaPlan:
         return _ReadPlanned(self, columns)
 
     def next(self) -> Mapping[str, Any]:
-        """Return where to read on once the round is published."""
+        """Return the read positions once the round is published."""
         after = {str(partition): offset for partition, offset in sorted(self.after.items())}
         return {self.name: after, id_of(self.name): self.topic} if self.topic else {self.name: after}
 
@@ -85,7 +85,7 @@ def name_of(source: KafkaSource, state: TopicState, next: Mapping[str, Any]) -> 
     Args:
         source: settings of the source.
         state: the topic now.
-        next: `Learner.next` of the learner that goes on.
+        next: `Learner.next` of the learner that is resumed.
 
     Raises:
         SourceError: that learner has read the topic in another cluster.
@@ -135,7 +135,7 @@ def plan_offsets(
         source: settings.
         name: what rows' origins call the source.
         state: where the partitions begin and end now.
-        taken: partition → where to read on.
+        taken: partition → its read position.
         wanted_messages: size of the round.
         counted: partition → places that the learner has scanned already.
 
@@ -146,7 +146,7 @@ def plan_offsets(
     topic = f"topic {source.topic} at {source.brokers}"
     missing = sorted(int(partition) for partition in taken if int(partition) not in state.starts)
     if missing:
-        message = f"{topic} must still have partitions {missing}, which were read; it does not: was it made anew?"
+        message = f"{topic} must still have partitions {missing}, which were read; it does not: was it recreated?"
         raise RowsLost(message)
     # A partition that has come since is new from its first message on.
     latest = source.start == "latest" and not taken

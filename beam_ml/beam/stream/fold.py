@@ -1,8 +1,8 @@
 """`StreamFold`: closed windows of an unbounded input, in order of time, into one learner; each firing is one version.
 
 One key, one timer, always at the smallest end that is held. Three states: the learner, touched when windows are folded;
-what has come for windows not folded yet; and a small ledger of how far the fold has come. A state that is lost begins
-again at the pinned version; a state that is restored goes on, and what had been published since is published again.
+what has arrived for windows not folded yet; and a small ledger of how far the fold has advanced. A lost state starts
+again at the pinned version; a restored state continues, and what had been published since is published again.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam.job.job import Announce, Job
 from beam_ml.beam.kafka.gaps import id_of
-from beam_ml.beam.rounds.announcing import tell
+from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import count, measure, timed
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoldJob:
-    """What the fold ships: names, numbers and JSON.
+    """The part of a job that the fold needs: names, numbers and JSON.
 
     Attributes:
         name: published under.
@@ -67,7 +67,7 @@ class FoldJob:
         size_us: length of the windows.
         lateness_us: how far behind the last folded window rows may come.
         keep, grace_s: retention.
-        announce: who is told of versions, as JSON; empty: nobody.
+        announce: the topic in which versions are announced, as JSON; empty: none.
     """
 
     name: str
@@ -95,10 +95,10 @@ class FoldJob:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ledger:
-    """How far the fold has come: small, read with every element.
+    """How far the fold has advanced: small, read with every element.
 
     Attributes:
-        parent, head: where its learner stands among the versions.
+        parent, head: the place of its learner among the versions.
         folded_through: end of the last window folded, µs.
         covered: origin → places that the learner has scanned.
         verdict: of the last version.
@@ -111,7 +111,7 @@ class Ledger:
     verdict: Verdict
 
     def encode(self) -> bytes:
-        """Return it as bytes."""
+        """Return the ledger as bytes."""
         covered = [[o.source, o.partition, ranges.tolist()] for o, ranges in sorted(self.covered.items())]
         verdict = [self.verdict.accepted, list(self.verdict.reasons)]
         values = {"parent": self.parent, "head": self.head, "folded_through": self.folded_through}
@@ -119,7 +119,7 @@ class Ledger:
 
     @staticmethod
     def decode(data: bytes) -> "Ledger":
-        """Read it back."""
+        """Read the bytes of `encode`."""
         given = json.loads(data)
         covered = {
             Origin(source, partition): np.array(ranges, dtype=np.int64).reshape(-1, 2)
@@ -249,7 +249,7 @@ class _StreamFold(DoFn):
             try:
                 first = learner_of(AnchorRef(job.registry, job.name, start.version, start.digest), self._spec)
             except (VersionNotFound, CorruptArtefact) as error:
-                message = f"{error} The stream was started from it: start it again, from the newest version there is."
+                message = f"{error} The stream was started from it: start it again, from the newest version."
                 raise type(error)(message) from error
         first = initial_learner(start, first)
         held: dict[int, Held] = {}
@@ -295,13 +295,13 @@ class _StreamFold(DoFn):
                 both = intervals.intersection(ranges, one.get(origin, intervals.EMPTY))
                 if len(both):
                     message = (
-                        f"The stream must count each row once; the engine gave {origin.source} {origin.partition} from "
+                        f"The stream must count each row once; the engine delivered {origin.source} {origin.partition} from "
                         f"place {int(both[0, 0])} to {int(both[0, 1])} again (start it without the engine's state: it "
-                        "goes on from the registry)."
+                        "resumes from the registry)."
                     )
                     raise MergeRefused(message)
         if progress.repeated:
-            message = f"The stream must count each row once; the engine gave {progress.repeated:,} places twice."
+            message = f"The stream must count each row once; the engine delivered {progress.repeated:,} places twice."
             raise MergeRefused(message)
 
     def _late(self, end: int, accumulation: Accumulation, through: int) -> tuple[int, int, Accumulation]:
@@ -309,10 +309,11 @@ class _StreamFold(DoFn):
         taken = end > through - self._job.lateness_us
         rows = accumulation.progress.rows
         if not taken:
-            told = (
-                "%d rows of the window that ended at %d came after all up to %d was folded, and are rejected as late."
+            message = (
+                "%d rows of the window that ended at %d arrived after everything up to %d had been folded, and are "
+                "rejected as late."
             )
-            _log.warning(told, rows, end, through)
+            _log.warning(message, rows, end, through)
         count("late" if taken else "rejected", rows)
         earliest = due_at(through, self._job.size_us)
         return (earliest if taken else ROUND), earliest, as_late(accumulation, taken)
@@ -335,13 +336,13 @@ class _StreamFold(DoFn):
     ) -> tuple[int, Ledger]:
         job, start, features = self._job, self._start, json.loads(self._job.features)
         verdict = verdict_of([one for one, _ in refreshes], models, known.verdict)
-        told = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
-        facts = told | {"next": dict(learner.next), "features": features, "rejects_under": f"rejects/{start.run_id}"}
+        facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
+        facts |= {"next": dict(learner.next), "features": features, "rejects_under": f"rejects/{start.run_id}"}
         facts |= {"begun": {str(partition): at for partition, at in start.begun.items()}}
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
         mine = Lineage(start.run_id, start.epoch, known.parent, known.head)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
-        tell(self._announce, made)
+        announce_version(self._announce, made)
         tidy(self._registry, job.name, made.number, job.keep, job.grace_s)
         ends = [one.window_end for one, _ in refreshes if one.window_end is not None]
         if ends:
@@ -350,7 +351,7 @@ class _StreamFold(DoFn):
         return made.number, ledger
 
     def _read_on(self, learner: Learner) -> dict[str, Any]:
-        """Return where a reader that does not know the places counted would read on: the first hole's message."""
+        """Return where a reader that does not know the places counted would resume: the first hole's message."""
         start, covered = self._start, learners.scanned(learner).covered
         if not start.source:
             return {}
@@ -364,7 +365,7 @@ class _StreamFold(DoFn):
 
 
 class StreamFold(PTransform):
-    """(window end, Accumulation) of shards → the numbers of the versions published, one a firing.
+    """(window end, Accumulation) of shards → the numbers of the versions published, one per firing.
 
     Args:
         job: what to learn and where to publish.

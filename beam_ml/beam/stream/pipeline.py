@@ -1,6 +1,6 @@
-"""Streaming: one unbounded pipeline that trains for ever, its state in the engine's checkpoints.
+"""Streaming: one unbounded pipeline that trains forever, its state in the engine's checkpoints.
 
-What it goes on from without such state is pinned when the pipeline is built: one version of the registry gives the
+What it resumes from without such state is pinned when the pipeline is built: one version of the registry sets the
 offsets to read from, the places counted beyond them, and the learner that the fold begins with.
 """
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Streamed(NamedTuple):
-    """What `build` gives.
+    """What `build` returns.
 
     Attributes:
         published: PCollection of version numbers.
@@ -59,11 +59,11 @@ class _Read(NamedTuple):
 
 
 class _ReadTopic(PTransform):
-    """A job's topic as blocks of rows, from where a version stands."""
+    """A job's topic as blocks of rows, from a version's read positions."""
 
     def __init__(self, source: KafkaSource, start: Start, columns: Sequence[str], splits: int) -> None:
         super().__init__()
-        # Time has come to t where nothing older than t is expected; one tick less, and nothing of t itself is either:
+        # Time has reached t where nothing older than t is expected; one tick less, and nothing of t itself is either:
         # so a window may be closed in its last ms.
         settled: dict[str, Any] = {"out_of_orderness": source.out_of_orderness + TICK_US / 1e6}
         if (
@@ -89,7 +89,7 @@ def kafka_start(job: Job, registry: Registry) -> Start:
 
     Raises:
         SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
-        RowsLost: what is to be read next is gone, or the topic was made anew.
+        RowsLost: what is to be read next is gone, or the topic was recreated.
         SourceError: the registry's learner has read this topic in another cluster.
         InvalidValue: the registry's learner is not of this job.
     """
@@ -125,11 +125,11 @@ def build(
         pipeline: to add to.
         job: the deployment; its `refresh` must be a duration.
         registry: where versions go; its place is shipped to the workers.
-        read: a root transform that gives blocks of rows; None: the job's topic.
+        read: a root transform that yields blocks of rows; None: the job's topic.
         start: what to begin with, where `read` is given; None: the newest version, and no places.
         n_shards: steps that share the work of merging.
         splits: steps that each read a share of the topic's partitions.
-        anchor_ttl: s that a worker of a gradient learner goes on with an anchor before it looks for a newer one.
+        anchor_ttl: seconds that a worker of a gradient learner keeps an anchor before it looks for a newer one.
 
     Raises:
         EngineRefused: this runner would never emit anything.
@@ -191,7 +191,7 @@ def run_stream(
     on_stop: Callable[[], Any] | None = None,
     **settings: Any,
 ) -> str:
-    """Train in one unbounded pipeline until it is stopped; gives the name of the runner that ran.
+    """Train in one unbounded pipeline until it is stopped; return the name of the runner that ran.
 
     Args:
         job: the deployment.
@@ -220,12 +220,12 @@ def run_stream(
         if known is None:
             raise
         raise known from error
-    message = f"A stream must go on until it is stopped; {ran_on(pipeline.runner, result)} says {result.state}."
+    message = f"A stream must run until it is stopped; {ran_on(pipeline.runner, result)} says {result.state}."
     raise EngineRefused(message)
 
 
 def close_windows(job: Job, registry: Registry) -> int:
-    """Fold the windows that a stream has left open, once it has ended; give the newest version's number.
+    """Fold the windows that a stream has left open, once it has ended; return the newest version's number.
 
     Their rows are read again, up to the end of the topic, as rounds in this process. What comes for them later is late.
 
@@ -237,7 +237,7 @@ def close_windows(job: Job, registry: Registry) -> int:
     try:
         _close(job, registry)
     except HeadMoved as error:
-        _log.warning("What the stream published last was still on its way; its windows are closed again: %s", error)
+        _log.warning("What the stream published last was still in flight; its windows are closed again: %s", error)
         _close(job, registry)
     return registry.head_number(job.name)
 

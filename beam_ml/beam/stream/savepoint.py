@@ -14,9 +14,9 @@ _LOOK_S = 0.5
 
 
 def savepoint(rest: str, folder: str, timeout_s: float = 120.0) -> str:
-    """Take a savepoint of the job that runs, and end it; give where the savepoint lies.
+    """Take a savepoint of the running job and stop it; return where the savepoint lies.
 
-    Flink's own stop, with or without a drain, is not used: it waits for ever for sources like these to end.
+    Flink's own stop, with or without a drain, is not used: it waits forever for sources like these to end.
 
     Args:
         rest: URL of Flink's REST interface, whose cluster runs this job alone.

@@ -1,11 +1,11 @@
-"""`Shards`: accumulations of an unbounded input → one accumulation a shard and closed window.
+"""`Shards`: accumulations of an unbounded input → one accumulation per shard and closed window.
 
-One timer a shard, always at the smallest end that is held, and set again after each firing: a timer set at each element
-would forget all windows but that of the last one. It goes off in the last ms of the window, once no row of it can come;
-what it sends bears that time, so that the fold's timer, at the end itself, waits for every shard.
+One timer per shard, always at the smallest end that is held, and set again after each firing: a timer set at each element
+would forget all windows but that of the last one. It fires in the last ms of the window, once no row of it can arrive;
+what it sends has that time, so that the fold's timer, at the end itself, waits for every shard.
 
-Each shard is a step of its own, of one key. While a bundle is in progress Flink lets time pass a step up to the earliest
-timer that the bundle before has set; of two keys in one step, that may be the other's, and what the first one's timer
+Each shard is a step of its own, of one key. While a bundle is in progress, Flink advances a step's time up to the earliest
+timer that the previous bundle has set; of two keys in one step, that may be the other's, and what the first one's timer
 sends is late.
 """
 
@@ -71,7 +71,7 @@ class _Shards(DoFn):
     ) -> None:
         shard, (end, accumulation) = element
         held = self._windows.load(windows.read())
-        # Rows of no window wait for the end of the one that they came in, lest each of them be sent on its own.
+        # Rows of no window wait for the end of the one that they came in, so that none is sent on its own.
         due = due_at(timestamp.micros, self._size_us) if end == ROUND else end
         with timed("merge_us"):
             self._windows.add(shard, held, end, due, accumulation)
@@ -102,7 +102,7 @@ def _keep(codec: OpenWindows, held: dict[int, Held], windows: Any, timer: Any) -
 
 
 class Shards(PTransform):
-    """`Accumulations`, or (window end, Accumulation), unbounded → (window end, Accumulation): one a shard and window.
+    """`Accumulations`, or (window end, Accumulation), unbounded → (window end, Accumulation): one per shard and window.
 
     A window that is closed sends what still comes for it at once. Rows of no window (rejects) are sent when the window
     that they came in closes, so that every place scanned arrives at the fold.

@@ -1,4 +1,4 @@
-"""Where a stream begins: everything taken from one version, so that an engine that forgets all begins there again.
+"""Where a stream begins: everything taken from one version, so that an engine that loses its state starts there again.
 
 The offsets to read from, the places beyond them that were counted already, and the learner that the fold begins with
 belong together: a message whose rows span windows may be half counted, and its other half must be read again.
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.kafka.gaps import LOST, gap, id_of, refuse_made_anew
+from beam_ml.beam.kafka.gaps import LOST, gap, id_of, refuse_recreated
 from beam_ml.beam.versions.lineage import Lineage
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import intervals
@@ -33,17 +33,17 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Start:
-    """What one submission of a stream begins with; plain values, which travel as JSON.
+    """The start of one submission of a stream; plain values, which travel as JSON.
 
     Attributes:
         run_id: of the submission.
         epoch: of the submission.
-        version: the version to go on from; None: from nothing.
+        version: the version to resume from; None: from nothing.
         digest: SHA-256 of its learner.
         head: the newest number when it was read.
         accepted, reasons: its verdict.
         source: what rows' origins call the source; empty: the source keeps no places.
-        topic: ids of cluster and topic; empty: not known.
+        topic: ids of cluster and topic; empty if unknown.
         begun: partition → offset at which it was first read.
         offsets: partition → first offset to read now.
         seen: partition → places from there on that were counted before, as [start, stop) pairs.
@@ -66,16 +66,16 @@ class Start:
 
     @property
     def lineage(self) -> Lineage:
-        """Where its learner stands among the versions."""
+        """The place of its learner among the versions."""
         return Lineage(self.run_id, self.epoch, self.version, self.head)
 
     def to_json(self) -> str:
-        """Return it as JSON."""
+        """Return the JSON that ships with the pipeline."""
         return canonical_json(dataclasses.asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "Start":
-        """Read it back."""
+        """Read the JSON of `to_json`."""
         given = json.loads(text)
         for name in ("begun", "offsets", "seen", "lost"):
             given[name] = {int(partition): value for partition, value in given[name].items()}
@@ -83,7 +83,7 @@ class Start:
 
 
 def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
-    """Pin the newest version that reads well; give it without a source, and its learner.
+    """Pin the newest readable version; return it without a source, and its learner.
 
     Raises:
         InvalidValue: the registry's learner has another spec, or was trained on other features.
@@ -119,7 +119,7 @@ def pin(
         partitions: partition → first offset that is there, offset behind the last.
         begin_at: "earliest" or "latest": where a partition never read begins.
         on_gap: "fail" or "skip": when messages that were not read are gone.
-        topic: ids of cluster and topic now; empty: not known.
+        topic: ids of cluster and topic now; empty if unknown.
 
     Raises:
         RowsLost: messages to be read next are gone, and `on_gap` is "fail"; a partition ends before them, or is not there;
@@ -129,11 +129,11 @@ def pin(
     {0: 5}
     """
     covered, taken = learners.scanned(learner).covered, learner.next.get(source, {})
-    refuse_made_anew(source, learner.next.get(id_of(source), ""), topic)
+    refuse_recreated(source, learner.next.get(id_of(source), ""), topic)
     read = {*map(int, taken), *(int(origin.partition) for origin in covered if origin.source == source)}
     missing = sorted(read - partitions.keys())
     if missing:
-        message = f"{source} must still have partitions {missing}, which were read; it does not: was it made anew?"
+        message = f"{source} must still have partitions {missing}, which were read; it does not: was it recreated?"
         raise RowsLost(message)
     begun: dict[int, int] = {}
     offsets: dict[int, int] = {}
@@ -160,7 +160,7 @@ def _begun(start: Start, taken: Mapping[str, int], partition: int, mine: np.ndar
     """Return the offset at which a partition was first read, or now is."""
     if partition in start.begun:
         return start.begun[partition]
-    # Rounds read a partition through from where they began, and say where they stand even of one that was empty then.
+    # Rounds read a partition through from where they began, and record a position even of one that was empty then.
     known = [int(mine[0, 0]) // PLACES] if len(mine) else []
     if str(partition) in taken:
         known.append(taken[str(partition)])

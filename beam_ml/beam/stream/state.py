@@ -46,7 +46,7 @@ class OpenWindows:
 
     Args:
         spec: of the accumulations, as JSON.
-        refuse_bytes: a key's accumulations together may hold no more.
+        refuse_bytes: limit of a key's accumulations in total.
     """
 
     def __init__(self, spec: str, refuse_bytes: int) -> None:
@@ -54,10 +54,10 @@ class OpenWindows:
         self._decoded: dict[tuple[bytes, int], tuple[bytes, Accumulation]] = {}
 
     def load(self, data: bytes | None) -> dict[int, Held]:
-        """Return the entries of a state's bytes, in order of window end; None: none.
+        """Return the entries of a state's bytes, in order of window end; None if there are none.
 
         Raises:
-            CorruptArtefact: they are not what `store` gave.
+            CorruptArtefact: they are not what `store` returned.
         """
         return {} if not data else dict(sorted(_entries(data)))
 
@@ -81,7 +81,7 @@ class OpenWindows:
         """Add an accumulation to the entry of a window end, due when the earlier of both is.
 
         Raises:
-            InvalidValue: all together hold more than an engine can carry as state.
+            InvalidValue: in total they hold more than an engine can carry as state.
         """
         algorithm, spec = spec_of(self._spec_json)
         mine = held.get(end)
@@ -95,7 +95,7 @@ class OpenWindows:
         check_size(spec, max(size_bytes(accumulation), sum(len(one.data) for one in held.values())), self._refuse_bytes)
 
     def drop(self, key: bytes, held: dict[int, Held], end: int) -> Accumulation:
-        """Take an entry out; give its accumulation."""
+        """Remove an entry and return its accumulation."""
         accumulation = self.get(key, end, held.pop(end))
         self._decoded.pop((key, end), None)
         return accumulation

@@ -1,4 +1,4 @@
-"""Map side: slices → one accumulation a bundle and window end; then the merge of all of them."""
+"""Map side: slices → one accumulation per bundle and window end; then the merge of all of them."""
 
 import struct
 import zlib
@@ -33,7 +33,7 @@ MAX_BUNDLE_BYTES = 64 << 20
 
 
 class Accumulations(NamedTuple):
-    """What `Accumulate` gives.
+    """The outputs of `Accumulate`.
 
     Attributes:
         accumulations: PCollection of (window end in µs, Accumulation).
@@ -50,7 +50,7 @@ class Accumulations(NamedTuple):
 @with_input_types(tuple[int, Slice])
 @with_output_types(tuple[int, Accumulation], rejected=Rejected)
 class _Accumulate(DoFn):
-    """Keeps one accumulator a window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
+    """Keeps one accumulator per window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
 
     def __init__(
         self, spec: str, anchor: AnchorRef | LiveAnchor | None, max_bytes: int, refuse_bytes: int | None
@@ -102,7 +102,7 @@ class _Accumulate(DoFn):
 
 
 def _before_end(end: int, oldest: Timestamp) -> Timestamp:
-    """Return the time that an accumulation bears: its oldest element's, but before the last ms of its window.
+    """Return the timestamp of an accumulation: its oldest element's, but before the last ms of its window.
 
     An engine's time cannot pass what is on its way, so the window's timer waits for it.
     """
@@ -112,7 +112,7 @@ def _before_end(end: int, oldest: Timestamp) -> Timestamp:
 @with_input_types(Progress)
 @with_output_types(tuple[int, Accumulation])
 class _Count(DoFn):
-    """Sums what reached no slice into one accumulation a bundle, under `ROUND`."""
+    """Sums what reached no slice into one accumulation per bundle, under `ROUND`."""
 
     def __init__(self, spec: str) -> None:
         self._spec_json = spec
@@ -151,7 +151,7 @@ class Count(PTransform):
 class Accumulate(PTransform):
     """`Slices`, or a PCollection of (window end, Slice) → `Accumulations`.
 
-    What is scanned but belongs to no window goes on as Progress only, under the window end `ROUND`: every place
+    What is scanned but belongs to no window is passed on as Progress only, under the window end `ROUND`: every place
     that was read is in exactly one accumulation.
 
     Args:
@@ -199,16 +199,16 @@ class MergeFn(CombineFn):
         self._spec_json = spec.to_json()
 
     def create_accumulator(self) -> Accumulation:
-        """Return the identity."""
+        """Return the identity of merging."""
         return empty(spec_of(self._spec_json)[1])
 
     def add_input(self, accumulator: Accumulation, element: Accumulation) -> Accumulation:
-        """Add one."""
+        """Merge one into the sum."""
         with timed("merge_us"), one_thread():
             return merge(*spec_of(self._spec_json), accumulator, element)
 
     def merge_accumulators(self, accumulators: Iterable[Accumulation]) -> Accumulation:
-        """Add any number, taken one at a time."""
+        """Merge any number, taken one at a time."""
         algorithm, spec = spec_of(self._spec_json)
         with timed("merge_us"), one_thread():
             merged = merge_all(algorithm, spec, accumulators)
@@ -216,7 +216,7 @@ class MergeFn(CombineFn):
         return merged
 
     def extract_output(self, accumulator: Accumulation) -> Accumulation:
-        """Return the sum."""
+        """Return the merged accumulation."""
         return accumulator
 
     def get_accumulator_coder(self) -> Coder:
@@ -269,7 +269,7 @@ class Merge(PTransform):
 
     Args:
         spec: of all of them.
-        fanout: shards a window end that are merged in parallel first; 1: none.
+        fanout: shards per window end that are merged in parallel first; 1: none.
     """
 
     def __init__(self, spec: Spec, fanout: int = 1) -> None:

@@ -1,12 +1,12 @@
-"""Where workers get the parameters that they start from: read once a process, and held up to a limit of bytes.
+"""Where workers get the parameters that they start from: read once per process, and held up to a limit of bytes.
 
 A part is held by the version (`Learner.version`) that its worker started from, so that the fold can tell how many were
 published since. What holds where a version cannot be read:
 
 - in a round, whose anchor is pinned, the bundle fails with one sentence and nothing of the round has an effect; the next
-  start goes on from the newest version that reads well. (Stores try again by themselves before they fail.)
-- in a stream a worker goes on from the newest anchor that it can get, as long as the fold still takes what is grown from
-  it (`Spec.max_staleness`); beyond that the bundle fails, lest every row of it be rejected.
+  start resumes from the newest readable version. (Stores retry by themselves before they fail.)
+- in a stream a worker continues from the newest anchor that it can get, as long as the fold still takes what grows from
+  it (`Spec.max_staleness`); beyond that the bundle fails, so that its rows are not all rejected.
 """
 
 import logging
@@ -28,7 +28,7 @@ from beam_ml.registry import Registry
 __all__ = ["HELD_BYTES", "anchor_of", "newest_anchor"]
 
 HELD_BYTES = 512 << 20
-"""What a process holds of anchors; the one asked for last stays however large it is."""
+"""The bytes of anchors that a process holds; the one asked for last stays however large it is."""
 _HELD = 8
 """How many anchors a process holds: a worker needs those of the jobs that it works for, and no older ones."""
 
@@ -45,7 +45,7 @@ class Held:
 
     Args:
         most: values.
-        most_bytes: of all together.
+        most_bytes: of all entries in total.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
@@ -64,13 +64,13 @@ class Held:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """The size of all entries held."""
         return sum(one.nbytes for one in self._values.values())
 
 
 @cache
 def held() -> Held:
-    """Return what this process holds."""
+    """Return the anchors that this process holds."""
     return Held(_HELD, HELD_BYTES)
 
 
@@ -95,7 +95,7 @@ class _Pinned:
 
 
 def anchor_of(reference: AnchorRef | None, spec_json: str) -> tuple[int, Any]:
-    """Return the `Learner.version` and the anchor of a stored learner; it is read once a process.
+    """Return the `Learner.version` and the anchor of a stored learner; it is read once per process.
 
     Raises:
         MergeRefused: that learner has another spec.
@@ -128,7 +128,7 @@ class Newest:
         """Return `Learner.version` and anchor, looked for again where the last look is `ttl_s` ago, or versions come fast.
 
         Raises:
-            VersionNotFound: no version reads well that the fold would still take rows from.
+            VersionNotFound: no readable version is recent enough for the fold to take rows from.
             MergeRefused: the learner there has another spec.
         """
         with self._lock:
@@ -140,7 +140,7 @@ class Newest:
                     raise
                 except RegistryError as error:  # versions cannot be published either: what is here ages no further
                     count("anchors_kept", 1)
-                    _log.warning("Workers go on from the anchor of version %d: %s", self._read, error)
+                    _log.warning("Workers continue from the anchor of version %d: %s", self._read, error)
                 self._wait_s = self._next_wait_s(now_s - self._looked, self._head - before)
                 self._looked = now_s
             return self._found
@@ -158,7 +158,7 @@ class Newest:
         if head == self._head:
             return
         number, data = self._newest()
-        if data is not None and (number > mine or head < mine):  # below mine: the registry was made anew
+        if data is not None and (number > mine or head < mine):  # below mine: the registry was recreated
             learner = decode_learner(data, find)
             check_spec(learner, self._spec, f"{name} v{number}")
             self._found = (learner.version, self._algorithm.anchor(self._spec, learner.state))
@@ -169,7 +169,7 @@ class Newest:
         self._head = head
 
     def _newest(self) -> tuple[int, bytes | None]:
-        """Return the newest version whose learner reads well, and that."""
+        """Return the newest version whose learner is readable, and that learner."""
         try:
             found = self._registry.latest(self._reference.name)
         except CorruptArtefact:
@@ -177,17 +177,17 @@ class Newest:
         return (COLD, None) if found is None else (found.manifest.number, found.data)
 
     def _fall_back(self, name: str, head: int) -> None:
-        """Go on from an older anchor than there should be, if the fold takes it."""
+        """Continue from an older anchor than there should be, if the fold takes it."""
         mine, limit = self._read, self._spec.anchor_staleness
         if limit is not None and head - mine > limit:
             count("anchors_missing", 1)
             message = (
-                f"Workers of {name} must start from an anchor at most {limit} versions behind v{head}; the newest that "
-                f"reads well is {f'v{mine}' if mine else 'none'}."
+                f"Workers of {name} must start from an anchor at most {limit} versions behind v{head}; the newest "
+                f"readable one is {f'v{mine}' if mine else 'none'}."
             )
             raise VersionNotFound(message)
         count("anchors_kept", 1)
-        _log.warning("Workers go on from the anchor of version %d: %s v%d does not read.", mine, name, head)
+        _log.warning("Workers continue from the anchor of version %d: %s v%d cannot be read.", mine, name, head)
 
 
 def newest_anchor(reference: LiveAnchor, spec_json: str) -> tuple[int, Any]:
@@ -196,7 +196,7 @@ def newest_anchor(reference: LiveAnchor, spec_json: str) -> tuple[int, Any]:
     A registry that cannot be read leaves a worker the anchor that it has. Before the first version there is none.
 
     Raises:
-        VersionNotFound: no version reads well that the fold would still take rows from.
+        VersionNotFound: no readable version is recent enough for the fold to take rows from.
         MergeRefused: the learner there has another spec.
     """
     if spec_of(spec_json)[0].anchor_type is None:

@@ -26,7 +26,7 @@ __all__ = ["Batches", "SliceByWindow", "Slices", "ToBatches"]
 
 
 class Batches(NamedTuple):
-    """What `ToBatches` gives.
+    """The outputs of `ToBatches`.
 
     Attributes:
         batches: PCollection of Batch.
@@ -43,7 +43,7 @@ class Batches(NamedTuple):
 
 
 class Slices(NamedTuple):
-    """What `SliceByWindow` gives.
+    """The outputs of `SliceByWindow`.
 
     Attributes:
         slices: PCollection of (window end in µs, Slice).
@@ -102,7 +102,7 @@ class ToBatches(PTransform):
     Args:
         features: which columns become what; shipped as JSON.
         with_label: False leaves the label column alone: for scoring.
-        max_ahead: s that an event may be dated past the time its message was recorded; None: any.
+        max_ahead: seconds that an event may be dated past the time its message was recorded; None: any.
     """
 
     def __init__(self, features: Features, with_label: bool = True, max_ahead: float | None = None) -> None:

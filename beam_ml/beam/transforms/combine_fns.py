@@ -25,14 +25,14 @@ __all__ = ["MergeLearners", "TrainFn"]
 
 _NO_MODELS = Plan(models={})
 _PLACES_BYTES = 8
-"""What a partial that grows in place holds a feature, touched or not, about: where each one's entries are."""
+"""About what a partial that grows in place holds per feature, touched or not: where each one's entries are."""
 
 
 class _Growing:
     """An accumulation that batches are learned into in place.
 
     To coders, which may meet it at any time, it is the `Accumulation` so far. While that is smaller than the places that
-    growing needs, it is made anew with every batch: of a wide table there may be many, one a key.
+    growing needs, it is rebuilt with every batch: of a wide table there may be many, one per key.
     """
 
     __slots__ = ("_accumulator", "_so_far", "_spec_json")
@@ -53,7 +53,7 @@ class _Growing:
             self._so_far, self._accumulator = self._accumulator.result(), None
 
     def so_far(self) -> Accumulation:
-        """Return the accumulation of everything added so far; adding may go on."""
+        """Return the accumulation of everything added so far; more may be added afterwards."""
         if self._so_far is None:
             assert self._accumulator is not None  # noqa: S101
             self._so_far = self._accumulator.result()
@@ -61,22 +61,18 @@ class _Growing:
 
     @property
     def spec(self) -> Spec:
-        """As in the accumulation."""
         return self.so_far().spec
 
     @property
     def parts(self) -> Mapping[int, Part]:
-        """As in the accumulation."""
         return self.so_far().parts
 
     @property
     def rest(self) -> Progress:
-        """As in the accumulation."""
         return self.so_far().rest
 
     @property
     def sample(self) -> Sample:
-        """As in the accumulation."""
         return self.so_far().sample
 
 
@@ -87,7 +83,7 @@ def _so_far(accumulator: Accumulation | _Growing) -> Accumulation:
 @with_input_types(Batch)
 @with_output_types(Learner)
 class TrainFn(CombineFn):
-    """Batches → a learner, folded once: global, windowed, or one a key.
+    """Batches → a learner, folded once: global, windowed, or one per key.
 
     Rows that may not be learned from are counted in the learner's progress. Use it as ``CombinePerKey(TrainFn(spec))``
     or ``CombineGlobally(TrainFn(spec)).without_defaults()``; a keyed PCollection must be typed
@@ -107,7 +103,7 @@ class TrainFn(CombineFn):
         self._spec_json = spec.to_json()
 
     def create_accumulator(self) -> Accumulation:
-        """Return the identity."""
+        """Return the identity of merging."""
         return accumulations.empty(spec_of(self._spec_json)[1])
 
     def add_input(self, accumulator: Accumulation | _Growing, element: Batch) -> _Growing:
@@ -118,7 +114,7 @@ class TrainFn(CombineFn):
         return growing
 
     def merge_accumulators(self, accumulators: Iterable[Accumulation | _Growing]) -> Accumulation:
-        """Add any number, taken one at a time; none gives the identity, and those given stay as they are."""
+        """Merge any number, taken one at a time; none yields the identity, and the arguments stay as they are."""
         algorithm, spec = spec_of(self._spec_json)
         with timed("merge_us"), one_thread():
             merged = accumulations.merge_all(algorithm, spec, map(_so_far, accumulators))
@@ -146,7 +142,7 @@ class TrainFn(CombineFn):
 @with_input_types(Learner)
 @with_output_types(Learner)
 class MergeLearners(CombineFn):
-    """Learners of one spec → their sum: regions, days. None at all gives None (use ``.without_defaults()``).
+    """Learners of one spec → their sum: regions, days. No learner at all yields None (use ``.without_defaults()``).
 
     Args:
         allow_overlap: count rows twice that two learners have both scanned, instead of refusing.
@@ -165,11 +161,11 @@ class MergeLearners(CombineFn):
         return None
 
     def add_input(self, accumulator: Learner | None, element: Learner) -> Learner | None:
-        """Add one."""
+        """Merge one into the sum."""
         return self.merge_accumulators((accumulator, element))
 
     def merge_accumulators(self, accumulators: Iterable[Learner | None]) -> Learner | None:
-        """Add any number, taken one at a time."""
+        """Merge any number, taken one at a time."""
         merged: Learner | None = None
         for one in accumulators:
             if merged is None or one is None:
@@ -181,7 +177,7 @@ class MergeLearners(CombineFn):
         return merged
 
     def extract_output(self, accumulator: Learner | None) -> Learner | None:
-        """Return the sum."""
+        """Return the merged learner, or None if there was none."""
         return accumulator
 
     def get_accumulator_coder(self) -> Coder:

@@ -20,7 +20,7 @@ __all__ = ["Decode"]
 
 @functools.lru_cache(maxsize=32)
 def _decoder(format: str, options: str) -> Decoder:
-    """Build a format's decoder once a process: it may parse schemas, or ask a registry for them."""
+    """Build a format's decoder once per process: it may parse schemas, or ask a registry for them."""
     return messages.decoder(format, json.loads(options))
 
 

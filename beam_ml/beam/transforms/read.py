@@ -42,7 +42,7 @@ class FileRanges(PTransform):
     """Ranges of files as elements, spread over the workers: a root transform.
 
     Args:
-        ranges: as `formats.ranges` or a round's plan gives them.
+        ranges: as `formats.ranges` or a round's plan returns them.
     """
 
     def __init__(self, ranges: Sequence[FileRange]) -> None:

@@ -16,13 +16,13 @@ from beam_ml.registry.publishing import publishing
 __all__ = ["WriteRejects"]
 
 _MAX_REJECTS = 65_536
-"""Records a file holds at most: a bundle of nothing but rejects must not fill a worker's memory."""
+"""The most records that a file holds: a bundle of nothing but rejects must not fill a worker's memory."""
 
 
 @with_input_types(Rejected)
 @with_output_types(bytes)
 class _WriteRejects(DoFn):
-    """A file a bundle, named by its content: a bundle that is tried again writes the same file again."""
+    """Writes one file per bundle, named by its content: a bundle that is tried again writes the same file again."""
 
     def __init__(self, registry: str, prefix: str) -> None:
         self._where, self._prefix = registry, prefix

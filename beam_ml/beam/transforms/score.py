@@ -31,7 +31,7 @@ MODEL_VERSION = "model_version"
 
 
 class ScoredBlocks(NamedTuple):
-    """What `Score` gives.
+    """The outputs of `Score`.
 
     Attributes:
         predictions: PCollection of Block.
@@ -107,8 +107,8 @@ class _Score(_Following):
 class Score(PTransform):
     """Blocks (for a model that was stored with features) or batches → `ScoredBlocks`.
 
-    A block keeps its columns and gains the predictions, under SageMaker's names, and `model_version`; a batch gives the
-    predictions alone. An array a row (`projection`) is a list column.
+    A block keeps its columns and gains the predictions, under SageMaker's names, and `model_version`; a batch yields the
+    predictions alone. An array per row (`projection`) is a list column.
 
     Args:
         model: a `ModelRef`, the path of a model file, or, with `name`, the path or URL of a registry.
@@ -133,7 +133,7 @@ class Score(PTransform):
 
 @with_output_types(tuple[bytes, Measured])
 class _Measure(_Following):
-    """One `Measured` a bundle."""
+    """Sums metrics into one `Measured` per bundle."""
 
     def start_bundle(self) -> None:
         super().start_bundle()

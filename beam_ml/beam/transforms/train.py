@@ -39,13 +39,13 @@ _ONE = b"job"
 
 
 class Trained(NamedTuple):
-    """What `Train` gives.
+    """The outputs of `Train`.
 
     Attributes:
-        refreshes: PCollection of Refresh, one a fold; their `models` are `Model` records.
+        refreshes: PCollection of Refresh, one per fold; their `models` are `Model` records.
         learner: PCollection of the one Learner after the last fold; none when nothing was scanned.
         rejected: PCollection of Rejected.
-        folded: PCollection of the one Folded: learner and refreshes together, for `Publish`.
+        folded: PCollection of the one Folded, learner with refreshes, for `Publish`.
     """
 
     refreshes: PCollection
@@ -102,14 +102,14 @@ class _Fold(DoFn):
 
 
 class Fold(PTransform):
-    """(window end, Accumulation), one a window end → one `Folded`: every window is folded, in order of time.
+    """(window end, Accumulation), one per window end → one `Folded`: every window is folded, in order of time.
 
     Args:
         spec: what is learned.
         models: candidate name → model spec, derived at each fold.
         gate: rules for serving.
         by_time: window ends are event times; False: all is one window, `ROUND`.
-        start: the stored learner to go on from; None: a new one.
+        start: the stored learner to resume from; None: a new one.
         features: what made the batches; stored in the models.
     """
 
@@ -141,7 +141,7 @@ def _learner(element: Folded) -> Learner:
 
 
 class Train(PTransform):
-    """Blocks (with `features`), batches, or `Batches` → `Trained`: one Refresh a window of a bounded input.
+    """Blocks (with `features`), batches, or `Batches` → `Trained`: one Refresh per window of a bounded input.
 
     Each fold measures the previous models on the window's rows before it learns from them. An unbounded input is
     refused: run it in rounds, or as a stream (`beam_ml.beam.stream`).
@@ -152,10 +152,10 @@ class Train(PTransform):
         refresh: length of the event-time windows (seconds or "1d"), or "round": all of the input is one window.
         gate: rules for serving, as in "auc >= 0.8".
         features: which columns of the blocks become what; None: the input is batches.
-        start: the stored learner to go on from; its parameters are the workers' anchor.
-        allowed_lateness: s a row may lie behind the last window that `start` has folded.
-        max_ahead: s an event may be dated past now; None: any.
-        fanout: shards a window that are merged in parallel first.
+        start: the stored learner to resume from; its parameters are the workers' anchor.
+        allowed_lateness: seconds that a row may lie behind the last window that `start` has folded.
+        max_ahead: seconds that an event may be dated past now; None: any.
+        fanout: shards per window that are merged in parallel first.
     """
 
     def __init__(

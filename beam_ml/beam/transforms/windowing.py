@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def many_in_or_out(expand: F) -> F:
-    """Mark an `expand` that takes or gives several PCollections: Beam warns of annotations it cannot check."""
+    """Mark an `expand` that takes or returns several PCollections: Beam warns of annotations it cannot check."""
     return no_annotations(expand)
 
 

@@ -23,7 +23,7 @@ _SHARD_BYTES = 64 << 20
 
 @with_output_types(tuple[bytes, bytes])
 class _WriteShards(DoFn):
-    """Writes a bundle's blocks under hidden names; gives the names."""
+    """Writes a bundle's blocks under hidden names and yields the names."""
 
     def __init__(self, folder: str, ending: str, format: str, options: str | None) -> None:
         self._folder, self._ending, self._format, self._options = folder, ending, format, options
@@ -97,18 +97,18 @@ class _WriteFiles(PTransform):
 
 
 class WriteParquet(_WriteFiles):
-    """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; gives the paths as bytes."""
+    """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; yields the paths as bytes."""
 
     format, ending = "parquet", ".parquet"
 
 
 class WriteCsv(_WriteFiles):
-    """Blocks → ``<prefix>-00000-of-00002.csv`` …, on a disk that all workers share; gives the paths as bytes."""
+    """Blocks → ``<prefix>-00000-of-00002.csv`` …, on a disk that all workers share; yields the paths as bytes."""
 
     format, ending = "csv", ".csv"
 
 
 class WriteAvro(_WriteFiles):
-    """Blocks → ``<prefix>-00000-of-00002.avro`` …, on a disk that all workers share; gives the paths as bytes."""
+    """Blocks → ``<prefix>-00000-of-00002.avro`` …, on a disk that all workers share; yields the paths as bytes."""
 
     format, ending = "avro", ".avro"

@@ -1,1 +1,1 @@
-"""Who publishes what on top of what."""
+"""Lineage of versions: what one holds, who may publish it, and what training resumes from."""

@@ -1,4 +1,4 @@
-"""What becomes of windows whoever drives, rounds, a stream or a user's own pipeline: taken in, folded, tidied up after."""
+"""The life of windows, the same for rounds, a stream or a user's own pipeline: taken in, folded, tidied up after."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -1,7 +1,7 @@
-"""Who may publish: several trainers under one name, restarts of one of them, and which of them goes on.
+"""Who may publish: several trainers under one name, restarts of one of them, and which of them continues.
 
 A submission of a pipeline has a run id of its own and an epoch above that of the version it starts from. The newest
-submission goes on; an older one that finds its versions on top ends. Within one submission an engine may take the fold
+submission continues; an older one that finds its versions on top ends. Within one submission an engine may take the fold
 back to a checkpoint: what was published since is published again, under the next free numbers.
 """
 
@@ -20,12 +20,12 @@ __all__ = ["Lineage", "Own", "may_publish", "publish_next"]
 
 _log = logging.getLogger(__name__)
 _TRIES = 5
-"""Attempts against somebody who publishes at the same time."""
+"""Attempts against another trainer that publishes at the same time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a learner stands among the versions.
+    """The place of a learner among the versions.
 
     Attributes:
         run_id: of this submission.
@@ -42,10 +42,10 @@ class Lineage:
 
 @dataclasses.dataclass(slots=True)
 class Own:
-    """What this process has published last: an engine may give a fold back an older state, never this.
+    """The version that this process published last: an engine may restore an older state of a fold, never this.
 
     Attributes:
-        number: of the version; 0: none.
+        number: of the version; 0 if there is none.
         digest: SHA-256 of its learner.
     """
 
@@ -63,14 +63,14 @@ def may_publish(mine: Lineage, name: str, head: int, newest: Manifest | None, re
     """Return whether to publish on top of version `head`.
 
     Args:
-        mine: where my learner stands.
+        mine: the place of this run's learner.
         name: published under.
         head: the newest number now.
-        newest: the newest manifest that reads well; None: there is none.
-        remembered: the version that this process published last in this run; 0: none.
+        newest: the newest readable manifest; None if there is none.
+        remembered: the version that this process published last in this run; 0 if there is none.
 
     Raises:
-        HeadMoved: somebody who is newer goes on.
+        HeadMoved: a newer submission continues.
     """
     if head == mine.head or newest is None:
         return
@@ -79,7 +79,7 @@ def may_publish(mine: Lineage, name: str, head: int, newest: Manifest | None, re
             return  # an older trainer has not noticed yet that this one began; it ends at its next publish
         message = (
             f"{name} v{newest.number} was published by another trainer, of epoch {newest.epoch}, since this one, of "
-            f"epoch {mine.epoch}, began: that one goes on and this one ends (a start from the registry, without a "
+            f"epoch {mine.epoch}, began: that one continues and this one ends (a start from the registry, without a "
             "savepoint, takes over)."
         )
         raise HeadMoved(message)
@@ -99,12 +99,12 @@ def publish_next(
     verdict: Verdict,
     facts: Mapping[str, Any],
 ) -> tuple[Manifest, Lineage]:
-    """Publish the next version of a run, under the next free number; give where the learner stands then.
+    """Publish the next version of a run, under the next free number; return the learner's place then.
 
     A bundle that an engine tries again finds its version made, and makes no second one.
 
     Raises:
-        HeadMoved: somebody who is newer goes on.
+        HeadMoved: a newer submission continues.
         PublishFailed: the store refused a write.
     """
     memory = own(registry.objects.where, name, mine.run_id)
@@ -120,10 +120,10 @@ def publish_next(
             memory.number, memory.digest = 0, ""  # should the engine bring this run back here, then from a checkpoint
             raise
         if head < mine.head:
-            message = f"{name} must still have version {mine.head}, from which this run goes on; its newest is {head}."
+            message = f"{name} must still have version {mine.head}, from which this run resumes; its newest is {head}."
             raise HeadMoved(message)
         if head != mine.head:
-            _log.warning("%s goes on from version %s under number %d.", name, mine.parent, head + 1)
+            _log.warning("%s resumes from version %s under number %d.", name, mine.parent, head + 1)
         try:
             made = _publish(registry, name, mine, head, payloads, verdict, facts)
         except HeadMoved:
@@ -156,5 +156,5 @@ def _newest_manifest(registry: Registry, name: str, head: int) -> Manifest | Non
         try:
             return registry.manifest(name, number)
         except (CorruptArtefact, UnsupportedVersion) as error:
-            _log.warning("Version stepped over: %s", error)
+            _log.warning("Version skipped: %s", error)
     return None

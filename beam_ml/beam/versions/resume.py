@@ -1,4 +1,4 @@
-"""Where training goes on: the newest version that reads well, if it is this job's."""
+"""Where training resumes: the newest readable version, if it is this job's."""
 
 import logging
 from typing import NamedTuple
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 class Resumed(NamedTuple):
-    """What a trainer begins with.
+    """The state that a trainer begins with.
 
     Attributes:
-        manifest: of the version it goes on from; None: from nothing.
+        manifest: of the version it resumes from; None: from nothing.
         learner: that version's, or a new one.
         head: the newest number; above the manifest's where damaged versions were stepped over.
         epoch: of this start: one above that of the newest version.
@@ -34,7 +34,7 @@ class Resumed(NamedTuple):
 
 
 def resume(job: Job, registry: Registry) -> Resumed:
-    """Read the newest version that reads well.
+    """Read the newest readable version.
 
     Raises:
         InvalidValue: its learner has another spec, or was trained on other features.
@@ -68,5 +68,5 @@ def _newest_epoch(registry: Registry, name: str, head: int) -> int:
         try:
             return registry.manifest(name, number).epoch
         except CorruptArtefact as error:
-            _log.warning("Version stepped over: %s", error)
+            _log.warning("Version skipped: %s", error)
     return 0

@@ -84,7 +84,7 @@ def encode_block(block: Block) -> bytes:
 
 
 def decode_block(data: bytes) -> Block:
-    """Return the block."""
+    """Read the bytes of `encode_block`."""
     found = decode(data, "block")
     meta, arrays = found.meta, found.arrays
     rejected = tuple(
@@ -107,7 +107,7 @@ def encode_slice(value: Slice) -> bytes:
 
 
 def decode_slice(data: bytes) -> Slice:
-    """Return the slice."""
+    """Read the bytes of `encode_slice`."""
     return Slice(*records.decode_batch_with(data, "slice", "late"))
 
 
@@ -129,7 +129,7 @@ def encode_measured(value: Measured) -> bytes:
 
 
 def decode_measured(data: bytes) -> Measured:
-    """Return the measured."""
+    """Read the bytes of `encode_measured`."""
     found = decode(data, "measured")
     return Measured(
         records.decode_metrics(found.arrays["metrics"].tobytes()), {v: rows for v, rows in found.meta["versions"]}
@@ -148,7 +148,7 @@ def encode_rejected(value: Rejected) -> bytes:
 
 
 def decode_rejected(data: bytes) -> Rejected:
-    """Return the rejected."""
+    """Read the bytes of `encode_rejected`."""
     found = decode(data, "rejected")
     meta = found.meta
     source, partition = meta["origin"]
@@ -186,7 +186,7 @@ def encode_refresh(value: Refresh) -> bytes:
 
 
 def decode_refresh(data: bytes) -> Refresh:
-    """Return the refresh."""
+    """Read the bytes of `encode_refresh`."""
     found = decode(data, "refresh")
     meta = found.meta
     accepted, reasons = meta["verdict"]
@@ -217,7 +217,7 @@ def encode_folded(value: Folded) -> bytes:
 
 
 def decode_folded(data: bytes) -> Folded:
-    """Return the folded."""
+    """Read the bytes of `encode_folded`."""
     found = decode(data, "folded")
     learner = records.decode_learner(found.arrays["learner"].tobytes(), find)
     return Folded(
@@ -231,7 +231,7 @@ def encode_accumulation(value: Accumulation) -> bytes:
 
 
 def decode_accumulation(data: bytes) -> Accumulation:
-    """Return the accumulation."""
+    """Read the bytes of `encode_accumulation`."""
     return records.decode_accumulation(data, find)[1]
 
 
@@ -251,5 +251,5 @@ def encode_optional_learner(value: Learner | None) -> bytes:
 
 
 def decode_optional_learner(data: bytes) -> Learner | None:
-    """Return the optional learner."""
+    """Read the bytes of `encode_optional_learner`."""
     return records.decode_learner(data, find) if data else None

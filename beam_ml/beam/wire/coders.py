@@ -1,6 +1,6 @@
 """Beam coders over the artefact codec: nothing that travels is pickled.
 
-Importing this module registers one coder a type (found by type hint) and one URN a coder (found by workers).
+Importing this module registers one coder per type (found by type hint) and one URN per coder (found by workers).
 `install` makes remote workers import it before they decode anything.
 """
 
@@ -44,7 +44,7 @@ __all__ = [
 
 _URN = "beam_ml:coder:{}:v1"
 _OVERHEAD_BYTES = 1024
-"""What an element's header comes to, about: sizes given to Beam are estimates."""
+"""About the size of an element's header: sizes reported to Beam are estimates."""
 
 
 def install(pipeline: Pipeline) -> None:
@@ -72,7 +72,7 @@ class _ArtefactCoder(Coder):
         return type(self).read(encoded)
 
     def is_deterministic(self) -> bool:
-        """Return whether equal elements give equal bytes."""
+        """Return whether equal elements yield equal bytes."""
         return self.deterministic
 
     def estimate_size(self, value: Any) -> int:

@@ -35,7 +35,7 @@ class Folded:
 
     Attributes:
         learner: after the last fold.
-        refreshes: one a window, in order; their `models` are `Model` records.
+        refreshes: one per window, in order; their `models` are `Model` records.
     """
 
     learner: Learner
@@ -44,10 +44,10 @@ class Folded:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What one model, or several versions of it, came to on some rows.
+    """The results of one model, or several versions of it, on some rows.
 
     Attributes:
-        metrics: sums over the rows; `beam_ml.core.metrics.compute` gives figures.
+        metrics: sums over the rows; `beam_ml.core.metrics.compute` derives figures.
         versions: version → rows measured with it; 0: a model that is in no registry.
     """
 
@@ -64,7 +64,7 @@ class Rejected:
         reason: what is counted.
         position: (m,) int64 places within the partition; empty when not known.
         count: m.
-        detail: one text a row (its beginning, the parser's words), or empty.
+        detail: one text per row (its beginning, the parser's words), or empty.
     """
 
     source: str
@@ -80,7 +80,7 @@ class Rejected:
     def records(self) -> Iterator[dict[str, Any]]:
         """Return one plain JSON record a row: source, partition, position, reason, and the detail where there is one.
 
-        A position in a topic is told as offset and row in the message, too.
+        A position in a topic is also reported as offset and row within the message.
         """
         for i in range(self.count):
             place = int(self.position[i]) if self.position.size else None

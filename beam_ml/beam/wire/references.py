@@ -1,4 +1,4 @@
-"""What Beam's functions ship instead of objects: JSON, settled once a process."""
+"""What Beam's functions ship instead of objects: JSON, settled once per process."""
 
 import dataclasses
 import functools
@@ -50,7 +50,7 @@ class AnchorRef:
         registry: path or URL; what it needs besides comes from the worker's environment.
         name: the job's.
         version: number.
-        digest: the learner's, if known: tells one registry from another made anew in its place.
+        digest: the learner's, if known: distinguishes a registry from one recreated in its place.
     """
 
     registry: str
@@ -66,7 +66,7 @@ class LiveAnchor:
     Attributes:
         registry: path or URL; what it needs besides comes from the worker's environment.
         name: the job's.
-        ttl_s: how long a worker goes on with what it has before it looks again.
+        ttl_s: how long a worker keeps what it has before it looks again.
     """
 
     registry: str
@@ -98,7 +98,7 @@ def learner_of(reference: AnchorRef, spec: Spec) -> Learner:
     registry, where = Registry(reference.registry, create=False), f"{reference.name} v{reference.version}"
     data = registry.read(reference.name, reference.version)
     if reference.digest and hashlib.sha256(data).hexdigest() != reference.digest:
-        message = f"{where} must be the learner of digest {reference.digest[:12]}; the registry was made anew since."
+        message = f"{where} must be the learner of digest {reference.digest[:12]}; the registry was recreated since."
         raise VersionNotFound(message)
     learner = decode_learner(data, find)
     check_spec(learner, spec, where)
@@ -113,7 +113,7 @@ def check_spec(learner: Learner, spec: Spec, where: str) -> None:
     """
     if learner.spec != spec:
         message = (
-            f"A job goes on from a learner of its own spec, {spec.to_json()}; {where} has {learner.spec.to_json()}."
+            f"A job resumes from a learner of its own spec, {spec.to_json()}; {where} has {learner.spec.to_json()}."
         )
         raise MergeRefused(message)
 
@@ -135,7 +135,9 @@ def check_size(spec: Spec, size: int, refuse_bytes: int | None = None) -> None:
             f"{given}: lower {next(iter(fields))}."
         )
         raise InvalidValue(message)
-    _log.warning("An accumulation of %s has %d MiB with %s: workers exchange that.", spec.algorithm, size >> 20, given)
+    _log.warning(
+        "An accumulation of %s has %d MiB with %s: workers exchange that much.", spec.algorithm, size >> 20, given
+    )
 
 
 def plan_json(plan: Plan) -> str:
@@ -144,7 +146,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def plan_of(algorithm: Algorithm, text: str) -> Plan:
-    """Read them back."""
+    """Read the JSON of `plan_json`."""
     given = json.loads(text)
     models = {name: model_spec_from(algorithm, value) for name, value in given["models"].items()}
     return Plan(models, Gate(tuple(given["gate"])))

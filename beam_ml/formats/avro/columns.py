@@ -1,6 +1,6 @@
-"""Many Avro messages of one schema at once: each field of all messages is read as one vector, from a cursor a message.
+"""Many Avro messages of one schema at once: each field of all messages is read as one vector, from one cursor per message.
 
-What a message holds is only trusted where its bytes are used up exactly and every value is in range; all others are
+A message is only trusted where its bytes are used up exactly and every value is in range; all others are
 left to a reader of single messages. Letters: ``n`` messages, or records being read.
 """
 
@@ -61,7 +61,7 @@ class _Field:
 
 
 class _Cursor:
-    """Where n records are being read.
+    """The positions in n records that are being read.
 
     Attributes:
         data: all bytes, and some more, so that no read runs over the end.
@@ -74,7 +74,7 @@ class _Cursor:
         self.good = np.ones(len(at), dtype=bool)
 
     def move(self, steps: Any, which: np.ndarray | None = None) -> None:
-        """Go on, but never past the end."""
+        """Advance, but never past the end."""
         if which is None:
             self.at = np.minimum(self.at + steps, self.end + 1)
         else:
@@ -158,7 +158,7 @@ def _field(name: str, schema: Any) -> _Field | None:
 
 
 def _values(cursor: _Cursor, field: _Field, which: np.ndarray | None, wanted: bool) -> Any:
-    """Read one field of records; give numpy or Arrow values, or None where they are not wanted."""
+    """Read one field of records; return numpy or Arrow values, or None where they are not wanted."""
     base = field.base
     if base in ("float", "double"):
         if not wanted:
@@ -246,7 +246,7 @@ def _records(
 def _lists(
     cursor: _Cursor, fields: Sequence[_Field], types: Mapping[str, pa.DataType], names: Sequence[str]
 ) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
-    """Read an array of records at each cursor, the j-th of all of them together.
+    """Read an array of records at each cursor, the j-th of all of them.
 
     Returns:
         The columns, and for each row the number of its cursor and its number within the array.

@@ -141,7 +141,7 @@ def _from_registry(url: str, id: int, authorization: str | None, timeout_s: floa
 
 
 def _find(options: Options, id: int | None) -> _Schema | None:
-    """Return the schema of an id; None: there is none, and its messages are refused."""
+    """Return the schema of an id; None if there is none: its messages are refused."""
     if options.schema_text is not None:
         return _from_text(options.schema_text)
     if options.schema_file is not None:
@@ -287,7 +287,7 @@ def _decode(values: pa.Array, wanted: Sequence[str] | None, options: Options) ->
 
 
 def _joined(parts: list[tuple[Mapping[str, pa.DataType], _Part]], names: Sequence[str], refused: _Refusals) -> Decoded:
-    """Put parts of several schemas together, in the messages' order; a column that a schema lacks is null there."""
+    """Concatenate parts of several schemas, in the messages' order; a column that a schema lacks is null there."""
     types: dict[str, pa.DataType] = {}
     kept = []
     for fields, part in parts:
@@ -352,7 +352,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    """Return the encoder of Avro messages: a record a message, or an array of them where the schema is one.
+    """Return the encoder of Avro messages: one record per message, or an array of them where the schema is one.
 
     Args:
         options: fields of `Options`; with a frame, `write_id` says which schema to write.

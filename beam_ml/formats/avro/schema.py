@@ -37,7 +37,7 @@ def _nullable(schema: list[Any]) -> Any:
     """Return T of a union of null and T."""
     others = [branch for branch in schema if branch != "null"]
     if len(others) != 1:
-        message = f"a union of {len(others)} types has no Arrow equal"
+        message = f"a union of {len(others)} types has no Arrow equivalent"
         raise ValueError(message)
     return others[0]
 
@@ -73,7 +73,7 @@ def arrow_type(schema: Any) -> pa.DataType:
     if isinstance(kind, dict | list):
         return arrow_type(kind)
     if kind not in _PRIMITIVE:
-        message = f"the type {kind!r} has no Arrow equal"
+        message = f"the type {kind!r} has no Arrow equivalent"
         raise ValueError(message)
     return _PRIMITIVE[kind]
 

@@ -1,6 +1,6 @@
 """Writer schemas by id, from a registry that answers as Confluent's: ``GET /schemas/ids/{id}``.
 
-What a registry gave for an id is kept for the life of the process: ids are never given twice.
+A schema is kept for the life of the process: a registry never assigns an id twice.
 """
 
 import functools
@@ -42,11 +42,11 @@ def _get(where: str, authorization: str | None, timeout_s: float, what: str) -> 
             body = reply.read(_MAX_BYTES)
     except urllib.error.HTTPError as error:
         with error:
-            text = f"schema registry {where} must give {what}; it answered {error.code} {error.reason}."
+            text = f"schema registry {where} must return {what}; it answered {error.code} {error.reason}."
         raise (NoInput if error.code == 404 else SourceUnavailable)(text) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        message = f"schema registry {where} must give {what}; it cannot be reached ({reason})."
+        message = f"schema registry {where} must return {what}; it cannot be reached ({reason})."
         raise SourceUnavailable(message) from error
     try:
         found = json.loads(body)
@@ -54,7 +54,7 @@ def _get(where: str, authorization: str | None, timeout_s: float, what: str) -> 
             return found
     except (ValueError, KeyError, TypeError):
         pass
-    message = f"schema registry {where} must give {what} as JSON with a field 'schema'; got {body[:80]!r}."
+    message = f"schema registry {where} must return {what} as JSON with a field 'schema'; got {body[:80]!r}."
     raise SourceUnavailable(message)
 
 
@@ -76,7 +76,7 @@ def schema(url: str, id: int, authorization: str | None = None, timeout_s: float
     where, what = f"{base}/schemas/ids/{id}", f"the schema of id {id}"
     found = _get(where, authorization, timeout_s, what)
     if found.get("schemaType", "AVRO") != "AVRO":
-        message = f"schema registry {where} must give {what} in Avro; it is {found['schemaType']}."
+        message = f"schema registry {where} must return {what} in Avro; it is {found['schemaType']}."
         raise NoInput(message)
     named: dict[str, None] = {}
     for one in found.get("references") or ():

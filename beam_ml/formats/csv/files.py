@@ -33,7 +33,7 @@ Types = dict[str, pa.DataType]
 
 
 class Options(Settings):
-    """How the text is to be understood.
+    """How the text is parsed.
 
     Types of columns not named in `types` are inferred from the first MiB of the file, so that every range of it finds
     the same; where a later value does not fit, whole numbers and empty columns become float64, and dates timestamps.
@@ -58,7 +58,7 @@ DEFAULT = Options()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Layout:
-    """What parsing needs to know: all columns, the wanted ones, and their types, strictest first."""
+    """The layout that parsing needs: all columns, the wanted ones, and their types, strictest first."""
 
     names: list[str]
     wanted: list[str]
@@ -141,7 +141,7 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
 
 
 def _parse(data: Any, layout: _Layout, types: Types) -> tuple[pa.Table, list[int]]:
-    """Parse lines; give the wanted columns, and the numbers (from 0) of lines with too few or too many fields."""
+    """Parse lines; return the wanted columns, and the numbers (from 0) of lines with too few or too many fields."""
     bad: list[int] = []
 
     def skip(row: Any) -> str:
@@ -209,10 +209,10 @@ def _part(data: Any, start: np.ndarray, stop: np.ndarray, layout: _Layout) -> _P
 
 
 def _sound_part(data: Any, start: np.ndarray, stop: np.ndarray, spoilt: np.ndarray, layout: _Layout) -> _Part:
-    """Parse lines but for spoilt ones, refused unseen: the parser would take the lines after them for theirs."""
+    """Parse all lines but damaged ones, which are refused unseen: the parser would take later lines for theirs."""
     if not spoilt.any():
         return _part(data, start, stop, layout)
-    refused = [(int(i), _MALFORMED, "a quote that nothing closes") for i in np.flatnonzero(spoilt)]
+    refused = [(int(i), _MALFORMED, "an unclosed quote") for i in np.flatnonzero(spoilt)]
     sound = np.flatnonzero(~spoilt)
     if sound.size == 0:
         return dataclasses.replace(_nothing(layout), refused=refused)

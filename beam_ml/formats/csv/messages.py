@@ -1,7 +1,7 @@
 """Messages of CSV: one or more lines, without a line of names. Each line is a row.
 
-Many messages are parsed as one text; where a line would reach across the end of its message (a quote that nothing
-closes), they are halved.
+Many messages are parsed as one text; where a line would reach across the end of its message (an unclosed
+quote), they are halved.
 """
 
 import dataclasses
@@ -141,7 +141,7 @@ def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> D
     trimmed = [value.strip(b"\r\n") for value in values]
     empty = [i for i, value in enumerate(trimmed) if not value]
     foreign = [] if b"".join(trimmed).isascii() else [i for i, value in enumerate(trimmed) if not _is_text(value)]
-    # an odd number of quotes may leave one open, so that lines reach into the next message: each by itself
+    # an odd number of quotes may leave one open, so that lines reach into the next message: parse each alone
     odd = [i for i in _odd(trimmed) if i not in set(foreign)]
     good = np.setdiff1d(np.arange(len(values)), [*empty, *foreign, *odd])
     run = _Run(asked, options)
@@ -170,7 +170,7 @@ def _odd(values: list[bytes]) -> list[int]:
 
 
 def _by_reason(refused: list[Refused]) -> tuple[Refused, ...]:
-    """Join what was refused for one reason."""
+    """Merge what was refused for one reason."""
     found = []
     for reason in dict.fromkeys(one.reason for one in refused):
         mine = [one for one in refused if one.reason == reason]
@@ -189,7 +189,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    r"""Return the encoder of CSV messages: a line a row, several separated by line ends, without names.
+    r"""Return the encoder of CSV messages: one line per row, several separated by line ends, without names.
 
     Args:
         options: fields of `csv.Options`; `column_names` is required and names the columns to write.

@@ -28,7 +28,7 @@ class Part:
 
 
 class Replan(Exception):
-    """The plan was made from too few rows: what were taken for whole numbers are not, or for nothing is something."""
+    """The plan was made from too few rows: values taken for whole numbers are not, or a column taken for empty is not."""
 
 
 def _read(text: bytes, schema: pa.Schema) -> pa.Table:

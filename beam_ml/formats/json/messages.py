@@ -1,7 +1,7 @@
 """Messages of JSON: an object; several, one after the other; or an array of them. Each object is a row.
 
 Many messages are parsed at once by pyarrow; the few that it stumbles over are read one by one with the standard
-library, which says what is wrong with them, and takes more (`text`). pyarrow is told every column and type, and
+library, which says what is wrong with them, and takes more (`text`). pyarrow is given every column and type, and
 never sees a text that starts with anything but an object: it would crash on ``null``, or on deep nesting in a column
 that it infers.
 """
@@ -44,7 +44,7 @@ _MALFORMED_ROW = "malformed row"
 
 
 class Options(Settings):
-    """How JSON messages are to be understood.
+    """How JSON messages are parsed.
 
     Columns not named in `types` get their type from each block: numbers int64 where all of them are whole, else
     float64; texts, or timestamps where all are ISO 8601. A row with a value of another kind is refused.
@@ -260,7 +260,7 @@ def _flat(rows: list[Mapping[str, Any]], name: str) -> bool:
 
 
 def _joined(run: _Run, columns: list[Column]) -> Decoded:
-    """Put the parts together, in the messages' order."""
+    """Concatenate the parts, in the messages' order."""
     parts = [part for part in run.parts if len(part.message)]
     message = np.concatenate([np.empty(0, np.int64), *(part.message for part in parts)])
     row = np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)])
@@ -312,7 +312,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:
-    """Return the encoder of JSON messages: an object a row, several separated by line ends; times as ISO 8601 texts.
+    """Return the encoder of JSON messages: one object per row, several separated by line ends; times as ISO 8601 texts.
 
     Args:
         options: fields of `Options`, of which it uses none.

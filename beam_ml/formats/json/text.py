@@ -40,7 +40,7 @@ def nearly(value: bytes) -> bool:
 
 
 def values(message: bytes) -> list[Any]:
-    r"""Return the values of a message: those of an array, or those that stand one after the other.
+    r"""Return the values of a message: those of an array, or several in sequence.
 
     Raises:
         ValueError: it is not JSON, or neither an array nor objects.
@@ -135,7 +135,7 @@ def _texts(name: str, array: pa.Array) -> list[str]:
 
 
 def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
-    r"""Return rows as messages: an object a row, several separated by line ends.
+    r"""Return rows as messages: one object per row, several separated by line ends.
 
     Raises:
         InvalidValue: a column that has no JSON equal.

@@ -1,4 +1,4 @@
-"""JSON values → Arrow columns: what each column's values may be, told from some of them, and how they are converted."""
+"""JSON values → Arrow columns: what each column's values may be, inferred from some of them, and how they are converted."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ _WIRE = {"nothing": pa.null(), "truth": pa.bool_(), "number": pa.float64(), "who
 
 
 class Unfit(Exception):
-    """Some value among many does not convert; which, a look at each one tells."""
+    """Some value among many does not convert; which one, only a look at each can say."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _kind(target: pa.DataType | None, values: Iterable[Any]) -> Kind:
 
 
 def settled(names: Sequence[str], types: Mapping[str, pa.DataType]) -> bool:
-    """Return whether the declared types alone tell what the columns hold, whatever the values."""
+    """Return whether the declared types alone determine what the columns hold, whatever the values."""
     return all(name in types and not pa.types.is_integer(types[name]) and not _is_time(types[name]) for name in names)
 
 
@@ -161,7 +161,7 @@ def _parsed(value: Any, kind: Kind) -> Any:
 
 
 def outgrown(column: Column, value: Any) -> bool:
-    """Return whether a value shows that a column without a declared type is of another kind than was told from some."""
+    """Return whether a value shows that a column without a declared type is of another kind than was inferred from some."""
     if column.target is not None or isinstance(value, dict | list | None):
         return False
     if column.kind == "whole" and not isinstance(value, bool | str):

@@ -49,7 +49,7 @@ def ended(
         gained: (room, m) Σ gradient² of the run.
         squares: (p, w) of the anchor.
         square: (r,) squared scales at the anchor.
-        behind: (m,) what stands behind the anchor's Σ gradient², by squared scale.
+        behind: (m,) what is added to the anchor's Σ gradient², by squared scale.
         out_scaled: written.
         out_moved: written.
         out_squares: written.
@@ -186,7 +186,7 @@ def stepped(
         scaled_sum: whether the way is the sum of moves scaled by curvature.
         faded: what Σ gradient² was multiplied by since the last fold.
         share: of the mean that is for the newest parameters.
-        settings: (6, m) rates, L1, L2, what stands behind Σ gradient² before and after by squared scale, and the W after.
+        settings: (6, m) rates, L1, L2, what is added to Σ gradient² before and after by squared scale, and the W after.
         lengths: (2, m) of the step: of features, of the bias.
         along_mean: (m,) whether features go along the mean of the moves.
         along_mean_bias: (m,) the same for the bias.

@@ -142,7 +142,7 @@ def sparse_moments(
 
 @numba.njit(types.int64(_I4, types.int32[::1], types.int64[::1], types.int32[::1]), cache=True, nogil=True)
 def number_columns(indices: np.ndarray, scratch: np.ndarray, columns: np.ndarray, place: np.ndarray) -> int:
-    """Number the distinct columns among `indices` (z,) in the order they come; give how many there are.
+    """Number the distinct columns among `indices` (z,) in the order they come; return how many there are.
 
     Args:
         indices: (z,) columns.

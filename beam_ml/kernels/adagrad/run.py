@@ -179,7 +179,7 @@ def sparse_run(
     u: np.ndarray,
     costs: np.ndarray,
 ) -> float:
-    """Run over n CSR rows, in mini-batches; give the total weight after them.
+    """Run over n CSR rows, in mini-batches; return the total weight after them.
 
     Args:
         indptr: (n + 1,) bounds of the rows.

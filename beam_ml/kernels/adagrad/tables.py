@@ -48,7 +48,7 @@ def add_moments(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
         third = share_a * b3 - share_b * a3
         square = delta * delta
         out[i, 0] = w
-        # Shares may sum to 1 ± ε: equal means stay to the bit, lest a constant column seem to vary.
+        # Shares may sum to 1 ± ε: equal means stay to the bit, so that a constant column does not seem to vary.
         out[i, 1] = mean_a if delta == 0.0 else share_a * mean_a + share_b * mean_b
         out[i, 2] = (a2 + b2) + square * cross
         out[i, 3] = (a3 + b3) + square * delta * cross * (share_a - share_b) + 3.0 * delta * mixed
@@ -189,14 +189,14 @@ def started(
         l2: (m,) as l1.
         total: W of the anchor.
         inverse_unit: (r,) what its L2 penalties are relative to.
-        behind: (m,) what stands behind the anchor's Σ gradient², by squared scale.
+        behind: (m,) what is added to the anchor's Σ gradient², by squared scale.
         behind_now: (m,) the same behind the run's.
         square: (r,) squared scales at the anchor.
         square_now: (r,) squared scales of the run.
         begin: (r, m) written: u_a.
         u: (r, m) written.
         own: (r, m) written: Σ gradient² of the run.
-        floor: (r, m) written: Σ gradient² before the run, and what stands behind it.
+        floor: (r, m) written: Σ gradient² before the run, and what is added to it.
     """
     bias, dead_zone, m = slot.size - 1, slack.shape[0] > 0, rate.size
     start, base, side = np.empty(m), np.empty(m), np.zeros(m)

@@ -1,6 +1,6 @@
 """Moving rows into centres, and centres into each other. Letters: ``n`` rows, ``d`` features, ``m`` centres.
 
-Sums run in row order, so equal arguments give equal bits. Arrays may be read-only.
+Sums run in row order, so equal arguments yield equal bits. Arrays may be read-only.
 """
 
 import numba
@@ -102,12 +102,12 @@ def pair_up(partner: np.ndarray, by_cost: np.ndarray, count: int) -> np.ndarray:
     """Match centres with their partners, cheapest first, each at most once, until `count` pairs are made.
 
     Args:
-        partner: (m,) whom each centre would join; itself: nobody.
+        partner: (m,) the centre that each would merge with; itself: none.
         by_cost: (m,) centre numbers by rising cost.
         count: pairs to make at most.
 
     Returns:
-        (m,) int64: the number each centre goes by afterwards, the lower of the pair's.
+        (m,) int64: the number of each centre afterwards, the lower of the pair's.
     """
     m = partner.size
     target = np.arange(m)

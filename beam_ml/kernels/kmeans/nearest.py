@@ -1,6 +1,6 @@
 """Nearest centres: exactly, and within cells. Letters: ``n`` rows, ``d`` features, ``m`` centres, ``p`` cells.
 
-Every sum runs in a fixed order, so equal arguments give equal bits. Arrays may be read-only.
+Every sum runs in a fixed order, so equal arguments yield equal bits. Arrays may be read-only.
 """
 
 import numba
@@ -96,7 +96,7 @@ def nearest_in_cells(
     list_bounds: np.ndarray,
     lists: np.ndarray,
 ) -> np.ndarray:
-    """Give, for each row, the nearest of the centres listed for its cell: ``argmin ½‖c − p‖² − (x − p)·(c − p)``.
+    """Return, for each row, the nearest of the centres listed for its cell: ``argmin ½‖c − p‖² − (x − p)·(c − p)``.
 
     Differences from the cell's pivot p fit float32 however far the data lies from zero.
 

@@ -45,7 +45,7 @@ class Drift:
         text: what changes.
         regimes: of each window.
         changes: windows that are unlike the one before: the model of such a window is not judged.
-        half_life: windows in which half of the rows' weight is forgotten; None: nothing is.
+        half_life: windows in which half of the rows' weight is forgotten; None: nothing is forgotten.
         shards: workers that each take a part of a window, from one anchor.
         seed: of the world and its rows.
         stream: other rows of the same world, from a source of their own.

@@ -51,7 +51,7 @@ class Stage:
 
     @property
     def rows(self) -> Batch | None:
-        """All rows seen, weighed by age; None where nothing has weight."""
+        """All rows seen, weighted by age; None where nothing has weight."""
         parts = [batch for batch in self.seen if len(batch)]
         if not parts:
             return None
@@ -149,8 +149,8 @@ def losses(subject: Subject, learner: Learner, held_out: Batch) -> dict[str, flo
 def standing(stage: Stage) -> tuple[Batch, Batch] | None:
     """Return the rows so far as they are weighted, and the rows held out; None where nothing has weight.
 
-    Rows are weighed by age, and by class as a spec says that names `positive_weight`, `class_weights` or
-    `balance_multiclass_weights`: what a learner is told to make small is what it is judged by.
+    Rows are weighted by age, and by class as a spec says that names `positive_weight`, `class_weights` or
+    `balance_multiclass_weights`: what a learner is asked to minimise is what it is judged by.
     """
     spec, rows = stage.spec, stage.rows
     if rows is None:

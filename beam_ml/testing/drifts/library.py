@@ -85,13 +85,13 @@ def turning() -> Iterator[Drift]:
 
 
 def awakening() -> Iterator[Drift]:
-    """A feature stands still, among rows of uneven weights that come one by one, then moves."""
+    """A feature is constant, among rows of uneven weights that come one by one, then moves."""
     moving = Regime(_ROWS, weights="uneven")
     for value, half_life in ((0.0, None), (0.37, 8.0), (7.0, 8.0)):
         # Each row's sum rounds, and rounding adds up to a deviation of its own.
         still = dataclasses.replace(moving, rows=_FEW, still=value, batch_rows=1)
         yield Drift(
-            f"a feature stands still at {value:g}, then moves",
+            f"a feature is constant at {value:g}, then moves",
             (still, still, *[moving] * 3),
             changes=(0, 2),
             half_life=half_life,

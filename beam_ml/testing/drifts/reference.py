@@ -1,4 +1,4 @@
-"""What a learner is held against: the best constant, and a linear model fitted anew to all rows as they are weighted.
+"""What a learner is compared with: the best constant, and a linear model refitted to all rows as they are weighted.
 
 Both minimise the measure's own loss over the weighted rows, with nothing forgotten but by weight: log loss by Newton's
 method, damped and backtracked, to convergence; squared error by least squares. Letters: ``n`` rows, ``d`` features,

@@ -24,7 +24,7 @@ _FILLED = 12  # entries of a unit row
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """What an algorithm must be fed: number of features, kind of label, number of classes (1: none)."""
+    """The rows that an algorithm takes: number of features, kind of label, number of classes (1: none)."""
 
     n_features: int
     target: Literal["none", "real", "class"]
@@ -33,14 +33,14 @@ class Task:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Regime:
-    """How the rows of one window are. Everything is counted in deviations of a feature, or of the label's noise.
+    """The distribution of one window's rows. Everything is counted in deviations of a feature, or of the label's noise.
 
     Attributes:
         rows: n.
         shift: how far every feature has moved; labels go with the moved features' deviations from their new mean.
         level: added to the score: logits of class 1, or units of the label's noise.
         turn: how far the slope of the first feature has turned over: 0 as it was, ½ gone, 1 reversed.
-        still: value at which the first feature stands still; None: it varies.
+        still: value at which the first feature is constant; None if it varies.
         unit: rows of norm 1 with few entries other than 0, some features rare, as normalised word counts are.
         outlier: how far one row, with a label against the rule, lies out in every feature; 0: there is none.
         only: the one label that all rows have; None: they follow the rule.
@@ -84,7 +84,7 @@ def draw(
     held_out: bool = False,
     sparse: bool = False,
 ) -> Batch:
-    """Draw the rows of a window, in order of event time; equal arguments give equal rows.
+    """Draw the rows of a window, in order of event time; equal arguments yield equal rows.
 
     Args:
         task: features and label.

@@ -175,7 +175,7 @@ def test_a_pool_closes_the_idle_and_the_many() -> None:
     assert len(pool) == 0
     small, made = Pool(close, most=2), [Client() for _ in range(4)]
     for one in made:
-        small.give("k", one)
+        small.release("k", one)
     assert [one.closed.is_set() for one in made] == [True, True, False, False]
     small.clear()
 

@@ -235,7 +235,7 @@ def test_a_user_who_may_not_write_is_told_so() -> None:
 
 
 def test_a_message_beyond_the_clients_limit_is_refused_with_the_way_out() -> None:
-    with pytest.raises(InvalidValue, match="send fewer rows a message"):
+    with pytest.raises(InvalidValue, match="send fewer rows per message"):
         run(range(1_000), Replay(rows_per_message=1_000, speed=None))
 
 

@@ -56,7 +56,7 @@ def test_bad_encoders_and_keys_are_refused() -> None:
     text = Connection("a:1").to_json()
     with pytest.raises(InvalidValue, match="must name an importable 'module:attribute'; got 'nowhere:x'"):
         WriteKafka(Connection("a:1"), "t", encode="nowhere:x")
-    with pytest.raises(InvalidValue, match="one value a row, 2; got 1"):
+    with pytest.raises(InvalidValue, match="one value per row, 2; got 1"):
         list(_Write(text, "t", "tests.beam.kafka.test_write:short", None)._encoded(Block(ROWS)))
     with pytest.raises(InvalidValue, match="where blocks are written; got None"):
         list(_Write(text, "t", None, None)._encoded(Block(ROWS)))

@@ -219,7 +219,7 @@ def test_merged_learners_go_on_with_the_passes_of_either(tmp_path: Path) -> None
     for a, b in (pair, pair[::-1]):
         both = learners.merge(whole.algorithm(), a, b)
         found = Taken.from_dict(both.next[SOURCE])
-        assert (found.number, len(found.lot), len(found.again), len(found.part)) == (2, 2, 1, 1)
+        assert (found.number, len(found.batch), len(found.again), len(found.part)) == (2, 2, 1, 1)
         text = json.dumps(both.next).replace(str(tmp_path / "two" / "data"), str(tmp_path / "one" / "data"))
         plan = FileRounds(whole.source, False, 2).plan(both.replace(next=json.loads(text)), 1000)
         assert plan is not None
@@ -336,8 +336,8 @@ def test_passes_end_when_the_loss_stands_still() -> None:
     stopping = EarlyStopping(patience=2, tolerance=0.01)
     one = after([1.0, 0.5, 0.499, 0.498], stopping)
     assert one.stopped.startswith("stopped after pass 4 of 9: mse is 0.498, no better by 0.01 of it in 2 pass(es)")
-    assert not one.goes_on(4, 9)
-    assert one.goes_on(4, 10)
+    assert not one.continues(4, 9)
+    assert one.continues(4, 10)
     assert not after([1.0, 0.5, 0.499], stopping).stopped
     assert not after([1.0, 1.0, 1.0], stopping, passes=3).stopped, "they have all been had"
     assert not after([1.0, 1.0, 1.0], None).stopped

@@ -111,14 +111,14 @@ def test_a_gap_fails_or_is_counted() -> None:
     assert {o: r.tolist() for o, r in plan.lost.covered.items()} == {Origin(NAME, "0"): [[3 * PLACES, 10 * PLACES]]}
 
 
-def test_a_topic_made_anew_is_noticed() -> None:
-    with pytest.raises(RowsLost, match=r"must reach offset 30.*it ends at 20"):
+def test_a_recreated_topic_is_noticed() -> None:
+    with pytest.raises(RowsLost, match=r"ends at 20, before offset 30, which was already read"):
         plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 30}, 100)
     with pytest.raises(RowsLost, match=r"topic t at b:1 must still have partitions \[2, 10\], which were read"):
         plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 10, "10": 3, "2": 3}, 100)
 
 
-def test_a_topic_made_anew_is_noticed_though_it_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recreated_topic_is_noticed_though_it_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(monkeypatch, [20])
     broker.id = "first"
     plan = KafkaRounds(source(), 5.0, follow=False).plan(learner_with(), 10_000)
@@ -126,7 +126,7 @@ def test_a_topic_made_anew_is_noticed_though_it_is_longer(monkeypatch: pytest.Mo
     learner = learner_with(next={**plan.next(), "kafka://c/other": {"0": 1}})
     broker.ends, broker.id = [500], "second"
     with pytest.raises(
-        RowsLost, match="must be the one that was read, of id first; it was deleted and made anew, with id"
+        RowsLost, match="must be the one that was read, of id first; it was deleted and recreated, with id"
     ):
         KafkaRounds(source(on_gap="skip"), 5.0, follow=True).plan(learner, 10_000)
     for same in ("first", ""):  # brokers before ids
@@ -144,16 +144,16 @@ def test_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(monkeypatch, [20])
     for on_gap, follow in (("skip", True), ("skip", False), ("fail", True)):
         rounds = KafkaRounds(source(on_gap=on_gap), 5.0, follow)
-        assert not rounds.passes(SourceUnavailable("no broker has answered yet"))
+        assert not rounds.is_transient(SourceUnavailable("no broker has answered yet"))
         rounds.plan(learner_with(), 10)
-        assert rounds.passes(RowsLost("retention ran over the round")) is (on_gap == "skip")
-        assert rounds.passes(SourceUnavailable("gone")) is follow
-        assert not rounds.passes(SourceRefused("the password is no longer good"))
-        assert not rounds.passes(NoInput("the topic was deleted"))
+        assert rounds.is_transient(RowsLost("retention ran over the round")) is (on_gap == "skip")
+        assert rounds.is_transient(SourceUnavailable("gone")) is follow
+        assert not rounds.is_transient(SourceRefused("the password is no longer good"))
+        assert not rounds.is_transient(NoInput("the topic was deleted"))
         ends, broker.ends = broker.ends, [3]
-        with pytest.raises(RowsLost) as anew:
+        with pytest.raises(RowsLost) as recreated:
             rounds.plan(learner_with(next={NAME: {"0": 9}}), 10)
-        assert not rounds.passes(anew.value)  # it will not come back
+        assert not rounds.is_transient(recreated.value)  # it will not come back
         broker.ends = ends
 
 
@@ -268,7 +268,7 @@ def test_the_slowest_partition_holds_the_watermark_until_it_stands_still(monkeyp
     broker.now += 2
     assert rounds.watermark(learner) == 68 * SECOND  # and now 1
     broker.now += 100
-    assert rounds.watermark(learner) == 38 * SECOND  # all stand still: none of them is known to be ahead for good
+    assert rounds.watermark(learner) == 38 * SECOND  # all are idle: none of them is known to be ahead for good
 
 
 def test_once_sets_aside_only_partitions_that_never_held_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_a_registry_that_cannot_be_read_leaves_the_anchor(tmp_path, caplog):
     (path,) = [one.path for one in registry.objects.walk("n/v1") if "learner" in one.path]
     registry.objects.put(path, b"damaged")
     assert look.get(10.0)[0] == 1
-    assert "go on from the anchor of version 1" in caplog.text
+    assert "continue from the anchor of version 1" in caplog.text
 
 
 def test_an_anchor_of_another_spec_is_refused(tmp_path):

@@ -24,7 +24,7 @@ def push(registry, mine, text="x"):
 
 
 def died(registry, mine):
-    """The process that published is gone; an engine goes on elsewhere with what it had kept."""
+    """The process that published is gone; an engine continues elsewhere with what it had kept."""
     lineage.own.cache_clear()
     return mine
 
@@ -88,7 +88,7 @@ def test_a_registry_that_has_lost_versions_is_refused(registry):
     _, mine = push(registry, Lineage("a", 1, None, 0))
     _, mine = push(registry, mine, "2")
     shutil.rmtree(registry.objects.root / "n" / "v2")
-    with pytest.raises(HeadMoved, match="n must still have version 2, from which this run goes on; its newest is 1"):
+    with pytest.raises(HeadMoved, match="n must still have version 2, from which this run resumes; its newest is 1"):
         push(Registry(registry.objects.root), died(registry, mine), "3")
 
 
@@ -111,7 +111,7 @@ def test_of_two_submissions_begun_together_one_goes_on(registry):
     push(registry, Lineage("a", 1, None, 0))
     one, other = Lineage("b", 2, 1, 1), Lineage("c", 2, 1, 1)
     _, one = push(registry, one)
-    with pytest.raises(HeadMoved, match="goes on and this one ends"):
+    with pytest.raises(HeadMoved, match="continues and this one ends"):
         push(registry, other)
     push(registry, one)
 
@@ -165,7 +165,7 @@ def test_without_fencing_two_trainers_would_go_on(registry, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("head", "run_id", "epoch", "remembered", "goes_on"),
+    ("head", "run_id", "epoch", "remembered", "continues"),
     [
         (5, "other", 9, 0, True),  # nothing new
         (6, "mine", 3, 0, True),  # restored
@@ -176,10 +176,10 @@ def test_without_fencing_two_trainers_would_go_on(registry, monkeypatch):
         (6, "other", 4, 0, False),  # newer
     ],
 )
-def test_each_branch(registry, head, run_id, epoch, remembered, goes_on):
+def test_each_branch(registry, head, run_id, epoch, remembered, continues):
     made = registry.publish("n", {"learner": b"x"}, parent=None, round_id=new_round_id(0), run_id=run_id, epoch=epoch)
     mine = Lineage("mine", 3, 5, 5)
-    if goes_on:
+    if continues:
         may_publish(mine, "n", head, made, remembered)
     else:
         with pytest.raises(HeadMoved):

@@ -195,11 +195,11 @@ def test_the_pinned_version_must_be_there_as_it_was(tmp_path):
     dies(a_job, pinned(a_job), 6, 5)
     second, registry = pinned(a_job), Registry(a_job.registry)
     other = dataclasses.replace(second, digest="0" * 64)
-    advice = "The stream was started from it: start it again, from the newest version there is"
+    advice = "The stream was started from it: start it again, from the newest version"
     with pytest.raises(VersionNotFound, match=rf"stream v1 must be the learner of digest 000000000000; .* {advice}"):
         stream(reading(second, len(TOPIC), 30).end(), a_job, other)
     registry.objects.delete([registry.manifest("stream", 1).files["learner"].path])
-    with pytest.raises(VersionNotFound, match=rf"stream version 1 has its learner no more.*{advice}"):
+    with pytest.raises(VersionNotFound, match=rf"stream version 1 no longer has its learner.*{advice}"):
         stream(reading(second, len(TOPIC), 30).end(), a_job, second)
 
 
@@ -280,8 +280,8 @@ def test_what_retention_removed_fails_or_is_counted():
     assert after.progress.repeated == 0
 
 
-def test_a_topic_made_anew_is_refused():
-    with pytest.raises(RowsLost, match="was it made anew"):
+def test_a_topic_recreated_is_refused():
+    with pytest.raises(RowsLost, match="was it recreated"):
         pin(NEW, learner_of({"0": [[0, place(9)]]}), SOURCE, {0: (0, 4)})
 
 
@@ -306,7 +306,7 @@ def test_a_partition_that_is_gone_is_refused():
             pin(NEW, learner, SOURCE, {0: (0, 20)})
 
 
-def test_a_topic_made_anew_is_refused_though_it_is_longer():
+def test_a_topic_recreated_is_refused_though_it_is_longer():
     learner = learner_of({"0": [[0, place(9)]]}).replace(next={SOURCE: {"0": 9}, id_of(SOURCE): "cluster/first"})
     with pytest.raises(RowsLost, match=r"must be the one that was read, of id first; .* with id second"):
         pin(NEW, learner, SOURCE, {0: (0, 400)}, topic="cluster/second")
@@ -335,7 +335,7 @@ def test_rounds_and_streams_know_each_others_topic(tmp_path, monkeypatch):
     assert newest(registry).next == {SOURCE: {"0": 4}, id_of(SOURCE): "cluster/first"}
     assert kafka_start(a_job, registry).offsets == {0: 4}
     brokers.state = TopicState("cluster", {0: 0}, {0: 90}, "second")
-    with pytest.raises(RowsLost, match="of id first; it was deleted and made anew, with id second"):
+    with pytest.raises(RowsLost, match="of id first; it was deleted and recreated, with id second"):
         kafka_start(a_job, registry)
     brokers.state = TopicState("elsewhere", {0: 0}, {0: 90}, "second")
     with pytest.raises(SourceError, match="must be the cluster that the learner has read, kafka://cluster/topic"):

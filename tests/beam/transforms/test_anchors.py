@@ -130,7 +130,7 @@ def test_a_pinned_anchor_is_that_of_its_version_and_read_once(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("spoil", "error", "why"),
     [
-        ("removed", VersionNotFound, "n version 2 has its learner no more"),
+        ("removed", VersionNotFound, "n version 2 no longer has its learner"),
         ("damaged", CorruptArtefact, "n version 2 has a damaged learner"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_pinned_anchor_that_is_gone_is_one_sentence(
 
 def test_the_number_is_that_of_the_state_however_many_refreshes_or_publishes_it_had(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    learner = grown(grown()).replace(refresh=40, shared=38)
+    learner = grown(grown()).replace(refresh=40, coalesced=38)
     for _ in range(3):  # versions that folded nothing
         publish(registry, learner)
     assert anchor_of(AnchorRef(str(tmp_path), NAME, 3), SPEC.to_json())[0] == 2
@@ -173,10 +173,10 @@ def test_a_stream_goes_on_from_an_older_anchor_while_the_fold_takes_it(
     number, anchor = look.get(1.0)
     assert number == 1
     assert anchor.theta.tolist() == first.state.theta.tolist()
-    assert "go on from the anchor of version 1: n v2 does not read" in caplog.text
+    assert "continue from the anchor of version 1: n v2 cannot be read" in caplog.text
     publish(registry, third := grown(second))
     spoil(registry, 3)
-    with pytest.raises(VersionNotFound, match=r"at most 1 versions behind v3; the newest that reads well is v1\."):
+    with pytest.raises(VersionNotFound, match=r"at most 1 versions behind v3; the newest readable one is v1\."):
         look.get(2.0)
     with pytest.raises(VersionNotFound):
         look.get(2.0)  # and no bundle goes through with it until a newer one is there
@@ -189,11 +189,11 @@ def test_an_older_version_than_the_one_at_hand_is_not_taken(tmp_path: Path) -> N
     made = three(registry)
     assert look.get(0.0)[0] == 3
     publish(registry, grown(made[-1]))
-    spoil(registry, 3, 4)  # v2 reads well
+    spoil(registry, 3, 4)  # v2 is readable
     assert look.get(1.0)[0] == 3
 
 
-def test_a_registry_made_anew_is_begun_with_again(tmp_path: Path) -> None:
+def test_a_registry_recreated_is_begun_with_again(tmp_path: Path) -> None:
     registry, look = Registry(tmp_path), Newest(LiveAnchor(str(tmp_path), NAME, 0.0), SPEC.to_json())
     made = three(registry)
     assert look.get(0.0)[0] == 3
@@ -212,7 +212,7 @@ def test_workers_that_never_had_an_anchor_do_without_as_long_as_the_fold_takes_t
     assert look.get(0.0) == (0, None)
     publish(registry, grown(first))
     spoil(registry, 2)
-    with pytest.raises(VersionNotFound, match=r"behind v2; the newest that reads well is none\."):
+    with pytest.raises(VersionNotFound, match=r"behind v2; the newest readable one is none\."):
         look.get(1.0)
 
 
@@ -228,7 +228,7 @@ def test_a_store_that_fails_leaves_the_anchor(
 
     monkeypatch.setattr(look._registry, "head_number", fail)
     assert look.get(1.0)[0] == 3
-    assert "go on from the anchor of version 3: The registry could not be listed" in caplog.text
+    assert "continue from the anchor of version 3: The registry could not be listed" in caplog.text
 
 
 def test_it_is_looked_again_sooner_where_versions_come_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_nested_types() -> None:
 
 @pytest.mark.parametrize("schema", [["int", "string"], "elsewhere"])
 def test_types_without_an_equal_are_refused(schema: object) -> None:
-    with pytest.raises(ValueError, match="has no Arrow equal"):
+    with pytest.raises(ValueError, match="has no Arrow equivalent"):
         arrow_type(schema)
 
 
@@ -140,7 +140,7 @@ def test_a_column_of_another_type_is_refused_only_when_it_is_read() -> None:
     data = io.BytesIO()
     fastavro.writer(data, {"type": "record", "name": "r", "fields": fields}, [{"a": 1, "b": "x"}, {"a": 2, "b": 3}])
     assert avro.decode(data.getvalue(), ["a"]).batch["a"].to_pylist() == [1, 2]
-    with pytest.raises(UnreadableInput, match=r"cannot be read as Avro: a union of 2 types has no Arrow equal\.$"):
+    with pytest.raises(UnreadableInput, match=r"cannot be read as Avro: a union of 2 types has no Arrow equivalent\.$"):
         avro.decode(data.getvalue())
 
 

@@ -322,10 +322,10 @@ def test_schemas_that_refer_to_others(registry):
 @pytest.mark.parametrize(
     ("id", "error", "words"),
     [
-        (404, NoInput, r"/schemas/ids/404 must give the schema of id 404; it answered 404 Not Found\.$"),
-        (3, NoInput, r"must give the schema of id 3 in Avro; it is PROTOBUF\.$"),
-        (4, SourceUnavailable, "must give the schema of id 4 as JSON with a field 'schema'"),
-        (5, SourceUnavailable, "must give the schema of id 5; it answered 500"),
+        (404, NoInput, r"/schemas/ids/404 must return the schema of id 404; it answered 404 Not Found\.$"),
+        (3, NoInput, r"must return the schema of id 3 in Avro; it is PROTOBUF\.$"),
+        (4, SourceUnavailable, "must return the schema of id 4 as JSON with a field 'schema'"),
+        (5, SourceUnavailable, "must return the schema of id 5; it answered 500"),
     ],
 )
 def test_a_registry_that_has_it_not(registry, id, error, words):
@@ -350,7 +350,7 @@ def test_a_registry_that_is_down(registry, monkeypatch):
     where = f"http://127.0.0.1:{server.server_port}"
     server.server_close()
     with pytest.raises(
-        SourceUnavailable, match=r"/schemas/ids/9 must give the schema of id 9; it cannot be reached \("
+        SourceUnavailable, match=r"/schemas/ids/9 must return the schema of id 9; it cannot be reached \("
     ):
         schema_registry.schema(where, 9)
     with pytest.raises(InvalidValue, match="must be an http or https URL"):

@@ -39,7 +39,7 @@ class State:
 
 @array_dataclass
 class Partial:
-    """Sums over runs from one anchor; the open run is the one that goes on with the next batch."""
+    """Sums over runs from one anchor; the open run is the one that continues with the next batch."""
 
     closed_rows: Int64[np.ndarray, "c"]  # parameter rows touched by closed runs, rising
     closed_scaled: Float64[np.ndarray, "c v o"]  # ΣD, moves scaled by curvature
@@ -70,7 +70,7 @@ class Partial:
 
 @array_dataclass
 class Anchor:
-    """Where runs start."""
+    """The parameters and sums that runs start from."""
 
     rows: Int64[np.ndarray, "p"]  # as in the state
     theta: Float64[np.ndarray, "p v o"]  # as in the state

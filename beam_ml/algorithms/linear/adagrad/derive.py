@@ -29,7 +29,7 @@ _STATUS = {LEARNS: "learning", 1: "lost", DIVERGED: "diverged"}
 
 @array_dataclass
 class AdaGradModel:
-    """One variant: linear scores ``intercept + (x − origin)·coefficients``, one an output."""
+    """One variant: linear scores ``intercept + (x − origin)·coefficients``, one per output."""
 
     coefficients: Float64[np.ndarray, "d o"]  # per feature unit
     intercept: Float64[np.ndarray, "o"]  # linear score at the origin
@@ -44,7 +44,7 @@ def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | 
     """Report every packed variant: settings, whether it still learns, step length of the last fold.
 
     ``loss`` is the progressive loss, of those that learn: the weights of the others' losses are of another time.
-    ``averaged`` tells whether a model of it is made of the mean of its parameters, whose progressive loss is the smaller.
+    ``averaged`` says whether a model of it is made of the mean of its parameters, whose progressive loss is the smaller.
     """
     weight = float(state.loss_weight + state.run_weight)
     loss = progressive(spec, state.run_loss, state.loss, state.average_loss)
@@ -108,7 +108,7 @@ def derive(
 ) -> AdaGradModel:
     """Return a variant as a model.
 
-    ``linear.Classifier`` and ``linear.Regressor`` give the best variant; their penalties must be 0, since AdaGrad's are
+    ``linear.Classifier`` and ``linear.Regressor`` derive the best variant; their penalties must be 0, since AdaGrad's are
     in the Spec, where every list of them is one pass anyway.
 
     Args:

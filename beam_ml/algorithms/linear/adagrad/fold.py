@@ -40,7 +40,7 @@ def fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, ru
         state: before.
         partial: the window's.
         sample: rows of the window, weighted to stand for all of them; None: runs are averaged.
-        rule: how runs are put together; all but ``search`` are there to be measured against it.
+        rule: how runs are merged; all but ``search`` are there to be measured against it.
 
     Raises:
         FloatingPointError: no variant is finite any more.
@@ -134,9 +134,9 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
     length[columns.live] = np.where(step.mean, -step.length, step.length)
     loss = np.where(np.isfinite(loss), loss, state.loss)
     average_loss = np.where(np.isfinite(average_loss), average_loss, state.average_loss)
-    # A run over a P-th of the rows says that much less of what all of them come to.
-    told = 1.0 / int(partial.runs)
-    run_loss = np.minimum(state.run_loss + told * np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
+    # A run over a P-th of the rows says that much less about the loss of all of them.
+    share = 1.0 / int(partial.runs)
+    run_loss = np.minimum(state.run_loss + share * np.nan_to_num(partial.loss, nan=_WORST, posinf=_WORST), _WORST)
     folds = int(state.folds) + 1
     seen = float(state.seen) + weight(partial) * _telling(state.mass + partial.mass)
     for _ in [at for at in spec.halve_at if float(state.seen) < at <= seen]:
@@ -147,7 +147,7 @@ def _fold(spec: AdaGrad, state: State, partial: Partial, sample: Batch | None, r
         stepped=np.asarray(state.stepped + partial.stepped),
         stepped_squares=np.asarray(state.stepped_squares + partial.stepped_squares),
         norm=np.asarray(state.norm + partial.norm), mass=state.mass + partial.mass,
-        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + told * partial.loss_weight),
+        moments=moments, run_loss=run_loss, run_weight=np.asarray(state.run_weight + share * partial.loss_weight),
         loss=loss, average_loss=average_loss,
         loss_weight=np.asarray(loss_weight), status=status, length=length,
         folds=np.asarray(folds, dtype=np.int64), seen=np.asarray(seen),
@@ -265,7 +265,7 @@ def progressive(spec: AdaGrad, run_loss: np.ndarray, loss: np.ndarray, average_l
 
 
 def _telling(mass: np.ndarray) -> float:
-    """Return how much a row tells of which variant is better: the entropy of its label over that of even classes.
+    """Return how much a row says about which variant is better: the entropy of its label over that of even classes.
 
     Of rare positives most rows say next to nothing: by the weight of all, the halving would go by a few dozen of them.
 

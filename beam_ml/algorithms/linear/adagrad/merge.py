@@ -3,9 +3,9 @@
 Sums add exactly; parameters do not. Two learners of one world are best averaged, of two worlds perhaps neither is of use:
 which it is, their own samples say, each weighted to stand for all its rows. Of either one's parameters, their means in
 several shares and the mean by each coordinate's Σ gradient², every variant takes what has the least loss on both samples
-together; then a few passes over those go on from there, as far as rows held out say, or from a constant if that is better.
-So no merged variant is worse on the joint sample than the better of the two, or than a constant. Without samples the
-coordinates' means are taken, which are only good between learners of one world.
+together; then a few passes over those continue from there, as far as held-out rows say, or from a constant if that is
+better. So no merged variant is worse on the joint sample than the better of the two, or than a constant. Without samples
+the coordinates' means are taken, which are only good between learners of one world.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def shift(theta: np.ndarray, before: Shape, after: Shape) -> None:
 def merge_states(
     spec: AdaGrad, a: State, b: State, sample_a: Batch | None = None, sample_b: Batch | None = None
 ) -> State:
-    """Add two learners' states.
+    """Merge two learners' states.
 
     A variant learns on if it does in both, or in either where there is none of the kind; its age is the elder's.
 
@@ -145,8 +145,8 @@ class _Joint:
         best = drill.best(start, base)
         constant = drill.constant(self.rows.size)
         first = Sums(stepped=float(drill.weight.sum()), stepped_squares=float(drill.weight @ drill.weight))
-        anew = first.behind(spec, first.unlearned(spec, base.shape[1]), self.shape.scale)
-        fresh = drill.best(constant, anew)
+        restart = first.behind(spec, first.unlearned(spec, base.shape[1]), self.shape.scale)
+        fresh = drill.best(constant, restart)
         again = (fresh.loss < best.loss) & (self.losses(constant.theta) < found.min(axis=0))
         best = fresh.where(again, best, o)
         better = self.losses(best.theta) < found.min(axis=0)
@@ -160,7 +160,7 @@ class _Joint:
     def averaged(
         self, averages: list[np.ndarray], by_row: np.ndarray, theta: np.ndarray, which: np.ndarray
     ) -> np.ndarray:
-        """Return means of parameters, put together as the parameters were; those that are worse than these are these."""
+        """Return means of parameters, merged as the parameters were; those that are worse than these are these."""
         out = by_row.copy()
         for i, t in enumerate(_SHARES, start=1):
             out[:, which == i] = (t * averages[0] + (1.0 - t) * averages[1])[:, which == i]

@@ -12,11 +12,11 @@ each of their stored values moves, so that an indicator's scale is 1.
 The scale of a feature is ``min(√(Σz⁴/Σz²), 3√(Σz²/A))``, z around the mean or 0. An indicator that is 1 in a thousandth of
 the rows has the standard deviation 0.03, and a step in units of 1/0.03 would move its score by thirty times the learning
 rate when it is first seen; its scale by the first of the two is 1. But one value of a hundred deviations is in Σz⁴ for a
-million rows. It is told from a rare indicator by A, the weight of the rows that are not at the commonest value of their
+million rows. It differs from a rare indicator in A, the weight of the rows that are not at the commonest value of their
 batch: nearly all rows of a number, few of an indicator. Three deviations of the rows that move are above the first measure
 for normal values (√3 deviations) and for every indicator, and the outlier is gone from them after some thousand rows.
 
-Where a column stands still, its mean stays that value to the bit however rows are weighed, so that Σz² of a column that
+Where a column is constant, its mean stays that value to the bit however rows are weighted, so that Σz² of a column that
 never moved is 0. One that moved once fades; `held` keeps what it has at a share of 10⁻⁶ of the weight, where rounding
 (a share of 10⁻³²) does not reach it, so its scale stays what it was when it moved.
 """
@@ -45,7 +45,7 @@ _ALL = 1.0 - 1e-9  # of the weight of all rows: sums of the same weights in anot
 
 
 def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add two tables; give the rows of the sum and the sum."""
+    """Merge two tables; return the rows of the sum and the sum."""
     if rows_a.size == 0 or rows_b.size == 0:
         return (rows_b, b) if rows_a.size == 0 else (rows_a, a)
     rows = union(rows_a, rows_b)
@@ -53,7 +53,7 @@ def add_tables(rows_a: np.ndarray, a: np.ndarray, rows_b: np.ndarray, b: np.ndar
 
 
 def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Add two tables (m, 6) of the same rows."""
+    """Merge two tables (m, 6) of the same rows."""
     from beam_ml.kernels.adagrad.tables import add_moments
 
     out = np.empty(a.shape)

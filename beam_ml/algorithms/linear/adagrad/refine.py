@@ -88,7 +88,7 @@ class Drill:
         return found + penalties(self.shape, self.columns, theta) if self.columns.penalised else found
 
     def start(self, u: np.ndarray, theta: np.ndarray) -> Found:
-        """Return what no pass at all gives."""
+        """Return the start itself, for no pass at all."""
         return Found(u, theta, np.zeros_like(u), self.measured(theta))
 
     def best(self, found: Found, base: np.ndarray) -> Found:
@@ -139,7 +139,7 @@ class Drill:
             smooth = spec.loss in ("squared", "huber", "eps_insensitive_squared")
             level = np.average(label, weights=weight) if smooth else label[order[min(int(at), label.size - 1)]]
             return np.array([level - self.shape.label_centre])
-        # A half row of each class, lest a class that the sample lacks be impossible.
+        # Half a row of each class, so that a class that the sample lacks is not impossible.
         mass = np.bincount(label.astype(np.int64), weights=weight, minlength=spec.n_classes)
         mass += 0.5 * weight.mean()
         if spec.loss == "hinge":

@@ -57,7 +57,7 @@ class Rows:
 
         Args:
             scratch: (d + 1,) int32, all −1, given back so; None: made here.
-            centred: features with a centre other than 0, which count in rows that lack them too; None: there are none.
+            centred: features with a centre other than 0, which count in rows that lack them too; None if there are none.
         """
         if self.x is not None:
             return np.arange(self.d + 1), self

@@ -1,4 +1,4 @@
-"""One worker's run of `linear.adagrad`, which goes on in memory of its own, batch after batch.
+"""One worker's run of `linear.adagrad`, which continues in memory of its own, batch after batch.
 
 Letters: ``p`` parameter rows in all, ``r`` those of a batch (the bias last), ``c`` room for those of the run, ``m`` live
 columns. A batch reads and writes its own rows only, so a run costs what its rows hold, however wide the table.
@@ -47,11 +47,11 @@ class Run:
     """A partial that grows in place: `beam_ml.core.algorithm.Growing`."""
 
     def __init__(self, spec: AdaGrad, partial: Partial, anchor: Anchor | None) -> None:
-        """Go on from a partial, which stays as it is.
+        """Continue from a partial, which stays as it is.
 
         Args:
             spec: the spec.
-            partial: its open run goes on; without one, a run starts.
+            partial: its open run continues; without one, a run starts.
             anchor: where runs start; None: cold.
         """
         self._spec, self._anchor = spec, anchor
@@ -81,7 +81,7 @@ class Run:
         self._in_run = np.zeros(0, dtype=bool)  # others have moments only, of runs that have ended
         self._moved, self._squares = np.empty((0, m)), np.empty((0, m))  # as in the partial, live columns
         self._moments = np.empty((0, COLUMNS))
-        self._faded = 1.0  # what moments are still to be weighed by: aging all of them for every batch would cost more
+        self._faded = 1.0  # what moments are still to be weighted by: aging all of them for every batch would cost more
         self._centred = self._home_centred  # features with a centre at the anchor or where the run is; of sparse rows
         if self._spec.sparse and self._mass.sum() > 0.0:
             at = partial.moment_rows < p - 1
@@ -231,7 +231,7 @@ class Run:
         self._stepped = self._stepped + np.array([weight, squares])
 
     def _sums(self) -> Sums:
-        """Return what the run's next step goes by: the anchor's sums and its own."""
+        """Return what the run's next step depends on: the anchor's sums and its own."""
         first = sums_of(self._start)
         stepped, squares = map(float, self._open_stepped)
         return first.plus(Sums(self._open_total, stepped, squares, self._norm, float(self._mass.sum())))

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 LEAST_ROWS = 64.0
-"""Rows whose mean squared gradient stands behind every step."""
+"""Rows whose mean squared gradient is added to every step's."""
 _PRIOR_ROWS = 16.0  # for which the mean square of the loss's derivative is what it is at a score of 0
 _PRIOR = MappingProxyType({"logistic": 0.25, "softmax": 0.25})  # others: 1
 _PACE = 0.5  # γ
@@ -162,12 +162,12 @@ class Shape:
 
     @property
     def farthest(self) -> np.ndarray:
-        """(r − 1,) the same for moments, which one row of a million deviations would spoil for good."""
+        """(r − 1,) the same for moments, which one row of a million deviations would distort for good."""
         found: np.ndarray = self.reach[:-1] * (_FARTHEST / _FAR)
         return found
 
     def parameters(self, u: np.ndarray, squares: np.ndarray, columns: Columns, total: float | np.ndarray) -> np.ndarray:
-        """Return θ (r, m) of u (r, m); `total` is one weight or one a column."""
+        """Return θ (r, m) of u (r, m); `total` is one weight or one per column."""
         from beam_ml.kernels.adagrad.tables import proximal
 
         theta, reach = np.empty(u.shape), columns.rate * total * (self.pace / self.label_unit)
@@ -207,7 +207,7 @@ def lift(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums over rows that steps go by.
+    """Sums over rows that steps depend on.
 
     Attributes:
         total: Σ row weight with class factors.
@@ -224,7 +224,7 @@ class Sums:
     mass: float = 0.0
 
     def plus(self, other: "Sums", factor: float = 1.0) -> "Sums":
-        """Return the sums over these rows, weighed by a factor, and others; the squares fade as the weights do."""
+        """Return the sums over these rows, weighted by a factor, and others; the squares fade as the weights do."""
         names = [field.name for field in dataclasses.fields(self)]
         return Sums(*(factor * getattr(self, name) + getattr(other, name) for name in names))
 
@@ -260,7 +260,7 @@ class Sums:
 def added_norm(spec: AdaGrad, shape: Shape, table: np.ndarray) -> float:
     """Return Σ row weight · squared norm of the scaled row, of rows with the moments (r, 6), around the shape's centre.
 
-    In the long run no feature has more than 1 of it a row: nor have these, whatever outlier is among them.
+    In the long run no feature has more than 1 of it per row, and these do not either, whatever outlier is among them.
     """
     if not spec.normalize:
         return 0.0

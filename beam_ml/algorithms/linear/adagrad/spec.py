@@ -34,7 +34,7 @@ class AdaGrad(BaseSpec):
 
     Every combination of ``learning_rates``, ``l1`` and ``l2`` is one variant, in that order, the last list fastest; all
     learn in one pass, each is measured on every row before it learns from it, and after ``halve_at`` rows of even classes
-    the worse half is dropped. A model is made of the best one, or of any, by `Variant`; `beam_ml.linear.variants` tells how
+    the worse half is dropped. A model is made of the best one, or of any, by `Variant`; `beam_ml.linear.variants` says how
     they do. ``averaging`` keeps the mean of each one's parameters over the folds besides the last ones, one more table of
     the parameters' size, and predicts with whichever did better.
 
@@ -199,7 +199,7 @@ class AdaGrad(BaseSpec):
                 message = f"{name} must not be given with task {self.task!r}"
                 raise ValueError(message)
         if self.class_weights and len(self.class_weights) != self.n_classes:
-            message = f"class_weights must hold one number a class, {self.n_classes}; got {len(self.class_weights)}"
+            message = f"class_weights must hold one number per class, {self.n_classes}; got {len(self.class_weights)}"
             raise ValueError(message)
         if self.class_weights and self.balance_multiclass_weights:
             message = "class_weights must not be given with balance_multiclass_weights"
@@ -227,7 +227,7 @@ class AdaGrad(BaseSpec):
 
     @property
     def aims_at_mean(self) -> bool:
-        """Whether scores are meant as probabilities or means: not with hinge losses, quantiles, or classes weighted anew."""
+        """Whether scores are meant as probabilities or means: not with hinge losses, quantiles, or reweighted classes."""
         plain = self.positive_weight == 1.0 and not self.class_weights and not self.balance_multiclass_weights
         return plain and self.loss in ("logistic", "softmax", "squared")
 

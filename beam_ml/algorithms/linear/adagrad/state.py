@@ -5,7 +5,7 @@ variant, ``k`` classes counted; of a state ``m`` rows of the average (p or none)
 runs, ``r`` by the open one, ``q`` features centred by cold runs of sparse rows, ``m`` rows of moments.
 
 A worker runs over its rows in mini-batches, starting from the anchor: FTRL-proximal (McMahan 2011), which is AdaGrad
-(Duchi, Hazan and Singer 2011) where there are no penalties; the update stands in `beam_ml.kernels.adagrad.run`. What runs
+(Duchi, Hazan and Singer 2011) where there are no penalties; the update is in `beam_ml.kernels.adagrad.run`. What runs
 leave behind adds as `beam_ml.algorithms.shared.moves` says. Each coordinate's step is in units of 1 / its feature's scale,
 by moments of the anchor's rows and the worker's own (`moments`), so no pass over the data comes first; dense
 features are centred by their means, which shifts only the bias; without a bias they are not, nor are labels. Of sparse
@@ -14,7 +14,7 @@ bias then moves so that rows with the feature score as before.
 
 With one shard, learning in windows is the sequential run but for rounding, and for what `refine` adds in a world
 that moves. With many shards per window the sum of their moves is not enough, so the window's sample is learned from once
-more; what that comes to is told at `law`. Cold, without an anchor, runs start from 0 and the bias of each is relative to
+more; `law` states what that costs. Cold, without an anchor, runs start from 0 and the bias of each is relative to
 its own rows' means, which differ by sampling error.
 
 Variants are chosen by progressive loss: of rows when runs came to them, before they learned from them, and of a sample of
@@ -180,7 +180,7 @@ def lifts_of(spec: AdaGrad, partial: Partial) -> Moves:
     """Return what the bias of cold runs owes to their centres: by feature (rows), c times the feature's move.
 
     A cold run of sparse rows centres the features that all of its own rows have; another run may have a row without. Then
-    none of their centres stands, and the bias of each run must go back to where the feature is 0.
+    none of their centres holds, and the bias of each run must go back to where the feature is 0.
     """
     lifts = Moves(partial.lifted_rows, partial.lifted_scaled, partial.lifted_moved, partial.lifted_moved)
     if not spec.sparse or int(partial.folds) != 0 or partial.open_rows.size == 0:
@@ -205,7 +205,7 @@ def landed(moves: Moves, lifts: Moves, centre: np.ndarray) -> Moves:
 
 
 def merge(spec: AdaGrad, a: Partial, b: Partial) -> Partial:
-    """Add two partials of one anchor; both open runs end."""
+    """Merge two partials of one anchor; both open runs end."""
     if int(a.runs) == 0 or int(b.runs) == 0:
         return b if int(a.runs) == 0 else a
     with np.errstate(over="ignore", invalid="ignore"):

@@ -41,7 +41,7 @@ class Window:
         moves: the sums over runs, all columns.
         moved: (p,) where each parameter row is among those of the moves; −1: none moved it.
         runs: P.
-        rule: how runs are put together.
+        rule: how runs are merged.
         stale: whether the runs' anchor is not where the fold starts.
         sums_before: sums over rows before the window.
         sums: the same with it.
@@ -93,7 +93,7 @@ class Line:
         start: (r, m) u before the step.
         total: (r, m) the summed direction.
         mean: (r, m) the mean of the moves.
-        squares: (r, m) Σ gradient² after it, and what stands behind it.
+        squares: (r, m) Σ gradient² after it, and what is added to it.
     """
 
     window: Window
@@ -137,7 +137,7 @@ class Tested:
 
     @staticmethod
     def of(spec: AdaGrad, window: Window, data: Rows, mass: np.ndarray) -> "Tested | None":
-        """Return the sample's rows of positive weight, by class factors of the class masses; None: there is none."""
+        """Return the sample's rows of positive weight, by class factors of the class masses; None if there are none."""
         if data.label.size == 0:
             return None
         rows, data = data.placed(centred=np.flatnonzero(window.shape.centre))
@@ -205,7 +205,7 @@ def search(window: Window, tested: Tested | None, line: Line | None) -> Step:
 
     Args:
         window: whose.
-        tested: its sample; None: there is none.
+        tested: its sample; None if there is none.
         line: where the sample's parameter rows may go.
     """
     live, runs = window.columns.live.size, window.runs
@@ -271,8 +271,8 @@ def unrefined(window: Window, tested: Tested, theta: np.ndarray) -> Refined | No
 def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     """Return the parameters at the sample's rows after a step and what the sample adds.
 
-    With several runs, passes over the sample go on from where the step leads, as far as rows held out say. A variant that is
-    still worse than a constant on those starts again from the constant.
+    With several runs, passes over the sample continue from where the step leads, as far as held-out rows say. A variant
+    that is still worse than a constant on those starts again from the constant.
     """
     spec, outputs = window.spec, window.spec.n_outputs
     drill = tested.drill(window.sums)
@@ -280,7 +280,7 @@ def refined(window: Window, tested: Tested, line: Line, step: Step) -> Refined:
     best = drill.start(u, theta)
     cold = int(window.state.folds) == 0
     if window.runs >= (MANY_COLD_RUNS if cold else MANY_RUNS):
-        # Many cold runs are far from what one would have come to: steps as long as if the sample came first help there.
+        # Many cold runs are far from where one would have ended: steps as long as if the sample came first help there.
         share = drill.weight.sum() / max(window.sums.stepped - window.sums_before.stepped, 1e-300)
         for base in (squares, squares * min(share, 1.0)) if cold else (squares,):
             further = drill.best(drill.start(u, theta), base)

@@ -75,7 +75,7 @@ def effective_weight(label: np.ndarray, weight: np.ndarray, factor: float) -> np
 
 
 def combine(spec: Newton, sums: list[Sums], mass: np.ndarray) -> Sums:
-    """Add the groups; balanced: class 1 weighed by its factor, which is exact as sums scale with row weights."""
+    """Add the groups; balanced: class 1 weighted by its factor, which is exact as sums scale with row weights."""
     if len(sums) == 1:
         return sums[0]
     return merge_sums(sums[0], sums[1].scaled(positive_factor(spec, mass)))
@@ -135,7 +135,7 @@ class Shape:
         origin: (d,) origin of the sums, feature units.
         centre: (d,) feature means relative to the origin.
         scale: (d,) standard deviations of the features.
-        mass: (c,) row weight by class, which "balanced" goes by.
+        mass: (c,) row weight by class, which "balanced" uses.
     """
 
     origin: np.ndarray
@@ -145,7 +145,7 @@ class Shape:
 
 
 def close_block(spec: Newton, prior: Sums, chunks: Sequence[Rows], shape: Shape) -> tuple[list[Sums], Point]:
-    """Take Newton steps on a block's loss plus ½(β − β̂)ᵀA(β − β̂), the posterior so far; give the block's own sums.
+    """Take Newton steps on a block's loss plus ½(β − β̂)ᵀA(β − β̂), the posterior so far; return the block's own sums.
 
     Two helpers keep a separable or one-class block from running away, and are not stored: a pseudo-row of average
     weight at the centre with label ½, and one average row's weight of ridge on the standardised coefficients, around

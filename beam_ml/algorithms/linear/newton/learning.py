@@ -74,7 +74,7 @@ def weight(summary: Partial) -> float:
 
 
 def merge(spec: Newton, a: Partial, b: Partial) -> Partial:
-    """Add two partials (or states) of one spec."""
+    """Merge two partials (or states) of one spec."""
     with np.errstate(over="ignore", invalid="ignore"):
         return _within_cap(spec, join(a, b))
 
@@ -105,7 +105,7 @@ def anchor(spec: Newton, state: Partial) -> Anchor | None:
 
 
 def solution(spec: Newton, state: Partial) -> Point | None:
-    """Solve for the parameters that the sums give (pending rows aside); None without sums."""
+    """Solve for the parameters that the sums determine (pending rows aside); None without sums."""
     total = blocks.combine(spec, groups(state), state.mass)
     if total.information == 0.0:
         return None
@@ -169,7 +169,7 @@ def fold(spec: Newton, state: Partial, partial: Partial, sample: Batch | None, p
 def merge_states(
     spec: Newton, a: Partial, b: Partial, sample_a: Batch | None = None, sample_b: Batch | None = None
 ) -> Partial:
-    """Add two learners' states; where they lie far apart, their sums are taken anew where the joint samples' optimum is.
+    """Merge two learners' states; where they lie far apart, their sums are taken again at the joint samples' optimum.
 
     Each state's sums are a parabola around its own parameters, which is false far from them.
 

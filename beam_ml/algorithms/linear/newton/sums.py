@@ -130,7 +130,7 @@ def no_sums(origin: np.ndarray) -> Sums:
 
 
 def merge_sums(a: Sums, b: Sums) -> Sums:
-    """Add the sums of two sets of rows.
+    """Merge the sums of two sets of rows.
 
     With δ = m_b − m_a::
 
@@ -232,7 +232,7 @@ def with_groups(partial: Partial, sums: list[Sums]) -> Partial:
 
 
 def join(a: Partial, b: Partial) -> Partial:
-    """Add two partials: sums, masses and moments add, pending rows are put together in order of their key."""
+    """Merge two partials: sums, masses and moments add, pending rows are concatenated in order of their key."""
     n_a, n_b = float(a.mass.sum()), float(b.mass.sum())
     if n_b == 0.0:
         return a

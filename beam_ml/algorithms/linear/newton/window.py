@@ -72,7 +72,7 @@ def learned(
         state: the sums so far.
         before: the same as a view, at its own solution; None: they are a parabola wherever the solution is.
         views: at least one.
-        mass: (c,) class masses of all, which "balanced" goes by.
+        mass: (c,) class masses of all, which "balanced" uses.
     """
     prior = state if before is None else [no_sums(one.origin) for one in state]
     seen = [_Seen.of(spec, one, mass) for one in (views if before is None else (before, *views))]
@@ -152,7 +152,7 @@ def _corrected(
         bias, by = sum(one[0] for one in left_out), np.sum([one[1] for one in left_out], axis=0)
         if k == 0 and _nats(total, bias, by) <= _NEGLIGIBLE:
             return made
-        # The next fold goes by the curvature at the very point where this one ends.
+        # The next fold uses the curvature at the very point where this one ends.
         grown = _grown(spec, made, seen, at)
         if grown is None:
             return None

@@ -1,8 +1,8 @@
-"""How far time has come in a topic that never ends: from what was read of each partition. All times in µs.
+"""How far time has advanced in a topic that never ends, from what was read of each partition. All times in µs.
 
 A partition counts while it has unread messages, or has had new ones within `idle_timeout_us`: no later message of it is
-expected to be older than its newest record, less the slack. One that stands still at its end is set aside, so that it
-holds back no window. When all stand still, time is taken to go on at the pace of the clock from the newest record: the
+expected to be older than its newest record, less the slack. One that is idle at its end is set aside, so that it
+holds back no window. When all are idle, time is taken to advance at the pace of the clock from the newest record: the
 last window of a live topic closes, and a replay of old records is not jumped to today.
 """
 
@@ -14,10 +14,10 @@ __all__ = ["PartitionClock", "partition_watermarks", "topic_watermark"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartitionClock:
-    """What is known of one partition's time.
+    """The clock of one partition.
 
     Attributes:
-        newest: largest record time read; None: nothing read yet.
+        newest: largest record time read; None before the first.
         since: wall clock when the last new message was read, or when the partition was first looked at.
         at_end: nothing is there to be read; False where that is not known.
     """
@@ -38,20 +38,20 @@ class PartitionClock:
         return PartitionClock(max(times, default=None), now, False)
 
     def idle(self, now: int, idle_timeout_us: int) -> bool:
-        """Return whether the partition stands still at its end for so long that it is set aside."""
+        """Return whether the partition has been idle at its end for so long that it is set aside."""
         return self.at_end and now - self.since >= idle_timeout_us
 
 
 def partition_watermarks(
     clocks: Mapping[int, PartitionClock], now: int, out_of_orderness_us: int, idle_timeout_us: int
 ) -> dict[int, int | None]:
-    """Return the watermark of each partition that counts; None: nothing is known of its time yet.
+    """Return the watermark of each partition that counts; None before its time is known.
 
     Args:
         clocks: what is known of each partition.
         now: wall clock.
         out_of_orderness_us: how far behind the newest record of its partition a record may still come.
-        idle_timeout_us: how long a partition may stand still at its end before it is set aside.
+        idle_timeout_us: how long a partition may be idle at its end before it is set aside.
 
     >>> busy, silent = PartitionClock(50, 90, False), PartitionClock(30, 60, True)
     >>> partition_watermarks({0: busy, 1: silent}, 95, 5, 10)
@@ -67,7 +67,7 @@ def partition_watermarks(
 def topic_watermark(
     clocks: Mapping[int, PartitionClock], now: int, out_of_orderness_us: int, idle_timeout_us: int
 ) -> int | None:
-    """Return the time before which no more records are expected of any partition; None: not known yet.
+    """Return the time before which no more records are expected of any partition; None if that is not known yet.
 
     It may fall when a partition that was set aside wakes up: whoever shows it holds on to the largest.
 

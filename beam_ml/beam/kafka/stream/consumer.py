@@ -1,7 +1,7 @@
-"""The brokers as a stream's reader sees them: one consumer a process for all partitions that one split reads.
+"""The brokers, as seen by a stream's reader: one consumer per process for all partitions that one split reads.
 
-Beam makes a stream's readers anew for almost every bundle, so what is dear outlives them in the client's pool: the
-connections, and what has been fetched ahead. A reader says where it stands, and the consumer seeks where it does not.
+Beam recreates a stream's readers for almost every bundle, so what is costly outlives them in the client's pool: the
+connections, and what has been fetched ahead. A reader passes its position, and the consumer seeks where its own differs.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Polled:
-    """What one poll found of one partition: the messages of the offsets [start, stop), which may hold none."""
+    """One poll of one partition: the messages of the offsets [start, stop), which may hold none."""
 
     partition: int
     messages: Messages
@@ -46,7 +46,7 @@ class Polled:
 
 @contextlib.contextmanager
 def _consumer(source: KafkaSource, at: Mapping[int, int]) -> Iterator[KafkaConsumer]:
-    """Lend the consumer that has these partitions; a new one stands where they say."""
+    """Lend the consumer that has these partitions; a new one is at their positions."""
     connection = Connection.of(source)
 
     def make() -> KafkaConsumer:
@@ -82,7 +82,7 @@ def known_topic(source: KafkaSource, afresh: bool = False) -> TopicState:
 
     Args:
         source: settings.
-        afresh: look again, and from now on give that.
+        afresh: look again, and return that from now on.
 
     Raises:
         SourceUnavailable, NoInput: the brokers or the topic cannot be reached, and were not before.
@@ -106,7 +106,7 @@ class _Known:
             try:
                 self._state = look(self._source, _ASK_MS / 1000)
             except SourceError as error:  # whether anybody answers is asked elsewhere
-                _log.warning("%s: a look for partitions that have come failed: %s", self._source.where, error)
+                _log.warning("%s: looking for new partitions failed: %s", self._source.where, error)
         return self._state
 
 
@@ -120,7 +120,7 @@ def poll(source: KafkaSource, at: Mapping[int, int], wait_s: float) -> tuple[lis
 
     Args:
         source: settings.
-        at: partition → where to read on, of all of them.
+        at: partition → its read position, of all of them.
         wait_s: how long to wait for a first message.
 
     Returns:
@@ -147,7 +147,7 @@ def poll(source: KafkaSource, at: Mapping[int, int], wait_s: float) -> tuple[lis
             raise RowsLost(message) from error
         except KafkaError as error:
             if error.retriable and not refused(error):
-                _log.warning("%s: a poll failed and is tried again: %r", source.where, error)
+                _log.warning("%s: a poll failed and will be retried: %r", source.where, error)
                 return [], {}
             raise translate(error, f"The {source.where}") from error
         found = []
@@ -173,11 +173,11 @@ def topic_ends(source: KafkaSource, at: Mapping[int, int]) -> dict[int, int] | N
         try:
             ends = lent.end_offsets([TopicPartition(source.topic, p) for p in at], timeout_ms=_ASK_MS)
         except KeyError as error:  # how the library says that a partition has no leader
-            _log.warning("%s: partition %s has no leader just now.", source.where, error)
+            _log.warning("%s: partition %s has no leader at the moment.", source.where, error)
             return None
         except KafkaError as error:
             if not error.retriable or refused(error):
                 raise translate(error, f"The {source.where}") from error
-            _log.warning("%s: the brokers do not answer just now: %r", source.where, error)
+            _log.warning("%s: the brokers do not answer at the moment: %r", source.where, error)
             return None
         return {one.partition: int(offset) for one, offset in ends.items()}

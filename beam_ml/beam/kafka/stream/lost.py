@@ -1,6 +1,6 @@
-"""What retention removed unread, as it travels in a stream: a block of no rows whose span covers it, with the count noted.
+"""Messages that retention removed unread travel in a stream as a block of no rows that has their span and their count.
 
-One reject an unread message would be millions of them, so the count goes as a number. `SetLostAside` counts the messages
+One reject per unread message would be millions of them, so only their count travels. `SetLostAside` counts the messages
 as rejected, and their places as scanned. One gap is one block: a reader that is stopped behind it has counted all of it.
 """
 
@@ -27,7 +27,7 @@ _NOTED = b"beam_ml.lost"
 
 
 class Found(NamedTuple):
-    """What `SetLostAside` gives.
+    """The outputs of `SetLostAside`.
 
     Attributes:
         blocks: PCollection of Block: those with messages.
@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 def lost_block(source: str, partition: int, places: np.ndarray, messages: int) -> Block:
-    """Return the block that stands for messages which are gone.
+    """Return the block that represents lost messages.
 
     Args:
         source: names the topic, as in the origins of other blocks.
@@ -59,7 +59,7 @@ def lost_block(source: str, partition: int, places: np.ndarray, messages: int) -
 
 
 def lost_messages(block: Block) -> int:
-    """Return how many messages a block stands for that are gone: 0 for all other blocks."""
+    """Return how many lost messages a block represents: 0 for all other blocks."""
     return int((block.batch.schema.metadata or {}).get(_NOTED, 0))
 
 
@@ -70,7 +70,7 @@ class _SetLostAside(DoFn):
         if not gone:
             yield element
             return
-        assert element.origin is not None  # noqa: S101 `lost_block` gives it
+        assert element.origin is not None  # noqa: S101 `lost_block` sets it
         places, seen = np.array([[element.start, element.stop]], dtype=np.int64), seen_before(element)
         if seen is not None:
             places = intervals.difference(places, seen)

@@ -1,4 +1,4 @@
-"""What a stream's checkpoint holds of its source: where to read on, and how far time had come. As JSON."""
+"""The part of a stream's checkpoint that is of its source: the read positions, and how far time had advanced. As JSON."""
 
 import dataclasses
 import json
@@ -19,14 +19,14 @@ __all__ = ["MarkCoder", "StreamMark"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamMark(CheckpointMark):
-    """Where a stream's reader stands.
+    """The position of a stream's reader.
 
     Attributes:
         offsets: partition → next offset.
         clocks: partition → what is known of its time.
-        watermark: shown last, µs; None: none yet.
+        watermark: reported last, µs; None before the first.
         silent_since: wall clock since which the brokers do not answer, µs; None: they do.
-        source: whose consumer group is to show the lag; None: nobody's.
+        source: whose consumer group shows the lag; None: no group does.
     """
 
     offsets: Mapping[int, int]
@@ -36,7 +36,7 @@ class StreamMark(CheckpointMark):
     source: KafkaSource | None = None
 
     def finalize_checkpoint(self) -> None:
-        """Show the lag in the consumer group. What is read on from is the mark, so a failure is only warned of."""
+        """Show the lag in the consumer group. Reading resumes from the mark, so a failure is only warned of."""
         if self.source is not None and self.source.group is not None:
             client.commit_lag(Connection.of(self.source), self.source.group, self.source.topic, self.offsets)
 
@@ -63,5 +63,5 @@ class MarkCoder(Coder):
         )
 
     def is_deterministic(self) -> bool:
-        """Return True: equal marks give equal bytes."""
+        """Return True: equal marks yield equal bytes."""
         return True

@@ -14,7 +14,7 @@ from beam_ml.beam import telemetry
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import messages_block
-from beam_ml.beam.kafka.gaps import gap, refuse_made_anew
+from beam_ml.beam.kafka.gaps import gap, refuse_recreated
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream.clock import PartitionClock, topic_watermark
 from beam_ml.beam.kafka.stream.consumer import Polled
@@ -53,7 +53,7 @@ class Part:
         part, of: it has the partitions whose number leaves the rest `part` when divided by `of`.
         read_s: s after which it ends its bundle, so that the watermark can move on.
         drain_s: the same while what comes is old and more of it waits: bundles that last longer leave fewer pauses.
-        topic: ids of cluster and topic; empty: not known.
+        topic: ids of cluster and topic; empty if unknown.
     """
 
     source: KafkaSource
@@ -68,7 +68,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Piece:
-    """What is to be given next: a block, or None where all of it was counted before; and where it leaves its partition."""
+    """The next output: a block, or None where all of it was counted before; and its partition's position afterwards."""
 
     block: Block | None
     partition: int
@@ -86,7 +86,7 @@ class StreamReader(UnboundedReader):
 
     Args:
         part: what to read.
-        mark: where an earlier reader stood; None: at the beginning of the stream.
+        mark: the position of an earlier reader; None: the beginning of the stream.
         now: the wall clock, µs.
     """
 
@@ -108,10 +108,10 @@ class StreamReader(UnboundedReader):
 
         Raises:
             SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
-            RowsLost: messages that were to be read are gone, and `source.on_gap` is "fail"; or the topic was made anew.
+            RowsLost: messages still to be read are gone, and `source.on_gap` is "fail"; or the topic was recreated.
         """
         state = consumer.known_topic(self._source, afresh=not self._resumed)
-        refuse_made_anew(self._source.where, self._part.topic, state.identity)
+        refuse_recreated(self._source.where, self._part.topic, state.identity)
         self._name = client.source_name(self._source.cluster or state.cluster, self._source.topic)
         for partition in sorted(state.starts):
             if partition % self._part.of != self._part.part or partition in self._offsets:
@@ -126,7 +126,7 @@ class StreamReader(UnboundedReader):
         return self.advance()
 
     def advance(self) -> bool:
-        """Go on to the next block; False ends the bundle: it has lasted `read_s`, or `drain_s` in a backlog."""
+        """Advance to the next block; False ends the bundle: it has lasted `read_s`, or `drain_s` in a backlog."""
         if self._began is None:
             self._began, self._given = time.monotonic(), 0
             self._looked = self._read = self._behind = False
@@ -185,7 +185,7 @@ class StreamReader(UnboundedReader):
         return MIN_TIMESTAMP if self._watermark is None else Timestamp(micros=self._watermark)
 
     def get_checkpoint_mark(self) -> StreamMark:
-        """Return where to go on: behind the last block that was given. It ends the bundle."""
+        """Return where to resume: behind the last block that was returned. This ends the bundle."""
         self._began = None
         return StreamMark(dict(self._offsets), dict(self._clocks), self._watermark, self._silent_since, self._source)
 
@@ -212,7 +212,7 @@ class StreamReader(UnboundedReader):
         return _Piece(block, one.partition, one.stop, oldest, newest)
 
     def _pass_gap(self, partition: int, offset: int) -> None:
-        """Go on behind what retention has removed, if the job wants that."""
+        """Resume behind what retention has removed, if the job wants that."""
         state = consumer.look(self._source)
         first, end = state.starts[partition], state.ends[partition]
         where = f"Partition {partition} of {self._source.where}"
@@ -224,10 +224,10 @@ class StreamReader(UnboundedReader):
             self._waiting.append(_Piece(block, partition, first, None, None))
 
     def _look(self) -> None:
-        """See, at most once a bundle, which partitions are at their end, where it matters; and whether anybody answers.
+        """See, at most once per bundle, which partitions are at their end, where it matters; and whether anybody answers.
 
         Raises:
-            SourceUnavailable: nobody has for `source.timeout`.
+            SourceUnavailable: no broker has answered for `source.timeout`.
         """
         now, idle_us = self._now(), to_us(self._source.idle_timeout)
         still = any(now - clock.since >= idle_us for clock in self._clocks.values())
@@ -252,9 +252,9 @@ class StreamReader(UnboundedReader):
         self._aside = self._beside_others(now, idle_us)
 
     def _beside_others(self, now: int, idle_us: int) -> bool:
-        """Return whether this split of several stands still while the topic has records elsewhere.
+        """Return whether this split of several is idle while the topic has records elsewhere.
 
-        One that has read none would hold back all others for ever: they cannot set it aside, as a reader does with one of
+        One that has read none would hold back all others forever: they cannot set it aside, as a reader does with one of
         its partitions.
         """
         if not all(clock.idle(now, idle_us) for clock in self._clocks.values()):

@@ -1,7 +1,7 @@
 """A topic as a stream that never ends, on Beam's experimental `UnboundedSource`.
 
 The watermark of an engine moves only while no bundle is in progress, so the reader ends its bundles itself, and Beam puts
-whole seconds between two of them. What an engine keeps of the source is a mark: next offsets and how far time had come.
+whole seconds between two of them. What an engine keeps of the source is a mark: next offsets and how far time had advanced.
 """
 
 import functools
@@ -43,7 +43,7 @@ class KafkaStream(UnboundedSource):
         seen: partition → places counted before, as JSON.
         read_s: s after which a reader ends its bundle.
         part, of: which part this is; of 1: all of it.
-        topic: ids of cluster and topic; empty: not known.
+        topic: ids of cluster and topic; empty if unknown.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class KafkaStream(UnboundedSource):
         self._part, self._of, self._topic = part, of, topic
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable["KafkaStream"]:
-        """Return this one."""
+        """Return this source alone."""
         return [self]
 
     def create_reader(self, options: Any, checkpoint_mark: StreamMark | None) -> StreamReader:
-        """Return a reader that goes on where a mark says."""
+        """Return a reader that resumes at a mark."""
         starts, seen = _places(self._starts, self._seen)
         drain_s = max(self._read_s, _DRAIN_S)
         part = Part(_parsed(self._source), starts, seen, self._part, self._of, self._read_s, drain_s, self._topic)
@@ -93,7 +93,7 @@ def _places(starts: str, seen: str) -> tuple[dict[int, int], dict[int, np.ndarra
 
 
 class ReadKafkaStream(PTransform):
-    """A topic → raw blocks of messages, for ever: one poll of one partition each.
+    """A topic → raw blocks of messages, forever: one poll of one partition each.
 
     A block's Beam timestamp is its smallest record time less the slack; the watermark follows record times, see
     `clock`. Blocks that hold places counted before have them noted (`formats.messages.with_seen`); those that
@@ -109,7 +109,7 @@ class ReadKafkaStream(PTransform):
         read_s: s after which a reader ends its bundle. The engine's watermark moves then, and not before.
         pause_s: whole s until the next bundle, of which Beam takes one off: with less than 2 Flink starts the next one at
             once, and its watermark does not move while the topic is busy.
-        topic: ids of cluster and topic, `cluster/topic`: another one of that name is refused; empty: not known.
+        topic: ids of cluster and topic, `cluster/topic`: another one of that name is refused; empty if unknown.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ class TestSpec:
             ({"positive_weight": -1}, r"positive_weight must be a number > 0 or 'balanced'; got -1\."),
             ({"task": "regression", "positive_weight": 2}, r"positive_weight must not be given with task 'regression'"),
             ({"class_weights": (1, 2)}, r"class_weights must not be given with task 'binary'\."),
-            ({"task": "multiclass", "n_classes": 3, "class_weights": (1, 2)}, r"one number a class, 3; got 2\."),
+            ({"task": "multiclass", "n_classes": 3, "class_weights": (1, 2)}, r"one number per class, 3; got 2\."),
             ({"balance_multiclass_weights": True}, r"must not be given with task 'binary'\."),
             ({"n_features": 90_000_000}, r"n_features × variants × outputs must be at most 268,435,456; got 90,000,000"),
             ({"mini_batch_rows": 0}, r"mini_batch_rows must be >= 1; got 0\."),

@@ -41,7 +41,7 @@ def score(x, w0, w, v):
     return w0 + w @ x + pairs
 
 
-def oracle(x, y, weight, logistic, clip, theta, base):
+def oracle(x, y, weight, logistic, clip, theta, base, longer=(0.0, 0.0, 0.0)):
     """One AdaGrad step per row, in numpy; returns θ, the run's Σ gradient², and how many rows' steps were held back."""
     u, g, held = theta.copy(), np.zeros_like(theta), []
     seen, strange = [], []
@@ -70,9 +70,13 @@ def oracle(x, y, weight, logistic, clip, theta, base):
         )
         seen.append(min(e * e, far))
         strange.append(e * e > far)
+        little = 1.0 / (1.0 + longer[2] * (base + g)[:, :1])
+        by = 1.0 + little * np.array([longer[0], *[longer[1]] * K])
+        by[0] = 1.0
         g += grad * grad * min(1.0, far / (e * e))
         step = (
-            np.vstack([np.full(M, RATE[0]), np.tile([RATE[1], *[RATE[2]] * K], (len(u) - 1, 1))])
+            by
+            * np.vstack([np.full(M, RATE[0]), np.tile([RATE[1], *[RATE[2]] * K], (len(u) - 1, 1))])
             * grad
             / np.sqrt(base + total)
         )
@@ -103,18 +107,21 @@ def ran(
     spread=1.0,
     everywhere=(),
     prior=(0,) * 5,
+    longer=(0.0, 0.0, 0.0),
 ):
     both = np.stack([weight, weight], axis=1)
     slots = np.array(everywhere, np.int64)
     kernels.run(
-        indptr, place, values, y, both, code, rate, l2, clip, np.array(prior, float), farthest, spread, M, slots, table
+        indptr, place, values, y, both, code, rate, l2, clip, np.array(prior, float), np.array(longer), farthest, spread, M,
+        slots, table,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("logistic", [True, False])
 @pytest.mark.parametrize("clip", [np.inf, 0.2])
-def test_a_run_equals_the_oracle(dtype, logistic, clip):
+@pytest.mark.parametrize("longer", [(0.0, 0.0, 0.0), (0.8, 1.4, 0.3)])
+def test_a_run_equals_the_oracle(dtype, logistic, clip, longer):
     x, rng = data()
     x = x.astype(dtype).astype(np.float64)
     y = (rng.random(len(x)) < 0.5).astype(float) if logistic else rng.normal(size=len(x))
@@ -123,8 +130,8 @@ def test_a_run_equals_the_oracle(dtype, logistic, clip):
     table = table_of(rng, x.shape[1])
     theta, base = table[:, :M].copy(), table[:, 2 * M : 3 * M].copy()
     indptr, place, values = csr(x)
-    ran(place, values.astype(dtype), y, weight, 0 if logistic else 1, RATE, L2, clip, table, indptr)
-    u, g, held, strange = oracle(x, y, weight, logistic, clip, theta, base)
+    ran(place, values.astype(dtype), y, weight, 0 if logistic else 1, RATE, L2, clip, table, indptr, longer=longer)
+    u, g, held, strange = oracle(x, y, weight, logistic, clip, theta, base, longer)
     assert 0 < held < len(x)
     assert logistic or strange == 1
     # The bias has one column; the others of its row are never touched.

@@ -12,6 +12,7 @@ from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_moments
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present, tempered
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.fm.start import starts
+from beam_ml.algorithms.fm.steps import lengthened
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
@@ -89,8 +90,8 @@ class Run:
         self._table[0, 3 * m + 5] = 0.0
         self._kernels.run(
             rows.indptr, place, rows.values, (rows.label - centre) / unit, np.stack([weight, rows.weight], axis=1), code,
-            self._rate, self._l2 / self._spread**2, clip, self._prior(), self._farthest, self._spread, m, everywhere,
-            self._table[: self._count],
+            self._rate, self._l2 / self._spread**2, clip, self._prior(), self._longer(), self._farthest, self._spread,
+            m, everywhere, self._table[: self._count],
         )  # fmt: skip
         self._noise = self._noise + float(self._table[0, 3 * m + 5]) * np.array([fresh, 1.0])
 
@@ -131,6 +132,13 @@ class Run:
         if anchor is None:
             return np.zeros(5)
         return priors(self._spec, anchor.prior, anchor.noise, float(anchor.passes))
+
+    def _longer(self) -> np.ndarray:
+        """Return how much longer steps of features are of which little is known."""
+        anchor = self._anchor
+        if anchor is None:
+            return np.zeros(3)
+        return lengthened(self._spec, float(anchor.noise[1]), self._spread, float(anchor.passes))
 
     def _open(self) -> None:
         """Begin the table: the bias first, what the open run so far has touched, then all features with a centre."""

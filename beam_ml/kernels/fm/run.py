@@ -13,6 +13,9 @@ or 1 where that is not enough. So the steps of the bias and of well-known featur
 draw the level to the rarer of two classes, whose rows' steps are seldom too long, while those of nearly every row of the
 other are.
 
+The rate a of a feature's linear weight and factors is ``1 + λ/(1 + G_w/τ)`` times the one that is set, G_w the G of its
+linear weight: see `beam_ml.algorithms.fm.steps`.
+
 A feature's frame is (c, s): (0, s) of most, whose zeros are zeros; (c ≠ 0, s) of numbers that most rows have, and a row
 that lacks one has the value 0; (c ≠ 0, 0) of a constant, which stands still; (0, 0) of a feature that is new, which is
 divided by the root mean square of the run's values other than 0. A value counts with at most ``farthest`` scales.
@@ -163,7 +166,7 @@ def gather(
     [
         types.void(
             _I8, _I4, types.Array(kind, 1, "C", readonly=True), _F8, _F82, types.int64, _F8, _F8, types.float64,
-            _F8, types.float64, types.float64, types.int64, _I8, types.float64[:, ::1],
+            _F8, _F8, types.float64, types.float64, types.int64, _I8, types.float64[:, ::1],
         )
         for kind in _KINDS
     ],
@@ -183,6 +186,7 @@ def run(
     l2: np.ndarray,
     clip: float,
     prior: np.ndarray,
+    longer: np.ndarray,
     farthest: float,
     spread: float,
     m: int,
@@ -203,6 +207,7 @@ def run(
         clip: largest magnitude of a gradient before its penalty.
         prior: (5,) of adaptive penalties: noise/σ² of linear weights; of factors 1/σ², 1/(noise²·passes), noise/σ² and the
             share of doubt; 0: no such penalty.
+        longer: (3,) λ of linear weights and of factors, and 1/τ, by which steps are longer where little is known.
         farthest: scales from its centre at which a value stops counting for more, in steps and in moments.
         spread: ρ.
         m: k + 1.
@@ -305,7 +310,9 @@ def run(
                 linear += prior[0] * share
                 factors += prior[3] * share
                 unsure = prior[4] * bend * value * value
-            step[0] = _moved(flat, at, m, min(max(pulled, -clip), clip), w, rate[1], linear, tame)
+            little = 1.0 / (1.0 + longer[2] * (flat[at + m] + flat[at + 2 * m]))
+            of_linear, of_factors = (1.0 + longer[0] * little) * rate[1], (1.0 + longer[1] * little) * rate[2]
+            step[0] = _moved(flat, at, m, min(max(pulled, -clip), clip), w, of_linear, linear, tame)
             part = step[0] * value
             u, g, base = flat[at + 1 : at + m], flat[at + m + 1 : at + 2 * m], flat[at + 2 * m + 1 : at + 3 * m]
             for f in range(k):
@@ -315,7 +322,7 @@ def run(
                 grad = w * (min(max(pulled * slopes, -clip), clip) + less * v)
                 square, total = grad * grad, g[f]
                 g[f] = total + tame * square
-                taken = rate[2] * grad / math.sqrt(base[f] + total + square + _TINY)
+                taken = of_factors * grad / math.sqrt(base[f] + total + square + _TINY)
                 step[1 + f] = taken
                 part += taken * value * slopes
             parts[h] = part

@@ -319,7 +319,9 @@ def test_a_model_spec_of_another_task_or_algorithm_is_refused():
     learner = fit(BINARY, [rows])
     with pytest.raises(DeriveRefused, match=r"^fm.Spec with task 'binary' derives fm.Classifier; got fm.Regressor\.$"):
         derive(learner, fm.Regressor())
-    with pytest.raises(DeriveRefused, match=r"^fm derives classifier, regressor; got Classifier, whose kind is 'classifier'\.$"):
+    with pytest.raises(
+        DeriveRefused, match=r"^fm derives classifier, regressor; got Classifier, whose kind is 'classifier'\.$"
+    ):
         derive(learner, linear.Classifier())
     with pytest.raises(DeriveRefused, match="needs rows of positive weight"):
         FM.models["classifier"].derive(BINARY, fm.Classifier(), FM.init(BINARY), None)

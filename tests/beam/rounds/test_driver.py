@@ -19,6 +19,7 @@ from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import TopicState
 from beam_ml.beam.rounds import Mode, Round, driver, files, train
 from beam_ml.beam.rounds.topic_plan import plan_offsets
+from beam_ml.beam.versions import life
 from beam_ml.core import learner as learners
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -446,7 +447,7 @@ def test_a_version_is_judged_by_its_last_refresh(tmp_path: Path) -> None:
 
 
 def test_old_payloads_and_dead_rounds_are_tidied_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_TIDY_EVERY", 2)
+    monkeypatch.setattr(life, "_TIDY_EVERY", 2)
     for day in range(6):
         write(tmp_path / "data", day)
     one = job(tmp_path, retention={"keep": 1, "grace": 0.001})

@@ -153,7 +153,7 @@ class TestModels:
             ("multiclass", linear.Variant(threshold=0.3), r"linear\.Variant\.threshold must be 0\.5 .* no threshold; got 0\.3\."),
             ("multiclass", linear.Classifier(threshold="accuracy"), r"threshold must be 0\.5 with .* got 'accuracy'\."),
             ("regression", linear.Variant(threshold=0.3), r"threshold must be 0\.5 with task 'regression'"),
-            ("binary", kmeans.Clusters(k=2), r"linear\.adagrad derives classifier, regressor, variant; got Clusters\."),
+            ("binary", kmeans.Clusters(k=2), r"linear\.adagrad derives classifier, regressor, variant; got Clusters, whose kind is 'clusters'\."),
             ("binary", linear.Variant(index=4), r"linear\.Variant\.index must be < 1, the spec's variants; got 4\."),
         ],
     )  # fmt: skip

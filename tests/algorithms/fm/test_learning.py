@@ -403,5 +403,5 @@ def test_the_largest_draw_is_finite():
 
     spec = fm.Spec(n_features=3, n_factors=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "_mixed", lambda value: np.full_like(value, np.uint64(2**64 - 1)))
+        patch.setattr(start, "mix64", lambda value: np.full_like(value, np.uint64(2**64 - 1)))
         assert np.isfinite(starts(spec, np.arange(4))).all()

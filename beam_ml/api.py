@@ -50,7 +50,7 @@ def fit(
     Args:
         spec: what to learn.
         batches: any iterable of batches; rows that may not be learned from are counted as rejected, by reason.
-        learner: an earlier learner of the same spec to go on from; it is left as it is.
+        learner: an earlier learner of the same spec to resume from; it is left as it is.
         refresh_rows: largest number of rows between two folds of an ANCHORED learner.
         passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
 
@@ -69,11 +69,11 @@ def fit(
     """
     current = learner or learners.new(algorithm_of(spec), spec)
     if current.spec.fingerprint != spec.fingerprint:
-        message = f"fit goes on with a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
+        message = f"fit resumes from a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
         raise MergeRefused(message)
     check_passes(algorithm_of(spec), spec, passes, "fit.passes")
     if passes > 1 and iter(batches) is iter(batches):
-        message = f"fit.batches must be a list, or begin anew at each pass; got {type(batches).__name__}."
+        message = f"fit.batches must be a list, or begin again at each pass; got {type(batches).__name__}."
         raise InvalidValue(message)
     with one_thread():
         return _fit(current, batches, refresh_rows, passes)

@@ -1,7 +1,7 @@
 """A further pass over sampled rows, judged by rows it did not learn from. Letters as in `machine`; ``n`` sampled rows.
 
 Runs of a cold window start from draws and each see few rows, so what they agree on is less than one run over all rows
-finds: factors hardly move. A pass from where their sum ends goes on from what all of them found.
+finds: factors hardly move. A pass from where their sum ends starts from what all of them found.
 """
 
 import dataclasses

@@ -67,7 +67,7 @@ def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model
     linear = unit * (theta[:, 0] * each)
     # The scale of labels is shared out between the two factors of a product.
     factors = theta[:, 1:] * (np.sqrt(unit) * each)[:, None]
-    # Near ones are told in the plain units of the data.
+    # Near ones are given in the plain units of the data.
     near = np.where(np.abs(centre) <= _FAR * scale, centre, 0.0)
     intercept = level + unit * state.theta[-1, 0] - near @ linear
     some = np.flatnonzero(near)

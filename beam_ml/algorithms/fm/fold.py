@@ -37,7 +37,7 @@ def fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule:
         state: before.
         partial: the window's.
         sample: rows of the window, weighted to stand for all of them; None: runs are averaged.
-        rule: how runs are put together; all but ``search`` are there to be measured against it.
+        rule: how runs are combined; all but ``search`` are there to be measured against it.
 
     Raises:
         FloatingPointError: the parameters would not be finite any more.

@@ -2,7 +2,7 @@
 
 The frame of a feature is its centre c and its scale s; steps are taken for z = (x − c)/s. Indicators and rare features have
 the centre 0, so that zeros stay zeros, and the root mean square of their values other than 0 as scale, which is 1 for an
-indicator. A number that at least half of the rows have has their mean and standard deviation. A constant stands still: c is
+indicator. A number that at least half of the rows have has their mean and standard deviation. A constant does not vary: c is
 its value and s = 0. A feature that no row has had has neither, (0, 0).
 
 Rows of many features start louder than rows of few: their steps add up, and so does the noise that factors start as. All
@@ -64,7 +64,7 @@ def frames(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the centres and scales (r,) of features.
 
-    A scale never falls below a tenth of the widest: a number that stands still for a while keeps some of its scale, so
+    A scale never falls below a tenth of the widest: a number that does not vary for a while keeps some of its scale, so
     that its next move is not taken for a huge one.
 
     Args:
@@ -140,7 +140,7 @@ def spread_of(spec: Spec, held: float, before: float = 0.0) -> float:
 
     Args:
         spec: the spec.
-        held: features that a row has on average, those that stand still aside.
+        held: features that a row has on average, constants aside.
         before: ρ so far; 0: not known.
 
     >>> spread_of(Spec(n_features=40, n_factors=2), 32.0)
@@ -153,7 +153,7 @@ def spread_of(spec: Spec, held: float, before: float = 0.0) -> float:
 
 
 def held_by(sums: np.ndarray, mass: float, scale: np.ndarray) -> float:
-    """Return how many features a row has, those that stand still aside, from moments (r, 3) and the scales (r,)."""
+    """Return how many features a row has, constants aside, from moments (r, 3) and the scales (r,)."""
     return float(sums[scale > 0, 0].sum() / mass) if mass > 0 else 0.0
 
 

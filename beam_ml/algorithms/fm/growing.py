@@ -111,7 +111,7 @@ class Run:
         return np.flatnonzero(table[:, 3 * m] != 0)
 
     def _centre(self, rows: Rows, place: np.ndarray, asked: np.ndarray, mass: float) -> float:
-        """Set the frames of some slots, in many of the rows; return the weight of those that stand still."""
+        """Set the frames of some slots, in many of the rows; return the weight of those that do not vary."""
         from beam_ml.kernels.fm import frames as fm_frames
 
         m, table = self._spec.columns, self._table[: self._count]

@@ -95,7 +95,7 @@ class State:
 
 @array_dataclass
 class Partial:
-    """Sums over runs from one anchor; the open run is the one that goes on with the next batch."""
+    """Sums over runs from one anchor; the open run is the one that takes the next batch."""
 
     closed_rows: Int64[np.ndarray, "c"]  # parameter rows touched by closed runs, rising
     closed_scaled: Float64[np.ndarray, "c m"]  # ΣD, moves scaled by curvature

@@ -121,7 +121,7 @@ def in_frames(
         place: (z,) of each value among the features.
         values: (z,).
         centre: (r,) of the features.
-        scale: (r,); 0: the feature stands still.
+        scale: (r,); 0: the feature does not vary.
         farthest: most scales from the centre that a value counts.
     """
     from beam_ml.kernels.fm import frames

@@ -1,4 +1,4 @@
-"""Folding factorization machines over touched rows only, and scores along steps without computing rows anew.
+"""Folding factorization machines over touched rows only, and scores along steps without computing rows again.
 
 Letters: ``n`` rows, ``z`` stored values, ``r`` parameter rows, ``m`` columns, ``k`` factors. A step moves the features of
 two bands, each along the runs' sum or their mean, so four ways in all, by lengths of their own. With the base and these

@@ -91,7 +91,7 @@ def frame(
         place: (z,) of each value among the features; −1: it is not, and counts for nothing.
         values: (z,).
         centre: (r,) c.
-        scale: (r,) s; 0: the feature stands still.
+        scale: (r,) s; 0: the feature does not vary.
         farthest: most scales from the centre.
         everywhere: (q,) places of features with a centre.
         bounds: (n + 1,) of the rows written.

@@ -65,7 +65,7 @@ def anchored(
         theta: (p, m), the bias last.
         squares: (p, m) Σ gradient².
         centre: (p,) of the features' frames.
-        scale: (p,); 0: the feature stands still.
+        scale: (p,); 0: the feature does not vary.
         spread: ρ.
         asked: columns of `squares` that tell whether any row has had a feature.
         everywhere: (q,) places of features with a centre, rising: rows without them have the value 0.

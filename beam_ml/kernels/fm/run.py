@@ -17,7 +17,7 @@ The rate a of a feature's linear weight and factors is ``1 + λ/(1 + G_w/τ)`` t
 linear weight: see `beam_ml.algorithms.fm.steps`.
 
 A feature's frame is (c, s): (0, s) of most, whose zeros are zeros; (c ≠ 0, s) of numbers that most rows have, and a row
-that lacks one has the value 0; (c ≠ 0, 0) of a constant, which stands still; (0, 0) of a feature that is new, which is
+that lacks one has the value 0; (c ≠ 0, 0) of a constant, which teaches nothing; (0, 0) of a feature that is new, which is
 divided by the root mean square of the run's values other than 0. A value counts with at most ``farthest`` scales.
 ρ, the same for all features, is there for rows of many features: they start no louder than rows of two.
 
@@ -75,7 +75,7 @@ def _newness(flat: np.ndarray, at: int, m: int, g: float) -> float:
 
 @numba.njit(types.int64(_I4, types.int32[::1], types.int64[::1], types.int64, types.int32[::1]), cache=True, nogil=True)
 def assign(indices: np.ndarray, slot: np.ndarray, rows: np.ndarray, count: int, out: np.ndarray) -> int:
-    """Write each value's slot, giving new features the next ones; give the number of slots after.
+    """Write each value's slot, new features getting the next ones; return the number of slots after.
 
     Args:
         indices: (z,) features.

@@ -96,7 +96,9 @@ def test_learners_that_share_rows_are_told_apart_however_many_passes_they_had() 
 
 
 def test_what_can_be_gone_through_once_is_refused() -> None:
-    with pytest.raises(InvalidValue, match=r"fit\.batches must be a list, or begin again at each pass; got generator\."):
+    with pytest.raises(
+        InvalidValue, match=r"fit\.batches must be a list, or begin again at each pass; got generator\."
+    ):
         fit(ADAGRAD, (batch for batch in batches()), passes=2)
     assert fit(ADAGRAD, (batch for batch in batches())).progress.rows == 400
 

@@ -20,6 +20,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.testing.test_stream import TestStream
 
 from beam_ml import errors
+from beam_ml.beam.steps import applied
 from beam_ml.beam.wire import coders
 from beam_ml.errors import BeamMLError, EngineRefused
 
@@ -138,8 +139,10 @@ def run(pipeline: Pipeline) -> Ran:
         EngineRefused: the pipeline reads an unbounded source on a runner that would never emit anything.
         BeamMLError: as a worker raised it; Beam itself wraps it in a RuntimeError that holds its text.
     """
-    for pcoll in _pcollections(pipeline):
-        refuse_unbounded(pcoll)
+    for one in applied(pipeline):
+        for pcoll in one.outputs.values():
+            if isinstance(pcoll, PCollection):
+                refuse_unbounded(pcoll)
     try:
         result = pipeline.run()
         result.wait_until_finish()
@@ -206,16 +209,6 @@ def _sources(pcoll: PCollection) -> Iterator[object]:
             yield producer.transform
             open_ += [one for one in producer.inputs if isinstance(one, PCollection)]
             producer = producer.parent
-
-
-def _pcollections(pipeline: Pipeline) -> list[PCollection]:
-    found: list[PCollection] = []
-    open_ = [pipeline._root_transform()]
-    while open_:
-        applied = open_.pop()
-        found += [one for one in applied.outputs.values() if isinstance(one, PCollection)]
-        open_ += applied.parts
-    return found
 
 
 def known_error(error: BaseException) -> BeamMLError | None:

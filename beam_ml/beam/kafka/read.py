@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from apache_beam import DoFn, ParDo, PTransform
+from apache_beam import ParDo, PTransform
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.typehints import with_output_types
 from kafka.structs import TopicPartition
 
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
+from beam_ml.beam.steps import Step
 from beam_ml.beam.transforms.read import FileRanges
 from beam_ml.beam.wire import coders
 from beam_ml.errors import InvalidValue, SourceError, SourceUnavailable
@@ -145,7 +146,7 @@ def _silent(consumer: Any, connection: Connection, piece: OffsetRange, at: int) 
 
 
 @with_output_types(Block)
-class _ReadOffsets(DoFn):
+class _ReadOffsets(Step):
     def __init__(self, connection: str, source_name: str, max_bytes: int, headers: bool) -> None:
         self._connection, self._source_name = connection, source_name
         self._max_bytes, self._headers = max_bytes, headers

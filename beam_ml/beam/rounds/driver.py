@@ -8,9 +8,11 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Literal
+
+from apache_beam import Pipeline
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_accumulation
@@ -94,6 +96,7 @@ class _Run:
     learner: Learner
     models: dict[str, Any]
     in_order: bool = False
+    built: dict[Hashable, Pipeline] | None = None
 
 
 def train(
@@ -184,7 +187,7 @@ def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[
         models = derive_all(algorithm, found.learner, job.plan().models)
     return _Run(
         job, source, registry, algorithm, uuid.uuid4().hex, found.epoch, options, found.manifest, found.head,
-        found.learner, models, job.in_order(runs_here(options)),
+        found.learner, models, job.in_order(runs_here(options)), {} if runs_here(options) else None,
     )  # fmt: skip
 
 
@@ -213,7 +216,9 @@ def _rows_wanted(run: _Run) -> int:
 def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
     round_id = new_round_id(run.head_number)
-    run_round_pipeline(run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order)
+    run_round_pipeline(
+        run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order, run.built
+    )
     piped = time.monotonic()
     found = _collect(run, round_id)
     rows = rows_of(run.registry, run.job.name, round_id) if run.in_order else {}

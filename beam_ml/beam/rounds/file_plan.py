@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml import formats
 from beam_ml.beam.job.sources import FileSource
-from beam_ml.beam.transforms.read import FileRanges, ReadRanges, options_of
+from beam_ml.beam.transforms.read import FileRanges, ReadRanges, in_json, options_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.learner import Learner
@@ -142,6 +142,14 @@ class FilePlan:
     def read(self, columns: Sequence[str]) -> PTransform:
         """Return the root transform that reads the ranges."""
         return _ReadPlanned(self.ranges, columns, self.options, in_pass(SOURCE, self.after.number))
+
+    def shape(self) -> Hashable:
+        """Return what the transform that reads depends on: how text is parsed, and the pass that rows are counted in."""
+        return self.after.number, None if self.options is None else self.options.to_json()
+
+    def renewed(self) -> Mapping[str, Any]:
+        """Return the ranges, as the steps hold them."""
+        return {"ranges": in_json(self.ranges)}
 
     def next(self) -> Mapping[str, Any]:
         """Return what has been read once the round is published."""

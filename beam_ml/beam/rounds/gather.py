@@ -4,10 +4,11 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from apache_beam import DoFn, Flatten, GroupByKey, ParDo, PTransform
+from apache_beam import Flatten, GroupByKey, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_input_types, with_output_types
 
+from beam_ml.beam.steps import Step
 from beam_ml.beam.telemetry import count_progress
 from beam_ml.beam.transforms.accumulate import Count
 from beam_ml.beam.transforms.batches import Slices
@@ -43,7 +44,7 @@ class Gathered(NamedTuple):
 
 @with_input_types(tuple[int, Slice])
 @with_output_types(tuple[bytes, Slice], rejected=Rejected, progress=Progress)
-class _Admit(DoFn):
+class _Admit(Step):
     def __init__(self, spec: str) -> None:
         self._spec_json = spec
 
@@ -82,7 +83,7 @@ class Gather(PTransform):
 
 @with_input_types(tuple[bytes, Slice])
 @with_output_types(tuple[bytes, tuple[str, str, int, bytes]])
-class _Encode(DoFn):
+class _Encode(Step):
     """Rows as the bytes that are grouped and then written as they are, behind the place of their first row."""
 
     def process(self, element: tuple[bytes, Slice]) -> Iterator[tuple[bytes, tuple[str, str, int, bytes]]]:
@@ -94,8 +95,10 @@ class _Encode(DoFn):
 
 
 @with_input_types(tuple[bytes, Iterable[tuple[str, str, int, bytes]]])
-class _WriteRows(DoFn):
+class _WriteRows(Step):
     """Writes a window's rows as one file, in order of place: a retried bundle writes the same file again."""
+
+    renewed = ("round_id",)
 
     def __init__(self, registry: str, name: str, round_id: str) -> None:
         self._where, self._name, self._round_id = registry, name, round_id

@@ -4,9 +4,9 @@ They are one accumulation per window end, or the window's rows where the trainer
 rejects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
-from apache_beam import DoFn, ParDo
+from apache_beam import ParDo, Pipeline
 from apache_beam.typehints import with_input_types
 
 from beam_ml.artefact.records import encode_accumulation
@@ -14,6 +14,7 @@ from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.rounds.gather import Gather, WriteRows
 from beam_ml.beam.rounds.source import RoundPlan
+from beam_ml.beam.steps import Step, renew
 from beam_ml.beam.transforms.accumulate import Accumulate, Merge
 from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
 from beam_ml.beam.transforms.rejects import WriteRejects
@@ -26,8 +27,10 @@ __all__ = ["run_round_pipeline"]
 
 
 @with_input_types(tuple[int, Accumulation])
-class _WriteAccumulation(DoFn):
+class _WriteAccumulation(Step):
     """Writes a window's accumulation whole or not at all; a retried bundle writes the same file again."""
+
+    renewed = ("round_id",)
 
     def __init__(self, registry: str, name: str, round_id: str) -> None:
         self._where, self._name, self._round_id = registry, name, round_id
@@ -51,6 +54,7 @@ def run_round_pipeline(
     parent: Manifest | None,
     options: Sequence[str],
     in_order: bool = False,
+    built: dict[Hashable, Pipeline] | None = None,
 ) -> None:
     """Read the round's slice and write the round's files; returns when the pipeline has finished.
 
@@ -63,30 +67,47 @@ def run_round_pipeline(
         parent: its manifest: workers start from its anchor.
         options: Beam options; without a runner, the in-process one is taken.
         in_order: the trainer learns from the rows; the workers only gather them.
+        built: the pipeline of this trainer's last round, by the shape of its plan; None: none is kept.
 
     Raises:
         BeamMLError: a worker's error, as the worker raised it.
     """
+    values = {
+        **plan.renewed(),
+        "folded_through": learner.folded_through,
+        "anchor_ref": _anchor(job, registry.objects.where, learner, parent),
+        "round_id": round_id,
+        "prefix": f"{job.name}/rounds/{round_id}/rejects-",
+    }
+    built, shape = {} if built is None else built, plan.shape()
+    if shape not in built:
+        built.clear()
+        built[shape] = _built(job, registry.objects.where, plan, options, in_order)
+    renew(built[shape], values)
+    run(built[shape])
+
+
+def _built(job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_order: bool) -> Pipeline:
+    """Build the pipeline of a plan's shape, still without what `renew` sets."""
     spec = job.algorithm_spec()
-    where = registry.objects.where
     columns = job.features.columns()
     pipeline = new_pipeline(options)
     slices = (
         pipeline
         | "Read" >> plan.read(columns)
         | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
-        | "Slices" >> SliceByWindow(job.windows(), learner.folded_through)
+        | "Slices" >> SliceByWindow(job.windows())
     )
-    written = (where, job.name, round_id)
+    written = (where, job.name, "")
     if in_order:
         gathered = slices | "Gather" >> Gather(spec)
         _ = gathered.rows | "Rows" >> WriteRows(*written)
         accumulations, rejected = gathered.counted, gathered.rejected
     else:
-        accumulations, rejected = slices | "Accumulate" >> Accumulate(spec, _anchor(job, where, learner, parent))
+        accumulations, rejected = slices | "Accumulate" >> Accumulate(spec)
     _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
-    _ = rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rounds/{round_id}/rejects-")
-    run(pipeline)
+    _ = rejected | "Rejects" >> WriteRejects(where, "")
+    return pipeline
 
 
 def _anchor(job: Job, where: str, learner: Learner, parent: Manifest | None) -> AnchorRef | None:

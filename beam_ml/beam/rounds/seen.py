@@ -4,20 +4,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from apache_beam import DoFn, ParDo, PTransform
+from apache_beam import ParDo, PTransform
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
+from beam_ml.beam.steps import Step
 from beam_ml.core import intervals
 from beam_ml.formats.block import Block
 from beam_ml.formats.messages import with_seen
 
-__all__ = ["NoteSeen"]
+__all__ = ["NoteSeen", "in_text", "within"]
 
 
 @with_input_types(Block)
 @with_output_types(Block)
-class _NoteSeen(DoFn):
+class _NoteSeen(Step):
+    renewed = ("seen",)
+
     def __init__(self, seen: str) -> None:
         self._seen = seen
 
@@ -29,6 +32,11 @@ class _NoteSeen(DoFn):
         yield element if mine is None else with_seen(element, mine)
 
 
+def in_text(seen: Mapping[int, Sequence[Sequence[int]]]) -> str:
+    """Return places by partition as the text that is shipped to workers."""
+    return json.dumps({str(partition): at for partition, at in seen.items()})
+
+
 class NoteSeen(PTransform):
     """Blocks of messages → the same, those that hold places seen before with a note of them.
 
@@ -38,7 +46,7 @@ class NoteSeen(PTransform):
 
     def __init__(self, seen: Mapping[int, Sequence[Sequence[int]]]) -> None:
         super().__init__()
-        self._fn = _NoteSeen(json.dumps({str(partition): at for partition, at in seen.items()}))
+        self._fn = _NoteSeen(in_text(seen))
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Build the step."""

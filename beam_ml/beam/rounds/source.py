@@ -1,6 +1,6 @@
 """What the rounds driver asks of a source, whatever it reads: the next slice, its blocks, and how far time has advanced."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from apache_beam import PTransform
@@ -31,6 +31,14 @@ class RoundPlan(Protocol):
 
     def read(self, columns: Sequence[str]) -> PTransform:
         """Return the root transform that reads the round's blocks."""
+        ...
+
+    def shape(self) -> Hashable:
+        """Return what the transform that reads the round depends on: plans of one shape differ in `renewed` alone."""
+        ...
+
+    def renewed(self) -> Mapping[str, Any]:
+        """Return what the steps of a transform of this shape are given for this round, by name (`steps.renew`)."""
         ...
 
     def next(self) -> Mapping[str, Any]:

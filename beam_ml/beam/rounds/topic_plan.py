@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,8 +14,9 @@ from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import Connection, TopicState, source_name
 from beam_ml.beam.kafka.gaps import LOST, gap, id_of
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
-from beam_ml.beam.rounds.seen import NoteSeen, within
+from beam_ml.beam.rounds.seen import NoteSeen, in_text, within
 from beam_ml.beam.transforms.decode import Decode
+from beam_ml.beam.transforms.read import in_json
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.progress import Progress
@@ -73,6 +74,23 @@ class KafkaPlan:
         """Return the root transform that reads and decodes the ranges."""
         return _ReadPlanned(self, columns)
 
+    def shape(self) -> Hashable:
+        """Return what the transform that reads depends on."""
+        return self.name, bool(self.seen)
+
+    def renewed(self) -> Mapping[str, Any]:
+        """Return the pieces of the ranges, and the places seen before, as the steps hold them."""
+        return {"ranges": in_json(self.pieces()), "seen": in_text(self.seen)}
+
+    def pieces(self) -> list[OffsetRange]:
+        """Return the ranges, cut so that workers share them."""
+        size = max(1, math.ceil(self.messages / _PIECES))
+        return [
+            piece
+            for partition, (start, stop) in sorted(self.ranges.items())
+            for piece in split(OffsetRange(self.source.topic, partition, start, stop), size)
+        ]
+
     def next(self) -> Mapping[str, Any]:
         """Return the read positions once the round is published."""
         after = {str(partition): offset for partition, offset in sorted(self.after.items())}
@@ -108,14 +126,7 @@ class _ReadPlanned(PTransform):
 
     def expand(self, pbegin: PBegin) -> PCollection:
         plan, source = self._plan, self._plan.source
-        size = max(1, math.ceil(plan.messages / _PIECES))
-        pieces = [
-            piece
-            for partition, (start, stop) in sorted(plan.ranges.items())
-            for piece in split(OffsetRange(source.topic, partition, start, stop), size)
-        ]
-        read = ReadKafkaBlocks(Connection.of(source), plan.name)
-        raw = pbegin | OffsetRanges(pieces) | read
+        raw = pbegin | OffsetRanges(plan.pieces()) | ReadKafkaBlocks(Connection.of(source), plan.name)
         if plan.seen:
             raw = raw | NoteSeen(plan.seen)
         return raw | Decode(source.format, source.options, self._columns)

@@ -13,6 +13,7 @@ from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from beam_ml.beam.engine import refuse_streaming
+from beam_ml.beam.steps import Step
 from beam_ml.beam.telemetry import count_progress, measure, timed
 from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor
 from beam_ml.beam.transforms.batches import Slices
@@ -49,8 +50,10 @@ class Accumulations(NamedTuple):
 
 @with_input_types(tuple[int, Slice])
 @with_output_types(tuple[int, Accumulation], rejected=Rejected)
-class _Accumulate(DoFn):
+class _Accumulate(Step):
     """Keeps one accumulator per window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
+
+    renewed = ("anchor_ref",)
 
     def __init__(
         self, spec: str, anchor: AnchorRef | LiveAnchor | None, max_bytes: int, refuse_bytes: int | None
@@ -111,7 +114,7 @@ def _before_end(end: int, oldest: Timestamp) -> Timestamp:
 
 @with_input_types(Progress)
 @with_output_types(tuple[int, Accumulation])
-class _Count(DoFn):
+class _Count(Step):
     """Sums what reached no slice into one accumulation per bundle, under `ROUND`."""
 
     def __init__(self, spec: str) -> None:
@@ -238,7 +241,7 @@ def shard_of(accumulation: Accumulation, n_shards: int) -> int:
 
 @with_input_types(tuple[int, Accumulation])
 @with_output_types(tuple[bytes, Accumulation])
-class _ToShards(DoFn):
+class _ToShards(Step):
     """Keys by window end and shard."""
 
     def __init__(self, fanout: int) -> None:
@@ -251,7 +254,7 @@ class _ToShards(DoFn):
 
 @with_input_types(tuple[bytes, Accumulation])
 @with_output_types(tuple[bytes, Accumulation])
-class _ToWindows(DoFn):
+class _ToWindows(Step):
     def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
         end, _ = _KEY.unpack(element[0])
         yield _KEY.pack(end, 0), element[1]
@@ -259,7 +262,7 @@ class _ToWindows(DoFn):
 
 @with_input_types(tuple[bytes, Accumulation])
 @with_output_types(tuple[int, Accumulation])
-class _ToEnds(DoFn):
+class _ToEnds(Step):
     def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[int, Accumulation]]:
         yield _KEY.unpack(element[0])[0], element[1]
 

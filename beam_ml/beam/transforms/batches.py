@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from apache_beam import DoFn, Flatten, ParDo, PTransform
+from apache_beam import Flatten, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
+from beam_ml.beam.steps import Step
 from beam_ml.beam.transforms.windowing import many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Rejected, Slice, of_batch, of_reject
@@ -60,7 +61,7 @@ class Slices(NamedTuple):
 
 
 @with_output_types(Batch, rejected=Rejected, progress=Progress)
-class _ToBatches(DoFn):
+class _ToBatches(Step):
     def __init__(self, features: str, with_label: bool, max_ahead_us: int | None) -> None:
         self._features, self._with_label, self._max_ahead_us = features, with_label, max_ahead_us
 
@@ -121,7 +122,9 @@ class ToBatches(PTransform):
 
 
 @with_output_types(tuple[int, Slice], rejected=Rejected, progress=Progress)
-class _SliceByWindow(DoFn):
+class _SliceByWindow(Step):
+    renewed = ("folded_through",)
+
     def __init__(self, windows: dict[str, Any], folded_through: int | None, now_us: int | None) -> None:
         self._windows, self._folded_through, self._now_us = windows, folded_through, now_us
 

@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from apache_beam import DoFn, ParDo, PTransform
+from apache_beam import ParDo, PTransform
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
+from beam_ml.beam.steps import Step
 from beam_ml.beam.wire import coders
 from beam_ml.core.spec import canonical_json
 from beam_ml.formats import messages
@@ -26,7 +27,7 @@ def _decoder(format: str, options: str) -> Decoder:
 
 @with_input_types(Block)
 @with_output_types(Block)
-class _Decode(DoFn):
+class _Decode(Step):
     def __init__(self, format: str, options: str, columns: tuple[str, ...] | None) -> None:
         self._format, self._options, self._columns = format, options, columns
 

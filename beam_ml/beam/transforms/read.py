@@ -3,29 +3,33 @@
 import functools
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from apache_beam import DoFn, FlatMap, GroupByKey, Impulse, Map, ParDo, PTransform
+from apache_beam import GroupByKey, Impulse, Map, ParDo, PTransform
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml import formats
+from beam_ml.beam.steps import Step
 from beam_ml.beam.wire import coders
 from beam_ml.core.spec import Settings
 from beam_ml.formats import Block, FileRange
 
-__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges", "options_of"]
+__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges", "in_json", "options_of"]
 
 _INDEX = struct.Struct(">I")
 
 
-def _to_json(piece: FileRange) -> bytes:
-    return json.dumps(piece.to_dict(), sort_keys=True).encode()
+def in_json(ranges: Iterable[Any]) -> tuple[bytes, ...]:
+    """Return ranges as the elements that workers read them from."""
+    return tuple(json.dumps(one.to_dict(), sort_keys=True).encode() for one in ranges)
 
 
 @with_output_types(tuple[bytes, bytes])
-class _EmitRanges(DoFn):
+class _EmitRanges(Step):
+    renewed = ("ranges",)
+
     def __init__(self, ranges: tuple[bytes, ...]) -> None:
         self._ranges = ranges
 
@@ -34,8 +38,10 @@ class _EmitRanges(DoFn):
             yield _INDEX.pack(i), one
 
 
-def _values(element: tuple[bytes, Any]) -> Any:
-    return element[1]
+@with_output_types(bytes)
+class _Values(Step):
+    def process(self, element: tuple[bytes, Iterable[bytes]]) -> Iterable[bytes]:
+        return element[1]
 
 
 class FileRanges(PTransform):
@@ -47,12 +53,12 @@ class FileRanges(PTransform):
 
     def __init__(self, ranges: Sequence[FileRange]) -> None:
         super().__init__()
-        self._ranges = tuple(map(_to_json, ranges))
+        self._ranges = in_json(ranges)
 
     def expand(self, pbegin: PBegin) -> PCollection:
         """Build the step."""
         emitted = pbegin | Impulse() | "Emit" >> ParDo(_EmitRanges(self._ranges))
-        return emitted | GroupByKey() | "Ranges" >> FlatMap(_values).with_output_types(bytes)
+        return emitted | GroupByKey() | "Ranges" >> ParDo(_Values())
 
 
 @functools.lru_cache(maxsize=16)
@@ -63,7 +69,7 @@ def options_of(format: str, text: str | None) -> Settings | None:
 
 
 @with_output_types(Block)
-class _ReadRange(DoFn):
+class _ReadRange(Step):
     def __init__(self, columns: tuple[str, ...] | None, max_rows: int, source: str, options: str | None) -> None:
         self._columns, self._max_rows, self._source, self._options = columns, max_rows, source, options
 
@@ -102,7 +108,7 @@ class ReadRanges(PTransform):
 
 @with_input_types(bytes)
 @with_output_types(bytes)
-class _CutFiles(DoFn):
+class _CutFiles(Step):
     """Lists and cuts files where the pipeline runs, so that what is built does not age."""
 
     def __init__(self, pattern: str, format: str, target: int, options: str | None) -> None:
@@ -111,7 +117,7 @@ class _CutFiles(DoFn):
     def process(self, element: bytes) -> Iterator[bytes]:
         options = options_of(self._format, self._options)
         for file in formats.list_files(self._pattern, self._format):
-            yield from map(_to_json, formats.ranges(file, self._target, self._format, options))
+            yield from in_json(formats.ranges(file, self._target, self._format, options))
 
 
 def _keyed(piece: bytes) -> tuple[bytes, bytes]:

@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from apache_beam import DoFn, ParDo, PTransform
+from apache_beam import ParDo, PTransform
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
+from beam_ml.beam.steps import Step
 from beam_ml.beam.wire.elements import Rejected
 from beam_ml.registry import Registry
 from beam_ml.registry.publishing import publishing
@@ -21,8 +22,10 @@ _MAX_REJECTS = 65_536
 
 @with_input_types(Rejected)
 @with_output_types(bytes)
-class _WriteRejects(DoFn):
+class _WriteRejects(Step):
     """Writes one file per bundle, named by its content: a bundle that is tried again writes the same file again."""
+
+    renewed = ("prefix",)
 
     def __init__(self, registry: str, prefix: str) -> None:
         self._where, self._prefix = registry, prefix

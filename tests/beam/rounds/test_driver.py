@@ -17,7 +17,7 @@ from beam_ml.artefact.records import decode_learner, decode_model, encode_learne
 from beam_ml.beam.job import Job
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.rounds import Mode, Round, driver, files, train
+from beam_ml.beam.rounds import Mode, Round, driver, files, pipeline, train
 from beam_ml.beam.rounds.topic_plan import plan_offsets
 from beam_ml.beam.versions import life
 from beam_ml.core import learner as learners
@@ -106,6 +106,42 @@ def test_three_days(tmp_path: Path) -> None:
     model = decode_model(Registry(one.registry).read("test", what="models/plain"), find)
     assert [term["column"] for term in model.facts["features"]["numeric"]] == ["a", "b"]
     assert last.refreshes[0]["measured"]["plain"]["auc"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("settings", "builds"),
+    [({"order": "in_order"}, 1), ({"order": "together"}, 1), ({"refresh": "round", "passes": 2}, 2)],
+)
+def test_rounds_of_one_built_pipeline_equal_rounds_built_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], builds: int
+) -> None:
+    """Days with late rows and bad ones: windows, anchors, rejects and read positions differ from round to round."""
+    for day in range(4):
+        t = np.array(table(day)["t"].cast(pa.int64())).copy()
+        t[:5] -= DAY_US * min(day, 2)
+        a = np.array(table(day)["a"]).copy()
+        a[10 + day] = np.nan
+        write(tmp_path / "data", day, t=pa.array(t, type=pa.timestamp("us", tz="UTC")), a=a)
+    real, build, times = driver.run_round_pipeline, pipeline._built, []
+
+    def counted(*args: Any) -> Any:
+        times.append(args)
+        return build(*args)
+
+    monkeypatch.setattr(pipeline, "_built", counted)
+    settings = settings | {"spec": {"algorithm": "linear.adagrad"}}
+    kept, anew = (job(tmp_path, name=name, **settings) for name in ("kept", "anew"))
+    rounds = len(run(kept))
+    assert len(times) == builds, "one for each pass, which names its rows"
+    monkeypatch.setattr(driver, "run_round_pipeline", lambda *args: real(*args[:8]))
+    assert len(run(anew)) == rounds
+    assert len(times) > builds + 3
+    assert learner(kept).progress.rejected
+    for what in ("learner", "models/plain"):
+        data = {one.name: Registry(one.registry).read(one.name, what=what) for one in (kept, anew)}
+        assert data["kept"] == data["anew"]
+    rejects = {one.name: sorted((tmp_path / "registry" / one.name).glob("rounds/*/rejects-*")) for one in (kept, anew)}
+    assert [f.read_bytes() for f in rejects["kept"]] == [f.read_bytes() for f in rejects["anew"]]
 
 
 def test_nothing_new_publishes_nothing(tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ __all__ = ["main"]
 @click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
 @click.option("--name", help="Name to publish under; replaces the job's.")
 @click.option("--passes", type=int, help="How often the files are read; replaces the job's.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of the in-process runner; default: the cores that it may use. Workers of other runners: BEAM_ML_THREADS.",
+)
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
     job_file: str,
@@ -41,6 +46,7 @@ def main(
     registry_url: str | None,
     name: str | None,
     passes: int | None,
+    threads: int | None,
     beam_options: tuple[str, ...],
 ) -> None:
     """Train the job in rounds; interrupt or kill it at any instant and start it again."""
@@ -54,7 +60,7 @@ def main(
         table = RoundTable(console, job)
         begun = time.monotonic()
         how = Mode("follow" if mode == "follow" else "once", close)
-        for one in train(job, registry, how, list(beam_options), stopping):
+        for one in train(job, registry, how, list(beam_options), stopping, threads):
             table.show(one)
         table.end(time.monotonic() - begun)
     except BeamMLError as error:

@@ -3,9 +3,9 @@
 The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner looks for a Prism binary on the network,
 and falls back to a runner that reads an unbounded source forever without emitting anything.
 
-Threads: one worker, one core. Every kernel call holds BLAS to one thread (`core.threads`), because its threads would wait
-for each other on batches of tens of columns, and for the engine's other workers; more cores mean more workers
-(`--direct_num_workers`, Flink's parallelism). No numba kernel starts threads of its own.
+Threads: where this process is the engine, it uses the cores that it has (`core.threads`): it reads ahead, and learns beside
+that. Other engines run a worker per core, so there each worker uses one thread, unless the variable BEAM_ML_THREADS of its
+environment says otherwise. BLAS keeps to one thread, and no numba kernel starts threads of its own.
 """
 
 import logging

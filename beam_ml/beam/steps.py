@@ -2,7 +2,7 @@
 
 A round reads as few as some thousand rows, so what it costs to build a pipeline counts. Beam looks at the signature of each
 method of each DoFn ten times a run, for state and timers; a `Step` shows it the methods of its own, and not the thirty of
-`DoFn`. A pipeline that runs again, round after round, is built once: each run is translated anew, with the values that its
+`DoFn`. A pipeline that runs again, round after round, is built once: each run is translated again, with the values that its
 steps have by then.
 """
 

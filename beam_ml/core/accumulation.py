@@ -5,20 +5,17 @@ the progress of rows that reached no partial (rejects) and one sample of the row
 """
 
 import dataclasses
-import uuid
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
-
-import numpy as np
 
 from beam_ml.core import decay
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import nbytes
-from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
-from beam_ml.core.passes import first_pass
+from beam_ml.core.drawing import Drawing
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
@@ -106,10 +103,23 @@ def size_bytes(a: Accumulation) -> int:
     return parts + a.rest.nbytes + a.sample.nbytes
 
 
+def scorer_of(algorithm: Algorithm, spec: Spec, anchor: Any) -> Any:
+    """Return what scores rows for the sample; None where the algorithm has no scorer, or nothing was learned yet."""
+    return None if algorithm.scorer is None or anchor is None else algorithm.scorer(spec, anchor)
+
+
 class Accumulator:
     """The mutable twin of `Accumulation` for the hot loop: many batches in, one accumulation out.
 
     Algebra stays with the immutable record; a law test shows that this loop equals merging one accumulation per batch.
+
+    Args:
+        algorithm: the record.
+        spec: what is learned.
+        number: version of the anchor.
+        anchor: the parameters that the partial grows from; None: cold.
+        start: what was accumulated before.
+        sampling: False leaves the sample as it is; somebody else draws it.
     """
 
     def __init__(
@@ -119,6 +129,7 @@ class Accumulator:
         number: int = COLD,
         anchor: Any = None,
         start: Accumulation | None = None,
+        sampling: bool = True,
     ) -> None:
         self._algorithm, self._spec = algorithm, spec
         self._number = COLD if anchor is None else number
@@ -130,12 +141,8 @@ class Accumulator:
         self._growth = decay.Growth(algorithm, spec, dated, self._anchor)
         self._progress: list[Progress] = [] if mine is None else [mine.progress]
         self._rest: list[Progress] = [begun.rest]
-        self._sample = begun.sample
-        scorer = algorithm.scorer
-        self._scorer = None if scorer is None or anchor is None else scorer(spec, anchor)
-        self._fresh: list[Sample] = []
-        self._unnumbered: Origin | None = None
-        self._n_unnumbered = 0
+        self._drawing = Drawing(spec, scorer_of(algorithm, spec, anchor), begun.sample) if sampling else None
+        self._begun = begun.sample
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
         """Learn from a batch's good rows and count the others; return the rejected rows by reason."""
@@ -152,9 +159,8 @@ class Accumulator:
             return
         self._growth.add(batch)
         self._progress.append(Progress.of(batch, late))
-        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample, self._scorer))
-        if len(self._fresh) >= 8 or self._sample.rows is None:
-            self._settle()
+        if self._drawing is not None:
+            self._drawing.add(batch)
         if len(self._progress) >= 64:
             self._progress = [reduce(Progress.merge, self._progress)]
 
@@ -170,36 +176,18 @@ class Accumulator:
 
     def result(self) -> Accumulation:
         """Return the accumulation of everything added so far; more may be added afterwards."""
-        self._settle()
         parts = dict(self._others)
         if self._progress:
             self._progress = [reduce(Progress.merge, self._progress)]
             parts[self._number] = Part(self._growth.dated(), self._progress[0])
+        sample = self._begun if self._drawing is None else self._drawing.sample()
         return Accumulation(
-            self._spec, dict(sorted(parts.items())), reduce(Progress.merge, self._rest, Progress()), self._sample
+            self._spec, dict(sorted(parts.items())), reduce(Progress.merge, self._rest, Progress()), sample
         )
 
     @property
     def nbytes(self) -> int:
         """Return the bytes of the arrays held, places scanned included."""
         places = sum(one.nbytes for one in (*self._progress, *self._rest))
-        return self._growth.nbytes + self._sample.nbytes + sum(one.nbytes for one in self._fresh) + places
-
-    def _named(self, batch: Batch) -> Batch:
-        """Name rows without positions by a lineage of their own, so that no two workers' rows are mistaken for the same.
-
-        Rows that are read again in a later pass are the same.
-        """
-        if batch.origin is not None and batch.position is not None:
-            origin = first_pass(batch.origin)
-            return batch if origin is batch.origin else batch.replace(origin=origin)
-        if self._unnumbered is None:
-            self._unnumbered = Origin("", uuid.uuid4().hex)
-        first = self._n_unnumbered
-        self._n_unnumbered += len(batch)
-        return batch.replace(origin=self._unnumbered, position=np.arange(first, self._n_unnumbered, dtype=np.int64))
-
-    def _settle(self) -> None:
-        if self._fresh:
-            self._sample = Sample.merge_all([self._sample, *self._fresh], self._spec)
-        self._fresh = []
+        sample = self._begun if self._drawing is None else self._drawing
+        return self._growth.nbytes + sample.nbytes + places

@@ -11,21 +11,23 @@ instead of 0.66; four runs come to 0.72. The number was chosen on those data.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
 from beam_ml.core import learner as learners
-from beam_ml.core.accumulation import Accumulation, Accumulator, Part, empty, merge_all
+from beam_ml.core.accumulation import Accumulation, Accumulator, Part, merge_all, scorer_of
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.batch import Batch
+from beam_ml.core.drawing import Drawing
 from beam_ml.core.folding import Together, fold_parts
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, Refresh, fold_open, fold_window
 from beam_ml.core.sample import Sample
+from beam_ml.core.threads import side_by_side
 
 __all__ = ["FIRST_PIECE_ROWS", "PIECE_ROWS", "RUNS", "learn_in_order"]
 
@@ -94,17 +96,23 @@ def _accumulated(algorithm: Algorithm, learner: Learner, rows: Rows) -> Accumula
     spec, total = learner.spec, sum(len(batch) for batch, _ in rows)
     anchor = algorithm.anchor(spec, learner.state)
 
-    sample, grown = Sample.empty(spec), []
-    # One sample over all runs: the thresholds of those before let most of a run's rows be skipped.
-    for some in [rows] if total < RUNS * FIRST_PIECE_ROWS else _cut(rows, [-(-total // RUNS)] * RUNS):
-        start = dataclasses.replace(empty(spec), sample=sample)
-        accumulator = Accumulator(algorithm, spec, learner.version, anchor, start)
-        for batch, late in some:
+    runs = [rows] if total < RUNS * FIRST_PIECE_ROWS else _cut(rows, [-(-total // RUNS)] * RUNS)
+
+    def grown(run: Rows) -> Accumulation:
+        accumulator = Accumulator(algorithm, spec, learner.version, anchor, sampling=False)
+        for batch, late in run:
             accumulator.add_admitted(batch, late)
-        one = accumulator.result()
-        sample = one.sample
-        grown.append(dataclasses.replace(one, sample=Sample.empty(spec)))
-    return dataclasses.replace(merge_all(algorithm, spec, grown), sample=sample)
+        return accumulator.result()
+
+    def drawn() -> Sample:
+        drawing = Drawing(spec, scorer_of(algorithm, spec, anchor), Sample.empty(spec))
+        for batch, _ in rows:
+            drawing.add(batch)
+        return drawing.sample()
+
+    calls: list[Callable[[], Any]] = [*(partial(grown, run) for run in runs), drawn]
+    *parts, sample = side_by_side(calls)
+    return dataclasses.replace(merge_all(algorithm, spec, parts), sample=sample)
 
 
 def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> tuple[Accumulation, Learner]:

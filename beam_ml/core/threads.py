@@ -1,16 +1,123 @@
-"""Threads: a worker learns on one core, and the engine runs as many workers as there are cores.
+"""Threads: how many cores a worker uses, and how.
 
-BLAS would start a thread per core inside every worker; on matrices of some thousand rows by tens of columns the threads then
-wait for each other far longer than they compute.
+Decoding, numpy on blocks and the kernels release the interpreter's lock, so a worker can read ahead, and grow partials side
+by side. What is learned depends on how the rows are shared out, so it is fixed by the number of threads alone, never by
+which of them is faster. BLAS keeps to one thread: on matrices of some thousand rows by tens of columns its threads wait for
+each other far longer than they compute.
 """
 
+import contextlib
 import functools
 import importlib
-from typing import Any
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
-__all__ = ["one_thread"]
+from beam_ml.errors import InvalidValue
+
+__all__ = ["VARIABLE", "Lanes", "ahead", "cores", "one_thread", "side_by_side", "threads", "using"]
+
+VARIABLE = "BEAM_ML_THREADS"
+"""Environment variable of a worker that says how many threads it uses."""
+_GROUPS = Path("/sys/fs/cgroup")
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files of a container's quota and period, in the two versions of control groups."""
+
+_TURNS_S = 0.0005
+"""How long a thread keeps the interpreter's lock while others want it: they come out of a kernel and have little to do."""
+
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """Return the cores that this process may use: those it is bound to, within the quota of its container.
+
+    >>> cores() >= 1
+    True
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in _QUOTAS:
+        with contextlib.suppress(OSError, ValueError):  # not a number, "max", where there is no quota
+            quota, period = map(int, " ".join((_GROUPS / file).read_text() for file in files).split())
+            return min(bound, -(-quota // period)) if quota > 0 else bound
+    return bound
+
+
+class _Set:
+    """The number that `using` has set in this process; None: the environment's."""
+
+    number: int | None = None
+
+
+def threads() -> int:
+    """Return how many threads this worker uses: what `using` says, else `BEAM_ML_THREADS`, else 1.
+
+    Raises:
+        InvalidValue: the variable is not a whole number from 1 on.
+    """
+    return _Set.number or _whole(VARIABLE, os.environ.get(VARIABLE, "1"))
+
+
+def _whole(name: str, value: Any) -> int:
+    text = str(value)
+    if not text.isdecimal() or int(text) < 1:
+        message = f"{name} must be a whole number >= 1; got {text!r}."
+        raise InvalidValue(message)
+    return int(text)
+
+
+@contextlib.contextmanager
+def using(number: int | None) -> Iterator[None]:
+    """Set how many threads this process uses; None: leave it to the environment.
+
+    >>> with using(3):
+    ...     threads()
+    3
+    """
+    before, _Set.number = _Set.number, None if number is None else _whole("threads", number)
+    turns_s = sys.getswitchinterval()
+    if threads() > 1:
+        sys.setswitchinterval(min(turns_s, _TURNS_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(turns_s)
+        _Set.number = before
+
+
+class _OneThread:
+    """BLAS and OpenMP held to one thread while any thread of this process wants it so.
+
+    The limit is the process's: were each thread to restore what it found, one would lift it while another computes. And
+    threadpoolctl heeds only the thread that has set a limit until that one gives up control, so each gives it up at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = _controller().limit(limits=1)
+                OpenBLASController.clear_controlling_thread()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+                OpenBLASController.clear_controlling_thread()
+
+
+_ONE = _OneThread()
 
 
 @functools.lru_cache(maxsize=1)
@@ -20,10 +127,72 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def one_thread() -> Any:
+def one_thread() -> contextlib.AbstractContextManager[None]:
     """Return a context in which BLAS and OpenMP of this process use one thread.
 
     >>> with one_thread():
     ...     pass
     """
-    return _controller().limit(limits=1)
+    return _ONE
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield what an iterator yields, made one item ahead in another thread where this worker uses several.
+
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    if threads() == 1:
+        yield from items
+        return
+    end: Any = object()
+    with ThreadPoolExecutor(1, "beam_ml_ahead") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
+
+
+def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Return the results of calls, in order; made in as many threads as this worker uses.
+
+    >>> side_by_side([lambda: 1, lambda: 2])
+    [1, 2]
+    """
+    n = min(threads(), len(calls))
+    if n <= 1:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(n, "beam_ml_beside") as pool:
+        return [one.result() for one in [pool.submit(call) for call in calls]]
+
+
+class Lanes:
+    """Threads beside the caller's that each work through their own calls in order, at most one call at a time.
+
+    Args:
+        number: of lanes; 0: one, whose calls are made at once in the caller's thread.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = max(1, number)
+        self._pools = [ThreadPoolExecutor(1, "beam_ml_lane") for _ in range(number)]
+        self._running: list[Future[Any] | None] = [None] * self.number
+
+    def wait(self, lane: int) -> Any:
+        """Return the result of a lane's last call once it is there; None: it has none that was not waited for."""
+        running, self._running[lane] = self._running[lane], None
+        return None if running is None else running.result()
+
+    def begin(self, lane: int, call: Callable[..., Any], *args: Any) -> None:
+        """Begin a call in a lane whose last one was waited for."""
+        if not self._pools:
+            done: Future[Any] = Future()
+            done.set_result(call(*args))
+            self._running[lane] = done
+        else:
+            self._running[lane] = self._pools[lane].submit(call, *args)
+
+    def end(self) -> None:
+        """End the threads; each finishes its call."""
+        for pool in self._pools:
+            pool.shutdown()

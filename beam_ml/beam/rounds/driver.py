@@ -36,7 +36,7 @@ from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
-from beam_ml.core.threads import one_thread
+from beam_ml.core.threads import cores, one_thread, using
 from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
 from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files
 
@@ -105,6 +105,7 @@ def train(
     mode: Mode = Mode(),
     options: Sequence[str] = (),
     stopping: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
 ) -> Iterator[Round]:
     """Train in rounds; yields after each publish.
 
@@ -114,6 +115,8 @@ def train(
         mode: once or follow; whether to fold open windows at the end.
         options: Beam options of each round's pipeline; without a runner the in-process one is taken.
         stopping: asked between rounds, and while brokers do not answer: True ends cleanly.
+        threads: that this process uses where it is the engine; None: one per core that it may use. What is learned follows
+            from their number.
 
     Raises:
         HeadMoved: another trainer publishes under this name.
@@ -132,17 +135,19 @@ def train(
         raise InvalidValue(message)
     source = _open(job, mode.kind == "follow", stopping)
     try:
-        yield from _rounds(_start(job, registry, source, options), mode, stopping)
+        used = threads or (cores() if runs_here(options) else None)
+        yield from _rounds(_start(job, registry, source, options), mode, stopping, used)
     finally:
         source.close()
 
 
-def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool]) -> Iterator[Round]:
+def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool], threads: int | None) -> Iterator[Round]:
     follow, source = mode.kind == "follow", run.source
     while not stopping():
         try:
             wanted = _rows_wanted(run)
-            one = _next(run, wanted)
+            with using(threads):
+                one = _next(run, wanted)
             if one is not None:
                 yield one
             elif not follow:

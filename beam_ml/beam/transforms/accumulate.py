@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 from apache_beam import CombineFn, CombinePerKey, DoFn, Flatten, ParDo, PTransform
@@ -22,9 +23,12 @@ from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Rejected, Slice, of_batch
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_size, spec_of
 from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
+from beam_ml.core.admit import admit
+from beam_ml.core.algorithm import LawKind
+from beam_ml.core.batch import Batch
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec
-from beam_ml.core.threads import one_thread
+from beam_ml.core.threads import Lanes, one_thread, threads
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import InvalidValue
 
@@ -51,7 +55,7 @@ class Accumulations(NamedTuple):
 @with_input_types(tuple[int, Slice])
 @with_output_types(tuple[int, Accumulation], rejected=Rejected)
 class _Accumulate(Step):
-    """Keeps one accumulator per window end for the length of a bundle; over `max_bytes`, the largest leaves early."""
+    """Keeps an accumulator per window end and thread for a bundle; over `max_bytes`, the largest leaves early."""
 
     renewed = ("anchor_ref",)
 
@@ -63,10 +67,15 @@ class _Accumulate(Step):
 
     def setup(self) -> None:
         self._algorithm, self._spec = spec_of(self._spec_json)
+        law = self._algorithm.law(self._spec)
+        beside = threads() - 1  # this one cuts batches; decoding, ahead of it, has what is left
+        # Parts that do not simply add are not made more: a worker's threads would be so many shards.
+        self._beside = beside if law.kind is not LawKind.ANCHORED or law.across_anchors else min(beside, 1)
 
     def start_bundle(self) -> None:
-        self._open: dict[int, Accumulator] = {}
-        self._bytes: dict[int, int] = {}
+        self._open: dict[int, list[Accumulator]] = {}
+        self._bytes: dict[tuple[int, int], int] = {}
+        self._lanes, self._lane = Lanes(self._beside), 0
         self._oldest = MAX_TIMESTAMP
         reference, spec = self._anchor_ref, self._spec_json
         if isinstance(reference, LiveAnchor):
@@ -77,31 +86,60 @@ class _Accumulate(Step):
     def process(self, element: tuple[int, Slice], timestamp: Any = DoFn.TimestampParam) -> Iterator[Any]:
         end, piece = element
         self._oldest = min(self._oldest, timestamp)
-        accumulator = self._open.get(end)
-        if accumulator is None:
-            accumulator = Accumulator(self._algorithm, self._spec, self._number, self._anchor)
-            self._open[end] = accumulator
-        with timed("accumulate_us"), one_thread():
-            refused = accumulator.add(piece.rows, piece.late)
+        if end not in self._open:
+            made = (
+                Accumulator(self._algorithm, self._spec, self._number, self._anchor) for _ in range(self._lanes.number)
+            )
+            self._open[end] = list(made)
+        with one_thread():
+            good, refused = admit(self._spec, piece.rows)
+        lane, self._lane = self._lane, (self._lane + 1) % self._lanes.number
+        # What a lane holds is asked for when its next turn comes, so that it does not matter how fast it is.
+        self._wait(lane)
+        accumulator = self._open[end][lane]
         for reason, rows in refused.items():
-            yield TaggedOutput("rejected", of_batch(rows, reason))
-        self._bytes[end] = accumulator.nbytes
+            bad = piece.rows.take(rows)
+            accumulator.add_progress(Progress.of_rejected(bad, reason))
+            yield TaggedOutput("rejected", of_batch(bad, reason))
+        self._lanes.begin(lane, _added, accumulator, end, good, min(piece.late, len(good)))
+        if not self._beside:
+            self._wait(lane)
         while sum(self._bytes.values()) > self._max_bytes:
-            largest = max(self._bytes, key=self._bytes.__getitem__)
+            largest = max(self._open, key=lambda one: sum(n for (at, _), n in self._bytes.items() if at == one))
             yield TimestampedValue(self._close(largest), _before_end(largest, self._oldest))
 
     def finish_bundle(self) -> Iterator[Any]:
         for end in sorted(self._open):
             yield globally(self._close(end), _before_end(end, self._oldest))
+        self._lanes.end()
+
+    def _wait(self, lane: int) -> None:
+        """Take note of what a lane's accumulator of a window holds now."""
+        done = self._lanes.wait(lane)
+        if done is not None:
+            end, size, taken_us = done
+            self._bytes[end, lane] = size
+            measure("accumulate_us", taken_us)
 
     def _close(self, end: int) -> tuple[int, Accumulation]:
-        del self._bytes[end]
-        result = self._open.pop(end).result()
+        for lane in range(self._lanes.number):
+            self._wait(lane)
+            self._bytes.pop((end, lane), None)
+        with one_thread():
+            result = merge_all(self._algorithm, self._spec, (one.result() for one in self._open.pop(end)))
         size = size_bytes(result)
         check_size(self._spec, size, self._refuse_bytes)
         measure("accumulation_bytes", size)
         count_progress(result.progress)
         return end, result
+
+
+def _added(accumulator: Accumulator, end: int, rows: Batch, late: int) -> tuple[int, int, int]:
+    """Add rows; return the window, the bytes that the accumulator holds then, and the µs it took."""
+    begun = perf_counter_ns()
+    with one_thread():
+        accumulator.add_admitted(rows, late)
+    return end, accumulator.nbytes, (perf_counter_ns() - begun) // 1000
 
 
 def _before_end(end: int, oldest: Timestamp) -> Timestamp:

@@ -14,6 +14,7 @@ from beam_ml import formats
 from beam_ml.beam.steps import Step
 from beam_ml.beam.wire import coders
 from beam_ml.core.spec import Settings
+from beam_ml.core.threads import ahead
 from beam_ml.formats import Block, FileRange
 
 __all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges", "in_json", "options_of"]
@@ -76,7 +77,7 @@ class _ReadRange(Step):
     def process(self, element: bytes | dict[str, Any]) -> Iterator[Block]:
         piece = FileRange.from_dict(element if isinstance(element, dict) else json.loads(element))
         options = options_of(piece.format, self._options)
-        yield from formats.read(piece, self._columns, self._max_rows, self._source, options)
+        yield from ahead(formats.read(piece, self._columns, self._max_rows, self._source, options))
 
 
 class ReadRanges(PTransform):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_ml.core.batch import Origin
+from beam_ml.core.threads import threads
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.block import Block
@@ -80,7 +81,7 @@ def _blocks(
     bounds = _bounds(parquet)
     groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
     place = int(bounds[groups[0]]) if groups else start
-    decoded = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=False)
+    decoded = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
     while place < stop:
         try:
             batch = next(decoded, None)

@@ -640,3 +640,25 @@ def test_small_rounds_that_were_full_follow_each_other_at_once(tmp_path: Path, m
     steps += [f"{done.progress.rows}" for done in follow]
     assert steps == ["wait", "2048", "2048", "2048", "1856"]
     assert len(Registry(one.registry).versions("test")) == 4
+
+
+@pytest.mark.parametrize("algorithm", ["linear.newton", "linear.adagrad", "pca", "kmeans"])
+def test_a_job_in_several_threads_counts_the_same_and_learns_the_same_again(tmp_path: Path, algorithm: str) -> None:
+    for day in range(2):
+        write(tmp_path / "data", day, a=np.where(np.arange(300) == 7, np.nan, np.array(table(day)["a"])))
+    models = {
+        "linear": {"kind": "classifier"},
+        "pca": {"kind": "components", "n_components": 1},
+        "kmeans": {"kind": "clusters", "k": 3},
+    }
+    features = {"numeric": ["a", "b"], "time": "t"} | ({"label": "y"} if algorithm.startswith("linear") else {})
+    spec = {"algorithm": algorithm} | ({"k_max": 5} if algorithm == "kmeans" else {})
+    settings = {"spec": spec, "features": features, "models": {"plain": models[algorithm.split(".")[0]]}}
+    jobs = {name: job(tmp_path, name=name, **settings) for name in ("one", "three", "again")}
+    for name, number in {"one": 1, "three": 3, "again": 3}.items():
+        run(jobs[name], threads=number)
+    learned = {name: learner(one) for name, one in jobs.items()}
+    assert {one.progress.rows for one in learned.values()} == {598}
+    assert {tuple(one.progress.rejected.items()) for one in learned.values()} == {(("non-finite feature a", 2),)}
+    data = {name: Registry(one.registry).read(name, what="models/plain") for name, one in jobs.items()}
+    assert data["three"] == data["again"]

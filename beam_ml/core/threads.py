@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["VARIABLE", "Lanes", "ahead", "cores", "one_thread", "side_by_side", "threads", "using"]
+__all__ = ["VARIABLE", "Lanes", "ahead", "cores", "one_thread", "side_by_side", "threads", "using", "whole"]
 
 VARIABLE = "BEAM_ML_THREADS"
 """Environment variable of a worker that says how many threads it uses."""
@@ -49,10 +49,12 @@ def cores() -> int:
     return bound
 
 
-class _Set:
-    """The number that `using` has set in this process; None: the environment's."""
+class _Asked:
+    """What `using` asks for in this process, the newest last: blocks of several threads may end in any order."""
 
-    number: int | None = None
+    lock = threading.Lock()
+    numbers: ClassVar[dict[object, int]] = {}
+    turns_s = 0.0
 
 
 def threads() -> int:
@@ -61,10 +63,17 @@ def threads() -> int:
     Raises:
         InvalidValue: the variable is not a whole number from 1 on.
     """
-    return _Set.number or _whole(VARIABLE, os.environ.get(VARIABLE, "1"))
+    with _Asked.lock:
+        asked = [*_Asked.numbers.values()]
+    return asked[-1] if asked else whole(VARIABLE, os.environ.get(VARIABLE, "1"))
 
 
-def _whole(name: str, value: Any) -> int:
+def whole(name: str, value: Any) -> int:
+    """Return a number of threads.
+
+    Raises:
+        InvalidValue: not a whole number from 1 on.
+    """
     text = str(value)
     if not text.isdecimal() or int(text) < 1:
         message = f"{name} must be a whole number >= 1; got {text!r}."
@@ -80,15 +89,22 @@ def using(number: int | None) -> Iterator[None]:
     ...     threads()
     3
     """
-    before, _Set.number = _Set.number, None if number is None else _whole("threads", number)
-    turns_s = sys.getswitchinterval()
-    if threads() > 1:
-        sys.setswitchinterval(min(turns_s, _TURNS_S))
+    if number is None:
+        yield
+        return
+    asked, mine = whole("threads", number), object()
+    with _Asked.lock:
+        if not _Asked.numbers:
+            _Asked.turns_s = sys.getswitchinterval()
+            sys.setswitchinterval(min(_Asked.turns_s, _TURNS_S))
+        _Asked.numbers[mine] = asked
     try:
         yield
     finally:
-        sys.setswitchinterval(turns_s)
-        _Set.number = before
+        with _Asked.lock:
+            del _Asked.numbers[mine]
+            if not _Asked.numbers:
+                sys.setswitchinterval(_Asked.turns_s)
 
 
 class _OneThread:

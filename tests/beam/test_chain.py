@@ -20,6 +20,7 @@ from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.progress import Progress
+from beam_ml.core.threads import using
 from beam_ml.core.windows import ROUND, Windows
 from beam_ml.errors import EngineRefused, InvalidValue, MergeRefused, MissingColumn, UnreadableInput
 from beam_ml.features import Features
@@ -176,14 +177,16 @@ def test_a_round_is_one_window(tmp_path):
     assert close(api.fit(SPEC, rows).state, found[ROUND].parts[0].dated.summary)
 
 
-def test_a_full_bundle_sends_its_largest_on(tmp_path, monkeypatch):
-    rows = batches(600, d=2)
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_full_bundle_sends_its_largest_on(tmp_path, monkeypatch, number):
+    rows = batches(600, size=5, d=2)
     whole, _, _ = run_chain(tmp_path / "whole", from_batches(rows), Windows(MINUTE))
     seen = []
     count = accumulations.Accumulator.result
     monkeypatch.setattr(accumulations.Accumulator, "result", lambda self: seen.append(1) or count(self))
-    parts, _, _ = run_chain(tmp_path / "parts", from_batches(rows), Windows(MINUTE), max_bytes=1024)
-    assert len(seen) > len(whole)
+    with using(number):
+        parts, _, _ = run_chain(tmp_path / "parts", from_batches(rows), Windows(MINUTE), max_bytes=1024)
+    assert len(seen) > len(whole) * max(1, number - 1), "more than one per window and thread beside"
     assert parts.keys() == whole.keys()
     for end, one in parts.items():
         assert one.progress.summary() == whole[end].progress.summary()

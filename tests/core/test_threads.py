@@ -73,8 +73,22 @@ def test_how_many_threads(monkeypatch: pytest.MonkeyPatch):
         assert threads() == 2
         assert sys.getswitchinterval() < turns_s
         with using(None):
-            assert threads() == 3
+            assert threads() == 2, "nothing else is asked for"
     assert threads() == 3
+    assert sys.getswitchinterval() == turns_s
+
+
+def test_blocks_of_two_trainers_may_end_in_any_order(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    turns_s = sys.getswitchinterval()
+    first, second = using(2), using(4)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert threads() == 4
+    assert sys.getswitchinterval() < turns_s
+    second.__exit__(None, None, None)
+    assert threads() == 1
     assert sys.getswitchinterval() == turns_s
 
 

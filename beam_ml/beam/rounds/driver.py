@@ -36,7 +36,7 @@ from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
-from beam_ml.core.threads import cores, one_thread, using
+from beam_ml.core.threads import VARIABLE, cores, one_thread, using, whole
 from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
 from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files
 
@@ -122,7 +122,8 @@ def train(
         HeadMoved: another trainer publishes under this name.
         SourceError, PublishFailed, TrainingFailed, RoundAbandoned: nothing of the round has had an effect. Brokers that
             go away while one follows them are waited for.
-        InvalidValue: the job's spec is not the one that the registry's learner was trained with.
+        InvalidValue: the job's spec is not the one that the registry's learner was trained with; or threads are given where
+            another engine learns.
     """
     if registry.objects.where.startswith("memory:"):
         message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
@@ -135,10 +136,19 @@ def train(
         raise InvalidValue(message)
     source = _open(job, mode.kind == "follow", stopping)
     try:
-        used = threads or (cores() if runs_here(options) else None)
-        yield from _rounds(_start(job, registry, source, options), mode, stopping, used)
+        yield from _rounds(_start(job, registry, source, options), mode, stopping, _threads(threads, options))
     finally:
         source.close()
+
+
+def _threads(wanted: int | None, options: Sequence[str]) -> int | None:
+    """Return how many threads this process uses; None: it is not the engine."""
+    if runs_here(options):
+        return cores() if wanted is None else whole("threads", wanted)
+    if wanted is not None:
+        message = f"threads must be left out where another engine learns: its workers go by {VARIABLE}; got {wanted}."
+        raise InvalidValue(message)
+    return None
 
 
 def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool], threads: int | None) -> Iterator[Round]:

@@ -662,3 +662,16 @@ def test_a_job_in_several_threads_counts_the_same_and_learns_the_same_again(tmp_
     assert {tuple(one.progress.rejected.items()) for one in learned.values()} == {(("non-finite feature a", 2),)}
     data = {name: Registry(one.registry).read(name, what="models/plain") for name, one in jobs.items()}
     assert data["three"] == data["again"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "options", "told"),
+    [
+        (0, [], r"threads must be a whole number >= 1; got '0'"),
+        (2, ["--direct_num_workers=2"], "threads must be left out where another engine learns.*BEAM_ML_THREADS; got 2"),
+    ],
+)
+def test_a_number_of_threads_that_cannot_be_used(tmp_path: Path, threads: int, options: list[str], told: str) -> None:
+    write(tmp_path / "data", 0)
+    with pytest.raises(InvalidValue, match=told):
+        run(job(tmp_path), threads=threads, options=options)

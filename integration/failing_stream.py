@@ -22,7 +22,7 @@ STAGES: tuple[tuple[str, Any, str, str], ...] = (
     ("decode", decode.messages, "to_blocks", "before"),
     ("batches", batches, "features_of", "before"),
     ("slices", batches, "cut", "after"),
-    ("accumulate", Accumulator, "add", "after"),
+    ("accumulate", Accumulator, "add_admitted", "after"),
     ("hold", OpenWindows, "add", "after"),
     ("fold", fold, "fold_open", "before"),
     ("publish", fold, "publish_next", "before"),

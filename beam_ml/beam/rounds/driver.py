@@ -23,6 +23,7 @@ from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.rounds.file_plan import FilePlan
 from beam_ml.beam.rounds.files import FileRounds
 from beam_ml.beam.rounds.gather import drop_rows, rows_of
+from beam_ml.beam.rounds.handover import handing_over
 from beam_ml.beam.rounds.passes import PASSES, Passes
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
@@ -231,12 +232,13 @@ def _rows_wanted(run: _Run) -> int:
 def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
     round_id = new_round_id(run.head_number)
-    run_round_pipeline(
-        run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order, run.built
-    )
+    with handing_over(round_id) as handed:
+        run_round_pipeline(
+            run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order, run.built
+        )
     piped = time.monotonic()
     found = _collect(run, round_id)
-    rows = rows_of(run.registry, run.job.name, round_id) if run.in_order else {}
+    rows = rows_of(run.registry, run.job.name, round_id, handed) if run.in_order else {}
     gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
     total = reduce(Progress.merge, gathered, Progress())
     total = reduce(Progress.merge, (value.progress for value in found.values()), total)
@@ -256,7 +258,7 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
     models = _newest(run, refreshes)
     manifest = _publish(run, round_id, after, refreshes, models)
-    if run.in_order:
+    if run.in_order and not handed:
         drop_rows(run.registry, run.job.name, round_id)
     return _done(run, manifest, after, refreshes, models, total.merge(plan.lost), begun, piped - begun)
 

@@ -1,13 +1,14 @@
 """Rows gathered by window, for a trainer that learns from a round's windows one after the other."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from apache_beam import Flatten, GroupByKey, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_input_types, with_output_types
 
+from beam_ml.beam.rounds.handover import hand_over
 from beam_ml.beam.steps import Step
 from beam_ml.beam.telemetry import count_progress
 from beam_ml.beam.transforms.accumulate import Count
@@ -22,7 +23,7 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec
 from beam_ml.registry import Registry, drop_round, put_round, read_round, round_files
 
-__all__ = ["Gather", "Gathered", "WriteRows", "drop_rows", "rows_of"]
+__all__ = ["Gather", "Gathered", "HandOver", "WriteRows", "drop_rows", "rows_of"]
 
 _ENDING = ".rows"
 _KEY = struct.Struct(">q")
@@ -82,16 +83,31 @@ class Gather(PTransform):
 
 
 @with_input_types(tuple[bytes, Slice])
+class _HandOver(Step):
+    renewed = ("round_id",)
+    _round_id = ""
+
+    def process(self, element: tuple[bytes, Slice]) -> None:
+        (end,) = _KEY.unpack(element[0])
+        hand_over(self._round_id, end, element[1])
+
+
+class HandOver(PTransform):
+    """`Gathered.rows` → the memory of the trainer, where it is this very process: see `handover`."""
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Build the step."""
+        return pcoll | ParDo(_HandOver())
+
+
+@with_input_types(tuple[bytes, Slice])
 @with_output_types(tuple[bytes, tuple[str, str, int, bytes]])
 class _Encode(Step):
     """Rows as the bytes that are grouped and then written as they are, behind the place of their first row."""
 
     def process(self, element: tuple[bytes, Slice]) -> Iterator[tuple[bytes, tuple[str, str, int, bytes]]]:
         end, piece = element
-        rows = piece.rows
-        assert rows.origin is not None  # noqa: S101 rows of a round always know
-        assert rows.position is not None  # noqa: S101
-        yield end, (rows.origin.source, rows.origin.partition, int(rows.position[0]), encode_slice(piece))
+        yield end, (*_place(piece), encode_slice(piece))
 
 
 @with_input_types(tuple[bytes, Iterable[tuple[str, str, int, bytes]]])
@@ -113,7 +129,7 @@ class _WriteRows(Step):
 
 
 class WriteRows(PTransform):
-    """`Gathered.rows` → one file per window.
+    """`Gathered.rows` → one file per window, where workers are other processes than the trainer.
 
     Args:
         registry: path or URL.
@@ -130,8 +146,27 @@ class WriteRows(PTransform):
         return pcoll | ParDo(_Encode()) | GroupByKey() | ParDo(_WriteRows(*self._written))
 
 
-def rows_of(registry: Registry, name: str, round_id: str) -> dict[int, list[Slice]]:
-    """Read a round's rows by window end, those of each window in order of place."""
+def _place(piece: Slice) -> tuple[str, str, int]:
+    """Return where a slice begins."""
+    rows = piece.rows
+    assert rows.origin is not None  # noqa: S101 rows of a round always know
+    assert rows.position is not None  # noqa: S101
+    return rows.origin.source, rows.origin.partition, int(rows.position[0])
+
+
+def rows_of(
+    registry: Registry, name: str, round_id: str, handed: Mapping[int, Sequence[Slice]]
+) -> dict[int, list[Slice]]:
+    """Return a round's rows by window end, those of each window in order of place.
+
+    Args:
+        registry: where `WriteRows` has written them, unless they were handed over.
+        name: the learner's.
+        round_id: of this attempt.
+        handed: what `HandOver` has put into memory; empty: nothing, or another engine ran the pipeline.
+    """
+    if handed:
+        return {end: sorted(slices, key=_place) for end, slices in handed.items()}
     return {
         int(file.removesuffix(_ENDING)): decode_slices(read_round(registry, name, round_id, file))
         for file in _files(registry, name, round_id)

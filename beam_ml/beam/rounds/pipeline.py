@@ -1,7 +1,7 @@
 """The bounded pipeline of one round: ranges → files of the round.
 
-They are one accumulation per window end, or the window's rows where the trainer learns from windows in order; and the
-rejects.
+They are one accumulation per window end, or the window's rows where the trainer learns from windows in order (handed over in
+memory where it is the engine itself); and the rejects.
 """
 
 from collections.abc import Hashable, Sequence
@@ -10,9 +10,9 @@ from apache_beam import ParDo, Pipeline
 from apache_beam.typehints import with_input_types
 
 from beam_ml.artefact.records import encode_accumulation
-from beam_ml.beam.engine import new_pipeline, run
+from beam_ml.beam.engine import new_pipeline, run, runs_here
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.rounds.gather import Gather, WriteRows
+from beam_ml.beam.rounds.gather import Gather, HandOver, WriteRows
 from beam_ml.beam.rounds.source import RoundPlan
 from beam_ml.beam.steps import Step, renew
 from beam_ml.beam.transforms.accumulate import Accumulate, Merge
@@ -101,7 +101,7 @@ def _built(job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_ord
     written = (where, job.name, "")
     if in_order:
         gathered = slices | "Gather" >> Gather(spec)
-        _ = gathered.rows | "Rows" >> WriteRows(*written)
+        _ = gathered.rows | "Rows" >> (HandOver() if runs_here(options) else WriteRows(*written))
         accumulations, rejected = gathered.counted, gathered.rejected
     else:
         accumulations, rejected = slices | "Accumulate" >> Accumulate(spec)

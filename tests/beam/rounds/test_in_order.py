@@ -12,15 +12,16 @@ import pytest
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job import Job
-from beam_ml.beam.rounds import Mode, driver, train
+from beam_ml.beam.rounds import Mode, driver, gather, handover, train
 from beam_ml.beam.rounds.gather import rows_of
+from beam_ml.beam.rounds.handover import hand_over
 from beam_ml.beam.wire.elements import Slice
 from beam_ml.core import learner as learners
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
 from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
-from beam_ml.errors import InvalidValue
+from beam_ml.errors import InvalidValue, PublishFailed
 from beam_ml.formats.block import Block
 from beam_ml.registry import Registry, round_files
 
@@ -196,4 +197,45 @@ def test_a_row_that_is_lost_on_the_way_abandons_the_round(tmp_path: Path, monkey
     monkeypatch.setattr(driver, "rows_of", losing)
     with pytest.raises(driver.RoundAbandoned, match="must cover exactly its plan"):
         list(train(one, Registry(one.registry), CLOSE))
+    assert Registry(one.registry).latest("test") is None
+
+
+@pytest.mark.parametrize("source", [{}, {"round_rows": 400}], ids=["one round", "rounds"])
+def test_rows_handed_over_in_memory_and_rows_through_files_give_the_same_learner(
+    tmp_path: Path, source: dict[str, Any], gathered: list[dict[int, list[Slice]]]
+) -> None:
+    data = str(tmp_path / "data")
+    here, there = (
+        job(tmp_path, days(6), order="in_order", name=name, source={"path": data, **source})
+        for name in ("here", "there")
+    )
+    list(train(here, Registry(here.registry), CLOSE))
+    rounds = len(gathered)
+    list(train(there, Registry(there.registry), CLOSE, options=["--direct_num_workers=2"]))
+    assert len(gathered) == 2 * rounds
+    for ours, others in zip(gathered[:rounds], gathered[rounds:], strict=True):
+        assert {end: [piece.rows.position.tolist() for piece in slices] for end, slices in ours.items()} == {
+            end: [piece.rows.position.tolist() for piece in slices] for end, slices in others.items()
+        }
+    a, b = learner(here), learner(there)
+    assert a.progress.summary() == b.progress.summary()
+    for field in array_fields(a.state):
+        np.testing.assert_array_equal(getattr(a.state, field.name), getattr(b.state, field.name), err_msg=field.name)
+
+
+def test_a_pipeline_that_fails_leaves_no_rows_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = job(tmp_path, days(2))
+    held: list[int] = []
+
+    def failing(*given: Any) -> None:
+        hand_over(*given)
+        held.append(len(handover._rounds))
+        message = "no more"
+        raise PublishFailed(message)
+
+    monkeypatch.setattr(gather, "hand_over", failing)
+    with pytest.raises(PublishFailed, match="no more"):
+        list(train(one, Registry(one.registry), CLOSE))
+    assert held[0] == 1
+    assert not handover._rounds
     assert Registry(one.registry).latest("test") is None

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from beam_ml.core import convert
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["FIT", "ROW_COLUMNS", "Batch", "Origin"]
@@ -14,6 +15,7 @@ FIT = "fit"
 """Source of rows that `beam_ml.fit` was given without one; their partition is a digest, # and a mark of that call."""
 ROW_COLUMNS = ("label", "weight", "time", "position", "position_end")
 """The columns of one entry per row besides the features."""
+_MOST_FEATURES = 2**31 - 1  # int32 holds every column's number
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
@@ -34,10 +36,15 @@ class Origin:
         return f"{self.source}\0{partition}"
 
 
-def _vector(name: str, value: Any, n: int, dtype: Any) -> np.ndarray | None:
+def _vector(name: str, value: Any, n: int) -> np.ndarray | None:
     if value is None:
         return None
-    array = np.ascontiguousarray(value, dtype=dtype)
+    if name in ("label", "weight"):
+        array = np.ascontiguousarray(convert.reals(name, value), dtype=np.float64)
+    else:
+        whole = convert.times_us if name == "time" else convert.wholes
+        # What is 0-d stays so until its shape is refused.
+        array = np.asarray(whole(name, value), order="C")
     if array.shape != (n,):
         message = f"Batch.{name} must have shape ({n},); got {array.shape}."
         raise InvalidBatch(message)
@@ -89,14 +96,18 @@ class Batch:
         position: Any = None,
         position_end: Any = None,
     ) -> Self:
-        """Build from an (n, d) array; float32 and float64 are kept, other numbers become float64."""
-        matrix = np.asarray(X)
-        if matrix.dtype not in (np.float32, np.float64):
-            try:
-                matrix = matrix.astype(np.float64)
-            except (TypeError, ValueError):
-                message = f"Batch.X must be numbers; got {matrix.dtype}."
-                raise InvalidBatch(message) from None
+        """Build from an (n, d) array; float32 and float64 are kept, other numbers become float64.
+
+        Times may be `datetime64` of any unit or `datetime` (UTC where there is no zone).
+
+        Raises:
+            InvalidBatch: what is no number or time, or would change on the way; shapes that do not fit.
+
+        >>> Batch.dense([[1.0]], label=["yes"])
+        Traceback (most recent call last):
+        beam_ml.errors.InvalidBatch: Batch.label must be numbers, as (text == 'yes') makes them of text; got 'yes' (<U3).
+        """
+        matrix = convert.reals("X", X)
         if matrix.ndim != 2:
             message = f"Batch.X must have two axes (n, d); got shape {matrix.shape}."
             raise InvalidBatch(message)
@@ -104,9 +115,9 @@ class Batch:
         n, d = matrix.shape
         return cls(
             matrix, None, None, None, d,
-            _vector("label", label, n, np.float64), _vector("weight", weight, n, np.float64),
-            _vector("time", time, n, np.int64), origin, _vector("position", position, n, np.int64),
-            _vector("position_end", position_end, n, np.int64),
+            _vector("label", label, n), _vector("weight", weight, n),
+            _vector("time", time, n), origin, _vector("position", position, n),
+            _vector("position_end", position_end, n),
         )  # fmt: skip
 
     @classmethod
@@ -124,11 +135,12 @@ class Batch:
         position_end: Any = None,
     ) -> Self:
         """Build from CSR arrays: ``indptr`` (n + 1), ``indices`` and ``values`` (z)."""
-        indptr = np.ascontiguousarray(indptr, dtype=np.int64)
-        indices = np.ascontiguousarray(indices, dtype=np.int32)
-        values = np.ascontiguousarray(values)
-        if values.dtype not in (np.float32, np.float64):
-            values = values.astype(np.float64)
+        n_features = convert.count("n_features", n_features, _MOST_FEATURES)
+        indptr = np.ascontiguousarray(convert.wholes("indptr", indptr))
+        indices = np.asarray(indices)
+        if indices.dtype != np.int32:
+            indices = convert.wholes("indices", indices)  # made int32 once they are known to fit
+        values = np.ascontiguousarray(convert.reals("values", values))
         if indptr.ndim != 1 or indptr.size < 1 or indptr[0] != 0 or np.any(np.diff(indptr) < 0):
             message = "Batch.indptr must start at 0 and never fall."
             raise InvalidBatch(message)
@@ -142,10 +154,10 @@ class Batch:
             raise InvalidBatch(message)
         n = indptr.size - 1
         return cls(
-            None, indptr, indices, values, int(n_features),
-            _vector("label", label, n, np.float64), _vector("weight", weight, n, np.float64),
-            _vector("time", time, n, np.int64), origin, _vector("position", position, n, np.int64),
-            _vector("position_end", position_end, n, np.int64),
+            None, indptr, np.ascontiguousarray(indices, dtype=np.int32), values, n_features,
+            _vector("label", label, n), _vector("weight", weight, n),
+            _vector("time", time, n), origin, _vector("position", position, n),
+            _vector("position_end", position_end, n),
         )  # fmt: skip
 
     def __len__(self) -> int:

@@ -72,7 +72,7 @@ def test_strided_and_fortran_arrays_become_c_ordered():
     ("build", "sentence"),
     [
         (lambda: Batch.dense(np.ones(3)), r"Batch\.X must have two axes \(n, d\); got shape \(3,\)\."),
-        (lambda: Batch.dense([["a", "b"]]), r"Batch\.X must be numbers; got <U1\."),
+        (lambda: Batch.dense([["a", "b"]]), r"Batch\.X must be numbers; got 'a' \(<U1\)\."),
         (lambda: Batch.dense(np.ones((2, 1)), label=[1]), r"Batch\.label must have shape \(2,\); got \(1,\)\."),
         (lambda: Batch.dense(np.ones((2, 1)), weight=[[1], [1]]), r"Batch\.weight must have shape \(2,\)"),
         (lambda: Batch.dense(np.ones((2, 1)), time=[1, 2, 3]), r"Batch\.time must have shape \(2,\); got \(3,\)\."),

@@ -1,0 +1,153 @@
+"""What a caller gives as numbers or times → float64 and int64 arrays with the same values, or one sentence.
+
+numpy converts in silence: a `datetime64[ns]` to a number of another unit, 1.7 to 1, 2³² + 1 to 1, NaN to −2⁶³.
+"""
+
+import datetime
+import operator
+from typing import Any
+
+import numpy as np
+
+from beam_ml.errors import InvalidBatch
+
+__all__ = ["count", "reals", "times_us", "wholes"]
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
+_EXACT = 2.0**53  # a float64 above this is one of several whole numbers
+
+
+def _refuse(name: str, rule: str, found: object) -> InvalidBatch:
+    return InvalidBatch(f"Batch.{name} must {rule}; got {found}.")
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of several lengths
+        raise _refuse(name, "be an array, each row of one length", "rows of several lengths") from None
+
+
+def _first(mask: np.ndarray) -> int:
+    return int(np.flatnonzero(mask.reshape(-1))[0])
+
+
+def reals(name: str, value: Any) -> np.ndarray:
+    """Return an array of float32 or float64 as it is, other real numbers as float64; missing entries are NaN.
+
+    Raises:
+        InvalidBatch: text, times, complex numbers or other objects.
+
+    >>> reals("label", [True, False]).tolist()
+    [1.0, 0.0]
+    """
+    if isinstance(value, np.ma.MaskedArray):  # numpy would show what is under the mask
+        value = np.ma.filled(value.astype(np.float64), np.nan)
+    array = _array(name, value)
+    if array.dtype == np.float32 or array.dtype == np.float64:
+        return array
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    rule = "be numbers"
+    if name == "label":
+        rule += ", as (text == 'yes') makes them of text"
+    if array.dtype.kind != "O":
+        found = f"{str(array.reshape(-1)[0])!r:.40} ({array.dtype})" if array.size else array.dtype
+        raise _refuse(name, rule, found)
+    for one in array.reshape(-1):
+        if isinstance(one, str | bytes | complex | np.complexfloating | np.datetime64 | np.timedelta64):
+            raise _refuse(name, rule, repr(one))
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise _refuse(name, rule, f"objects such as {array.reshape(-1)[0]!r:.60}") from None
+
+
+def wholes(name: str, value: Any, wanted: str = "be whole numbers within int64") -> np.ndarray:
+    """Return whole numbers as int64; floats count if they are whole and below 2⁵³, where they are exact.
+
+    Raises:
+        InvalidBatch: fractions, NaN, truth values, or what int64 does not hold.
+
+    >>> wholes("position", [0.0, 7.0]).tolist()
+    [0, 7]
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise _refuse(name, wanted, "masked entries")
+    array = _array(name, value)
+    if array.dtype == np.int64:
+        return array
+    if array.size == 0:
+        return array.astype(np.int64) if array.dtype.kind in "iufO" else _none(name, wanted, array)
+    kind = array.dtype.kind
+    if kind == "i":
+        return array.astype(np.int64)
+    if kind == "u":
+        wide = array > np.uint64(2**63 - 1)
+    elif kind == "f":
+        wide = ~((np.trunc(array) == array) & (np.abs(array) < _EXACT))
+    elif kind == "O" and all(isinstance(one, int) and not isinstance(one, bool) for one in array.reshape(-1)):
+        wide = np.array([not -(2**63) <= one < 2**63 for one in array.reshape(-1)])
+    else:
+        return _none(name, wanted, array)
+    if wide.any():
+        row = _first(wide)
+        raise _refuse(name, wanted, f"{array.reshape(-1)[row]} in entry {row}")
+    return array.astype(np.int64)
+
+
+def _none(name: str, wanted: str, array: np.ndarray) -> np.ndarray:
+    raise _refuse(name, wanted, array.dtype if array.dtype.kind != "O" else f"{array.reshape(-1)[0]!r:.60}")
+
+
+def times_us(name: str, value: Any) -> np.ndarray:
+    """Return times as int64 µs since the epoch: `datetime64` of any unit, `datetime`, or whole µs.
+
+    A time without a zone is UTC; what is finer than a µs is cut off, towards the past.
+
+    Raises:
+        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold.
+
+    >>> times_us("time", np.array(["2024-01-01"], "datetime64[ns]")).tolist()
+    [1704067200000000]
+    """
+    wanted = "be known times: datetime64, datetime or whole µs since the epoch"
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise _refuse(name, wanted, "masked entries")
+    array = _array(name, value)
+    if array.dtype.kind == "M":
+        missing = np.isnat(array)
+        if missing.any():
+            raise _refuse(name, wanted, f"NaT in entry {_first(missing)}")
+        found = array.astype("datetime64[us]")
+        # Coarse units reach further than µs: there numpy wraps around.
+        if np.datetime_data(array.dtype)[0] in ("Y", "M", "W", "D", "h", "m", "s", "ms"):
+            wrapped = found.astype(array.dtype) != array
+            if wrapped.any():
+                raise _refuse(name, wanted, f"{array[wrapped][0]} in entry {_first(wrapped)}")
+        return found.astype(np.int64)
+    if array.dtype.kind == "O" and array.size and all(isinstance(one, datetime.datetime) for one in array.reshape(-1)):
+        return np.array([_since_epoch(name, wanted, one) for one in array.reshape(-1)], np.int64).reshape(array.shape)
+    return wholes(name, array, wanted)
+
+
+def _since_epoch(name: str, wanted: str, one: datetime.datetime) -> int:
+    if one != one:  # pandas' NaT is a datetime that equals nothing
+        raise _refuse(name, wanted, "NaT")
+    return int(((one if one.tzinfo else one.replace(tzinfo=datetime.UTC)) - _EPOCH) // _MICROSECOND)
+
+
+def count(name: str, value: Any, most: int) -> int:
+    """Return a whole number from 0 to `most`.
+
+    Raises:
+        InvalidBatch: it is another number, or none.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= most:
+        raise _refuse(name, f"be a whole number in [0, {most}]", repr(value))
+    return number

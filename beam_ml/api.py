@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.algorithm import LawKind, Predictions
 from beam_ml.core.batch import FIT, Batch, Origin
 from beam_ml.core.champions import reached
+from beam_ml.core.labels import BINARY, Labels
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.passes import check_passes, in_pass
@@ -47,6 +49,9 @@ def fit(
     EXACT and SKETCH algorithms fold once, at the end; ANCHORED ones after 1,000, 2,000, 4,000 … rows and then every
     `refresh_rows`, so that workers always start from a fresh anchor.
 
+    Labels of two classes are 0 and 1, or two other whole numbers: the smaller becomes 0, the larger 1, as the learner then
+    says. Of a list of batches all labels decide, of an iterator the first ones.
+
     Args:
         spec: what to learn.
         batches: any iterable of batches; rows that may not be learned from are counted as rejected, by reason.
@@ -58,7 +63,7 @@ def fit(
         A new learner.
 
     Raises:
-        InvalidBatch: a batch's width is not the spec's.
+        InvalidBatch: a batch's width is not the spec's, or labels of two classes are neither 0 and 1 nor two whole numbers.
         InvalidValue: several passes over what can be gone through once, or of an algorithm that has no use for them.
         MergeRefused: `learner` has another spec, or rows with positions come twice, here or in `learner`.
 
@@ -96,6 +101,9 @@ def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iter
 
 def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: int) -> Learner:
     spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
+    labels = Labels(spec, learner.labels or (BINARY if learner.progress.rows else None))
+    if isinstance(batches, Sequence):
+        labels.look(batches)
     batches, lineage = _lineage(learner, batches)
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
@@ -105,14 +113,14 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: 
     for batch, new in _passes_over(batches, passes, lineage):
         if not new:
             _see(seen, batch)
-        accumulator.add(batch)
+        accumulator.add(labels.coded(batch))
         rows += len(batch)
         if anchored and rows >= due:
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
             accumulator = _accumulator(current)
             due, rows = min(due * 2, refresh_rows), 0
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
-    return current
+    return current if labels.pair in (None, BINARY) else current.replace(labels=labels.pair)
 
 
 def _lineage(learner: Learner, batches: Iterable[Batch]) -> tuple[Iterable[Batch], Origin]:
@@ -196,7 +204,14 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
         arrays = kind.derive(learner.spec, model_spec, learner.state, learner.sample.ranked(learner.spec))
         found = reached(algorithm, learner, model_spec, arrays)
     progress = learner.progress
-    facts = {"refresh": learner.refresh, "rows": progress.rows, "trained_through": progress.time_max, **found}
+    facts: dict[str, Any] = {
+        "refresh": learner.refresh,
+        "rows": progress.rows,
+        "trained_through": progress.time_max,
+        **found,
+    }
+    if learner.labels is not None:
+        facts["labels"] = list(learner.labels)
     return Model(learner.spec, model_spec, arrays, facts)
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Round
 from beam_ml.core.refresh import FOLD_REASONS, Refresh
+from beam_ml.errors import TrainingFailed
 
 __all__ = ["RoundTable", "day", "headline"]
 
@@ -39,7 +40,7 @@ class RoundTable:
     def __init__(self, console: Console, job: Job) -> None:
         self._console, self._job = console, job
         self._columns: list[str] = []
-        self._rows = self._refreshes = self._open = 0
+        self._rows = self._learned = self._refreshes = self._open = 0
         self._any, self._pass = False, 1
         self._rejected: Counter[str] = Counter()
         self._sums: dict[str, list[float]] = {}
@@ -56,6 +57,7 @@ class RoundTable:
             self._refreshes += 1
             # Those of reading are in the round's progress; these come to light at the fold.
             self._rejected.update({why: refresh.progress.rejected.get(why, 0) for why in FOLD_REASONS})
+            self._learned += refresh.progress.rows
             self._line(one, refresh, seconds, last=i == len(one.refreshes))
         if not one.refreshes:
             self._console.print(
@@ -88,7 +90,11 @@ class RoundTable:
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def end(self, seconds: float) -> None:
-        """Print the totals."""
+        """Print the totals.
+
+        Raises:
+            TrainingFailed: there were rows, and all of them were rejected.
+        """
         if not self._any:
             self._print(f"Nothing new to read in {self._job.source.where}.")
             return
@@ -104,3 +110,8 @@ class RoundTable:
             table.add_row(f"{_SHORT[metric]} on the next window, average", f"{sum(values) / len(values):.4f}")
         table.add_row("registry", f"{self._job.registry}/{self._job.name}")
         self._console.print(table)
+        rejected = self._rejected.total()
+        if rejected and (self._rows == 0 or self._learned == self._open == 0):
+            reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in self._rejected.most_common() if rows)
+            message = f"All {rejected:,} rows were rejected ({reasons}); nothing was learned."
+            raise TrainingFailed(message)

@@ -101,6 +101,12 @@ def _origin(source: Any, partition: Any) -> Origin:
     return Origin(source, partition)
 
 
+def _labels(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(one) in (int, float) for one in value):
+        _refuse(f"two numbers as labels; got {value!r}")
+    return float(value[0]), float(value[1])
+
+
 def _ranges(arrays: "_Reader", name: str) -> np.ndarray:
     """Read an interval set: sorted, disjoint, none empty."""
     ranges = arrays[name]
@@ -262,6 +268,7 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
         "folded_through": learner.folded_through,
         "discarded": learner.discarded,
         "history": [dict(entry) for entry in learner.history],
+        **({"labels": list(learner.labels)} if learner.labels is not None else {}),
         "next": dict(learner.next),
         "pending": [
             {"end": end, "accumulation": _accumulation_out(value, f"pending/{end}/", arrays)}
@@ -307,6 +314,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
                 )
                 for window in meta["pending"]
             },
+            labels=_labels(meta["labels"]) if "labels" in meta else None,
         )
 
     return guarded(read, decode(data, "learner"))

@@ -9,6 +9,7 @@ from beam_ml.core.accumulation import COLD, Accumulation
 from beam_ml.core.accumulation import merge as merge_accumulations
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.decay import AsOf
+from beam_ml.core.labels import BINARY, Pair, rule
 from beam_ml.core.metrics import Metrics
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -39,6 +40,7 @@ class Learner:
         history: the champion's metrics of the last refreshes, oldest first.
         next: source → its read positions, in a form of the source's own.
         pending: window end, µs → accumulation of a window still open.
+        labels: the two numbers that stood for the classes 0 and 1 where `fit` was given others; None: 0 and 1.
     """
 
     spec: Spec
@@ -57,6 +59,7 @@ class Learner:
     history: tuple[Mapping[str, float], ...] = ()
     next: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pending: Mapping[int, Accumulation] = dataclasses.field(default_factory=dict)
+    labels: Pair | None = None
 
     @property
     def state(self) -> Any:
@@ -76,7 +79,8 @@ class Learner:
         open_windows = f", {len(self.pending)} open windows" if self.pending else ""
         rejected = rejects.said(self.progress)
         rows = f"{self.progress.rows:,} rows" + (f", {rejected}" if rejected else "")
-        return f"Learner({self.spec.algorithm}, refresh {self.refresh}, {rows}{open_windows})"
+        coded = f", {rule(self.labels)}" if self.labels else ""
+        return f"Learner({self.spec.algorithm}, refresh {self.refresh}, {rows}{open_windows}{coded})"
 
 
 def new(algorithm: Algorithm, spec: Spec) -> Learner:
@@ -172,10 +176,21 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         folded_through=decay.later(a.folded_through, b.folded_through),
         next=_joined(a.next, b.next),
         pending=dict(a.pending),
+        labels=_labels(a, b),
     )
     for end, accumulation in b.pending.items():
         merged = add_pending(algorithm, merged, end, accumulation)
     return merged
+
+
+def _labels(a: Learner, b: Learner) -> Pair | None:
+    """Return the numbers that stand for the classes in both; a learner without rows agrees with any."""
+    known = {one.labels or BINARY for one in (a, b) if one.progress.rows}
+    if len(known) > 1:
+        text = " and ".join(f"{negative:g} and {positive:g}" for negative, positive in sorted(known))
+        message = f"Learners merge whose classes were written alike; got {text}."
+        raise MergeRefused(message)
+    return a.labels or b.labels
 
 
 def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

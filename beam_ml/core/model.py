@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from beam_ml.core.labels import rule
 from beam_ml.core.spec import ModelSpec, Spec
 
 __all__ = ["Model"]
@@ -17,7 +18,8 @@ class Model:
         spec: of the learner it was derived from; names the algorithm.
         model_spec: what was chosen at derive.
         arrays: the algorithm's model record.
-        facts: plain JSON values about it: refresh number, rows, trained through, the features that make its batches.
+        facts: plain JSON values about it: refresh number, rows, trained through, the features that make its
+            batches, the two numbers that stood for the classes 0 and 1 (`labels`) if they were others.
     """
 
     spec: Spec
@@ -26,4 +28,6 @@ class Model:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Model({self.spec.algorithm}, {self.model_spec.kind})"
+        written = self.facts.get("labels")
+        coded = f", {rule((written[0], written[1]))}" if written else ""
+        return f"Model({self.spec.algorithm}, {self.model_spec.kind}{coded})"

@@ -60,3 +60,24 @@ def test_rows_that_a_fold_rejects_are_shown() -> None:
     assert "rows rejected: late 2" in shown
     assert "rows rejected: stale anchor 20" in shown
     assert not any("fold discarded" in line for line in shown)
+
+
+def test_a_job_whose_rows_are_all_rejected_ends_with_an_error(tmp_path: Path) -> None:
+    labels = np.array(["1", "2"] * 20)
+    pq.write_table(pa.table({"x": np.arange(40.0), "y": labels.astype(float) + 5}), tmp_path / "a.parquet")
+    job = JOB.format(place=tmp_path).replace("toy_sgd:TOY_SGD", "linear.newton").replace("passes = 4", "")
+    job = job.replace("early_stopping = { patience = 1, tolerance = 0.9 }", "").replace('"line"', '"classifier"')
+    (tmp_path / "job.toml").write_text(job)
+    done = CliRunner().invoke(train.main, [str(tmp_path / "job.toml"), "--once"], env={"COLUMNS": "300"})
+    assert done.exit_code == 1, done.output
+    assert "TrainingFailed: All 40 rows were rejected (label outside {0, 1} 40); nothing was learned." in done.output
+
+
+def test_a_run_that_rejects_some_rows_or_finds_none_ends_well() -> None:
+    job: Any = SimpleNamespace(name="n", registry="r", source=SimpleNamespace(where="w"))
+    manifest: Any = SimpleNamespace(number=1)
+    for read in (Progress(), Progress(rows=3, rejected={"late": 40})):
+        table = RoundTable(Console(record=True, width=120), job)
+        one = Refresh(1, None, read, {}, {}, None, Verdict(True), {})
+        table.show(Round(manifest, ((one, 0.1),), read, 0, 1.0, 0.5))
+        table.end(1.0)

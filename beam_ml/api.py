@@ -16,7 +16,7 @@ from beam_ml.artefact.records import decode_learner, decode_model, encode_learne
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
-from beam_ml.core.algorithm import LawKind, Predictions
+from beam_ml.core.algorithm import LawKind, Predictions, check_batch
 from beam_ml.core.batch import FIT, Batch, Origin
 from beam_ml.core.champions import reached
 from beam_ml.core.labels import BINARY, Labels
@@ -25,6 +25,7 @@ from beam_ml.core.model import Model
 from beam_ml.core.passes import check_passes, in_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, model_kind, refresh
+from beam_ml.core.scoring import refuse, score
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import DeriveRefused, InvalidValue, MergeRefused, WrongKind
@@ -218,14 +219,20 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
 def predict(model: Model, batch: Batch) -> Predictions:
     """Predict a batch's rows: named arrays, one entry per row, under SageMaker's field names.
 
+    Raises:
+        InvalidBatch: another width than the model's, or a row that cannot be predicted: with a NaN, say.
+
     >>> from beam_ml import Batch, derive, fit, linear, predict
     >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
     >>> model = derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor())
     >>> predict(model, Batch.dense([[10.0]]))["score"].round(6).tolist()
     [21.0]
     """
-    algorithm = algorithm_of(model.spec)
-    return model_kind(algorithm, model.model_spec).predict(model.arrays, batch)
+    check_batch(model.spec, batch)
+    predictions, _, unusable = score(model_kind(algorithm_of(model.spec), model.model_spec), model.arrays, batch)
+    for reason, rows in unusable.items():
+        raise refuse(reason, int(rows[0]))
+    return predictions
 
 
 def save(value: Learner | Model, path: str | Path) -> None:

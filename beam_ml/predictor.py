@@ -14,6 +14,7 @@ from beam_ml.core.algorithm import ModelKind, Predictions
 from beam_ml.core.batch import Batch
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import model_kind
+from beam_ml.core.scoring import refuse, score
 from beam_ml.errors import InvalidBatch, InvalidValue, UnreadableInput, VersionNotFound
 from beam_ml.features import Features
 from beam_ml.formats.block import Block, Reject
@@ -141,8 +142,7 @@ class Predictor:
         scored = self.score(rows)
         if scored.rejected:
             first = scored.rejected[0]
-            message = f"every row must be predictable; row {int(first.position[0])} is not: {first.reason}."
-            raise InvalidBatch(message)
+            raise refuse(first.reason, int(first.position[0]))
         return scored.predictions
 
     def score(self, rows: Block | pa.RecordBatch | Batch) -> Scored:
@@ -160,7 +160,10 @@ class Predictor:
         good = np.ones(len(batch) + sum(map(len, rejected)), dtype=bool)
         for reject in rejected:
             good[reject.position] = False
-        return Scored(now.version, now.kind.predict(now.model.arrays, batch), np.flatnonzero(good), rejected)
+        places = np.flatnonzero(good)
+        predictions, rows, unusable = score(now.kind, now.model.arrays, batch)
+        rejected += tuple(Reject(reason, places[gone]) for reason, gone in unusable.items())
+        return Scored(now.version, predictions, places[rows], rejected)
 
     def _newest(self, before: _Loaded | None) -> _Loaded:
         assert self._registry is not None  # noqa: S101

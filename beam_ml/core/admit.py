@@ -6,14 +6,14 @@ from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Spec
 
-__all__ = ["MOST_WEIGHT", "admit"]
+__all__ = ["MOST_WEIGHT", "admit", "bad_features"]
 
 MOST_WEIGHT = 1e9
 """Largest weight of a row: beside one of 1e16 a row of weight 1 vanishes from a float64 sum, and a learner that has taken
 such a row in would hear no other again."""
 
 
-def _bad_features(batch: Batch) -> np.ndarray | None:
+def bad_features(batch: Batch) -> np.ndarray | None:
     """Rows with a NaN or infinite feature; None when there is none. The sum of squares decides the common case."""
     values = batch.X if batch.X is not None else batch.values
     assert values is not None  # noqa: S101
@@ -72,7 +72,7 @@ def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
     if len(batch) == 0:
         return batch, {}
     rules: list[tuple[str, np.ndarray]] = []
-    features = _bad_features(batch)
+    features = bad_features(batch)
     if features is not None:
         rules.append(("non-finite feature", features))
     rules += _bad_labels(spec, batch)

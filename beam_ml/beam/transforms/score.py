@@ -73,8 +73,8 @@ def _as_columns(predictions: Predictions, version: int, n: int) -> dict[str, pa.
     return columns | {MODEL_VERSION: pa.array(np.full(n, version, dtype=np.int64))}
 
 
-def _placed(reject: Reject, block: Block) -> Reject:
-    """Turn row numbers within the block into places, where those are known."""
+def _placed(reject: Reject, block: Block | Batch) -> Reject:
+    """Turn row numbers within the element into places, where those are known."""
     if block.position is None:
         return reject
     end = None if block.position_end is None else block.position_end[reject.position]
@@ -89,18 +89,18 @@ class _Score(_Following):
         n = int(scored.rows.size)
         count("predicted", n)
         columns = _as_columns(scored.predictions, scored.version, n)
-        if isinstance(element, Batch):
-            yield Block(pa.record_batch(columns), element.origin, element.position, element.position_end)
-            return
-        for reject in element.rejected:
-            yield TaggedOutput("rejected", of_reject(element.origin, reject))
         for reject in scored.rejected:
             yield TaggedOutput("rejected", of_reject(element.origin, _placed(reject, element)))
-        kept = element.batch if n == len(element) else element.batch.take(pa.array(scored.rows))
-        given = {name: kept.column(name) for name in kept.schema.names if name not in columns}
         position, end = (
             None if place is None else place[scored.rows] for place in (element.position, element.position_end)
         )
+        if isinstance(element, Batch):
+            yield Block(pa.record_batch(columns), element.origin, position, end)
+            return
+        for reject in element.rejected:
+            yield TaggedOutput("rejected", of_reject(element.origin, reject))
+        kept = element.batch if n == len(element) else element.batch.take(pa.array(scored.rows))
+        given = {name: kept.column(name) for name in kept.schema.names if name not in columns}
         yield element.replace(batch=pa.record_batch(given | columns), position=position, position_end=end, rejected=())
 
 

@@ -72,6 +72,18 @@ def test_blocks_keep_their_columns_and_gain_predictions(tmp_path):
     assert (out.origin, out.start, out.stop, rejected) == (Origin("s", "f"), 0, 50, [])
 
 
+def test_rows_of_a_batch_that_cannot_be_scored_are_rejected(tmp_path):
+    publish(str(tmp_path / "r"), 1)
+    given = make_batch(100, 50, label=True)
+    features = given.X.copy()
+    features[4, 1] = np.nan
+    given = given.replace(X=features, origin=Origin("s", "f"), position=np.arange(100, 150))
+    ((out,), rejected) = score(tmp_path, [given], Score(str(tmp_path / "r"), "job"), Batch, coders.BatchCoder())
+    assert out.position.tolist() == [p for p in range(100, 150) if p != 104]
+    assert np.isfinite(out.batch["score"].to_numpy()).all()
+    assert [(r["reason"], r["position"]) for r in rejected] == [("non-finite feature", 104)]
+
+
 def test_rows_that_cannot_be_scored_are_rejected(tmp_path):
     publish(str(tmp_path / "r"), 1)
     given = block(start=100)

@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 	touch $@
 
 demo: .venv/run.stamp ## train continuously on simulated card transactions, no service needed
-	$(BIN)/python -m pipelines.demo
+	$(BIN)/beam-ml demo
 
 test: .venv/dev.stamp ## the whole suite, no service needed
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered

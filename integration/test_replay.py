@@ -28,6 +28,8 @@ from beam_ml.beam.job import Job
 from beam_ml.beam.kafka.client import Connection, consumer, topic_state
 from beam_ml.beam.kafka.topics import make_topic
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.cli import replay
+from beam_ml.cli.simulate import write_days
 from beam_ml.core import sample
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin
@@ -36,8 +38,6 @@ from beam_ml.core.learner import Learner, scanned
 from beam_ml.formats import parquet
 from beam_ml.formats.messages import place
 from beam_ml.registry import Registry
-from pipelines import replay
-from pipelines.simulate import write_days
 
 ROOT = Path(__file__).parents[1]
 FRAUD = ROOT.parent / "shared" / "data" / "fraud" / "transactions.parquet"

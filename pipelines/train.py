@@ -1,72 +1,8 @@
-"""Train continuously from a job file: ``python -m pipelines.train jobs/fraud_replay.toml --once --close [Beam options]``."""
+"""``python -m pipelines.train``: the command `beam-ml train`."""
 
-import sys
-import time
-
-import click
-from rich.console import Console
-
-from beam_ml.beam.job import load_job
-from beam_ml.beam.rounds import Mode, train
-from beam_ml.errors import BeamMLError
-from beam_ml.registry import Registry
-from pipelines.command import find_job, refuse_unknown
-from pipelines.report import RoundTable
-from pipelines.stopping import hear_stop
+from beam_ml.cli.train import main
 
 __all__ = ["main"]
-
-
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("job_file")
-@click.option("--once", "mode", flag_value="once", default=True, help="Take what is there now, then end.")
-@click.option("--follow", "mode", flag_value="follow", help="Run until stopped; new files are picked up whole, once.")
-@click.option(
-    "--close",
-    is_flag=True,
-    help="With --once: fold the windows still open at the end, too; what comes for them later is late.",
-)
-@click.option("--source", help="File, folder or pattern to read; replaces the job's source.path.")
-@click.option("--brokers", help="Kafka brokers, host:port by commas; replaces the job's source.brokers.")
-@click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
-@click.option("--name", help="Name to publish under; replaces the job's.")
-@click.option("--passes", type=int, help="How often the files are read; replaces the job's.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Threads of the in-process runner; default: the cores that it may use. Workers of other runners: BEAM_ML_THREADS.",
-)
-@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
-def main(
-    job_file: str,
-    mode: str,
-    close: bool,
-    source: str | None,
-    brokers: str | None,
-    registry_url: str | None,
-    name: str | None,
-    passes: int | None,
-    threads: int | None,
-    beam_options: tuple[str, ...],
-) -> None:
-    """Train the job in rounds; interrupt or kill it at any instant and start it again."""
-    console = Console(stderr=False)
-    stopping = hear_stop("finishing this round, then ending.")
-    try:
-        refuse_unknown(beam_options)
-        given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
-        job = load_job(find_job(job_file), **given, passes=passes)
-        registry = Registry(job.registry)
-        table = RoundTable(console, job)
-        begun = time.monotonic()
-        how = Mode("follow" if mode == "follow" else "once", close)
-        for one in train(job, registry, how, list(beam_options), stopping, threads):
-            table.show(one)
-        table.end(time.monotonic() - begun)
-    except BeamMLError as error:
-        console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Streaming machine learning as Beam transforms. With `pipelines`, the only importer of apache_beam."""
+"""Streaming machine learning as Beam transforms. With `cli`, the only importer of apache_beam."""
 
 from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge, MergeFn

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions, StandardOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.testing.test_stream import TestStream
@@ -22,7 +22,7 @@ from apache_beam.testing.test_stream import TestStream
 from beam_ml import errors
 from beam_ml.beam.steps import applied
 from beam_ml.beam.wire import coders
-from beam_ml.errors import BeamMLError, EngineRefused
+from beam_ml.errors import BeamMLError, EngineRefused, InvalidValue
 
 __all__ = [
     "DEFAULT_RUNNER",
@@ -32,6 +32,7 @@ __all__ = [
     "ran_on",
     "refuse_streaming",
     "refuse_unbounded",
+    "refuse_unknown",
     "run",
     "runs_here",
     "streaming_options",
@@ -130,6 +131,27 @@ def streaming_options(options: Sequence[str]) -> list[str]:
         message = f"--{_FLUSH} must be true: without it Flink makes rows late in a stream; got {flush}."
         raise EngineRefused(message)
     return given if flush is not None else [*given, f"--{_FLUSH}"]
+
+
+def refuse_unknown(options: Sequence[str]) -> None:
+    """Refuse what Beam does not know: a mistyped option would be dropped without a word.
+
+    Where a job server is named, it may have options of its own, which only it knows.
+
+    Args:
+        options: those of a command line that the command itself does not know.
+
+    Raises:
+        InvalidValue: see above.
+    """
+    given = PipelineOptions(list(options))
+    known = given.get_all_options()
+    unknown = [name for name in given.get_all_options(retain_unknown_options=True) if name not in known]
+    served = given.view_as(PortableOptions).job_endpoint is not None
+    if (unknown and not served) or any(not one.startswith("-") for one in options[:1]):
+        what = f"--{unknown[0]}" if unknown else options[0]
+        message = f"options must be this command's (see --help) or Beam's; got {what}."
+        raise InvalidValue(message)
 
 
 def run(pipeline: Pipeline) -> Ran:

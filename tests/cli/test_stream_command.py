@@ -1,17 +1,17 @@
-"""`python -m pipelines.stream`: what it refuses, in one sentence."""
+"""`beam-ml stream`: what it refuses, in one sentence."""
 
 import io
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
 from beam_ml.beam.job import load_job
+from beam_ml.cli import stream
+from beam_ml.cli.console import Screen
+from beam_ml.cli.jobs import find_job
 from beam_ml.errors import RegistryError
 from beam_ml.registry import Registry
-from pipelines import stream
-from pipelines.command import find_job
 
 JOB = "jobs/fraud_stream.toml"
 
@@ -52,7 +52,7 @@ def test_what_cannot_be_shown_ends_no_training(tmp_path: Path, monkeypatch: pyte
         head = registry.head_number("n")
         registry.publish("n", {"learner": b"x"}, parent=head or None, round_id=f"r{head}", facts=facts)
 
-    watch = stream._Watch(Console(file=said, width=300), _Named(), registry, lambda: False)  # type: ignore[arg-type]
+    watch = stream._Watch(Screen(file=said, width=300), _Named(), registry, lambda: False)  # type: ignore[arg-type]
     publish()
     publish()
     registry.objects.put("n/v1/manifest.json", b"{")

@@ -3,11 +3,11 @@
 import datetime
 from collections import Counter
 
-from rich.console import Console
 from rich.table import Table
 
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Round
+from beam_ml.cli.console import Screen, styled
 from beam_ml.core.refresh import FOLD_REASONS, Refresh
 from beam_ml.errors import TrainingFailed
 
@@ -37,7 +37,7 @@ def headline(one: Refresh) -> dict[str, float]:
 class RoundTable:
     """Prints refreshes as they come, under one header, with columns that keep their place."""
 
-    def __init__(self, console: Console, job: Job) -> None:
+    def __init__(self, console: Screen, job: Job) -> None:
         self._console, self._job = console, job
         self._columns: list[str] = []
         self._rows = self._learned = self._refreshes = self._open = 0
@@ -52,7 +52,7 @@ class RoundTable:
         self._any, self._open = True, one.open_windows
         if one.passes is not None and one.passes.number != self._pass:
             self._pass = one.passes.number
-            self._print(f"[bold]pass {self._pass} of {one.passes.of}[/]")
+            self._console.say(styled(f"pass {self._pass} of {one.passes.of}", "bold"))
         for i, (refresh, seconds) in enumerate(one.refreshes, start=1):
             self._refreshes += 1
             # Those of reading are in the round's progress; these come to light at the fold.
@@ -60,12 +60,11 @@ class RoundTable:
             self._learned += refresh.progress.rows
             self._line(one, refresh, seconds, last=i == len(one.refreshes))
         if not one.refreshes:
-            self._console.print(
-                f"v{one.manifest.number:<5} {one.progress.rows:,} rows read, no window closed yet; {one.open_windows} open",
-                highlight=False,
+            self._console.say(
+                f"v{one.manifest.number:<5} {one.progress.rows:,} rows read, no window closed yet; {one.open_windows} open"
             )
         if one.passes is not None and one.passes.stopped:
-            self._print(f"[yellow]{one.passes.stopped}[/]")
+            self._console.say(styled(one.passes.stopped, "yellow"))
 
     def _line(self, one: Round, refresh: Refresh, seconds: float, *, last: bool) -> None:
         values = headline(refresh)
@@ -76,18 +75,16 @@ class RoundTable:
             self._header()
         cells = [f"{values[m]:10.4f}" if m in values else " " * 10 for m in self._columns]
         verdict = (
-            "[green]served[/]" if refresh.verdict.accepted else f"[yellow]refused[/]: {refresh.verdict.reasons[0]}"
+            (styled("served", "green"),)
+            if refresh.verdict.accepted
+            else (styled("refused", "yellow"), f": {refresh.verdict.reasons[0]}")
         )
         start = f"v{one.manifest.number:<5} {day(refresh.window_end):19} {refresh.progress.rows:>9,}"
-        self._print(f"{start} {' '.join(cells)} {seconds:8.3f} s  {verdict}")
+        self._console.say(f"{start} {' '.join(cells)} {seconds:8.3f} s  ", *verdict)
 
     def _header(self) -> None:
         names = " ".join(f"{_SHORT[m]:>10.10}" for m in self._columns)
-        self._print(f"[bold]{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate[/]")
-
-    def _print(self, line: str) -> None:
-        """Print a line as it is: columns keep their place, long ones are left to the terminal."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.say(styled(f"{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate", "bold"))
 
     def end(self, seconds: float) -> None:
         """Print the totals.
@@ -96,7 +93,7 @@ class RoundTable:
             TrainingFailed: there were rows, and all of them were rejected.
         """
         if not self._any:
-            self._print(f"Nothing new to read in {self._job.source.where}.")
+            self._console.say(f"Nothing new to read in {self._job.source.where}.")
             return
         table = Table(show_header=False, box=None)
         table.add_row("rows read", f"{self._rows:,}")

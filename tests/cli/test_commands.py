@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
+from beam_ml.cli import demo, train
+from beam_ml.cli.simulate import write_days
 from beam_ml.registry import Registry
-from pipelines import demo, train
-from pipelines.simulate import write_days
 
 JOB = "jobs/fraud_demo.toml"
 

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_ml.cli import replay
+from beam_ml.cli.event_order import Input, Rows, in_order, read, stamp, survey
+from beam_ml.cli.simulate import write_days
 from beam_ml.errors import InputChanged, MissingColumn, NoInput, UnreadableInput
 from beam_ml.formats.avro import files
 from beam_ml.formats.parquet import files as parquet
-from pipelines import replay
-from pipelines.event_order import Input, Rows, in_order, read, stamp, survey
-from pipelines.simulate import write_days
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 

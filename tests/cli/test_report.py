@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import CliRunner
-from rich.console import Console
 
 from beam_ml.beam.rounds import Round
+from beam_ml.cli import train
+from beam_ml.cli.console import Screen
+from beam_ml.cli.report import RoundTable
 from beam_ml.core.gate import Verdict
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh
-from pipelines import train
-from pipelines.report import RoundTable
 
 JOB = """
 name = "n"
@@ -47,7 +47,7 @@ def test_passes_and_their_early_end_are_shown(tmp_path: Path) -> None:
 
 
 def test_rows_that_a_fold_rejects_are_shown() -> None:
-    console = Console(record=True, width=120)
+    console = Screen(record=True, width=120)
     job: Any = SimpleNamespace(name="n", registry="r", source=SimpleNamespace(where="w"))
     table = RoundTable(console, job)
     manifest: Any = SimpleNamespace(number=1)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import rankdata
 
+from beam_ml.cli.simulate import SCHEMA, main, simulate_days, write_days
 from beam_ml.formats import list_files, parquet, ranges, read
-from pipelines.simulate import SCHEMA, main, simulate_days, write_days
 
 
 @pytest.fixture(scope="module")

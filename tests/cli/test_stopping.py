@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.stopping import hear_stop
+from beam_ml.cli.stopping import hear_stop
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,69 @@
+"""What the commands print: text as it is, with colours apart from it; errors as one sentence, on standard error."""
+
+import sys
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from beam_ml.errors import BeamMLError
+
+__all__ = ["Command", "Group", "Screen", "styled"]
+
+
+class Screen(Console):
+    """A console on which no text is markup: a path such as `tx_[a-c].csv` is printed as it is.
+
+    Args:
+        stderr: print to standard error.
+        file: print there instead.
+        width: of a line; None: that of the terminal.
+        record: keep what is printed, for `export_text`.
+
+    >>> Screen().say("tx_[a-c].csv and [/x] :smile:")
+    tx_[a-c].csv and [/x] :smile:
+    """
+
+    def __init__(
+        self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None, record: bool = False
+    ) -> None:
+        super().__init__(
+            stderr=stderr, file=file, width=width, record=record, markup=False, emoji=False, highlight=False
+        )
+
+    def say(self, *parts: str | Text) -> None:
+        """Print one line, however long: columns keep their place, and wrapping is left to the terminal."""
+        self.print(Text.assemble(*parts), soft_wrap=True)
+
+    def waiting(self, text: str) -> Any:
+        """Return a status line with a spinner, a context whose `update` takes a `Text`."""
+        return self.status(Text(text))
+
+
+def styled(text: str, style: str) -> Text:
+    """Return text in a colour."""
+    return Text(text, style)
+
+
+class Command(click.Command):
+    """A command whose users' mistakes end in one sentence on standard error, and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BeamMLError as error:
+            complain(error)
+            sys.exit(1)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def complain(error: BeamMLError) -> None:
+    """Print an error: its kind, and its sentence."""
+    Screen(stderr=True).say(styled(type(error).__name__, "bold red"), f": {error}")

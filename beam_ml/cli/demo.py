@@ -1,0 +1,103 @@
+"""The demo: simulate card transactions day by day, and train a fraud model continuously over them. No service needed."""
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from beam_ml.beam.job import Job, load_job
+from beam_ml.beam.rounds import Mode, Round, train
+from beam_ml.cli.console import Command, Screen, styled
+from beam_ml.cli.jobs import find_job
+from beam_ml.cli.report import RoundTable
+from beam_ml.cli.simulate import write_days
+from beam_ml.errors import InvalidValue
+from beam_ml.registry import Registry
+
+__all__ = ["main"]
+
+_JOB = "jobs/fraud_demo.toml"
+_FOLDERS = ("data", "registry")
+_MARK = ".beam_ml_demo"
+
+
+@click.command(cls=Command)
+@click.option("--folder", default="demo", show_default=True, help="Where data and registry go; recreated.")
+@click.option("--days", default=45, show_default=True, help="Days to simulate.")
+@click.option("--customers", default=5_000, show_default=True, help="Customers to simulate.")
+@click.option("--terminals", default=2_000, show_default=True, help="Terminals to simulate.")
+@click.option("--seed", default=0, show_default=True, help="Of the simulation.")
+def main(folder: str, days: int, customers: int, terminals: int, seed: int) -> None:
+    """Simulate card transactions, then learn day after day: evaluate, learn, derive, gate, publish."""
+    console = Screen()
+    root = Path(folder)
+    _recreate(root)
+    _run(console, root, days, customers, terminals, seed)
+
+
+def _recreate(root: Path) -> None:
+    """Empty the demo's folder, if it is the demo's: it carries a mark."""
+    mark = root / _MARK
+    if root.exists() and not mark.exists() and any(root.iterdir()):
+        message = f"--folder must be new, empty, or made by an earlier demo; {root} holds other files."
+        raise InvalidValue(message)
+    for name in _FOLDERS:
+        shutil.rmtree(root / name, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _run(console: Screen, root: Path, days: int, customers: int, terminals: int, seed: int) -> None:
+    data, registry = root / "data", root / "registry"
+    begun = time.monotonic()
+    with console.waiting(f"Simulating {days} days of card transactions …"):
+        files = list(write_days(str(data), days, customers, terminals, seed))
+    size = sum(Path(file).stat().st_size for file in files)
+    seconds = time.monotonic() - begun
+    console.say(f"Simulated {len(files)} days into {data} ({size / 1e6:.1f} MB) in {seconds:.1f} s.")
+    console.print(
+        "Each line is one refresh: the models of the day before are measured on the new day's transactions, "
+        "which are learned from only then.\n"
+    )
+    job = load_job(find_job(_JOB), **{"source.path": str(data), "registry": str(registry)})
+    table = RoundTable(console, job)
+    begun = time.monotonic()
+    last: Round | None = None
+    rounds = train(job, Registry(job.registry), Mode("once", close=True))
+    with console.waiting("Training …") as status:
+        for one in rounds:
+            table.show(one)
+            status.update(styled(f"Training … v{one.manifest.number} published in {one.seconds:.2f} s", ""))
+            last = one
+    table.end(time.monotonic() - begun)
+    if last is not None:
+        _closing(console, job, last)
+
+
+def _closing(console: Screen, job: Job, last: Round) -> None:
+    """Print the best model's figures beside the prior's, and what to try next."""
+    refresh = last.refreshes[-1][0]
+    values = refresh.progressive.get(refresh.champion or "", {})
+    table = Table(
+        "on days not yet learned from, the last two weeks weighing most", f"model {refresh.champion!r}", "prior"
+    )
+    rows = (
+        ("AUC (higher is better)", values.get("auc"), 0.5),
+        ("average precision (higher)", values.get("average_precision"), values.get("base_rate")),
+        ("log loss (lower)", values.get("log_loss"), values.get("prior_log_loss")),
+    )
+    for name, ours, prior in rows:
+        if ours is not None and prior is not None:
+            table.add_row(name, f"{ours:.4f}", f"{prior:.4f}")
+    console.print(table)
+    where, name = job.registry, job.name
+    console.say(f"Registry: {Path(where).resolve()}\nNext:")
+    for command in (
+        f"beam-ml registry ls {where} {name}",
+        f"beam-ml registry diff {where} {name} v2 v{last.manifest.number}",
+        f"beam-ml registry serve {where} {name} v{max(1, last.manifest.number - 1)}    # roll back",
+        f'beam-ml derive {where} {name} --model \'{{"kind": "classifier", "l2": 0.1}}\' --out {name}-l2',
+    ):
+        console.say(f"  .venv/bin/{command}")

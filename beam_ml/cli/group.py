@@ -1,0 +1,62 @@
+"""The group of all commands. Each is imported when it is called: what needs no engine does not wait for one."""
+
+import difflib
+import importlib
+from typing import NamedTuple
+
+import click
+
+__all__ = ["COMMANDS", "main"]
+
+
+class _Command(NamedTuple):
+    where: str
+    help: str
+
+
+COMMANDS = {
+    "demo": _Command("demo:main", "Simulate card transactions, then learn day after day."),
+    "train": _Command("train:main", "Train a job in rounds, once or until it is stopped."),
+    "stream": _Command("stream:main", "Train a job as one unbounded pipeline, until it is stopped."),
+    "replay": _Command("replay:main", "Send files to a Kafka topic in order of event time."),
+    "score": _Command("score:main", "Add a model's predictions to the rows of files."),
+    "evaluate": _Command("evaluate:main", "Measure a model on labelled files."),
+    "registry": _Command("registry:registry", "Look at versions and choose the served one."),
+    "derive": _Command("learners:derive", "Derive another model from a stored learner."),
+    "merge": _Command("learners:merge", "Merge two stored learners."),
+}
+"""Command → module and name in this package, and what the list of commands says of it."""
+
+
+class _AtFirstUse(click.Group):
+    """Imports a command when it is called; the list of all commands imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].where.partition(":")
+        found: click.Command = getattr(importlib.import_module(f"beam_ml.cli.{module}"), name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else f" Commands: {', '.join(COMMANDS)}."
+            ctx.fail(f"There is no command {name!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_AtFirstUse)
+@click.version_option(package_name="beam_ml")
+def main() -> None:
+    """Streaming machine learning: train, score, and look after versions, models and merges."""

@@ -1,0 +1,85 @@
+"""Predictions beside the rows of files: ``beam-ml score registry fraud --source new/ --out scored/part [Beam options]``."""
+
+import time
+
+import click
+from apache_beam import Map
+
+from beam_ml import formats
+from beam_ml.beam import Rejected, Score, WriteAvro, WriteCsv, WriteParquet, new_pipeline, run
+from beam_ml.beam.engine import refuse_unknown
+from beam_ml.beam.telemetry import NAMESPACE, count
+from beam_ml.cli.console import Command, Screen, styled
+from beam_ml.cli.files import read_files
+
+__all__ = ["main"]
+
+_WRITERS = {"avro": WriteAvro, "csv": WriteCsv, "parquet": WriteParquet}
+_REJECTED = "score rejected: "
+
+
+def _count_rejected(element: Rejected) -> None:
+    count(_REJECTED + element.reason, element.count)
+
+
+@click.command(cls=Command, context_settings={"ignore_unknown_options": True})
+@click.argument("where")
+@click.argument("name", required=False)
+@click.option("--source", required=True, help="File, folder or pattern of the rows.")
+@click.option(
+    "--out", required=True, help="How the files' names begin: scored/part becomes scored/part-00000-of-00001.parquet."
+)
+@click.option("--model", "which", help="Which of the version's models; its champion when not given.")
+@click.option(
+    "--out-format",
+    type=click.Choice(sorted(_WRITERS)),
+    default="parquet",
+    show_default=True,
+    help="Of the files written.",
+)
+@click.option(
+    "--file-format", type=click.Choice(sorted(formats.FORMATS)), help="Of the files read; else by their names."
+)
+@click.option("--csv", "csv_options", default="{}", help="How CSV files are to be understood, as JSON.")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
+def main(
+    where: str,
+    name: str | None,
+    source: str,
+    out: str,
+    which: str | None,
+    out_format: str,
+    file_format: str | None,
+    csv_options: str,
+    beam_options: tuple[str, ...],
+) -> None:
+    """Add predictions to rows: by the served version of NAME in the registry WHERE, or by the model file WHERE.
+
+    A row keeps its columns, and gains the predictions and `model_version`. Rows that cannot be predicted are left out and
+    counted by reason.
+    """
+    screen, begun = Screen(), time.monotonic()
+    name, options = named_or_option(name, beam_options)
+    refuse_unknown(options)
+    pipeline = new_pipeline(options)
+    scored = pipeline | read_files(source, file_format, csv_options) | Score(where, name, which)
+    scored.predictions | _WRITERS[out_format](out)
+    scored.rejected | "Count rejected" >> Map(_count_rejected)
+    counters = run(pipeline).result.metrics().query()["counters"]
+    counted = {one.key.metric.name: one.result for one in counters if one.key.metric.namespace == NAMESPACE}
+    rows = counted.get("predicted", 0)
+    screen.say(f"{rows:,} rows predicted into {out}-*.{out_format} in {time.monotonic() - begun:.1f} s")
+    for reason, n in sorted(counted.items()):
+        if reason.startswith(_REJECTED):
+            screen.say(styled("left out", "yellow"), f": {n:,} rows, {reason.removeprefix(_REJECTED)}")
+
+
+def named_or_option(name: str | None, options: tuple[str, ...]) -> tuple[str | None, list[str]]:
+    """Part a name that was left out from the first of Beam's options, which stands in its place.
+
+    >>> named_or_option("--runner=PrismRunner", ())
+    (None, ['--runner=PrismRunner'])
+    """
+    if name is not None and name.startswith("-"):
+        return None, [name, *options]
+    return name, [*options]

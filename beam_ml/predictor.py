@@ -14,10 +14,11 @@ from beam_ml.core.algorithm import ModelKind, Predictions
 from beam_ml.core.batch import Batch
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import model_kind
+from beam_ml.core.rejects import Reject
 from beam_ml.core.scoring import refuse, score
 from beam_ml.errors import InvalidBatch, InvalidValue, UnreadableInput, VersionNotFound
 from beam_ml.features import Features
-from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.block import Block
 from beam_ml.registry import Found, Manifest, Registry
 
 __all__ = ["ModelRef", "Predictor", "Scored", "predictor_of"]

@@ -6,11 +6,13 @@ from beam_ml.beam.transforms.batches import Batches, SliceByWindow, Slices, ToBa
 from beam_ml.beam.transforms.combine_fns import MergeLearners, TrainFn
 from beam_ml.beam.transforms.decode import Decode
 from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadParquet, ReadRanges
+from beam_ml.beam.transforms.rejects import WriteRejects, reject_records
 from beam_ml.beam.transforms.score import Evaluate, Score, ScoredBlocks
 from beam_ml.beam.transforms.train import Fold, Publish, Train, Trained
 from beam_ml.beam.transforms.write import WriteAvro, WriteCsv, WriteParquet
-from beam_ml.beam.wire.elements import Folded, Measured, Rejected, Slice
+from beam_ml.beam.wire.elements import Folded, Measured, Slice
 from beam_ml.beam.wire.references import AnchorRef
+from beam_ml.core.rejects import Reject
 from beam_ml.predictor import ModelRef
 
 __all__ = [
@@ -33,7 +35,7 @@ __all__ = [
     "ReadCsv",
     "ReadParquet",
     "ReadRanges",
-    "Rejected",
+    "Reject",
     "Score",
     "ScoredBlocks",
     "Slice",
@@ -46,6 +48,8 @@ __all__ = [
     "WriteAvro",
     "WriteCsv",
     "WriteParquet",
+    "WriteRejects",
     "new_pipeline",
+    "reject_records",
     "run",
 ]

@@ -6,7 +6,7 @@ import click
 from apache_beam import Map
 
 from beam_ml import formats
-from beam_ml.beam import Rejected, Score, WriteAvro, WriteCsv, WriteParquet, new_pipeline, run
+from beam_ml.beam import Reject, Score, WriteAvro, WriteCsv, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.telemetry import NAMESPACE, count
 from beam_ml.cli.console import Command, Screen, styled
@@ -18,8 +18,8 @@ _WRITERS = {"avro": WriteAvro, "csv": WriteCsv, "parquet": WriteParquet}
 _REJECTED = "score rejected: "
 
 
-def _count_rejected(element: Rejected) -> None:
-    count(_REJECTED + element.reason, element.count)
+def _count_rejected(element: Reject) -> None:
+    count(_REJECTED + element.reason, len(element))
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})

@@ -1,13 +1,61 @@
-"""What is said of rejected rows where they are too many to be chance, or all of one class."""
+"""`Reject`: rows refused, and why; and what is said of them where they are too many to be chance, or all of one class."""
 
+import dataclasses
+
+import numpy as np
+
+from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample, classes
 from beam_ml.core.spec import Spec
 
-__all__ = ["MANY", "said", "warning"]
+__all__ = ["MANY", "UNPLACED", "Reject", "said", "warning"]
 
 MANY = 0.01
 """Share of the rows that may be rejected without a word."""
+
+UNPLACED = -1
+"""The place of a row whose place is not known."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Reject:
+    """Rows of one origin refused for one reason: m of them.
+
+    Attributes:
+        reason: what is counted: one of few texts, never a row's own values.
+        position: (m,) int64 places of the rows within their origin; UNPLACED where not known.
+        position_end: (m,) int64 where each place ends, or None: + 1.
+        detail: one text per row (its beginning, the parser's words), or empty.
+        origin: where the rows came from; None: not known, or that of the block that holds the reject.
+
+    >>> len(Reject("malformed line", np.array([3, 8])))
+    2
+    """
+
+    reason: str
+    position: np.ndarray
+    position_end: np.ndarray | None = None
+    detail: tuple[str, ...] = ()
+    origin: Origin | None = None
+
+    def __len__(self) -> int:
+        return int(self.position.size)
+
+    @staticmethod
+    def of_batch(rows: Batch, reason: str) -> "Reject":
+        """Return the reject of all rows of a batch.
+
+        >>> Reject.of_batch(Batch.dense([[1.0], [2.0]]), "late").position
+        array([-1, -1])
+        """
+        if rows.position is None:
+            return Reject(reason, np.full(len(rows), UNPLACED, dtype=np.int64), origin=rows.origin)
+        return Reject(reason, rows.position, rows.position_end, origin=rows.origin)
+
+    def of(self, origin: Origin | None) -> "Reject":
+        """Return the same rows with their origin noted, so that the reject can leave its block."""
+        return dataclasses.replace(self, origin=origin)
 
 
 def said(progress: Progress) -> str:

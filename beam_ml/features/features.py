@@ -11,11 +11,12 @@ import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from beam_ml.core.batch import Batch
+from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
 from beam_ml.features.columns import numbers, times_us
 from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
-from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.block import Block
 
 __all__ = ["Features"]
 

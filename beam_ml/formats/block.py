@@ -7,31 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.core.batch import Origin
+from beam_ml.core.rejects import Reject
 
-__all__ = ["Block", "Reject"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Reject:
-    """Rows refused for one reason: m of them.
-
-    Attributes:
-        reason: what is counted: one of few texts, never a row's own values.
-        position: (m,) int64 places of the rows within their origin.
-        position_end: (m,) int64 where each place ends, or None: + 1.
-        detail: one text per row (its beginning, the parser's words), or empty.
-
-    >>> len(Reject("malformed line", np.array([3, 8])))
-    2
-    """
-
-    reason: str
-    position: np.ndarray
-    position_end: np.ndarray | None = None
-    detail: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return int(self.position.size)
+__all__ = ["Block"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

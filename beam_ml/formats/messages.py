@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.core import intervals
+from beam_ml.core.rejects import Reject
 from beam_ml.errors import InvalidValue
-from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.block import Block
 from beam_ml.formats.table import MESSAGE_FORMATS
 
 __all__ = [

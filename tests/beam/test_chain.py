@@ -11,7 +11,17 @@ import pytest
 from beam_ml import Registry, api, fit, formats, pca
 from beam_ml.algorithms import find, linear
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam import Accumulate, AnchorRef, FileRanges, Merge, ReadRanges, SliceByWindow, ToBatches, engine
+from beam_ml.beam import (
+    Accumulate,
+    AnchorRef,
+    FileRanges,
+    Merge,
+    ReadRanges,
+    SliceByWindow,
+    ToBatches,
+    engine,
+    reject_records,
+)
 from beam_ml.beam.telemetry import NAMESPACE
 from beam_ml.beam.transforms.accumulate import MergeFn
 from beam_ml.beam.wire import coders, references
@@ -55,7 +65,7 @@ def run_chain(tmp_path, start, windows, spec=SPEC, fanout=1, through=None, max_b
     """Run the chain; give {window end: accumulation}, the rejected records, and the counters."""
     pipeline = engine.new_pipeline()
     seen = Seen(tmp_path / "out", coders.AccumulationCoder())
-    rejects = Seen(tmp_path / "rejected", coders.RejectedCoder())
+    rejects = Seen(tmp_path / "rejected", coders.RejectCoder())
     out = start(pipeline) | SliceByWindow(windows, through, now) | Accumulate(spec, anchor, max_bundle_bytes=max_bytes)
     out | Merge(spec, fanout) | seen.sink("Out")
     out.rejected | rejects.sink("Rejects")
@@ -65,7 +75,7 @@ def run_chain(tmp_path, start, windows, spec=SPEC, fanout=1, through=None, max_b
     for one in done.result.metrics().query()["counters"]:
         if one.key.metric.namespace == NAMESPACE:
             counters[one.key.metric.name] = counters.get(one.key.metric.name, 0) + one.result
-    records = [record for one in rejects.values() for record in one.records()]
+    records = [record for one in rejects.values() for record in reject_records(one)]
     return {end: value for end, _, value in seen.items()}, records, counters
 
 

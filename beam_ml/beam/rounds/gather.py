@@ -16,10 +16,11 @@ from beam_ml.beam.transforms.batches import Slices
 from beam_ml.beam.transforms.windowing import many_in_or_out
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.codec import decode_slices, encode_slice, join_slices
-from beam_ml.beam.wire.elements import Rejected, Slice, of_batch
+from beam_ml.beam.wire.elements import Slice
 from beam_ml.beam.wire.references import spec_of
 from beam_ml.core.admit import admit
 from beam_ml.core.progress import Progress
+from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Spec
 from beam_ml.registry import Registry, drop_round, put_round, read_round, round_files
 
@@ -35,7 +36,7 @@ class Gathered(NamedTuple):
     Attributes:
         rows: PCollection of (window end in µs as 8 bytes, Slice): rows that may be learned from.
         counted: PCollection of (`ROUND`, Accumulation): the progress of every other place that was read.
-        rejected: PCollection of Rejected: every row rejected anywhere on the way.
+        rejected: PCollection of Reject: every row rejected anywhere on the way.
     """
 
     rows: PCollection
@@ -44,7 +45,7 @@ class Gathered(NamedTuple):
 
 
 @with_input_types(tuple[int, Slice])
-@with_output_types(tuple[bytes, Slice], rejected=Rejected, progress=Progress)
+@with_output_types(tuple[bytes, Slice], rejected=Reject, progress=Progress)
 class _Admit(Step):
     def __init__(self, spec: str) -> None:
         self._spec_json = spec
@@ -54,7 +55,7 @@ class _Admit(Step):
         good, refused = admit(spec_of(self._spec_json)[1], piece.rows)
         for reason, rows in refused.items():
             bad = piece.rows.take(rows)
-            yield TaggedOutput("rejected", of_batch(bad, reason))
+            yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
             yield TaggedOutput("progress", Progress.of_rejected(bad, reason))
         if len(good):
             count_progress(Progress.of(good, min(piece.late, len(good))))

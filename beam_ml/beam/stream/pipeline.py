@@ -42,7 +42,7 @@ class Streamed(NamedTuple):
 
     Attributes:
         published: PCollection of version numbers.
-        rejected: PCollection of Rejected.
+        rejected: PCollection of Reject.
         start: what the pipeline begins with.
     """
 

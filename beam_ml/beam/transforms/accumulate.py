@@ -20,13 +20,14 @@ from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor
 from beam_ml.beam.transforms.batches import Slices
 from beam_ml.beam.transforms.windowing import TICK_US, globally, many_in_or_out, piped
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.elements import Rejected, Slice, of_batch
+from beam_ml.beam.wire.elements import Slice
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_size, spec_of
 from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import LawKind
 from beam_ml.core.batch import Batch
 from beam_ml.core.progress import Progress
+from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Spec
 from beam_ml.core.threads import Lanes, one_thread, threads
 from beam_ml.core.windows import ROUND
@@ -42,7 +43,7 @@ class Accumulations(NamedTuple):
 
     Attributes:
         accumulations: PCollection of (window end in µs, Accumulation).
-        rejected: PCollection of Rejected: every row rejected anywhere on the way.
+        rejected: PCollection of Reject: every row rejected anywhere on the way.
     """
 
     accumulations: PCollection
@@ -53,7 +54,7 @@ class Accumulations(NamedTuple):
 
 
 @with_input_types(tuple[int, Slice])
-@with_output_types(tuple[int, Accumulation], rejected=Rejected)
+@with_output_types(tuple[int, Accumulation], rejected=Reject)
 class _Accumulate(Step):
     """Keeps an accumulator per window end and thread for a bundle; over `max_bytes`, the largest leaves early."""
 
@@ -100,7 +101,7 @@ class _Accumulate(Step):
         for reason, rows in refused.items():
             bad = piece.rows.take(rows)
             accumulator.add_progress(Progress.of_rejected(bad, reason))
-            yield TaggedOutput("rejected", of_batch(bad, reason))
+            yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
         self._lanes.begin(lane, _added, accumulator, end, good, min(piece.late, len(good)))
         if not self._beside:
             self._wait(lane)

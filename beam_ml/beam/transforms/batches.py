@@ -13,15 +13,16 @@ from apache_beam.typehints import with_output_types
 from beam_ml.beam.steps import Step
 from beam_ml.beam.transforms.windowing import many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.elements import Rejected, Slice, of_batch, of_reject
+from beam_ml.beam.wire.elements import Slice
 from beam_ml.beam.wire.references import features_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Batch
 from beam_ml.core.progress import Progress
+from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import to_us
 from beam_ml.core.windows import Windows, cut
 from beam_ml.features import Features
-from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.block import Block
 
 __all__ = ["Batches", "SliceByWindow", "Slices", "ToBatches"]
 
@@ -31,7 +32,7 @@ class Batches(NamedTuple):
 
     Attributes:
         batches: PCollection of Batch.
-        rejected: PCollection of Rejected.
+        rejected: PCollection of Reject.
         progress: PCollection of Progress: the rejected rows, and places without any row.
     """
 
@@ -48,7 +49,7 @@ class Slices(NamedTuple):
 
     Attributes:
         slices: PCollection of (window end in µs, Slice).
-        rejected: PCollection of Rejected, those of `ToBatches` included.
+        rejected: PCollection of Reject, those of `ToBatches` included.
         progress: PCollection of Progress: everything scanned that is in no slice.
     """
 
@@ -60,7 +61,7 @@ class Slices(NamedTuple):
         return piped(self, transform)
 
 
-@with_output_types(Batch, rejected=Rejected, progress=Progress)
+@with_output_types(Batch, rejected=Reject, progress=Progress)
 class _ToBatches(Step):
     def __init__(self, features: str, with_label: bool, max_ahead_us: int | None) -> None:
         self._features, self._with_label, self._max_ahead_us = features, with_label, max_ahead_us
@@ -69,7 +70,7 @@ class _ToBatches(Step):
         batch, refused = features_of(self._features).to_batch(element, self._with_label, self._max_ahead_us)
         refused = (*element.rejected, *refused)
         for reject in refused:
-            yield TaggedOutput("rejected", of_reject(element.origin, reject))
+            yield TaggedOutput("rejected", reject.of(element.origin))
         counted = _uncarried(element, batch, refused)
         if counted is not None:
             yield TaggedOutput("progress", counted)
@@ -121,7 +122,7 @@ class ToBatches(PTransform):
         return Batches(out.batches, out.rejected, out.progress)
 
 
-@with_output_types(tuple[int, Slice], rejected=Rejected, progress=Progress)
+@with_output_types(tuple[int, Slice], rejected=Reject, progress=Progress)
 class _SliceByWindow(Step):
     renewed = ("folded_through",)
 
@@ -135,7 +136,7 @@ class _SliceByWindow(Step):
         now_us = time.time_ns() // 1000 if self._now_us is None else self._now_us
         found = cut(element, self._rule, self._folded_through, now_us)
         for reason, rows in found.rejected.items():
-            yield TaggedOutput("rejected", of_batch(rows, reason))
+            yield TaggedOutput("rejected", Reject.of_batch(rows, reason))
             yield TaggedOutput("progress", Progress.of_rejected(rows, reason))
         for end, slices in found.windows.items():
             for rows, late in slices:

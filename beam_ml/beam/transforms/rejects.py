@@ -1,4 +1,4 @@
-"""Rejected rows as JSON lines in the registry."""
+"""Rejected rows as plain records, and as JSON lines in the registry."""
 
 import hashlib
 import json
@@ -10,17 +10,38 @@ from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.beam.steps import Step
-from beam_ml.beam.wire.elements import Rejected
+from beam_ml.core.batch import Origin
+from beam_ml.core.rejects import UNPLACED, Reject
+from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
 from beam_ml.registry.publishing import publishing
 
-__all__ = ["WriteRejects"]
+__all__ = ["WriteRejects", "reject_records"]
 
 _MAX_REJECTS = 65_536
 """The most records that a file holds: a bundle of nothing but rejects must not fill a worker's memory."""
 
 
-@with_input_types(Rejected)
+def reject_records(reject: Reject) -> Iterator[dict[str, Any]]:
+    """Return one plain JSON record per row: source, partition, position, reason, and the detail where there is one.
+
+    A position in a topic is also reported as offset and row within the message.
+
+    >>> import numpy as np
+    >>> reject = Reject("late", np.array([(7 << 20) + 3]), origin=Origin("kafka://lkc-1/payments", "0"))
+    >>> [(one["offset"], one["row"]) for one in reject_records(reject)]
+    [(7, 3)]
+    """
+    origin = reject.origin or Origin("", "")
+    for i, position in enumerate(reject.position.tolist()):
+        place = None if position == UNPLACED else position
+        one = {"source": origin.source, "partition": origin.partition, "position": place, "reason": reject.reason}
+        if place is not None and origin.source.startswith("kafka://"):
+            one |= dict(zip(("offset", "row"), divmod(place, PLACES), strict=True))
+        yield one | {"detail": reject.detail[i]} if reject.detail else one
+
+
+@with_input_types(Reject)
 @with_output_types(bytes)
 class _WriteRejects(Step):
     """Writes one file per bundle, named by its content: a bundle that is tried again writes the same file again."""
@@ -36,8 +57,8 @@ class _WriteRejects(Step):
     def start_bundle(self) -> None:
         self._lines: list[str] = []
 
-    def process(self, element: Rejected) -> None:
-        for record in element.records():
+    def process(self, element: Reject) -> None:
+        for record in reject_records(element):
             self._lines.append(json.dumps(record, sort_keys=True))
             if len(self._lines) >= _MAX_REJECTS:
                 self._flush()
@@ -56,7 +77,7 @@ class _WriteRejects(Step):
 
 
 class WriteRejects(PTransform):
-    """Rejected → JSON lines in the registry.
+    """Rejects → JSON lines in the registry.
 
     Args:
         registry: path or URL.

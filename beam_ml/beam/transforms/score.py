@@ -14,14 +14,15 @@ from apache_beam.typehints import with_output_types
 from beam_ml.beam.telemetry import count, timed
 from beam_ml.beam.transforms.windowing import globally, many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.elements import Measured, Rejected, of_reject
+from beam_ml.beam.wire.elements import Measured
 from beam_ml.core import metrics
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
+from beam_ml.core.rejects import Reject
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidBatch
-from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.block import Block
 from beam_ml.predictor import ModelRef, Predictor, as_reference, predictor_of
 
 __all__ = ["MODEL_VERSION", "Evaluate", "Score", "ScoredBlocks"]
@@ -35,7 +36,7 @@ class ScoredBlocks(NamedTuple):
 
     Attributes:
         predictions: PCollection of Block.
-        rejected: PCollection of Rejected.
+        rejected: PCollection of Reject.
     """
 
     predictions: PCollection
@@ -81,7 +82,7 @@ def _placed(reject: Reject, block: Block | Batch) -> Reject:
     return Reject(reject.reason, block.position[reject.position], end, reject.detail)
 
 
-@with_output_types(Block, rejected=Rejected)
+@with_output_types(Block, rejected=Reject)
 class _Score(_Following):
     def process(self, element: Block | Batch) -> Iterator[Any]:
         with timed("predict_us"), one_thread():
@@ -90,7 +91,7 @@ class _Score(_Following):
         count("predicted", n)
         columns = _as_columns(scored.predictions, scored.version, n)
         for reject in scored.rejected:
-            yield TaggedOutput("rejected", of_reject(element.origin, _placed(reject, element)))
+            yield TaggedOutput("rejected", _placed(reject, element).of(element.origin))
         position, end = (
             None if place is None else place[scored.rows] for place in (element.position, element.position_end)
         )
@@ -98,7 +99,7 @@ class _Score(_Following):
             yield Block(pa.record_batch(columns), element.origin, position, end)
             return
         for reject in element.rejected:
-            yield TaggedOutput("rejected", of_reject(element.origin, reject))
+            yield TaggedOutput("rejected", reject.of(element.origin))
         kept = element.batch if n == len(element) else element.batch.take(pa.array(scored.rows))
         given = {name: kept.column(name) for name in kept.schema.names if name not in columns}
         yield element.replace(batch=pa.record_batch(given | columns), position=position, position_end=end, rejected=())

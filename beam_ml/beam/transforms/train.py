@@ -44,7 +44,7 @@ class Trained(NamedTuple):
     Attributes:
         refreshes: PCollection of Refresh, one per fold; their `models` are `Model` records.
         learner: PCollection of the one Learner after the last fold; none when nothing was scanned.
-        rejected: PCollection of Rejected.
+        rejected: PCollection of Reject.
         folded: PCollection of the one Folded, learner with refreshes, for `Publish`.
     """
 

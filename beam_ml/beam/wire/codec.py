@@ -10,15 +10,16 @@ import pyarrow as pa
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
-from beam_ml.beam.wire.elements import Folded, Measured, Rejected, Slice
+from beam_ml.beam.wire.elements import Folded, Measured, Slice
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.batch import Origin
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
+from beam_ml.core.rejects import Reject
 from beam_ml.errors import CorruptArtefact
-from beam_ml.formats.block import Block, Reject
+from beam_ml.formats.block import Block
 
 __all__ = [
     "decode_accumulation",
@@ -27,7 +28,7 @@ __all__ = [
     "decode_measured",
     "decode_optional_learner",
     "decode_refresh",
-    "decode_rejected",
+    "decode_reject",
     "decode_slice",
     "decode_slices",
     "encode_accumulation",
@@ -38,7 +39,7 @@ __all__ = [
     "encode_model",
     "encode_optional_learner",
     "encode_refresh",
-    "encode_rejected",
+    "encode_reject",
     "encode_slice",
     "join_slices",
 ]
@@ -68,17 +69,20 @@ def _origin_out(origin: Origin | None) -> list[str] | None:
     return None if origin is None else [origin.source, origin.partition]
 
 
+def _origin_in(value: Sequence[str] | None) -> Origin | None:
+    return None if value is None else Origin(*value)
+
+
 def encode_block(block: Block) -> bytes:
     """Return the block as bytes."""
     arrays: Arrays = {"columns": _table(block.batch)}
     given = {"position": block.position, "position_end": block.position_end, "recorded": block.recorded}
-    for i, reject in enumerate(block.rejected):
-        given |= {f"reject/{i}/position": reject.position, f"reject/{i}/position_end": reject.position_end}
+    arrays |= {f"reject/{i}": _bytes_as_array(encode_reject(one)) for i, one in enumerate(block.rejected)}
     arrays |= {name: value for name, value in given.items() if value is not None}
     meta = {
         "origin": _origin_out(block.origin),
         "span": [block.start, block.stop],
-        "rejected": [[reject.reason, list(reject.detail)] for reject in block.rejected],
+        "rejected": len(block.rejected),
     }
     return encode("block", meta, arrays)
 
@@ -87,11 +91,8 @@ def decode_block(data: bytes) -> Block:
     """Read the bytes of `encode_block`."""
     found = decode(data, "block")
     meta, arrays = found.meta, found.arrays
-    rejected = tuple(
-        Reject(reason, arrays[f"reject/{i}/position"], arrays.get(f"reject/{i}/position_end"), tuple(detail))
-        for i, (reason, detail) in enumerate(meta["rejected"])
-    )
-    origin = None if meta["origin"] is None else Origin(*meta["origin"])
+    rejected = tuple(decode_reject(arrays[f"reject/{i}"].tobytes()) for i in range(meta["rejected"]))
+    origin = _origin_in(meta["origin"])
     start, stop = meta["span"]
     position, end = arrays.get("position"), arrays.get("position_end")
     return Block(_untable(arrays["columns"]), origin, position, end, start, stop, rejected, arrays.get("recorded"))
@@ -136,23 +137,21 @@ def decode_measured(data: bytes) -> Measured:
     )
 
 
-def encode_rejected(value: Rejected) -> bytes:
-    """Return the rejected as bytes."""
-    meta = {
-        "origin": [value.source, value.partition],
-        "reason": value.reason,
-        "count": value.count,
-        "detail": list(value.detail),
-    }
-    return encode("rejected", meta, {"position": value.position})
+def encode_reject(value: Reject) -> bytes:
+    """Return the reject as bytes."""
+    meta = {"origin": _origin_out(value.origin), "reason": value.reason, "detail": list(value.detail)}
+    arrays = {"position": value.position}
+    if value.position_end is not None:
+        arrays["position_end"] = value.position_end
+    return encode("reject", meta, arrays)
 
 
-def decode_rejected(data: bytes) -> Rejected:
-    """Read the bytes of `encode_rejected`."""
-    found = decode(data, "rejected")
-    meta = found.meta
-    source, partition = meta["origin"]
-    return Rejected(source, partition, meta["reason"], found.arrays["position"], meta["count"], tuple(meta["detail"]))
+def decode_reject(data: bytes) -> Reject:
+    """Read the bytes of `encode_reject`."""
+    found = decode(data, "reject")
+    meta, arrays = found.meta, found.arrays
+    end, detail = arrays.get("position_end"), tuple(meta["detail"])
+    return Reject(meta["reason"], arrays["position"], end, detail, _origin_in(meta["origin"]))
 
 
 def _numbers_out(values: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

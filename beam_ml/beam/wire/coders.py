@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import SetupOptions
 from beam_ml.algorithms import find
 from beam_ml.artefact import records
 from beam_ml.beam.wire import codec
-from beam_ml.beam.wire.elements import Folded, Measured, Rejected, Slice
+from beam_ml.beam.wire.elements import Folded, Measured, Slice
 from beam_ml.core.accumulation import Accumulation, size_bytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
@@ -23,6 +23,7 @@ from beam_ml.core.metrics import Binary, Distortion, Multiclass, Regression
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh
+from beam_ml.core.rejects import Reject
 from beam_ml.formats.block import Block
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
     "OptionalLearnerCoder",
     "ProgressCoder",
     "RefreshCoder",
-    "RejectedCoder",
+    "RejectCoder",
     "SliceCoder",
     "install",
 ]
@@ -129,12 +130,12 @@ class SliceCoder(_ArtefactCoder):
         return value.rows.nbytes
 
 
-class RejectedCoder(_ArtefactCoder):
+class RejectCoder(_ArtefactCoder):
     """Places as an array, everything else in the header."""
 
-    name, write, read = "rejected", staticmethod(codec.encode_rejected), staticmethod(codec.decode_rejected)
+    name, write, read = "reject", staticmethod(codec.encode_reject), staticmethod(codec.decode_reject)
 
-    def held(self, value: Rejected) -> int:
+    def held(self, value: Reject) -> int:
         """Return the bytes of the places."""
         return int(value.position.nbytes)
 
@@ -204,7 +205,7 @@ _CODERS: tuple[tuple[type[_ArtefactCoder], tuple[Any, ...]], ...] = (
     (BlockCoder, (Block,)),
     (BatchCoder, (Batch,)),
     (SliceCoder, (Slice,)),
-    (RejectedCoder, (Rejected,)),
+    (RejectCoder, (Reject,)),
     (ProgressCoder, (Progress,)),
     (AccumulationCoder, (Accumulation,)),
     (LearnerCoder, (Learner,)),

@@ -8,7 +8,7 @@ import pytest
 from beam_ml import Registry, api, kmeans, pca, save
 from beam_ml.algorithms import find, linear
 from beam_ml.artefact.records import encode_learner, encode_model
-from beam_ml.beam import Evaluate, ModelRef, Score, engine
+from beam_ml.beam import Evaluate, ModelRef, Score, engine, reject_records
 from beam_ml.beam.wire import coders
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch, Origin
@@ -53,11 +53,11 @@ def block(n=50, seed=0, start=0):
 def score(tmp_path, elements, step, kind=Block, coder=None):
     pipeline = engine.new_pipeline()
     out = create(pipeline, elements, kind, coder or coders.BlockCoder()) | step
-    predictions, rejected = Seen(tmp_path / "p", coders.BlockCoder()), Seen(tmp_path / "x", coders.RejectedCoder())
+    predictions, rejected = Seen(tmp_path / "p", coders.BlockCoder()), Seen(tmp_path / "x", coders.RejectCoder())
     out.predictions | predictions.sink("P")
     out.rejected | rejected.sink("X")
     assert ran(pipeline) == "FnApiRunner"
-    return predictions.values(), [record for one in rejected.values() for record in one.records()]
+    return predictions.values(), [record for one in rejected.values() for record in reject_records(one)]
 
 
 def test_blocks_keep_their_columns_and_gain_predictions(tmp_path):

@@ -31,7 +31,7 @@ from beam_ml.beam import (
     engine,
 )
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.elements import Folded, Measured, Rejected, Slice
+from beam_ml.beam.wire.elements import Folded, Measured, Slice
 from beam_ml.core import metrics
 from beam_ml.core.accumulation import Accumulation, Accumulator
 from beam_ml.core.arrays import close
@@ -91,7 +91,7 @@ ELEMENTS = {
     Block: block,
     Batch: lambda: make_batch(3, 4, label=True),
     Slice: lambda: Slice(make_batch(0, 3), 3),
-    Rejected: lambda: Rejected("s", "0", "late", np.array([4, 5]), 2, ("x", "y")),
+    Reject: lambda: Reject("late", np.array([4, 5]), np.array([5, 9]), ("x", "y"), Origin("s", "0")),
     Progress: lambda: accumulation().progress,
     Accumulation: accumulation,
     Learner: learner,

@@ -17,6 +17,7 @@ from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions, StandardOptions
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
+from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.testing.test_stream import TestStream
 
 from beam_ml import errors
@@ -40,6 +41,9 @@ __all__ = [
 
 DEFAULT_RUNNER = "FnApiRunner"
 
+_SAMPLED_MS = 5
+"""How often this process, as a worker, looks at which step it is in. Beam's 200 ms hold up the end of each long bundle: it
+waits for the thread that looks, which sleeps that long."""
 _FLUSH = "finish_bundle_before_checkpointing"
 _NEVER_EMITS = ("FnApiRunner", "SwitchingDirectRunner", "DirectRunner", "BundleBasedDirectRunner")
 _OURS = re.compile(r"^beam_ml\.errors\.(\w+): (.*)$", re.MULTILINE)
@@ -165,6 +169,7 @@ def run(pipeline: Pipeline) -> Ran:
         for pcoll in one.outputs.values():
             if isinstance(pcoll, PCollection):
                 refuse_unbounded(pcoll)
+    StateSampler.__init__.__defaults__ = (_SAMPLED_MS,)
     try:
         result = pipeline.run()
         result.wait_until_finish()

@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,9 @@ _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 _TURNS_S = 0.0005
 """How long a thread keeps the interpreter's lock while others want it: they come out of a kernel and have little to do."""
+
+_AHEAD = 2
+"""Items made ahead: one is too few where some take longer. Chosen on the data of `integration/bench/cores.py`."""
 
 T = TypeVar("T")
 
@@ -153,7 +157,7 @@ def one_thread() -> contextlib.AbstractContextManager[None]:
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield what an iterator yields, made one item ahead in another thread where this worker uses several.
+    """Yield what an iterator yields, made up to two items ahead in another thread where this worker uses several.
 
     >>> list(ahead(iter("abc")))
     ['a', 'b', 'c']
@@ -163,9 +167,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         return
     end: Any = object()
     with ThreadPoolExecutor(1, "beam_ml_ahead") as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
+        coming = deque(pool.submit(next, items, end) for _ in range(_AHEAD))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(pool.submit(next, items, end))
             yield item
 
 

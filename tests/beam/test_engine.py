@@ -2,7 +2,10 @@
 
 import copy
 
+import pytest
+from apache_beam import Create
 from apache_beam.options.pipeline_options import DirectOptions, SetupOptions, StandardOptions
+from apache_beam.runners.worker.statesampler import StateSampler
 
 from beam_ml.beam.engine import DEFAULT_RUNNER, new_pipeline, run
 from beam_ml.beam.wire import coders
@@ -27,3 +30,21 @@ def test_two_pipelines_share_nothing() -> None:
     assert second.options.view_as(DirectOptions).direct_num_workers == 5
     for pipeline in (first, second):
         assert run(pipeline).runner == DEFAULT_RUNNER
+
+
+def test_the_end_of_a_bundle_is_not_held_up_by_the_thread_that_samples_its_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    start = StateSampler.start
+
+    def watched(sampler: StateSampler) -> None:
+        asked.append(sampler.sampling_period_ms)
+        start(sampler)
+
+    monkeypatch.setattr(StateSampler, "start", watched)
+    pipeline = new_pipeline()
+    _ = pipeline | Create([1])
+    run(pipeline)
+    assert asked
+    assert max(asked) <= 5

@@ -151,7 +151,7 @@ def test_errors_arrive_and_what_is_not_wanted_is_not_made(number: int):
         some = ahead(items())
         assert next(some) == 0
         some.close()
-        assert len(made) <= 2
+        assert len(made) <= 3, "the one that was taken, and two ahead"
         with pytest.raises(KeyError):
             side_by_side([lambda: None, fails])
 

@@ -1,6 +1,9 @@
 """What the commands print: text as it is, with colours apart from it; errors as one sentence, on standard error."""
 
+import json as json_text
+import os
 import sys
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import click
@@ -9,14 +12,14 @@ from rich.text import Text
 
 from beam_ml.errors import BeamMLError
 
-__all__ = ["Command", "Group", "Screen", "styled"]
+__all__ = ["Command", "Group", "Screen", "as_json", "print_json", "styled"]
 
 
 class Screen(Console):
     """A console on which no text is markup: a path such as `tx_[a-c].csv` is printed as it is.
 
     Args:
-        stderr: print to standard error.
+        stderr: print to standard error, errors, and where JSON is asked for also what people read meanwhile.
         file: print there instead.
         width: of a line; None: that of the terminal.
         record: keep what is printed, for `export_text`.
@@ -36,6 +39,16 @@ class Screen(Console):
         """Print one line, however long: columns keep their place, and wrapping is left to the terminal."""
         self.print(Text.assemble(*parts), soft_wrap=True)
 
+    @property
+    def limit(self) -> int | None:
+        """Characters of a line of a table: the terminal's, or those that COLUMNS names; None: any, as in a pipe."""
+        return self.width if self.is_terminal or os.environ.get("COLUMNS", "").isdigit() else None
+
+    def table(self, lines: Sequence[str]) -> None:
+        """Print the lines of a table, the header in bold."""
+        for i, line in enumerate(lines):
+            self.say(styled(line, "" if i else "bold"))
+
     def waiting(self, text: str) -> Any:
         """Return a status line with a spinner, a context whose `update` takes a `Text`."""
         return self.status(Text(text))
@@ -44,6 +57,17 @@ class Screen(Console):
 def styled(text: str, style: str) -> Text:
     """Return text in a colour."""
     return Text(text, style)
+
+
+as_json: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--json", is_flag=True, help="Print JSON, one value per line."
+)
+"""The option that every command has."""
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Print a value as JSON: on one line, unless it is indented."""
+    click.echo(json_text.dumps(value, sort_keys=True, indent=indent, allow_nan=False))
 
 
 class Command(click.Command):

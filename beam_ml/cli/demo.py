@@ -9,9 +9,9 @@ from rich.table import Table
 
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.rounds import Mode, Round, train
-from beam_ml.cli.console import Command, Screen, styled
+from beam_ml.cli.console import Command, Screen, as_json, styled
 from beam_ml.cli.jobs import find_job
-from beam_ml.cli.report import RoundTable
+from beam_ml.cli.report import JsonRounds, RoundTable
 from beam_ml.cli.simulate import write_days
 from beam_ml.errors import InvalidValue
 from beam_ml.registry import Registry
@@ -29,12 +29,13 @@ _MARK = ".beam_ml_demo"
 @click.option("--customers", default=5_000, show_default=True, help="Customers to simulate.")
 @click.option("--terminals", default=2_000, show_default=True, help="Terminals to simulate.")
 @click.option("--seed", default=0, show_default=True, help="Of the simulation.")
-def main(folder: str, days: int, customers: int, terminals: int, seed: int) -> None:
+@as_json
+def main(folder: str, days: int, customers: int, terminals: int, seed: int, json: bool) -> None:
     """Simulate card transactions, then learn day after day: evaluate, learn, derive, gate, publish."""
-    console = Screen()
+    console = Screen(stderr=json)
     root = Path(folder)
     _recreate(root)
-    _run(console, root, days, customers, terminals, seed)
+    _run(console, root, days, customers, terminals, seed, json)
 
 
 def _recreate(root: Path) -> None:
@@ -49,7 +50,7 @@ def _recreate(root: Path) -> None:
     mark.touch()
 
 
-def _run(console: Screen, root: Path, days: int, customers: int, terminals: int, seed: int) -> None:
+def _run(console: Screen, root: Path, days: int, customers: int, terminals: int, seed: int, json: bool) -> None:
     data, registry = root / "data", root / "registry"
     begun = time.monotonic()
     with console.waiting(f"Simulating {days} days of card transactions …"):
@@ -62,10 +63,11 @@ def _run(console: Screen, root: Path, days: int, customers: int, terminals: int,
         "which are learned from only then.\n"
     )
     job = load_job(find_job(_JOB), **{"source.path": str(data), "registry": str(registry)})
-    table = RoundTable(console, job)
+    store = Registry(job.registry)
+    table = JsonRounds(job, store) if json else RoundTable(console, job, store)
     begun = time.monotonic()
     last: Round | None = None
-    rounds = train(job, Registry(job.registry), Mode("once", close=True))
+    rounds = train(job, store, Mode("once", close=True))
     with console.waiting("Training …") as status:
         for one in rounds:
             table.show(one)

@@ -1,6 +1,6 @@
 """How a model does on labelled files: ``beam-ml evaluate registry fraud --source held-out/ [Beam options]``."""
 
-import json
+import json as json_text
 import tempfile
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import Map
-from rich.table import Table
 
 from beam_ml import formats
 from beam_ml.beam import Evaluate, Measured, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
-from beam_ml.cli.console import Command, Screen
+from beam_ml.cli.console import Command, Screen, as_json, print_json
 from beam_ml.cli.files import read_files
+from beam_ml.cli.layout import laid_out
 from beam_ml.cli.score import named_or_option
 from beam_ml.core import metrics
 from beam_ml.errors import NoInput
@@ -26,7 +26,7 @@ __all__ = ["main"]
 def _as_block(measured: Measured) -> Block:
     """Return the figures as one row of JSON, which any worker can write to a file."""
     found = {"metrics": metrics.compute(measured.metrics), "versions": measured.versions}
-    return Block(pa.record_batch({"found": [json.dumps(found)]}))
+    return Block(pa.record_batch({"found": [json_text.dumps(found)]}))
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -36,7 +36,7 @@ def _as_block(measured: Measured) -> Block:
 @click.option("--model", "which", help="Which of the version's models; its champion when not given.")
 @click.option("--file-format", type=click.Choice(sorted(formats.FORMATS)), help="Of the files; else by their names.")
 @click.option("--csv", "csv_options", default="{}", help="How CSV files are to be understood, as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
     where: str,
@@ -45,7 +45,7 @@ def main(
     which: str | None,
     file_format: str | None,
     csv_options: str,
-    as_json: bool,
+    json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
     """Measure the served version of NAME in the registry WHERE, or the model file WHERE, on labelled rows.
@@ -63,16 +63,16 @@ def main(
     if not lines:
         message = f"{source} must hold rows with a label and whole features to measure; it has none."
         raise NoInput(message)
-    found = json.loads(lines[0])
-    if as_json:
-        click.echo(json.dumps(found, sort_keys=True))
+    found = json_text.loads(lines[0])
+    if json:
+        print_json(found)
         return
-    table = Table("metric", "value", "standard error", box=None)
+    table = []
     for metric, value in found["metrics"].items():
         if not metric.endswith("_se"):
             error = found["metrics"].get(f"{metric}_se")
-            table.add_row(metric, f"{value:.6g}", "" if error is None else f"{error:.2g}")
+            table.append([metric, f"{value:.6g}", "" if error is None else f"{error:.2g}"])
     screen = Screen()
-    screen.print(table)
+    screen.table(laid_out(["metric", "value", "standard error"], table))
     for version, rows in found["versions"].items():
         screen.say(f"{rows:,} rows measured" + ("" if version == "0" else f" by v{version}"))

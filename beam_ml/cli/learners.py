@@ -1,6 +1,6 @@
 """`beam-ml derive` and `beam-ml merge`: models and learners of stored ones, without the data."""
 
-import json
+import json as json_text
 import uuid
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import click
 from beam_ml import api
 from beam_ml.algorithms import algorithm_of, model_spec_from
 from beam_ml.artefact.records import encode_learner, encode_model
-from beam_ml.cli.console import Command
+from beam_ml.cli.console import Command, Screen, as_json, print_json
 from beam_ml.cli.versions import learner_of, open_registry
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
@@ -26,14 +26,15 @@ __all__ = ["derive", "merge"]
 @click.option("--version", help="Version of the learner (default: the newest).")
 @click.option("--model", "setting", required=True, help='Model spec as JSON, such as {"kind": "clusters", "k": 8}.')
 @click.option("--out", required=True, help="File to write the model to, or a name in the registry to publish under.")
-def derive(url: str, name: str, version: str | None, setting: str, out: str) -> None:
+@as_json
+def derive(url: str, name: str, version: str | None, setting: str, out: str, json: bool) -> None:
     """Derive another model from a stored learner."""
     manifest, learner = learner_of(url, name, version)
     algorithm = algorithm_of(learner.spec)
     model = api.derive(learner, model_spec_from(algorithm, _json(setting)))
     facts = {**model.facts, "features": manifest.extra.get("features"), "from": f"{name} v{manifest.number}"}
     model = Model(model.spec, model.model_spec, model.arrays, facts)
-    _write(url, out, learner, {"derived": model}, facts, model)
+    _write(url, out, learner, {"derived": model}, facts, model, json)
 
 
 @click.command(cls=Command)
@@ -42,7 +43,8 @@ def derive(url: str, name: str, version: str | None, setting: str, out: str) -> 
 @click.argument("b")
 @click.option("--out", required=True, help="File to write the learner to, or a name in the registry to publish under.")
 @click.option("--allow-overlap", is_flag=True, help="Merge even when both have seen the same rows (they count twice).")
-def merge(url: str, a: str, b: str, out: str, allow_overlap: bool) -> None:
+@as_json
+def merge(url: str, a: str, b: str, out: str, allow_overlap: bool, json: bool) -> None:
     """Merge two stored learners, each NAME or NAME:VERSION."""
     (first, left), (second, right) = (learner_of(url, *_named(text)) for text in (a, b))
     if first.extra.get("features") != second.extra.get("features"):
@@ -53,7 +55,7 @@ def merge(url: str, a: str, b: str, out: str, allow_overlap: bool) -> None:
         "features": first.extra.get("features"),
         "from": f"{first.name} v{first.number} + {second.name} v{second.number}",
     }
-    _write(url, out, both, {}, facts, both)
+    _write(url, out, both, {}, facts, both, json)
 
 
 def _named(text: str) -> tuple[str, str | None]:
@@ -63,7 +65,7 @@ def _named(text: str) -> tuple[str, str | None]:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json_text.loads(text)
     except ValueError as error:
         message = f"--model must be JSON: {error}."
         raise InvalidValue(message) from error
@@ -74,12 +76,21 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def _write(
-    url: str, out: str, learner: Learner, models: dict[str, Model], facts: dict[str, Any], single: Learner | Model
+    url: str,
+    out: str,
+    learner: Learner,
+    models: dict[str, Model],
+    facts: dict[str, Any],
+    single: Learner | Model,
+    json: bool,
 ) -> None:
     """Write one artefact to a file, or publish a version of its own under another name."""
     if out.endswith(".safetensors"):
         api.save(single, Path(out))
-        click.echo(f"wrote {out}")
+        if json:
+            print_json({"wrote": out})
+        else:
+            Screen().say(f"wrote {out}")
         return
     store = open_registry(url)
     if store.head_number(out):
@@ -99,4 +110,7 @@ def _write(
         serve=bool(models),
         reasons=() if models else ("a learner without models",),
     )
-    click.echo(f"published {out} v{manifest.number}")
+    if json:
+        print_json({"name": out, "version": manifest.number, "served": bool(models)})
+    else:
+        Screen().say(f"published {out} v{manifest.number}")

@@ -1,20 +1,22 @@
 """`beam-ml registry`: look at versions and choose the served one."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.table import Table
 
-from beam_ml.cli.console import Group, Screen
-from beam_ml.cli.versions import manifest_of, number_of, open_registry
+from beam_ml.cli.console import Group, Screen, as_json, print_json
+from beam_ml.cli.layout import laid_out
+from beam_ml.cli.standing import Standing, standing_of
+from beam_ml.cli.versions import known_name, manifest_of, number_of, open_registry
 from beam_ml.errors import ArtefactError, InvalidValue
-from beam_ml.registry import Manifest
+from beam_ml.registry import Manifest, Registry
 
 __all__ = ["registry"]
 
 _METRICS = ("auc", "average_precision", "log_loss", "rmse", "msd")
+_SPARE = ("refreshes", "msd", "rmse", "average_precision", "champion", "log_loss", "created", "auc", "rows")
+"""Columns that narrow terminals do without, the least important first."""
 
 
 @click.group(cls=Group)
@@ -25,32 +27,75 @@ def registry() -> None:
 @registry.command("ls")
 @click.argument("url")
 @click.argument("name", required=False)
-def ls(url: str, name: str | None) -> None:
-    """List the names in a registry, or the versions of one name."""
-    store, console = open_registry(url), Screen()
-    if name is None:
-        table = Table("name", "versions", "served", "rows", box=None)
-        for one in store.names():
-            served, newest = store.served(one), store.newest_readable(one)
-            rows = "" if newest is None else f"{newest.progress.get('rows', 0):,}"
-            table.add_row(one, str(store.head_number(one)), "" if served is None else f"v{served.number}", rows)
+@as_json
+def ls(url: str, name: str | None, json: bool) -> None:
+    """List the names in a registry, or the versions of one name: one line each."""
+    store = open_registry(url)
+    found = [_named(store, one) for one in store.names()] if name is None else _versions(store, known_name(store, name))
+    if json:
+        print_json(found)
+    elif not found:
+        Screen().say(f"The registry at {url} holds no version yet.")
+    elif name is None:
+        header = ["name", "versions", "served", "rows"]
+        table = [[one["name"], str(one["versions"]), _served(one), f"{one['rows'] or 0:,}"] for one in found]
+        Screen().table(laid_out(header, table, Screen().limit, ["versions", "rows"]))
     else:
-        served = store.served(name)
-        table = Table("version", "created", "rows", "refreshes", "champion", *_METRICS, "gate", box=None)
-        for number in store.versions(name):
-            try:
-                version = store.manifest(name, number)
-            except ArtefactError as error:
-                table.add_row(f"v{number}", *[""] * (4 + len(_METRICS)), f"damaged: {error}")
-                continue
-            gate = "accepted" if version.verdict.accepted else f"refused: {'; '.join(version.verdict.reasons)}"
-            if served is not None and served.number == number:
-                gate += "  ← served"
-            values = _measured(version)
-            cells = [_cell(values, metric) for metric in _METRICS]
-            rows, champion = f"{version.progress.get('rows', 0):,}", version.champion or ""
-            table.add_row(f"v{number}", version.created, rows, str(len(version.refreshes)), champion, *cells, gate)
-    console.print(table)
+        metrics = [metric for metric in _METRICS if any(metric in one["metrics"] for one in found)]
+        header = ["version", "created", "rows", "refreshes", "champion", *metrics, "gate"]
+        table = [_row(one, metrics) for one in found]
+        Screen().table(laid_out(header, table, Screen().limit, ["rows", "refreshes"], _SPARE))
+
+
+def _named(store: Registry, name: str) -> dict[str, Any]:
+    standing, newest = standing_of(store, name), store.newest_readable(name)
+    rows = None if newest is None else newest.progress.get("rows", 0)
+    return {
+        "name": name,
+        "versions": store.head_number(name),
+        "served": standing.served,
+        "pinned": standing.pinned,
+        "rows": rows,
+    }
+
+
+def _served(one: Mapping[str, Any]) -> str:
+    served = "nothing" if one["served"] is None else f"v{one['served']}"
+    if one["pinned"] is None:
+        return served
+    return f"{served} (pinned)" if one["pinned"] == one["served"] else f"{served} (v{one['pinned']} is pinned)"
+
+
+def _versions(store: Registry, name: str) -> list[dict[str, Any]]:
+    standing = standing_of(store, name)
+    return [_version(store, name, number, standing) for number in store.versions(name)]
+
+
+def _version(store: Registry, name: str, number: int, standing: Standing) -> dict[str, Any]:
+    served, pinned = number == standing.served, number == standing.pinned
+    found: dict[str, Any] = {"version": number, "served": served, "pinned": pinned, "metrics": {}}
+    try:
+        manifest = store.manifest(name, number)
+    except ArtefactError as error:
+        return found | {"gate": f"damaged: {error}"}
+    return found | {
+        "created": manifest.created,
+        "rows": manifest.progress.get("rows", 0),
+        "refreshes": len(manifest.refreshes),
+        "champion": manifest.champion,
+        "accepted": manifest.verdict.accepted,
+        "reasons": list(manifest.verdict.reasons),
+        "metrics": _measured(manifest),
+        "gate": standing.of(manifest),
+    }
+
+
+def _row(one: Mapping[str, Any], metrics: list[str]) -> list[str]:
+    created = str(one.get("created", ""))[:16].replace("T", " ")
+    rows = f"{one['rows']:,}" if "rows" in one else ""
+    cells = [_cell(one["metrics"], metric) for metric in metrics]
+    refreshes = str(one.get("refreshes", ""))
+    return [f"v{one['version']}", created, rows, refreshes, one.get("champion") or "", *cells, one["gate"]]
 
 
 def _cell(values: Mapping[str, float], metric: str) -> str:
@@ -73,10 +118,11 @@ def _measured(manifest: Manifest) -> dict[str, float]:
 @click.argument("url")
 @click.argument("name")
 @click.argument("version", required=False)
-def show(url: str, name: str, version: str | None) -> None:
-    """Print the manifest of a version (default: the newest) as JSON."""
+@as_json
+def show(url: str, name: str, version: str | None, json: bool) -> None:
+    """Print the manifest of a version (default: the newest) as JSON, indented unless --json is given."""
     manifest = manifest_of(open_registry(url), name, version)
-    click.echo(json.dumps(manifest.to_dict(), indent=1, sort_keys=True))
+    print_json(manifest.to_dict(), None if json else 1)
 
 
 @registry.command("diff")
@@ -84,17 +130,22 @@ def show(url: str, name: str, version: str | None) -> None:
 @click.argument("name")
 @click.argument("a")
 @click.argument("b")
-def diff(url: str, name: str, a: str, b: str) -> None:
+@as_json
+def diff(url: str, name: str, a: str, b: str, json: bool) -> None:
     """Show what differs between two versions: spec, rows, metrics, verdict."""
     store = open_registry(url)
     left, right = (_flat(manifest_of(store, name, v)) for v in (a, b))
-    table = Table("field", f"v{number_of(a)}", f"v{number_of(b)}", "change", box=None)
-    for field in sorted(left.keys() | right.keys()):
-        x, y = left.get(field), right.get(field)
-        if x != y:
-            change = f"{y - x:+.6g}" if isinstance(x, int | float) and isinstance(y, int | float) else ""
-            table.add_row(field, _text(x), _text(y), change)
-    Screen().print(table)
+    changed = {key: (left.get(key), right.get(key)) for key in sorted(left.keys() | right.keys())}
+    changed = {key: (x, y) for key, (x, y) in changed.items() if x != y}
+    if json:
+        print_json({key: {"a": x, "b": y} for key, (x, y) in changed.items()})
+        return
+    table = [[key, _text(x), _text(y), _change(x, y)] for key, (x, y) in changed.items()]
+    Screen().table(laid_out(["field", f"v{number_of(a)}", f"v{number_of(b)}", "change"], table))
+
+
+def _change(x: object, y: object) -> str:
+    return f"{y - x:+.6g}" if isinstance(x, int | float) and isinstance(y, int | float) else ""
 
 
 def _text(value: object) -> str:
@@ -117,10 +168,19 @@ def _flat(manifest: Manifest) -> dict[str, Any]:
 @click.argument("name")
 @click.argument("version", required=False)
 @click.option("--newest", is_flag=True, help="Follow the newest accepted version again.")
-def serve(url: str, name: str, version: str | None, newest: bool) -> None:
+@as_json
+def serve(url: str, name: str, version: str | None, newest: bool, json: bool) -> None:
     """Serve one version (roll back or forward), or with --newest the newest accepted one again."""
     if newest == (version is not None):
         message = "serve needs either a version or --newest."
         raise InvalidValue(message)
-    served = open_registry(url).serve(name, number_of(version))
-    click.echo(f"{name}: " + ("nothing is served" if served is None else f"v{served.number} is served"))
+    store = open_registry(url)
+    served = store.serve(known_name(store, name), number_of(version))
+    standing = standing_of(store, name)
+    if json:
+        print_json(_named(store, name) | {"accepted": None if served is None else served.verdict.accepted})
+        return
+    screen = Screen()
+    screen.say(f"{name}: " + ("nothing is served" if served is None else f"v{served.number} is {standing.of(served)}"))
+    if standing.pinned is not None:
+        screen.say(f"Newer versions are not served until: beam-ml registry serve {url} {name} --newest")

@@ -3,10 +3,10 @@
 All files are checked before anything is sent; then each row is sent when it is due. An interrupted replay cannot resume.
 """
 
+import dataclasses
 import datetime
-import json
+import json as json_text
 from collections.abc import Sequence
-from typing import Any
 
 import click
 from rich.status import Status
@@ -15,8 +15,9 @@ from rich.text import Text
 from beam_ml import formats
 from beam_ml.beam.kafka import Connection, topics
 from beam_ml.beam.kafka.replay import Replay, Sent, replay_to
-from beam_ml.cli.console import Command, Screen, styled
+from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
 from beam_ml.cli.event_order import Input, Survey, read, stamp, survey
+from beam_ml.cli.files import as_mapping
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.errors import InvalidValue, NoInput
 from beam_ml.formats.csv import Options as CsvOptions
@@ -46,17 +47,6 @@ def _speed(text: str) -> float | None:
         raise InvalidValue(message) from error
 
 
-def _mapping(option: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        message = f"{option} must be a JSON object; got {text!r}."
-        raise InvalidValue(message)
-    return value
-
-
 def _client(pairs: Sequence[str]) -> dict[str, str | int | float | bool]:
     """Read ``name=value`` options: numbers and booleans as such, all else as text."""
     found: dict[str, str | int | float | bool] = {}
@@ -66,7 +56,7 @@ def _client(pairs: Sequence[str]) -> dict[str, str | int | float | bool]:
             message = f"--client must be name=value; got {pair!r}."
             raise InvalidValue(message)
         try:
-            value = json.loads(text)
+            value = json_text.loads(text)
         except ValueError:
             value = text
         found[name] = value if isinstance(value, (bool, int, float)) else text
@@ -174,6 +164,7 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
 @click.option(
     "--client", multiple=True, help="name=value of kafka-python, several; '$NAME' is taken from the environment."
 )
+@as_json
 def main(
     source: str,
     brokers: str,
@@ -194,6 +185,7 @@ def main(
     csv_options: str,
     sort_rows: int,
     client: tuple[str, ...],
+    json: bool,
 ) -> None:
     """Send the rows of SOURCE (a file, folder or pattern) to a Kafka topic in order of event time, at N× real time.
 
@@ -202,12 +194,12 @@ def main(
     exactly how many rows the brokers have acknowledged. Nothing is resumed: stopped and started again it sends from the
     beginning, or from --from; rows with the very time at which it stopped may then be sent twice or not at all.
     """
-    console = Screen()
+    console = Screen(stderr=json)
     spread = partitions_by or ("key" if key else "round-robin")
     how = Replay(rows_per_message, _speed(speed), key, spread, record_time)  # type: ignore[arg-type]
     wanted = None if columns is None else tuple(columns.split(","))
     given = Input(
-        source, time, file_format, CsvOptions.parse(_mapping("--csv", csv_options)), wanted,
+        source, time, file_format, CsvOptions.parse(as_mapping("--csv", csv_options)), wanted,
         _time_us("--from", begin), _time_us("--until", end), _positive("--sort-rows", sort_rows),
     )  # fmt: skip
     found = survey(given)
@@ -219,9 +211,11 @@ def main(
     with _Teller(console, found) as tell:
         sent = replay_to(
             brokers, topic, _client(client), read(given, found), how,
-            format, _mapping("--options", options), tell, stopping,
+            format, as_mapping("--options", options), tell, stopping,
         )  # fmt: skip
     _tell_end(console, sent, how, found.first_us)
+    if json:
+        print_json(dataclasses.asdict(sent) | {"left_out": {**found.malformed, f"without {time}": found.undated}})
 
 
 def _positive(option: str, value: int) -> int:

@@ -9,7 +9,7 @@ from beam_ml import formats
 from beam_ml.beam import Reject, Score, WriteAvro, WriteCsv, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.telemetry import NAMESPACE, count
-from beam_ml.cli.console import Command, Screen, styled
+from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
 from beam_ml.cli.files import read_files
 
 __all__ = ["main"]
@@ -41,6 +41,7 @@ def _count_rejected(element: Reject) -> None:
     "--file-format", type=click.Choice(sorted(formats.FORMATS)), help="Of the files read; else by their names."
 )
 @click.option("--csv", "csv_options", default="{}", help="How CSV files are to be understood, as JSON.")
+@as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
     where: str,
@@ -51,6 +52,7 @@ def main(
     out_format: str,
     file_format: str | None,
     csv_options: str,
+    json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
     """Add predictions to rows: by the served version of NAME in the registry WHERE, or by the model file WHERE.
@@ -67,11 +69,14 @@ def main(
     scored.rejected | "Count rejected" >> Map(_count_rejected)
     counters = run(pipeline).result.metrics().query()["counters"]
     counted = {one.key.metric.name: one.result for one in counters if one.key.metric.namespace == NAMESPACE}
-    rows = counted.get("predicted", 0)
-    screen.say(f"{rows:,} rows predicted into {out}-*.{out_format} in {time.monotonic() - begun:.1f} s")
-    for reason, n in sorted(counted.items()):
-        if reason.startswith(_REJECTED):
-            screen.say(styled("left out", "yellow"), f": {n:,} rows, {reason.removeprefix(_REJECTED)}")
+    rows, seconds = counted.get("predicted", 0), time.monotonic() - begun
+    left_out = {why.removeprefix(_REJECTED): n for why, n in sorted(counted.items()) if why.startswith(_REJECTED)}
+    if json:
+        print_json({"out": out, "rows": rows, "rejected": left_out, "seconds": seconds})
+        return
+    screen.say(f"{rows:,} rows predicted into {out}-*.{out_format} in {seconds:.1f} s")
+    for reason, n in left_out.items():
+        screen.say(styled("left out", "yellow"), f": {n:,} rows, {reason}")
 
 
 def named_or_option(name: str | None, options: tuple[str, ...]) -> tuple[str | None, list[str]]:

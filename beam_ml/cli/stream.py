@@ -13,8 +13,9 @@ from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.stream import close_windows, run_stream
 from beam_ml.beam.stream.savepoint import savepoint
-from beam_ml.cli.console import Command, Screen
+from beam_ml.cli.console import Command, Screen, as_json, print_json
 from beam_ml.cli.jobs import find_job
+from beam_ml.cli.standing import standing_of
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, UnsupportedVersion
 from beam_ml.registry import Registry
@@ -25,8 +26,11 @@ __all__ = ["main"]
 class _Watch:
     """Prints each version once it is there; `stopping` returns whether the run is to end."""
 
-    def __init__(self, console: Screen, job: Job, registry: Registry, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, console: Screen, job: Job, registry: Registry, stopping: Callable[[], bool], json: bool = False
+    ) -> None:
         self._console, self._job, self._registry, self._stopping = console, job, registry, stopping
+        self._json = json
         self._shown = registry.head_number(job.name)
         self._trouble = ""
 
@@ -34,7 +38,7 @@ class _Watch:
         """Show what is new. What cannot be read is said once, and ends no training."""
         try:
             for number in range(self._shown + 1, self._registry.head_number(self._job.name) + 1):
-                self._console.say(self._line(number))
+                self._show(number)
                 self._shown, self._trouble = number, ""
         except BeamMLError as error:
             if str(error) != self._trouble:
@@ -42,16 +46,22 @@ class _Watch:
             self._trouble = str(error)
         return self._stopping()
 
-    def _line(self, number: int) -> str:
+    def _show(self, number: int) -> None:
         try:
             one = self._registry.manifest(self._job.name, number)
         except (CorruptArtefact, UnsupportedVersion) as error:
-            return f"v{number}: {error}"
+            self._console.say(f"v{number}: {error}")
+            return
         ends = [refresh["window_end"] for refresh in one.refreshes]
-        lag = f", {time.time() - ends[-1] / 1e6:.1f} s after its window's end" if ends else ""
-        served = "served" if one.verdict.accepted else "; ".join(one.verdict.reasons)
+        lag = time.time() - ends[-1] / 1e6 if ends else None
+        gate, rows = standing_of(self._registry, self._job.name).of(one), one.progress["rows"]
         rejected = sum(one.progress["rejected"].values())
-        return f"v{number}: {len(ends)} windows, {one.progress['rows']:,} rows, {rejected:,} rejected, {served}{lag}"
+        if self._json:
+            counts = {"windows": len(ends), "rows": rows, "rejected": rejected}
+            print_json({"version": number, "gate": gate, "lag_s": lag} | counts)
+            return
+        after = "" if lag is None else f", {lag:.1f} s after its window's end"
+        self._console.say(f"v{number}: {len(ends)} windows, {rows:,} rows, {rejected:,} rejected, {gate}{after}")
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -74,6 +84,7 @@ class _Watch:
     is_flag=True,
     help="On SIGTERM fold the open windows; what comes for them later is late.",
 )
+@as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
     job_file: str,
@@ -86,18 +97,19 @@ def main(
     folder: str | None,
     rest: str | None,
     close: bool,
+    json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
     """Train the job until it is stopped: SIGTERM or SIGINT cancels the pipeline, or takes a savepoint.
 
     Windows that are open then stay open, and are not lost: nothing drains them unless --close-windows says so.
     """
-    console = Screen()
+    console = Screen(stderr=json)
     refuse_unknown(beam_options)
     _check_end(folder, rest, close)
     job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
     registry = Registry(job.registry)
-    watch = _Watch(console, job, registry, hear_stop("ending the pipeline."))
+    watch = _Watch(console, job, registry, hear_stop("ending the pipeline."), json)
 
     def keep_state() -> None:
         console.say(f"The state is kept in {savepoint(rest or '', folder or '')}.")

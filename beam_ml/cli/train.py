@@ -7,9 +7,9 @@ import click
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import load_job
 from beam_ml.beam.rounds import Mode, train
-from beam_ml.cli.console import Command, Screen
+from beam_ml.cli.console import Command, Screen, as_json
 from beam_ml.cli.jobs import find_job
-from beam_ml.cli.report import RoundTable
+from beam_ml.cli.report import JsonRounds, RoundTable
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.registry import Registry
 
@@ -35,6 +35,7 @@ __all__ = ["main"]
     type=click.IntRange(min=1),
     help="Threads of the in-process runner; default: the cores that it may use. Workers of other runners: BEAM_ML_THREADS.",
 )
+@as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
     job_file: str,
@@ -46,16 +47,16 @@ def main(
     name: str | None,
     passes: int | None,
     threads: int | None,
+    json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
     """Train the job in rounds; interrupt or kill it at any instant and start it again."""
-    console = Screen()
     stopping = hear_stop("finishing this round, then ending.")
     refuse_unknown(beam_options)
     given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
     job = load_job(find_job(job_file), **given, passes=passes)
     registry = Registry(job.registry)
-    table = RoundTable(console, job)
+    table = JsonRounds(job, registry) if json else RoundTable(Screen(), job, registry)
     begun = time.monotonic()
     how = Mode("follow" if mode == "follow" else "once", close)
     for one in train(job, registry, how, list(beam_options), stopping, threads):

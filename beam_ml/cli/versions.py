@@ -1,17 +1,34 @@
 """Names, versions and learners as the commands take them."""
 
+import difflib
+
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.core.learner import Learner
 from beam_ml.errors import InvalidValue, VersionNotFound
 from beam_ml.registry import Manifest, Registry
 
-__all__ = ["learner_of", "manifest_of", "number_of", "open_registry"]
+__all__ = ["known_name", "learner_of", "manifest_of", "number_of", "open_registry"]
 
 
 def open_registry(url: str) -> Registry:
     """Open a registry that is there."""
     return Registry(url, create=False)
+
+
+def known_name(registry: Registry, name: str) -> str:
+    """Return a name that has a version in the registry.
+
+    Raises:
+        VersionNotFound: it has none; the sentence names those that have.
+    """
+    if registry.head_number(name):
+        return name
+    names = registry.names()
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"Did you mean {near[0]!r}?" if near else f"Its names: {', '.join(names) or 'none yet'}."
+    message = f"The registry has no version of {name}. {meant}"
+    raise VersionNotFound(message)
 
 
 def number_of(text: str | None) -> int | None:
@@ -31,12 +48,8 @@ def number_of(text: str | None) -> int | None:
 
 def manifest_of(registry: Registry, name: str, version: str | None) -> Manifest:
     """Return the manifest of a version; None: of the newest."""
-    number = number_of(version)
-    found = registry.head(name) if number is None else registry.manifest(name, number)
-    if found is None:
-        message = f"The registry has no version of {name}."
-        raise VersionNotFound(message)
-    return found
+    number = number_of(version) or registry.head_number(known_name(registry, name))
+    return registry.manifest(name, number)
 
 
 def learner_of(url: str, name: str, version: str | None) -> tuple[Manifest, Learner]:

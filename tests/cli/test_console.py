@@ -16,6 +16,7 @@ from beam_ml.cli.report import RoundTable
 from beam_ml.core.gate import Verdict
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh
+from beam_ml.registry import Registry
 
 ROOM = Path(__file__).parents[2] / "beam_ml" / "cli"
 ODD = ("tx_[a-c]", "[/x]", "[bold]x[/bold]", ":smile:", "[link=x]")
@@ -46,11 +47,11 @@ def test_an_error_is_printed_as_it_is_on_standard_error(
     assert result.stdout == ""
 
 
-def test_reasons_paths_and_names_in_tables_are_printed_as_they_are() -> None:
+def test_reasons_paths_and_names_in_tables_are_printed_as_they_are(tmp_path: Path) -> None:
     said = io.StringIO()
     job: Any = SimpleNamespace(name="n", registry="[/x]", source=SimpleNamespace(where="tx_[a-c]"))
-    manifest: Any = SimpleNamespace(number=1, verdict=Verdict(False, ("no [b]",)))
-    table = RoundTable(Screen(file=said, width=300), job)
+    manifest: Any = SimpleNamespace(name="n", number=1, verdict=Verdict(False, ("the rule [/x] is :smile:",)))
+    table = RoundTable(Screen(file=said, width=300), job, Registry(tmp_path))
     table.end(1.0)
     refresh = Refresh(1, None, Progress(rows=3), {}, {}, None, Verdict(False, ("the rule [/x] is :smile:",)), {})
     table.show(Round(manifest, ((refresh, 0.1),), Progress(rows=3, rejected={"missing category [i]": 1}), 0, 1.0, 0.5))

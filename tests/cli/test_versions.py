@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -9,6 +10,7 @@ from beam_ml import Batch, Registry, fit, load, pca
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.cli import main
+from beam_ml.cli.group import COMMANDS
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.registry import new_round_id
@@ -20,7 +22,9 @@ def learner(seed: int, rows: int = 100) -> Learner:
     return fit(SPEC, [Batch.dense(np.random.default_rng(seed).normal(size=(rows, 3)))])
 
 
-def publish(where: Path, name: str, one: Learner, accepted: bool = True) -> None:
+def publish(
+    where: Path, name: str, one: Learner, accepted: bool = True, reason: str = "auc is 0.5, must be >= 0.9"
+) -> None:
     store = Registry(where)
     head = store.head_number(name)
     metrics = {"auc": 0.5 + head / 10, "auc_se": 0.0125, "log_loss": 0.1}
@@ -31,7 +35,7 @@ def publish(where: Path, name: str, one: Learner, accepted: bool = True) -> None
         "refreshes": [{"number": head + 1, "progressive": {"m": metrics}}],
         "features": {"numeric": ["a", "b", "c"]},
     }
-    reasons = () if accepted else ("auc is 0.5, must be >= 0.9",)
+    reasons = () if accepted else (reason,)
     payloads = {"learner": encode_learner(pca.PCA, one)}
     parent = head or None
     store.publish(
@@ -61,11 +65,69 @@ def test_ls(where: Path) -> None:
     assert "south" in names
     lines = run("registry", "ls", where, "north").output.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["v1", "v2", "v3"]
-    assert "served" in lines[2]
+    assert lines[1].endswith("accepted")
+    assert lines[2].endswith("served")
     assert "0.6000" in lines[2]
     assert "refused: auc is 0.5, must be >= 0.9" in lines[3]
     assert "0.7000 ±0.0125" in lines[3]
     assert "0.1000 ±" not in lines[3]
+
+
+def test_ls_shows_a_pin(where: Path) -> None:
+    assert "pinned" not in run("registry", "ls", where).output
+    run("registry", "serve", where, "north", "v1")
+    assert "v1 (pinned)" in run("registry", "ls", where).output
+    lines = run("registry", "ls", where, "north").output.splitlines()
+    assert lines[1].endswith("served, pinned")
+    assert lines[2].endswith("not served: v1 is pinned")
+    (where / "north" / "v1" / "manifest.json").unlink()
+    assert "(v1 is pinned)" in run("registry", "ls", where).output
+
+
+def test_serving_a_refused_version_says_so(where: Path) -> None:
+    said = run("registry", "serve", where, "north", "v3").output
+    assert "v3 is served, pinned, though refused: auc is 0.5, must be >= 0.9" in said
+    assert "Newer versions are not served until" in said
+    assert "refused" not in run("registry", "serve", where, "north", "--newest").output
+    found = json.loads(run("registry", "serve", where, "north", "v3", "--json").output)
+    assert (found["served"], found["pinned"], found["accepted"]) == (3, 3, False)
+
+
+@pytest.mark.parametrize("columns", ["80", "60", "40"])
+def test_ls_is_one_line_per_version_at_any_width(where: Path, columns: str) -> None:
+    result = CliRunner().invoke(main, ["registry", "ls", str(where), "north"], env={"COLUMNS": columns})
+    lines = result.output.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["v1", "v2", "v3"]
+    assert max(map(len, lines)) <= int(columns)
+    assert "served" in lines[2]
+    assert "refused" in lines[3]
+    assert "0.7000 ±0.0125" in lines[3] or int(columns) < 80
+
+
+def test_ls_in_a_pipe_cuts_nothing(where: Path) -> None:
+    publish(where, "north", learner(4), accepted=False, reason="x" * 300)
+    result = CliRunner().invoke(main, ["registry", "ls", str(where), "north"], env={"COLUMNS": ""})
+    assert result.output.splitlines()[-1].endswith("x" * 300)
+
+
+def test_every_command_has_json(where: Path) -> None:
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+        assert all("--json" in [o for p in leaf.params for o in p.opts] for leaf in leaves if leaf), name
+    names = json.loads(run("registry", "ls", where, "--json").output)
+    assert names[0] == {"name": "north", "versions": 3, "served": 2, "pinned": None, "rows": 100}
+    versions = json.loads(run("registry", "ls", where, "north", "--json").output)
+    assert [one["served"] for one in versions] == [False, True, False]
+    assert versions[2]["reasons"] == ["auc is 0.5, must be >= 0.9"]
+    assert json.loads(run("registry", "diff", where, "north", "1", "2", "--json").output)["progress.rows"] == {
+        "a": 100,
+        "b": 300,
+    }
+    assert json.loads(run("registry", "show", where, "north", "--json").output)["number"] == 3
+    setting = '{"kind": "components", "n_components": 2}'
+    assert json.loads(run("derive", where, "north", "--model", setting, "--out", "d", "--json").output)["version"] == 1
+    assert json.loads(run("merge", where, "north", "south", "--out", "m", "--json").output)["name"] == "m"
 
 
 def test_ls_steps_over_a_damaged_version(where: Path) -> None:
@@ -134,7 +196,13 @@ def test_merge(where: Path, tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["registry", "show", "WHERE", "north", "v9"], "VersionNotFound: north has no version 9"),
-        (["registry", "show", "WHERE", "east"], "VersionNotFound: The registry has no version of east"),
+        (
+            ["registry", "show", "WHERE", "east"],
+            "VersionNotFound: The registry has no version of east. Its names: north",
+        ),
+        (["registry", "ls", "WHERE", "nort"], "The registry has no version of nort. Did you mean 'north'?"),
+        (["registry", "serve", "WHERE", "nort", "--newest"], "The registry has no version of nort."),
+        (["registry", "diff", "WHERE", "nort", "1", "2"], "no version 1 in the registry"),
         (["registry", "show", "WHERE", "north", "newest"], "version must be a number such as 12 or v12; got 'newest'"),
         (["registry", "ls", "NOWHERE"], "RegistryError"),
         (["derive", "WHERE", "north", "--model", "{", "--out", "x"], "--model must be JSON"),

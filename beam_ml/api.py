@@ -13,7 +13,7 @@ import numpy as np
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact.envelope import decode
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner, encode_model
-from beam_ml.core import intervals
+from beam_ml.core import arguments, intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.algorithm import LawKind, Predictions, check_batch
@@ -39,7 +39,7 @@ _NO_MODELS = Plan(models={})
 
 def fit(
     spec: Spec,
-    batches: Iterable[Batch],
+    batches: Any,
     *,
     learner: Learner | None = None,
     refresh_rows: int = 65_536,
@@ -55,7 +55,8 @@ def fit(
 
     Args:
         spec: what to learn.
-        batches: any iterable of batches; rows that may not be learned from are counted as rejected, by reason.
+        batches: any iterable of batches, or one; of specs without label also an (n, d) array, a frame or a sparse matrix.
+            Rows that may not be learned from are counted as rejected, by reason. The features of frames are matched by name.
         learner: an earlier learner of the same spec to resume from; it is left as it is.
         refresh_rows: largest number of rows between two folds of an ANCHORED learner.
         passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
@@ -65,7 +66,8 @@ def fit(
 
     Raises:
         InvalidBatch: a batch's width is not the spec's, or labels of two classes are neither 0 and 1 nor two whole numbers.
-        InvalidValue: several passes over what can be gone through once, or of an algorithm that has no use for them.
+        InvalidValue: what are no batches; several passes over what can be gone through once, or of an algorithm that has
+            no use for them.
         MergeRefused: `learner` has another spec, or rows with positions come twice, here or in `learner`.
 
     >>> from beam_ml import Batch, fit, kmeans
@@ -73,16 +75,18 @@ def fit(
     >>> learner.progress.rows
     2
     """
-    current = learner or learners.new(algorithm_of(spec), spec)
+    spec = arguments.spec("fit.spec", spec)
+    current = learners.new(algorithm_of(spec), spec) if learner is None else arguments.learner("fit.learner", learner)
     if current.spec.fingerprint != spec.fingerprint:
         message = f"fit resumes from a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
         raise MergeRefused(message)
     check_passes(algorithm_of(spec), spec, passes, "fit.passes")
-    if passes > 1 and iter(batches) is iter(batches):
+    given = arguments.batches(spec, batches)
+    if passes > 1 and iter(given) is iter(given):
         message = f"fit.batches must be a list, or begin again at each pass; got {type(batches).__name__}."
         raise InvalidValue(message)
     with one_thread():
-        return _fit(current, batches, refresh_rows, passes)
+        return _fit(current, given, refresh_rows, passes)
 
 
 def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iterator[tuple[Batch, bool]]:
@@ -109,19 +113,21 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: 
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
     seen = dict(learners.scanned(learner).covered)
-    rows = 0
+    rows, names = 0, learner.names
     accumulator = _accumulator(current)
     for batch, new in _passes_over(batches, passes, lineage):
         if not new:
             _see(seen, batch)
-        accumulator.add(labels.coded(batch))
+        if names is None and learner.progress.rows == 0:
+            names = batch.names
+        accumulator.add(labels.coded(batch.ordered(names)))
         rows += len(batch)
         if anchored and rows >= due:
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
             accumulator = _accumulator(current)
             due, rows = min(due * 2, refresh_rows), 0
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
-    return current if labels.pair in (None, BINARY) else current.replace(labels=labels.pair)
+    return current.replace(labels=None if labels.pair == BINARY else labels.pair, names=names)
 
 
 def _lineage(learner: Learner, batches: Iterable[Batch]) -> tuple[Iterable[Batch], Origin]:
@@ -180,12 +186,18 @@ def merge(a: Learner, b: Learner, *, allow_overlap: bool = False) -> Learner:
     >>> merge(fit(spec, [Batch.dense([[0.0, 1.0]])]), fit(spec, [Batch.dense([[1.0, 0.0]])])).progress.rows
     2
     """
+    for name, one in (("merge.a", a), ("merge.b", b)):
+        arguments.learner(name, one)
     with one_thread():
         return learners.merge(algorithm_of(a.spec), a, b, allow_overlap=allow_overlap)
 
 
-def derive(learner: Learner, model_spec: ModelSpec) -> Model:
+def derive(learner: Learner, model_spec: ModelSpec | type[ModelSpec] | str) -> Model:
     """Derive a model, with no pass over the data; the learner stays as it is.
+
+    Args:
+        learner: that has seen rows.
+        model_spec: what to derive; a kind (`"classifier"`) or a class stands for its defaults.
 
     Raises:
         DeriveRefused: a model spec of another algorithm, or a learner that has seen no rows.
@@ -196,7 +208,8 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
     >>> [len(derive(learner, kmeans.Clusters(k=k)).arrays.centres) for k in (1, 2, 4)]
     [1, 2, 4]
     """
-    algorithm = algorithm_of(learner.spec)
+    algorithm = algorithm_of(arguments.learner("derive.learner", learner).spec)
+    model_spec = arguments.model_spec(algorithm, model_spec)
     kind = model_kind(algorithm, model_spec)
     if learner.progress.rows == 0:
         message = f"{algorithm.name} derives a model from at least one row; this learner has seen none."
@@ -211,16 +224,21 @@ def derive(learner: Learner, model_spec: ModelSpec) -> Model:
         "trained_through": progress.time_max,
         **found,
     }
-    if learner.labels is not None:
-        facts["labels"] = list(learner.labels)
+    for name, value in (("labels", learner.labels), ("names", learner.names)):
+        if value is not None:
+            facts[name] = list(value)
     return Model(learner.spec, model_spec, arrays, facts)
 
 
-def predict(model: Model, batch: Batch) -> Predictions:
-    """Predict a batch's rows: named arrays, one entry per row, under SageMaker's field names.
+def predict(model: Model, rows: Any) -> Predictions:
+    """Predict rows: named arrays, one entry per row, under SageMaker's field names.
+
+    Args:
+        model: that `derive` has returned.
+        rows: a batch, an (n, d) array, a frame (whose columns are matched by name) or a sparse matrix.
 
     Raises:
-        InvalidBatch: another width than the model's, or a row that cannot be predicted: with a NaN, say.
+        InvalidBatch: another width or other names than the model's, or a row that cannot be predicted: with a NaN, say.
 
     >>> from beam_ml import Batch, derive, fit, linear, predict
     >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
@@ -228,10 +246,15 @@ def predict(model: Model, batch: Batch) -> Predictions:
     >>> predict(model, Batch.dense([[10.0]]))["score"].round(6).tolist()
     [21.0]
     """
+    if isinstance(model, Learner):
+        arguments.model("predict.model", model, arguments.kinds(algorithm_of(model.spec)))
+    arguments.model("predict.model", model)
+    batch = Batch.of(rows)
     check_batch(model.spec, batch)
+    batch = batch.ordered(model.names)
     predictions, _, unusable = score(model_kind(algorithm_of(model.spec), model.model_spec), model.arrays, batch)
-    for reason, rows in unusable.items():
-        raise refuse(reason, int(rows[0]))
+    for reason, places in unusable.items():
+        raise refuse(reason, int(places[0]))
     return predictions
 
 
@@ -243,6 +266,8 @@ def save(value: Learner | Model, path: str | Path) -> None:
     >>> load("monday.safetensors").progress.rows
     2
     """
+    if not isinstance(value, Learner):
+        arguments.model("save.value", value)
     algorithm = algorithm_of(value.spec)
     data = encode_learner(algorithm, value) if isinstance(value, Learner) else encode_model(algorithm, value)
     target = Path(path)

@@ -158,6 +158,7 @@ class Predictor:
         if batch.n_features != now.model.spec.n_features:
             message = f"{now.model.spec.algorithm}.n_features is {now.model.spec.n_features}; got {batch.n_features}."
             raise InvalidBatch(message)
+        batch = batch.ordered(now.model.names)
         good = np.ones(len(batch) + sum(map(len, rejected)), dtype=bool)
         for reject in rejected:
             good[reject.position] = False

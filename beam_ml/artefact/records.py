@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from beam_ml.artefact import written
 from beam_ml.artefact.envelope import Envelope, decode, encode
 from beam_ml.artefact.guard import Find, found, guarded
 from beam_ml.core.accumulation import Accumulation, Part
@@ -99,12 +100,6 @@ def _origin(source: Any, partition: Any) -> Origin:
     if not (isinstance(source, str) and isinstance(partition, str)):
         _refuse(f"origins of two texts; got {source!r}, {partition!r}")
     return Origin(source, partition)
-
-
-def _labels(value: Any) -> tuple[float, float]:
-    if not isinstance(value, list) or len(value) != 2 or not all(type(one) in (int, float) for one in value):
-        _refuse(f"two numbers as labels; got {value!r}")
-    return float(value[0]), float(value[1])
 
 
 def _ranges(arrays: "_Reader", name: str) -> np.ndarray:
@@ -268,7 +263,7 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
         "folded_through": learner.folded_through,
         "discarded": learner.discarded,
         "history": [dict(entry) for entry in learner.history],
-        **({"labels": list(learner.labels)} if learner.labels is not None else {}),
+        **written.stored(learner),
         "next": dict(learner.next),
         "pending": [
             {"end": end, "accumulation": _accumulation_out(value, f"pending/{end}/", arrays)}
@@ -314,7 +309,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
                 )
                 for window in meta["pending"]
             },
-            labels=_labels(meta["labels"]) if "labels" in meta else None,
+            **written.read(spec, meta),
         )
 
     return guarded(read, decode(data, "learner"))

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from beam_ml.core import convert
+from beam_ml.core import convert, frames
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["FIT", "ROW_COLUMNS", "Batch", "Origin"]
@@ -67,6 +67,7 @@ class Batch:
         origin: source and partition that all the rows came from, or None.
         position: (n,) int64 place of each row within its origin (row of a file, …), or None.
         position_end: (n,) int64 where the row's place ends, for places that are wider than 1 (byte offsets); None: + 1.
+        names: of the d features, where the rows came from a frame; None: unknown.
 
     >>> batch = Batch.dense([[1.0, 2.0], [3.0, 4.0]], label=[0, 1])
     >>> len(batch), batch.n_features
@@ -84,6 +85,7 @@ class Batch:
     origin: Origin | None = None
     position: np.ndarray | None = None
     position_end: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
     @classmethod
     def dense(
@@ -96,7 +98,9 @@ class Batch:
         position: Any = None,
         position_end: Any = None,
     ) -> Self:
-        """Build from an (n, d) array; float32 and float64 are kept, other numbers become float64.
+        """Build from an (n, d) array or a frame; float32 and float64 are kept, other numbers become float64.
+
+        A frame (pandas, polars, Arrow) names the features.
 
         Times may be `datetime64` of any unit or `datetime` (UTC where there is no zone).
 
@@ -107,7 +111,8 @@ class Batch:
         Traceback (most recent call last):
         beam_ml.errors.InvalidBatch: Batch.label must be numbers, as (text == 'yes') makes them of text; got 'yes' (<U3).
         """
-        matrix = convert.reals("X", X)
+        frame = frames.read(X)
+        matrix, names = (convert.reals("X", X), None) if frame is None else frame
         if matrix.ndim != 2:
             message = f"Batch.X must have two axes (n, d); got shape {matrix.shape}."
             raise InvalidBatch(message)
@@ -117,8 +122,44 @@ class Batch:
             matrix, None, None, None, d,
             _vector("label", label, n), _vector("weight", weight, n),
             _vector("time", time, n), origin, _vector("position", position, n),
-            _vector("position_end", position_end, n),
+            _vector("position_end", position_end, n), names,
         )  # fmt: skip
+
+    @classmethod
+    def of(cls, rows: Any) -> "Batch":
+        """Return rows of features as a batch: a batch itself, an (n, d) array, a frame, a sparse matrix.
+
+        >>> Batch.of([[1.0, 2.0]]).dense_x.tolist()
+        [[1.0, 2.0]]
+        """
+        if isinstance(rows, Batch):
+            return rows
+        if not frames.is_sparse(rows):
+            return cls.dense(rows)
+        matrix = rows.tocsr(copy=True)
+        matrix.sum_duplicates()
+        return cls.csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+
+    def ordered(self, names: tuple[str, ...] | None) -> "Batch":
+        """Return the batch with its features in an order of names; without names here or there it is as it is.
+
+        Raises:
+            InvalidBatch: its features have other names.
+        """
+        if names is None or self.names is None or self.names == names:
+            return self
+        if sorted(self.names) != sorted(names):
+            absent, more = (
+                [n for n in one if n not in other] for one, other in ((names, self.names), (self.names, names))
+            )
+            message = (
+                f"Batch.names must be those learned from, {list(names)[:8]}; lacking {absent[:8]}, unknown {more[:8]}."
+            )
+            raise InvalidBatch(message)
+        place = {name: j for j, name in enumerate(self.names)}
+        return dataclasses.replace(
+            self, X=self.dense_x[:, [place[name] for name in names]].copy(order="C"), names=names
+        )
 
     @classmethod
     def csr(
@@ -258,7 +299,8 @@ class Batch:
                 ]
                 shared["position_end"] = np.concatenate([e for e in ends if e is not None])
         if first.is_dense:
-            return Batch.dense(np.concatenate([p.dense_x for p in parts]), **shared)
+            names = first.names if all(p.names == first.names for p in parts) else None
+            return Batch.dense(np.concatenate([p.dense_x for p in parts]), **shared).replace(names=names)
         offsets = np.cumsum([0, *(int(p.indptr[-1]) for p in parts if p.indptr is not None)])
         indptr = np.concatenate(
             [[0], *(p.indptr[1:] + o for p, o in zip(parts, offsets, strict=False) if p.indptr is not None)]

@@ -41,6 +41,7 @@ class Learner:
         next: source → its read positions, in a form of the source's own.
         pending: window end, µs → accumulation of a window still open.
         labels: the two numbers that stood for the classes 0 and 1 where `fit` was given others; None: 0 and 1.
+        names: of the features, in their order, where `fit` was given a frame; None: unknown.
     """
 
     spec: Spec
@@ -60,6 +61,7 @@ class Learner:
     next: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pending: Mapping[int, Accumulation] = dataclasses.field(default_factory=dict)
     labels: Pair | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def state(self) -> Any:
@@ -177,6 +179,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         next=_joined(a.next, b.next),
         pending=dict(a.pending),
         labels=_labels(a, b),
+        names=_names(a, b),
     )
     for end, accumulation in b.pending.items():
         merged = add_pending(algorithm, merged, end, accumulation)
@@ -191,6 +194,16 @@ def _labels(a: Learner, b: Learner) -> Pair | None:
         message = f"Learners merge whose classes were written alike; got {text}."
         raise MergeRefused(message)
     return a.labels or b.labels
+
+
+def _names(a: Learner, b: Learner) -> tuple[str, ...] | None:
+    """Return the names of the features in both; they add place by place."""
+    if a.names is not None and b.names is not None and a.names != b.names:
+        message = (
+            f"Learners merge whose features are the same in order; got {list(a.names)[:8]} and {list(b.names)[:8]}."
+        )
+        raise MergeRefused(message)
+    return a.names or b.names
 
 
 def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,20 @@ class Model:
         model_spec: what was chosen at derive.
         arrays: the algorithm's model record.
         facts: plain JSON values about it: refresh number, rows, trained through, the features that make its
-            batches, the two numbers that stood for the classes 0 and 1 (`labels`) if they were others.
+            batches, the two numbers that stood for the classes 0 and 1 (`labels`) if they were others, and the `names` of
+            the features.
     """
 
     spec: Spec
     model_spec: ModelSpec
     arrays: Any
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the features, in their order; None: unknown."""
+        names = self.facts.get("names")
+        return None if names is None else tuple(names)
 
     def __repr__(self) -> str:
         written = self.facts.get("labels")

@@ -35,6 +35,11 @@ class ModelRef:
         where: path of a model file, or path or URL of a registry.
         name: in the registry; None: `where` is a model file.
         model: which of the version's models; None: its champion, else the first by name.
+
+    >>> ModelRef("s3://models", "fraud", model="l1")
+    ModelRef(where='s3://models', name='fraud', model='l1')
+    >>> ModelRef("model.safetensors").name is None
+    True
     """
 
     where: str

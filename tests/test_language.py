@@ -51,6 +51,7 @@ RULES: dict[str, tuple[str, str, str]] = {
     ),
     "tell whether": (r"(^|; |\. )(Tell|tell) (whether|how|what)\b", "return whether", "Tell whether a row is late."),
     "for ever": (r"\bfor ever\b", "forever", "A job that runs for ever."),
+    "build the step": (r"^Build the steps?\.$", "say what is built", "Build the steps."),
     "put together": (
         r"\b(put|puts) (together|(runs|parts|partials|sums|means|learners) together)\b",
         "merge, concatenate",

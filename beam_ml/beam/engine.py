@@ -164,6 +164,13 @@ def run(pipeline: Pipeline) -> Ran:
     Raises:
         EngineRefused: the pipeline reads an unbounded source on a runner that would never emit anything.
         BeamMLError: as a worker raised it; Beam itself wraps it in a RuntimeError that holds its text.
+
+    >>> import apache_beam as beam
+    >>> pipeline = new_pipeline()
+    >>> _ = pipeline | beam.Create([1, 2]) | beam.CombineGlobally(sum) | beam.Map(print)
+    >>> run(pipeline).runner
+    3
+    'FnApiRunner'
     """
     for one in applied(pipeline):
         for pcoll in one.outputs.values():

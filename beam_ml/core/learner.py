@@ -42,6 +42,13 @@ class Learner:
         pending: window end, µs → accumulation of a window still open.
         labels: the two numbers that stood for the classes 0 and 1 where `fit` was given others; None: 0 and 1.
         names: of the features, in their order, where `fit` was given a frame; None: unknown.
+
+    >>> from beam_ml import Batch, fit, pca
+    >>> learner = fit(pca.Spec(n_features=2), [Batch.dense([[1.0, 2.0], [3.0, 4.0]])])
+    >>> learner
+    Learner(pca, refresh 1, 2 rows)
+    >>> learner.state.mean.tolist(), learner.progress.rows
+    ([1.0, 1.0], 2)
     """
 
     spec: Spec

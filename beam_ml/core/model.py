@@ -21,6 +21,12 @@ class Model:
         facts: plain JSON values about it: refresh number, rows, trained through, the features that make its
             batches, the two numbers that stood for the classes 0 and 1 (`labels`) if they were others, and the `names` of
             the features.
+
+    >>> from beam_ml import Batch, derive, fit, pca
+    >>> learner = fit(pca.Spec(n_features=2), [Batch.dense([[1.0, 2.0], [3.0, 4.0]])])
+    >>> model = derive(learner, pca.Components(n_components=1))
+    >>> model, model.model_spec.n_components, model.facts["rows"]
+    (Model(pca, components), 1, 2)
     """
 
     spec: Spec

@@ -132,6 +132,11 @@ class Spec(Settings):
 
     Every concrete Spec has a field ``algorithm: Literal["…"]`` (a key of ALGORITHMS, or ``module:attribute``), so that its
     JSON alone names its algorithm.
+
+    >>> from beam_ml import pca
+    >>> spec = pca.Spec(n_features=2, half_life="1d")
+    >>> isinstance(spec, Spec), spec.half_life, spec.fingerprint == pca.Spec(n_features=2, half_life=86_400).fingerprint
+    (True, 86400.0, True)
     """
 
     algorithm: str
@@ -171,6 +176,12 @@ class Spec(Settings):
 
 
 class ModelSpec(Settings):
-    """What is chosen after training, at derive. Every concrete ModelSpec has ``kind: Literal["…"]``."""
+    """What is chosen after training, at derive. Every concrete ModelSpec has ``kind: Literal["…"]``.
+
+    >>> from beam_ml import pca
+    >>> chosen = pca.Components(n_components=1)
+    >>> isinstance(chosen, ModelSpec), chosen.to_json()
+    (True, '{"center":true,"kind":"components","n_components":1,"whiten":false}')
+    """
 
     kind: str

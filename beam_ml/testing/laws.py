@@ -127,6 +127,12 @@ def laws_for(
 
     Yields:
         Name and a function that raises AssertionError, naming the law, if it does not hold.
+
+    >>> from beam_ml.testing.examples.outliers import OUTLIERS, Spec
+    >>> laws = dict(laws_for(OUTLIERS, Spec(n_features=2), examples=2))
+    >>> laws["commutative"]()
+    >>> "anchors" in laws  # this algorithm has none
+    False
     """
     subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, shrink)
     others = tuple(subject.at_other_widths())
@@ -169,6 +175,13 @@ def check_algorithm(
 
     Raises:
         AssertionError: a law does not hold; the message names it.
+
+    >>> from beam_ml.testing.examples.outliers import OUTLIERS, Spec
+    >>> import dataclasses
+    >>> careless = dataclasses.replace(OUTLIERS, merge=lambda spec, a, b: a)  # drops b
+    >>> check_algorithm(careless, Spec(n_features=2))
+    Traceback (most recent call last):
+    AssertionError: ...OUTLIERS breaks the law 'identity': ...
     """
     for _, law in laws_for(algorithm, spec, models, codec=codec, examples=examples, sparse=sparse, shrink=shrink):
         law()

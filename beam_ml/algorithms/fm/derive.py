@@ -33,6 +33,12 @@ class Model:
     """A second-order machine: ``η = intercept + Σ_i w_i x_i + Σ_{i<j} ⟨v_i, v_j⟩ x_i x_j`` (Rendle 2010).
 
     Only features that rows have had are held; others count for nothing. Of features far from 0, x is less their centre.
+
+    >>> from beam_ml import derive, fit, fm
+    >>> rows = Batch.csr([0, 2, 4], [0, 2, 1, 3], [1.0, 1.0, 1.0, 1.0], 4, label=[1.0, 0.0])
+    >>> model = derive(fit(fm.Spec(n_features=4, n_factors=2), [rows]), fm.Classifier()).arrays
+    >>> model.features.tolist(), model.factors.shape
+    ([0, 1, 2, 3], (4, 2))
     """
 
     features: Int64[np.ndarray, "r"]  # numbers of the features held, rising, below the width

@@ -132,7 +132,11 @@ class Classifier(ModelSpec):
 
 
 class Regressor(ModelSpec):
-    """A model of a real label."""
+    """A model of a real label.
+
+    >>> Regressor().to_dict()
+    {'kind': 'regressor'}
+    """
 
     called = "fm.Regressor"
 

@@ -65,7 +65,15 @@ class Clusters(ModelSpec):
 
 @array_dataclass
 class Partial:
-    """A coreset: weighted centres, distinct as a rule, in no order; as State, of all rows so far."""
+    """A coreset: weighted centres, distinct as a rule, in no order; as State, of all rows so far.
+
+    >>> from beam_ml import Batch, kmeans
+    >>> spec = Spec(n_features=1, k_max=2)
+    >>> rows = Batch.dense([[1.0], [5.0], [5.0]])
+    >>> partial = kmeans.KMEANS.accumulate(spec, kmeans.KMEANS.empty(spec), rows, None)
+    >>> sorted(zip(partial.centres.ravel().tolist(), partial.weight.tolist()))
+    [(1.0, 1.0), (5.0, 2.0)]
+    """
 
     centres: Float64[np.ndarray, "m d"]  # mean of the rows each stands for, feature units
     weight: Float64[np.ndarray, "m"]  # their Σ weight, > 0
@@ -74,7 +82,14 @@ class Partial:
 
 @array_dataclass
 class Model:
-    """Cluster centres, heaviest first."""
+    """Cluster centres, heaviest first.
+
+    >>> from beam_ml import Batch, derive, fit
+    >>> learner = fit(Spec(n_features=1, k_max=2), [Batch.dense([[1.0], [5.0], [5.0], [5.0]])])
+    >>> model = derive(learner, Clusters(k=2)).arrays
+    >>> model.centres.tolist(), model.weight.tolist(), model.sse.tolist()
+    ([[5.0], [1.0]], [3.0, 1.0], [0.0, 0.0])
+    """
 
     centres: Float64[np.ndarray, "k d"]  # feature units
     weight: Float64[np.ndarray, "k"]  # Σ weight of the rows nearest to each centre, as far as the sample tells

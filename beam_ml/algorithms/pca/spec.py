@@ -112,7 +112,14 @@ class Components(ModelSpec):
 
 @array_dataclass
 class Partial:
-    """Weighted second moments of some rows; as State, of all rows so far."""
+    """Weighted second moments of some rows; as State, of all rows so far.
+
+    >>> from beam_ml import Batch, pca
+    >>> spec = Spec(n_features=1)
+    >>> partial = pca.PCA.accumulate(spec, pca.PCA.empty(spec), Batch.dense([[10.0], [14.0]]), None)
+    >>> float(partial.weight), partial.origin.tolist(), partial.mean.tolist(), partial.scatter.tolist()
+    (2.0, [10.0], [2.0], [[8.0]])
+    """
 
     origin: Float64[np.ndarray, "d"]  # smallest row in lexicographic order, feature units; zeros without rows
     weight: Float64[np.ndarray, ""]  # W, Σ weight
@@ -122,7 +129,14 @@ class Partial:
 
 @array_dataclass
 class Sketch:
-    """Frequent directions of some rows' scatter matrix S; as State, of all rows so far."""
+    """Frequent directions of some rows' scatter matrix S; as State, of all rows so far.
+
+    >>> from beam_ml import Batch, pca
+    >>> spec = Spec(n_features=2, mode="sketch", sketch_rows=1)
+    >>> sketch = pca.PCA_SKETCH.accumulate(spec, pca.PCA_SKETCH.empty(spec), Batch.dense([[1.0, 2.0], [3.0, 6.0]]), None)
+    >>> float(sketch.weight), float(sketch.variation), sketch.rows.shape
+    (2.0, 10.0, (2, 2))
+    """
 
     origin: Float64[np.ndarray, "d"]  # smallest row in lexicographic order, feature units; zeros without rows
     weight: Float64[np.ndarray, ""]  # W, Σ weight
@@ -135,7 +149,13 @@ class Sketch:
 
 @array_dataclass
 class Model:
-    """Mean, components and their share of the variance, by falling variance."""
+    """Mean, components and their share of the variance, by falling variance.
+
+    >>> from beam_ml import Batch, derive, fit
+    >>> model = derive(fit(Spec(n_features=2), [Batch.dense([[1.0, 2.0], [3.0, 6.0]])]), Components(n_components=1)).arrays
+    >>> model.mean.tolist(), model.components.round(4).tolist(), model.explained_variance_ratio.round(6).tolist()
+    ([2.0, 4.0], [[0.4472, 0.8944]], [1.0])
+    """
 
     mean: Float64[np.ndarray, "d"]  # taken off each row before projecting; zeros when not centred
     mean_tail: Float64[

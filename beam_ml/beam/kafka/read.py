@@ -87,7 +87,7 @@ class OffsetRanges(PTransform):
         self._ranges = tuple(ranges)
 
     def expand(self, pbegin: PBegin) -> PCollection:
-        """Build the step."""
+        """Spread the ranges as those of files are."""
         pieces: Any = self._ranges  # whatever has a `to_dict` can be spread
         return pbegin | "Offsets" >> FileRanges(pieces)
 
@@ -174,6 +174,6 @@ class ReadKafkaBlocks(PTransform):
         self._fn = _ReadOffsets(connection.to_json(), source_name, max_bytes, headers)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Read each range where it arrives."""
         coders.install(pcoll.pipeline)
         return pcoll | "Read" >> ParDo(self._fn)

@@ -210,7 +210,7 @@ class WriteKafka(PTransform):
         self._fn = _Write(connection.to_json(), topic, encode, key)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Send each bundle, and wait for its acknowledgements."""
         coders.install(pcoll.pipeline)
         return pcoll | "Write" >> ParDo(self._fn)
 
@@ -266,6 +266,6 @@ class WriteAnnouncements(PTransform):
         self._write = WriteKafka(connection, topic)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Turn each manifest into a message, and send it."""
         messages = pcoll | "Tell" >> Map(_announcement_of).with_output_types(tuple[bytes, bytes])
         return messages | "Announce" >> self._write

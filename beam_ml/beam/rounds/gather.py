@@ -75,7 +75,7 @@ class Gather(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: Slices) -> Gathered:
-        """Build the step."""
+        """Admit rows where they lie, and count what is not admitted."""
         coders.install(pcoll.slices.pipeline)
         out = pcoll.slices | "Admit" >> ParDo(_Admit(self._spec)).with_outputs("rejected", "progress", main="rows")
         progress = (pcoll.progress, out.progress) | "Progress" >> Flatten()
@@ -97,7 +97,7 @@ class HandOver(PTransform):
     """`Gathered.rows` → the memory of the trainer, where it is this very process: see `handover`."""
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Hand over each slice as it arrives."""
         return pcoll | ParDo(_HandOver())
 
 
@@ -143,7 +143,7 @@ class WriteRows(PTransform):
         self._written = (registry, name, round_id)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Group the encoded rows by window, and write a file for each."""
         return pcoll | ParDo(_Encode()) | GroupByKey() | ParDo(_WriteRows(*self._written))
 
 

@@ -49,7 +49,7 @@ class NoteSeen(PTransform):
         self._fn = _NoteSeen(in_text(seen))
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Note on each block which of its places were seen."""
         return pcoll | "Note" >> ParDo(self._fn)
 
 

@@ -376,6 +376,6 @@ class StreamFold(PTransform):
         self._fn = _StreamFold(job)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the steps."""
+        """Bring all windows under one key, whose state is the learner."""
         coders.install(pcoll.pipeline)
         return pcoll | "Together" >> ParDo(_Together()) | "Fold" >> ParDo(self._fn)

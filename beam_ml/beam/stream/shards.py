@@ -125,7 +125,7 @@ class Shards(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
-        """Build the steps."""
+        """Hold each shard's accumulations by a step of its own, and flatten what they send."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
         coders.install(accumulations.pipeline)
         shared, held = to_global(accumulations), []

@@ -44,6 +44,17 @@ class Accumulations(NamedTuple):
     Attributes:
         accumulations: PCollection of (window end in µs, Accumulation).
         rejected: PCollection of Reject: every row rejected anywhere on the way.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import pca
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, spec = new_pipeline(), pca.Spec(n_features=1)
+    >>> batches = pipeline | beam.Create([Batch.dense([[1.0], [float("nan")], [3.0]])])
+    >>> slices = batches | beam.Map(lambda rows: (ROUND, Slice(rows))).with_output_types(tuple[int, Slice])
+    >>> accumulations, rejected = slices | Accumulate(spec)
+    >>> _ = accumulations | "Rows" >> beam.Map(lambda one: print(one[1].progress.rows, "rows"))
+    >>> _ = run(pipeline)
+    2 rows
     """
 
     accumulations: PCollection
@@ -186,7 +197,7 @@ class Count(PTransform):
         self._spec_json = spec
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Sum the progress of each bundle."""
         return pcoll | ParDo(_Count(self._spec_json))
 
 
@@ -201,6 +212,17 @@ class Accumulate(PTransform):
         anchor: the stored learner whose parameters the workers start from, or always the newest; None: cold.
         max_bundle_bytes: what a bundle's accumulators may hold before the largest is sent on.
         refuse_bytes: an accumulation larger than this fails; None: 256 MiB.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import pca
+    >>> from beam_ml.beam import SliceByWindow, new_pipeline, run
+    >>> from beam_ml.core.windows import Windows
+    >>> pipeline, spec = new_pipeline(), pca.Spec(n_features=1)
+    >>> slices = pipeline | beam.Create([Batch.dense([[1.0], [float("nan")], [3.0]])]) | SliceByWindow(Windows(None))
+    >>> out = slices | Accumulate(spec)
+    >>> _ = out.rejected | beam.Map(lambda one: print(len(one), one.reason))
+    >>> _ = run(pipeline)
+    1 non-finite feature
     """
 
     def __init__(
@@ -216,7 +238,7 @@ class Accumulate(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:
-        """Build the step."""
+        """Admit and learn rows where they lie, and count what is in no slice."""
         slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
         coders.install(slices.pipeline)
         out = slices | "Rows" >> ParDo(self._fn).with_outputs("rejected", main="accumulations")
@@ -235,6 +257,13 @@ class MergeFn(CombineFn):
 
     Args:
         spec: of all of them; shipped as JSON.
+
+    >>> from beam_ml import pca
+    >>> fn = MergeFn(pca.Spec(n_features=1))
+    >>> accumulator = Accumulator(*spec_of(pca.Spec(n_features=1).to_json()))
+    >>> _ = accumulator.add(Batch.dense([[1.0], [3.0]]))
+    >>> fn.merge_accumulators([fn.create_accumulator(), accumulator.result()]).progress.rows
+    2
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -312,6 +341,17 @@ class Merge(PTransform):
     Args:
         spec: of all of them.
         fanout: shards per window end that are merged in parallel first; 1: none.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import pca
+    >>> from beam_ml.beam import SliceByWindow, new_pipeline, run
+    >>> from beam_ml.core.windows import Windows
+    >>> pipeline, spec = new_pipeline(), pca.Spec(n_features=1)
+    >>> batches = pipeline | beam.Create([Batch.dense([[1.0], [3.0]]), Batch.dense([[5.0]])])
+    >>> merged = batches | SliceByWindow(Windows(None)) | Accumulate(spec) | Merge(spec, fanout=2)
+    >>> _ = merged | beam.Map(lambda one: print(one[0] == ROUND, one[1].progress.rows, "rows"))
+    >>> _ = run(pipeline)
+    True 3 rows
     """
 
     def __init__(self, spec: Spec, fanout: int = 1) -> None:
@@ -323,7 +363,7 @@ class Merge(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
-        """Build the step."""
+        """Key by window end and shard, and combine: the shards first, where there are several."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
         refuse_streaming(accumulations)
         coders.install(accumulations.pipeline)

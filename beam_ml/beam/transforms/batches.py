@@ -34,6 +34,16 @@ class Batches(NamedTuple):
         batches: PCollection of Batch.
         rejected: PCollection of Reject.
         progress: PCollection of Progress: the rejected rows, and places without any row.
+
+    >>> import apache_beam as beam
+    >>> import pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> blocks = pipeline | beam.Create([Block(pa.record_batch({"amount": [1.0, None, 3.0]}))])
+    >>> batches, rejected, progress = blocks | ToBatches(Features(numeric=("amount",)))
+    >>> _ = progress | beam.Map(lambda one: print(dict(one.rejected)))
+    >>> _ = run(pipeline)
+    {'non-finite feature amount': 1}
     """
 
     batches: PCollection
@@ -51,6 +61,15 @@ class Slices(NamedTuple):
         slices: PCollection of (window end in µs, Slice).
         rejected: PCollection of Reject, those of `ToBatches` included.
         progress: PCollection of Progress: everything scanned that is in no slice.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> batches = pipeline | beam.Create([Batch.dense([[1.0], [2.0]], time=[5_000_000, 30_000_000])])
+    >>> slices, rejected, progress = batches | SliceByWindow(Windows.of_seconds(10), folded_through=10_000_000)
+    >>> _ = rejected | beam.Map(lambda one: print(len(one), one.reason))
+    >>> _ = run(pipeline)
+    1 late
     """
 
     slices: PCollection
@@ -105,6 +124,16 @@ class ToBatches(PTransform):
         features: which columns become what; shipped as JSON.
         with_label: False leaves the label column alone: for scoring.
         max_ahead: seconds that an event may be dated past the time its message was recorded; None: any.
+
+    >>> import apache_beam as beam
+    >>> import pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> rows = pa.record_batch({"amount": [1.0, None, 3.0], "fraud": [0, 1, 1]})
+    >>> out = pipeline | beam.Create([Block(rows)]) | ToBatches(Features(numeric=("amount",), label="fraud"))
+    >>> _ = out.batches | beam.Map(lambda batch: print(batch.X.tolist(), batch.label.tolist()))
+    >>> _ = run(pipeline)
+    [[1.0], [3.0]] [0.0, 1.0]
     """
 
     def __init__(self, features: Features, with_label: bool = True, max_ahead: float | None = None) -> None:
@@ -114,7 +143,7 @@ class ToBatches(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection) -> Batches:
-        """Build the step."""
+        """Compute the features of each block."""
         coders.install(pcoll.pipeline)
         out = pcoll | ParDo(_ToBatches(self._features, self._with_label, self._max_ahead_us)).with_outputs(
             "rejected", "progress", main="batches"
@@ -152,6 +181,16 @@ class SliceByWindow(PTransform):
         windows: the job's.
         folded_through: end of the last folded window, µs; rows before it are late.
         now_us: the clock that `max_ahead_us` is measured from; None: the worker's.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> batches = pipeline | beam.Create([Batch.dense([[1.0], [2.0], [3.0]], time=[1_000_000, 4_000_000, 30_000_000])])
+    >>> out = batches | SliceByWindow(Windows.of_seconds(10))
+    >>> counted = out.slices | beam.MapTuple(lambda end, piece: (end, len(piece.rows))) | beam.combiners.ToList()
+    >>> _ = counted | beam.Map(lambda found: print(sorted(found)))
+    >>> _ = run(pipeline)
+    [(10000000, 2), (40000000, 1)]
     """
 
     def __init__(self, windows: Windows, folded_through: int | None = None, now_us: int | None = None) -> None:
@@ -160,7 +199,7 @@ class SliceByWindow(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Batches) -> Slices:
-        """Build the step."""
+        """Cut each batch, in the global window."""
         batches = pcoll.batches if isinstance(pcoll, Batches) else pcoll
         coders.install(batches.pipeline)
         out = to_global(batches) | ParDo(

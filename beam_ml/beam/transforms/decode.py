@@ -43,6 +43,19 @@ class Decode(PTransform):
             shared by a process's threads.
         options: the format's own, as plain JSON values; they travel in the pipeline.
         columns: what to decode; None: all.
+
+    >>> import apache_beam as beam
+    >>> import numpy as np
+    >>> import pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> from beam_ml.formats.messages import place
+    >>> pipeline = new_pipeline()
+    >>> messages = {"key": [None, None], "value": [b'{"amount": 3.5}', b'{"amount":'], "timestamp": [1_000, 2_000]}
+    >>> raw = Block(pa.record_batch(messages), position=np.array([place(0), place(1)]))
+    >>> rows = pipeline | beam.Create([raw]) | Decode("json", columns=["amount"])
+    >>> _ = rows | beam.Map(lambda block: print(block.batch.to_pydict(), [one.reason for one in block.rejected]))
+    >>> _ = run(pipeline)
+    {'amount': [3.5]} ['malformed message']
     """
 
     def __init__(
@@ -53,6 +66,6 @@ class Decode(PTransform):
         self._fn = _Decode(format, canonical_json(dict(options or {})), wanted)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Decode each block where it arrives."""
         coders.install(pcoll.pipeline)
         return pcoll | "Decode" >> ParDo(self._fn)

@@ -50,6 +50,16 @@ class FileRanges(PTransform):
 
     Args:
         ranges: as `formats.ranges` or a round's plan returns them.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = formats.write(f"{folder}/a.csv", [pa.record_batch({"x": [1, 2]})], "csv")
+    >>> pieces = [piece for file in formats.list_files(folder, "csv") for piece in formats.ranges(file, 1 << 20, "csv")]
+    >>> pipeline = new_pipeline()
+    >>> _ = pipeline | FileRanges(pieces) | ReadRanges() | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    {'x': [1, 2]}
     """
 
     def __init__(self, ranges: Sequence[FileRange]) -> None:
@@ -57,7 +67,7 @@ class FileRanges(PTransform):
         self._ranges = in_json(ranges)
 
     def expand(self, pbegin: PBegin) -> PCollection:
-        """Build the step."""
+        """Emit the ranges at one place and regroup them, so that every worker gets some."""
         emitted = pbegin | Impulse() | "Emit" >> ParDo(_EmitRanges(self._ranges))
         return emitted | GroupByKey() | "Ranges" >> ParDo(_Values())
 
@@ -88,6 +98,17 @@ class ReadRanges(PTransform):
         max_rows: of one block.
         source: names the source in each block's origin.
         options: of CSV files.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = formats.write(f"{folder}/a.csv", [pa.record_batch({"x": [1, 3], "y": [2, 4]})], "csv")
+    >>> pieces = [piece for file in formats.list_files(folder, "csv") for piece in formats.ranges(file, 1 << 20, "csv")]
+    >>> pipeline = new_pipeline()
+    >>> blocks = pipeline | FileRanges(pieces) | ReadRanges(columns=["y"], source="shop")
+    >>> _ = blocks | beam.Map(lambda block: print(block.origin.source, block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    shop {'y': [2, 4]}
     """
 
     def __init__(
@@ -102,7 +123,7 @@ class ReadRanges(PTransform):
         self._fn = _ReadRange(wanted, max_rows, source, None if options is None else options.to_json())
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Read each range where it arrives."""
         coders.install(pcoll.pipeline)
         return pcoll | "Read" >> ParDo(self._fn)
 
@@ -148,7 +169,7 @@ class _ReadFiles(PTransform):
         self._read = ReadRanges(columns, max_rows, source, options)
 
     def expand(self, pbegin: PBegin) -> PCollection:
-        """Build the step."""
+        """List and cut the files where the pipeline runs, spread the pieces, and read them."""
         cut = _CutFiles(self._pattern, self.format, self.target, self._options)
         pieces = pbegin | Impulse() | "List" >> ParDo(cut)
         keyed = pieces | "Key" >> Map(_keyed).with_output_types(tuple[bytes, bytes])
@@ -157,19 +178,51 @@ class _ReadFiles(PTransform):
 
 
 class ReadParquet(_ReadFiles):
-    """Parquet files (a directory, a pattern, one file) → blocks. Row groups are read in parallel."""
+    """Parquet files (a directory, a pattern, one file) → blocks. Row groups are read in parallel.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa, pyarrow.parquet
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> folder = tempfile.mkdtemp()
+    >>> pyarrow.parquet.write_table(pa.table({"x": [1.0, 2.0], "y": [3.0, 4.0]}), f"{folder}/a.parquet")
+    >>> pipeline = new_pipeline()
+    >>> _ = pipeline | ReadParquet(folder, columns=["x"]) | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    {'x': [1.0, 2.0]}
+    """
 
     format = "parquet"
 
 
 class ReadCsv(_ReadFiles):
-    """CSV files, gzip and zstd included → blocks. Plain ones are cut at lines and read in parallel."""
+    """CSV files, gzip and zstd included → blocks. Plain ones are cut at lines and read in parallel.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> from beam_ml.formats.csv import Options
+    >>> folder, semicolons = tempfile.mkdtemp(), Options(delimiter=";")
+    >>> _ = formats.write(f"{folder}/a.csv", [pa.record_batch({"x": [1, 3], "y": [2, 4]})], "csv", semicolons)
+    >>> pipeline = new_pipeline()
+    >>> blocks = pipeline | ReadCsv(folder, options=semicolons)
+    >>> _ = blocks | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    {'x': [1, 3], 'y': [2, 4]}
+    """
 
     format = "csv"
     target = 64 << 20
 
 
 class ReadAvro(_ReadFiles):
-    """Avro container files → blocks, cut at their sync markers."""
+    """Avro container files → blocks, cut at their sync markers.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = formats.write(f"{folder}/a.avro", [pa.record_batch({"x": [1.0, 2.0]})], "avro")
+    >>> pipeline = new_pipeline()
+    >>> _ = pipeline | ReadAvro(folder) | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    {'x': [1.0, 2.0]}
+    """
 
     format = "avro"

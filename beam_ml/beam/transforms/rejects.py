@@ -83,6 +83,17 @@ class WriteRejects(PTransform):
         registry: path or URL.
         prefix: of the files' paths in it: `<name>/rounds/<round id>/rejects-` goes with the round's version,
             `<name>/rejects/<run id>/` is never swept.
+
+    >>> import tempfile, apache_beam as beam, numpy as np
+    >>> from pathlib import Path
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, where = new_pipeline(), tempfile.mkdtemp()
+    >>> reject = Reject("late", np.array([3]), origin=Origin("files", "a.csv"))
+    >>> _ = pipeline | beam.Create([reject]) | WriteRejects(where, "fraud/rejects/monday/")
+    >>> _ = run(pipeline)
+    >>> [file] = Path(where, "fraud", "rejects", "monday").iterdir()
+    >>> json.loads(file.read_text())
+    {'partition': 'a.csv', 'position': 3, 'reason': 'late', 'source': 'files'}
     """
 
     def __init__(self, registry: str, prefix: str) -> None:
@@ -90,5 +101,5 @@ class WriteRejects(PTransform):
         self._fn = _WriteRejects(registry, prefix)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Write a file per bundle."""
         return pcoll | "Write" >> ParDo(self._fn)

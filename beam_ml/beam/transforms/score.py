@@ -37,6 +37,18 @@ class ScoredBlocks(NamedTuple):
     Attributes:
         predictions: PCollection of Block.
         rejected: PCollection of Reject.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, derive, fit, pca, save
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> learner = fit(pca.Spec(n_features=1), [Batch.dense([[1.0], [3.0]])])
+    >>> save(derive(learner, pca.Components(n_components=1)), path)
+    >>> pipeline = new_pipeline()
+    >>> predictions, rejected = pipeline | beam.Create([Batch.dense([[5.0]])]) | Score(path)
+    >>> _ = predictions | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    {'projection': [[3.0]], 'model_version': [0]}
     """
 
     predictions: PCollection
@@ -116,6 +128,18 @@ class Score(PTransform):
         name: in the registry.
         which: of the version's models; None: its champion.
         refresh_s: how often a worker looks for a newly served version.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, derive, fit, linear, save
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+    >>> save(derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor()), path)
+    >>> pipeline = new_pipeline()
+    >>> out = pipeline | beam.Create([Batch.dense([[10.0]])]) | Score(path)
+    >>> _ = out.predictions | beam.Map(lambda block: print(round(block.batch.to_pydict()["score"][0], 6)))
+    >>> _ = run(pipeline)
+    21.0
     """
 
     def __init__(
@@ -126,7 +150,7 @@ class Score(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection) -> ScoredBlocks:
-        """Build the step."""
+        """Predict with the worker's predictor, and set aside what it cannot."""
         coders.install(pcoll.pipeline)
         out = pcoll | ParDo(self._fn).with_outputs("rejected", main="predictions")
         return ScoredBlocks(out.predictions, out.rejected)
@@ -186,6 +210,18 @@ class Evaluate(PTransform):
 
     Args:
         model, name, which, refresh_s: as `Score` takes them.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, derive, fit, linear, save
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+    >>> save(derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor()), path)
+    >>> pipeline = new_pipeline()
+    >>> measured = pipeline | beam.Create([Batch.dense([[10.0], [20.0]], label=[21.0, 43.0])]) | Evaluate(path)
+    >>> _ = measured | beam.Map(lambda one: print(round(metrics.compute(one.metrics)["mse"], 6), dict(one.versions)))
+    >>> _ = run(pipeline)
+    2.0 {0: 2}
     """
 
     def __init__(
@@ -195,6 +231,6 @@ class Evaluate(PTransform):
         self._fn = _Measure(as_reference(model, name, which), refresh_s)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Measure each bundle, and merge the bundles' sums in one place."""
         coders.install(pcoll.pipeline)
         return to_global(pcoll) | ParDo(self._fn) | GroupByKey() | "Join" >> ParDo(_Join())

@@ -46,6 +46,15 @@ class Trained(NamedTuple):
         learner: PCollection of the one Learner after the last fold; none when nothing was scanned.
         rejected: PCollection of Reject.
         folded: PCollection of the one Folded, learner with refreshes, for `Publish`.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import Batch, pca
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> out = pipeline | beam.Create([Batch.dense([[1.0], [3.0]])]) | Train(pca.Spec(n_features=1))
+    >>> _ = out.learner | beam.Map(print)
+    >>> _ = run(pipeline)
+    Learner(pca, refresh 1, 2 rows)
     """
 
     refreshes: PCollection
@@ -111,6 +120,16 @@ class Fold(PTransform):
         by_time: window ends are event times; False: all is one window, `ROUND`.
         start: the stored learner to resume from; None: a new one.
         features: what made the batches; stored in the models.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import Batch, pca
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, spec = new_pipeline(), pca.Spec(n_features=1)
+    >>> batches = pipeline | beam.Create([Batch.dense([[1.0], [3.0]], time=[0, 0]), Batch.dense([[5.0]], time=[9_000_000])])
+    >>> merged = batches | SliceByWindow(Windows.of_seconds(1)) | Accumulate(spec) | Merge(spec)
+    >>> _ = merged | Fold(spec) | beam.Map(lambda one: print(one.learner, len(one.refreshes)))
+    >>> _ = run(pipeline)
+    Learner(pca, refresh 2, 3 rows) 2
     """
 
     def __init__(
@@ -127,7 +146,7 @@ class Fold(PTransform):
         self._fn = _Fold(spec.to_json(), plan_json(_checked(spec, models or {}, gate)), by_time, start, shipped)
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the step."""
+        """Gather all windows in one place, and fold them in order."""
         coders.install(pcoll.pipeline)
         return pcoll | "Together" >> ParDo(_Together()) | GroupByKey() | "InOrder" >> ParDo(self._fn)
 
@@ -156,6 +175,19 @@ class Train(PTransform):
         allowed_lateness: seconds that a row may lie behind the last window that `start` has folded.
         max_ahead: seconds that an event may be dated past now; None: any.
         fanout: shards per window that are merged in parallel first.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import Batch, linear
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> day_us = 86_400_000_000
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0], time=[0, 0, day_us])
+    >>> spec, models = linear.Newton(n_features=1, loss="squared"), {"plain": linear.Regressor()}
+    >>> out = pipeline | beam.Create([rows]) | Train(spec, models, refresh="1d", gate=["mse <= 1"])
+    >>> folds = out.refreshes | beam.combiners.ToList()
+    >>> _ = folds | beam.Map(lambda found: print([(one.verdict.accepted, sorted(one.models)) for one in found]))
+    >>> _ = run(pipeline)
+    [(False, ['plain']), (True, ['plain'])]
     """
 
     def __init__(
@@ -181,7 +213,7 @@ class Train(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Batches) -> Trained:
-        """Build the steps."""
+        """Chain the steps from blocks to the last fold."""
         refuse_streaming(pcoll.batches if isinstance(pcoll, Batches) else pcoll)
         batches = pcoll if self._features is None else pcoll | ToBatches(self._features)
         through = None if self._start is None else learner_of(self._start, self._spec).folded_through
@@ -237,6 +269,18 @@ class Publish(PTransform):
         registry: path or URL.
         name: to publish under.
         start: the version the learner was grown from (`Train.start`); publishing fails when a newer one is there.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, pca
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, where = new_pipeline(), tempfile.mkdtemp()
+    >>> train = Train(pca.Spec(n_features=1), {"first": pca.Components(n_components=1)})
+    >>> out = pipeline | beam.Create([Batch.dense([[1.0], [3.0]])]) | train
+    >>> _ = out | Publish(where, "shape") | beam.Map(print)
+    >>> _ = run(pipeline)
+    1
+    >>> Registry(where).head("shape").progress["rows"]
+    2
     """
 
     def __init__(self, registry: str, name: str, start: AnchorRef | None = None) -> None:
@@ -246,6 +290,6 @@ class Publish(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Trained) -> PCollection:
-        """Build the step."""
+        """Publish what was folded, once, however often the bundle is retried."""
         given = pcoll.folded if isinstance(pcoll, Trained) else pcoll
         return given | ParDo(_Publish(*self._arguments, uuid.uuid4().hex))

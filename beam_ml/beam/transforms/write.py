@@ -83,7 +83,7 @@ class _WriteFiles(PTransform):
         self._prefix, self._options = os.path.abspath(prefix), None if options is None else options.to_json()
 
     def expand(self, pcoll: PCollection) -> PCollection:
-        """Build the steps."""
+        """Write shards into a hidden folder, and rename them once all are there."""
         coders.install(pcoll.pipeline)
         parent, name = os.path.split(self._prefix)
         folder = os.path.join(parent, f".{name}-{uuid.uuid4().hex}")
@@ -97,18 +97,49 @@ class _WriteFiles(PTransform):
 
 
 class WriteParquet(_WriteFiles):
-    """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; yields the paths as bytes."""
+    """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; yields the paths as bytes.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa, pyarrow.parquet
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, prefix = new_pipeline(), f"{tempfile.mkdtemp()}/scored"
+    >>> _ = pipeline | beam.Create([Block(pa.record_batch({"x": [1.0, 2.0]}))]) | WriteParquet(prefix)
+    >>> _ = run(pipeline)
+    >>> pyarrow.parquet.read_table(f"{prefix}-00000-of-00001.parquet").to_pydict()
+    {'x': [1.0, 2.0]}
+    """
 
     format, ending = "parquet", ".parquet"
 
 
 class WriteCsv(_WriteFiles):
-    """Blocks → ``<prefix>-00000-of-00002.csv`` …, on a disk that all workers share; yields the paths as bytes."""
+    """Blocks → ``<prefix>-00000-of-00002.csv`` …, on a disk that all workers share; yields the paths as bytes.
+
+    >>> import pathlib, tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, prefix = new_pipeline(), f"{tempfile.mkdtemp()}/scored"
+    >>> _ = pipeline | beam.Create([Block(pa.record_batch({"x": [1, 2], "y": [3, 4]}))]) | WriteCsv(prefix)
+    >>> _ = run(pipeline)
+    >>> print(pathlib.Path(f"{prefix}-00000-of-00001.csv").read_text(), end="")
+    "x","y"
+    1,3
+    2,4
+    """
 
     format, ending = "csv", ".csv"
 
 
 class WriteAvro(_WriteFiles):
-    """Blocks → ``<prefix>-00000-of-00002.avro`` …, on a disk that all workers share; yields the paths as bytes."""
+    """Blocks → ``<prefix>-00000-of-00002.avro`` …, on a disk that all workers share; yields the paths as bytes.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import ReadAvro, new_pipeline, run
+    >>> pipeline, prefix = new_pipeline(), f"{tempfile.mkdtemp()}/scored"
+    >>> _ = pipeline | beam.Create([Block(pa.record_batch({"x": [1.0, 2.0]}))]) | WriteAvro(prefix)
+    >>> _ = run(pipeline)
+    >>> again = new_pipeline()
+    >>> _ = again | ReadAvro(f"{prefix}-*.avro") | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(again)
+    {'x': [1.0, 2.0]}
+    """
 
     format, ending = "avro", ".avro"

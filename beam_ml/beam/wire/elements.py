@@ -18,6 +18,10 @@ class Slice:
     Attributes:
         rows: n rows.
         late: how many of them come after their own window was folded: n or 0.
+
+    >>> piece = Slice(Batch.dense([[1.0], [2.0]]))
+    >>> len(piece.rows), piece.late
+    (2, 0)
     """
 
     rows: Batch
@@ -31,6 +35,11 @@ class Folded:
     Attributes:
         learner: after the last fold.
         refreshes: one per window, in order; their `models` are `Model` records.
+
+    >>> from beam_ml import fit, pca
+    >>> one = Folded(fit(pca.Spec(n_features=1), [Batch.dense([[1.0], [3.0]])]), ())
+    >>> one.learner
+    Learner(pca, refresh 1, 2 rows)
     """
 
     learner: Learner
@@ -44,6 +53,12 @@ class Measured:
     Attributes:
         metrics: sums over the rows; `beam_ml.core.metrics.compute` derives figures.
         versions: version → rows measured with it; 0: a model that is in no registry.
+
+    >>> import numpy as np
+    >>> from beam_ml.core import metrics
+    >>> one = Measured(metrics.regression(np.array([1.0, 3.0]), np.array([1.0, 5.0]), np.ones(2)), {7: 2})
+    >>> metrics.compute(one.metrics)["mse"], one.versions[7]
+    (2.0, 2)
     """
 
     metrics: Metrics

@@ -51,6 +51,17 @@ class AnchorRef:
         name: the job's.
         version: number.
         digest: the learner's, if known: distinguishes a registry from one recreated in its place.
+
+    >>> import tempfile
+    >>> from beam_ml import Batch, fit, pca
+    >>> from beam_ml.algorithms import algorithm_of
+    >>> from beam_ml.artefact.records import encode_learner
+    >>> spec, where = pca.Spec(n_features=1), tempfile.mkdtemp()
+    >>> learner = fit(spec, [Batch.dense([[1.0], [3.0]])])
+    >>> payloads = {"learner": encode_learner(algorithm_of(spec), learner)}
+    >>> published = Registry(where).publish("shape", payloads, parent=None, round_id="1-a")
+    >>> learner_of(AnchorRef(where, "shape", published.number), spec)
+    Learner(pca, refresh 1, 2 rows)
     """
 
     registry: str

@@ -29,7 +29,14 @@ _STATUS = {LEARNS: "learning", 1: "lost", DIVERGED: "diverged"}
 
 @array_dataclass
 class AdaGradModel:
-    """One variant: linear scores ``intercept + (x − origin)·coefficients``, one per output."""
+    """One variant: linear scores ``intercept + (x − origin)·coefficients``, one per output.
+
+    >>> from beam_ml import derive, fit, linear
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0], [3.0]] * 50, label=[0.0, 0.0, 1.0, 1.0] * 50)
+    >>> model = derive(fit(linear.AdaGrad(n_features=1, loss="logistic"), [rows]), linear.Classifier()).arrays
+    >>> model.coefficients.shape, bool(model.coefficients[0, 0] > 0)
+    ((1, 1), True)
+    """
 
     coefficients: Float64[np.ndarray, "d o"]  # per feature unit
     intercept: Float64[np.ndarray, "o"]  # linear score at the origin
@@ -45,6 +52,12 @@ def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | 
 
     ``loss`` is the progressive loss, of those that learn: the weights of the others' losses are of another time.
     ``averaged`` says whether a model of it is made of the mean of its parameters, whose progressive loss is the smaller.
+
+    >>> from beam_ml import fit, linear
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0], [3.0]] * 50, label=[0.0, 0.0, 1.0, 1.0] * 50)
+    >>> learner = fit(linear.AdaGrad(n_features=1, loss="logistic", learning_rates=(0.1, 1.0), l1=0.0, l2=0.0), [rows])
+    >>> [(one["index"], one["learning_rate"], one["status"]) for one in variants(learner.spec, learner.state)]
+    [(0, 0.1, 'learning'), (1, 1.0, 'learning')]
     """
     weight = float(state.loss_weight + state.run_weight)
     loss = progressive(spec, state.run_loss, state.loss, state.average_loss)

@@ -32,7 +32,14 @@ _SETTLED = 1e-9
 
 @array_dataclass
 class Model:
-    """A linear model: score = mean(intercept + (x − origin)·coefficients)."""
+    """A linear model: score = mean(intercept + (x − origin)·coefficients).
+
+    >>> from beam_ml import derive, fit, linear
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+    >>> model = derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor()).arrays
+    >>> model.coefficients.round(6).tolist(), round(float(model.intercept), 6), model.origin.tolist()
+    ([2.0], 1.0, [0.0])
+    """
 
     coefficients: Float64[np.ndarray, "d"]  # per feature unit
     intercept: Float64[np.ndarray, ""]  # linear score at the origin

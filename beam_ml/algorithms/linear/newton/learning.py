@@ -49,7 +49,15 @@ __all__ = ["Anchor", "accumulate", "anchor", "fold", "identity", "law", "merge",
 
 @array_dataclass
 class Anchor:
-    """The parameters that workers linearise at: η = intercept + (x − origin)·coefficients."""
+    """The parameters that workers linearise at: η = intercept + (x − origin)·coefficients.
+
+    >>> from beam_ml import fit, linear
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0], [3.0]] * 2000, label=[0.0, 1.0, 0.0, 1.0] * 2000)
+    >>> learner = fit(linear.Newton(n_features=1, loss="logistic"), [rows])
+    >>> anchor = linear.NEWTON.anchor(learner.spec, learner.state)
+    >>> anchor.coefficients.round(1).tolist(), round(float(anchor.intercept), 1), anchor.origin.tolist()
+    ([0.9], -1.4, [0.0])
+    """
 
     coefficients: Float64[np.ndarray, "d"]  # per feature unit
     intercept: Float64[np.ndarray, ""]  # η at the origin

@@ -32,7 +32,15 @@ VARIANCE_FLOOR = 1e-12  # per unit of row weight: W is 0 only when there are no 
 
 @array_dataclass
 class Partial:
-    """Sums over some rows and the rows still pending; as State, over all rows so far."""
+    """Sums over some rows and the rows still pending; as State, over all rows so far.
+
+    >>> from beam_ml import Batch, linear
+    >>> spec = linear.Newton(n_features=1, loss="squared")
+    >>> rows = Batch.dense([[0.0], [2.0]], label=[1.0, 3.0])
+    >>> partial = linear.NEWTON.accumulate(spec, linear.NEWTON.empty(spec), rows, None)
+    >>> partial.information.tolist(), partial.mean.tolist(), partial.scatter.tolist(), partial.cross.tolist()
+    ([2.0], [[1.0]], [[[2.0]]], [[2.0]])
+    """
 
     origin: Float64[np.ndarray, "d"]  # o, smallest row in lexicographic order, feature units; zeros without rows
     information: Float64[np.ndarray, "g"]  # W, Σw by group (all rows; or class 0, class 1 when balanced)

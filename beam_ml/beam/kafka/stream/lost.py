@@ -82,7 +82,7 @@ class SetLostAside(PTransform):
 
     @many_in_or_out
     def expand(self, pcoll: PCollection) -> Found:
-        """Build the step."""
+        """Part the blocks that stand for lost messages from the others."""
         coders.install(pcoll.pipeline)
         out = pcoll | ParDo(_SetLostAside()).with_outputs("lost", main="blocks")
         return Found(out.blocks, out.lost)

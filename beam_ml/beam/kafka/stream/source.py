@@ -142,7 +142,7 @@ class ReadKafkaStream(PTransform):
         self._streams = [KafkaStream(*given, part, splits, topic) for part in range(splits)]
 
     def expand(self, pbegin: PBegin) -> PCollection:
-        """Build the step."""
+        """Read each share of the partitions by a step of its own, and flatten them."""
         coders.install(pbegin.pipeline)
         found = []
         for number, stream in enumerate(self._streams):

@@ -26,7 +26,7 @@ from beam_ml.core.passes import check_passes, in_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, model_kind, refresh
 from beam_ml.core.scoring import refuse, score
-from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import DeriveRefused, InvalidValue, MergeRefused, WrongKind
 
@@ -44,6 +44,7 @@ def fit(
     learner: Learner | None = None,
     refresh_rows: int = 65_536,
     passes: int = 1,
+    max_leap: float | str | None = None,
 ) -> Learner:
     """Learn from batches in one pass, or for gradient learners in several.
 
@@ -60,6 +61,8 @@ def fit(
         learner: an earlier learner of the same spec to resume from; it is left as it is.
         refresh_rows: largest number of rows between two folds of an ANCHORED learner.
         passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
+        max_leap: seconds, or "7d", that few rows (1 % of a batch) may be dated ahead of all others where the spec has a
+            half-life; others are counted as rejected. None: the longer of a day and the half-life.
 
     Returns:
         A new learner.
@@ -86,7 +89,7 @@ def fit(
         message = f"fit.batches must be a list, or begin again at each pass; got {type(batches).__name__}."
         raise InvalidValue(message)
     with one_thread():
-        return _fit(current, given, refresh_rows, passes)
+        return _fit(current, given, refresh_rows, passes, max_leap)
 
 
 def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iterator[tuple[Batch, bool]]:
@@ -104,7 +107,9 @@ def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iter
                 yield batch.replace(origin=dataclasses.replace(batch.origin, source=source)), False
 
 
-def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: int) -> Learner:
+def _fit(
+    learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: int, max_leap: float | str | None
+) -> Learner:
     spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
     labels = Labels(spec, learner.labels or (BINARY if learner.progress.rows else None))
     if isinstance(batches, Sequence):
@@ -114,7 +119,7 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: 
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
     seen = dict(learners.scanned(learner).covered)
     rows, names = 0, learner.names
-    accumulator = _accumulator(current)
+    accumulator = _accumulator(current, max_leap)
     for batch, new in _passes_over(batches, passes, lineage):
         if not new:
             _see(seen, batch)
@@ -124,7 +129,7 @@ def _fit(learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: 
         rows += len(batch)
         if anchored and rows >= due:
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
-            accumulator = _accumulator(current)
+            accumulator = _accumulator(current, max_leap)
             due, rows = min(due * 2, refresh_rows), 0
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
     return current.replace(labels=None if labels.pair == BINARY else labels.pair, names=names)
@@ -157,9 +162,14 @@ def _lineage(learner: Learner, batches: Iterable[Batch]) -> tuple[Iterable[Batch
     return again, Origin(FIT, f"{digest.hexdigest()}#{uuid.uuid4().hex}")
 
 
-def _accumulator(current: Learner) -> Accumulator:
-    algorithm = algorithm_of(current.spec)
-    return Accumulator(algorithm, current.spec, current.version, algorithm.anchor(current.spec, current.state))
+def _accumulator(current: Learner, max_leap: float | str | None) -> Accumulator:
+    algorithm, spec = algorithm_of(current.spec), current.spec
+    anchor, leap_s = algorithm.anchor(spec, current.state), parse_duration_s(max_leap)
+    if leap_s is not None and not (isinstance(leap_s, float | int) and leap_s > 0):
+        message = f"fit.max_leap must be a duration > 0, such as '7d', or None; got {max_leap!r}."
+        raise InvalidValue(message)
+    newest = learners.scanned(current).time_max
+    return Accumulator(algorithm, spec, current.version, anchor, max_leap=leap_s, newest=newest)
 
 
 def _see(seen: dict[Origin, np.ndarray], batch: Batch) -> None:

@@ -16,6 +16,7 @@ from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.core.drawing import Drawing
+from beam_ml.core.leaps import FAR, leap_us, without_far
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
@@ -120,6 +121,8 @@ class Accumulator:
         anchor: the parameters that the partial grows from; None: cold.
         start: what was accumulated before.
         sampling: False leaves the sample as it is; somebody else draws it.
+        max_leap: seconds that few rows of a batch may be dated ahead of all others where rows age; None: see `leap_us`.
+        newest: newest event time of what was learned before, µs.
     """
 
     def __init__(
@@ -130,6 +133,8 @@ class Accumulator:
         anchor: Any = None,
         start: Accumulation | None = None,
         sampling: bool = True,
+        max_leap: float | None = None,
+        newest: int | None = None,
     ) -> None:
         self._algorithm, self._spec = algorithm, spec
         self._number = COLD if anchor is None else number
@@ -143,11 +148,15 @@ class Accumulator:
         self._rest: list[Progress] = [begun.rest]
         self._drawing = Drawing(spec, scorer_of(algorithm, spec, anchor), begun.sample) if sampling else None
         self._begun = begun.sample
+        self._leap_us, self._newest = leap_us(max_leap, half_life_s=spec.half_life), newest
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
         """Learn from a batch's good rows and count the others; return the rejected rows by reason."""
         good, rejected = admit(self._spec, batch)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
+        good, far = without_far(good, self._leap_us, self._newest)
+        if far is not None:
+            bad[FAR] = far
         for reason, rows in bad.items():
             self.add_progress(Progress.of_rejected(rows, reason))
         self.add_admitted(good, min(late, len(good)))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from beam_ml.core.batch import Batch
+from beam_ml.core.leaps import FAR, without_far
 from beam_ml.core.spec import to_us
 from beam_ml.errors import InvalidBatch, InvalidValue
 
@@ -23,11 +24,14 @@ class Windows:
         size_us: length of the fixed windows; None: all of a round is one window.
         allowed_lateness_us: how far behind the last folded window a row may lie and still enter the earliest open one.
         max_ahead_us: how far past `now` an event time may lie before its row is rejected.
+        max_leap_us: how far ahead of all other rows few of a batch may be dated before they are rejected
+            (`beam_ml.core.leaps`); None: any.
     """
 
     size_us: int | None
     allowed_lateness_us: int = 0
     max_ahead_us: int | None = None
+    max_leap_us: int | None = None
 
     def __post_init__(self) -> None:
         if self.size_us is not None and self.size_us < 1:
@@ -64,7 +68,7 @@ class Slices:
     rejected: dict[str, Batch]
 
 
-def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int) -> Slices:
+def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int, newest: int | None = None) -> Slices:
     """Cut a batch at window bounds.
 
     Args:
@@ -72,6 +76,7 @@ def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int)
         windows: the job's windows.
         folded_through: end of the last folded window; rows before it are late.
         now_us: the clock that `max_ahead_us` is measured from.
+        newest: newest event time of what was learned before.
 
     Raises:
         InvalidBatch: windows go by event time and the batch has none.
@@ -87,6 +92,9 @@ def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int)
         if ahead.any():
             rejected["event time too far ahead"] = batch.take(ahead)
             batch = batch.take(~ahead)
+    batch, far = without_far(batch, windows.max_leap_us, newest)
+    if far is not None:
+        rejected[FAR] = far
     if windows.size_us is None:
         return Slices({ROUND: [(batch, 0)]} if len(batch) else {}, rejected)
     parts: dict[int, list[tuple[Batch, int]]] = {}

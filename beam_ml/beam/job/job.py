@@ -1,5 +1,6 @@
 """`Job`: one training deployment as data: source, features, spec, model specs, refresh, gate, registry, retention."""
 
+import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from beam_ml.beam.job.sources import FileSource, KafkaSource, Source
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
+from beam_ml.core.leaps import leap_us
 from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
 from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
@@ -148,7 +150,9 @@ class Job(Settings):
         """Return the windows in µs."""
         size = None if self.refresh == "round" else self.refresh
         past_now = self.source.max_ahead if isinstance(self.source, FileSource) else None
-        return Windows.of_seconds(size, self.source.allowed_lateness, past_now)
+        windows = Windows.of_seconds(size, self.source.allowed_lateness, past_now)
+        leap = leap_us(self.source.max_leap, windows.size_us, self.algorithm_spec().half_life)
+        return dataclasses.replace(windows, max_leap_us=leap)
 
     def in_order(self, in_process: bool) -> bool:
         """Return whether the trainer learns from a round's windows one after the other.

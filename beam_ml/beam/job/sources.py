@@ -29,6 +29,13 @@ class FileSource(Settings):
         Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")
     ] = 0
     max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past now")] = 3600.0
+    max_leap: Annotated[
+        Duration | None,
+        Field(
+            description="seconds that few rows (1 % of a batch) may be dated ahead of all others, and few records move a "
+            "stream's time; None: the longest of a day, three windows, and a half-life"
+        ),
+    ] = None
     poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
     settle: Annotated[
         Duration | Literal[0],
@@ -98,6 +105,13 @@ class KafkaSource(Settings):
     max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past its record time")] = (
         3600.0
     )
+    max_leap: Annotated[
+        Duration | None,
+        Field(
+            description="seconds that few rows (1 % of a batch) may be dated ahead of all others, and few records move a "
+            "stream's time; None: the longest of a day, three windows, and a half-life"
+        ),
+    ] = None
     idle_timeout: Annotated[
         Duration,
         Field(

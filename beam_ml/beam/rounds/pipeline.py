@@ -20,7 +20,7 @@ from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
 from beam_ml.beam.transforms.rejects import WriteRejects
 from beam_ml.beam.wire.references import AnchorRef, spec_of
 from beam_ml.core.accumulation import Accumulation
-from beam_ml.core.learner import Learner
+from beam_ml.core.learner import Learner, scanned
 from beam_ml.registry import Manifest, Registry, put_round
 
 __all__ = ["run_round_pipeline"]
@@ -75,6 +75,7 @@ def run_round_pipeline(
     values = {
         **plan.renewed(),
         "folded_through": learner.folded_through,
+        "newest": scanned(learner).time_max,
         "anchor_ref": _anchor(job, registry.objects.where, learner, parent),
         "round_id": round_id,
         "prefix": f"{job.name}/rounds/{round_id}/rejects-",

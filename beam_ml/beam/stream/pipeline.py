@@ -61,11 +61,14 @@ class _Read(NamedTuple):
 class _ReadTopic(PTransform):
     """A job's topic as blocks of rows, from a version's read positions."""
 
-    def __init__(self, source: KafkaSource, start: Start, columns: Sequence[str], splits: int) -> None:
+    def __init__(
+        self, source: KafkaSource, start: Start, columns: Sequence[str], splits: int, max_leap_us: int | None
+    ) -> None:
         super().__init__()
         # Time has reached t where nothing older than t is expected; one tick less, and nothing of t itself is either:
         # so a window may be closed in its last ms.
         settled: dict[str, Any] = {"out_of_orderness": source.out_of_orderness + TICK_US / 1e6}
+        settled["max_leap"] = None if max_leap_us is None else max_leap_us / 1e6
         if (
             start.offsets
         ):  # a partition that they do not name came into being since, and is new from its first message on
@@ -142,7 +145,7 @@ def build(
     columns = job.features.columns()
     if read is None:
         assert isinstance(job.source, KafkaSource)  # noqa: S101 checked above
-        read = _ReadTopic(job.source, start, columns, splits)
+        read = _ReadTopic(job.source, start, columns, splits, job.windows().max_leap_us)
     found = pipeline | "Source" >> read
     blocks = found.blocks if isinstance(found, _Read) else found
     refuse_unbounded(blocks)

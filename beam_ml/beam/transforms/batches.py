@@ -153,17 +153,20 @@ class ToBatches(PTransform):
 
 @with_output_types(tuple[int, Slice], rejected=Reject, progress=Progress)
 class _SliceByWindow(Step):
-    renewed = ("folded_through",)
+    renewed = ("folded_through", "newest")
 
-    def __init__(self, windows: dict[str, Any], folded_through: int | None, now_us: int | None) -> None:
+    def __init__(
+        self, windows: dict[str, Any], folded_through: int | None, now_us: int | None, newest: int | None
+    ) -> None:
         self._windows, self._folded_through, self._now_us = windows, folded_through, now_us
+        self._newest = newest
 
     def setup(self) -> None:
         self._rule = Windows(**self._windows)
 
     def process(self, element: Batch) -> Iterator[Any]:
         now_us = time.time_ns() // 1000 if self._now_us is None else self._now_us
-        found = cut(element, self._rule, self._folded_through, now_us)
+        found = cut(element, self._rule, self._folded_through, now_us, self._newest)
         for reason, rows in found.rejected.items():
             yield TaggedOutput("rejected", Reject.of_batch(rows, reason))
             yield TaggedOutput("progress", Progress.of_rejected(rows, reason))
@@ -181,6 +184,7 @@ class SliceByWindow(PTransform):
         windows: the job's.
         folded_through: end of the last folded window, µs; rows before it are late.
         now_us: the clock that `max_ahead_us` is measured from; None: the worker's.
+        newest: newest event time of what was learned before, µs: `max_leap_us` is measured from it, too.
 
     >>> import apache_beam as beam
     >>> from beam_ml.beam import new_pipeline, run
@@ -193,18 +197,24 @@ class SliceByWindow(PTransform):
     [(10000000, 2), (40000000, 1)]
     """
 
-    def __init__(self, windows: Windows, folded_through: int | None = None, now_us: int | None = None) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        folded_through: int | None = None,
+        now_us: int | None = None,
+        newest: int | None = None,
+    ) -> None:
         super().__init__()
-        self._windows, self._folded_through, self._now_us = dataclasses.asdict(windows), folded_through, now_us
+        self._arguments = (dataclasses.asdict(windows), folded_through, now_us, newest)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Batches) -> Slices:
         """Cut each batch, in the global window."""
         batches = pcoll.batches if isinstance(pcoll, Batches) else pcoll
         coders.install(batches.pipeline)
-        out = to_global(batches) | ParDo(
-            _SliceByWindow(self._windows, self._folded_through, self._now_us)
-        ).with_outputs("rejected", "progress", main="slices")
+        out = to_global(batches) | ParDo(_SliceByWindow(*self._arguments)).with_outputs(
+            "rejected", "progress", main="slices"
+        )
         rejected, progress = out.rejected, out.progress
         if isinstance(pcoll, Batches):
             rejected = (to_global(pcoll.rejected, "GlobalRejected"), rejected) | "Rejected" >> Flatten()

@@ -24,6 +24,7 @@ from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.champions import check_gate, reached
 from beam_ml.core.gate import Gate, Verdict
+from beam_ml.core.leaps import leap_us
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Plan, Refresh, fold_open, model_kind
@@ -174,6 +175,8 @@ class Train(PTransform):
         start: the stored learner to resume from; its parameters are the workers' anchor.
         allowed_lateness: seconds that a row may lie behind the last window that `start` has folded.
         max_ahead: seconds that an event may be dated past now; None: any.
+        max_leap: seconds that few rows (1 % of a batch) may be dated ahead of all others; None: the longest of a day, three
+            windows, and a half-life.
         fanout: shards per window that are merged in parallel first.
 
     >>> import apache_beam as beam
@@ -200,6 +203,7 @@ class Train(PTransform):
         start: AnchorRef | None = None,
         allowed_lateness: float = 0.0,
         max_ahead: float | None = None,
+        max_leap: float | None = None,
         fanout: int = 1,
     ) -> None:
         super().__init__()
@@ -207,7 +211,8 @@ class Train(PTransform):
         if size is not None and not (isinstance(size, (int, float)) and size > 0):
             message = f"Train.refresh must be a duration > 0, such as '1d', or 'round'; got {refresh!r}."
             raise InvalidValue(message)
-        self._windows = Windows.of_seconds(size, allowed_lateness, max_ahead)
+        windows = Windows.of_seconds(size, allowed_lateness, max_ahead)
+        self._windows = dataclasses.replace(windows, max_leap_us=leap_us(max_leap, windows.size_us, spec.half_life))
         self._spec, self._features, self._start, self._fanout = spec, features, start, fanout
         self._fold = Fold(spec, models, gate, size is not None, start, features)
 
@@ -216,9 +221,11 @@ class Train(PTransform):
         """Chain the steps from blocks to the last fold."""
         refuse_streaming(pcoll.batches if isinstance(pcoll, Batches) else pcoll)
         batches = pcoll if self._features is None else pcoll | ToBatches(self._features)
-        through = None if self._start is None else learner_of(self._start, self._spec).folded_through
+        begun = None if self._start is None else learner_of(self._start, self._spec)
+        through = None if begun is None else begun.folded_through
+        newest = None if begun is None else learners.scanned(begun).time_max
         accumulated: Accumulations = (
-            batches | SliceByWindow(self._windows, through) | Accumulate(self._spec, self._start)
+            batches | SliceByWindow(self._windows, through, newest=newest) | Accumulate(self._spec, self._start)
         )
         one = accumulated | Merge(self._spec, self._fanout) | self._fold
         refreshes = one | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)

@@ -335,6 +335,18 @@ def test_time_follows_the_slowest_partition_and_never_falls(reading, clock: Cloc
     assert late.get_watermark() == Timestamp(micros=NOW - 7 * S)
 
 
+def test_one_record_dated_far_ahead_of_the_others_moves_no_time(reading):
+    """A replay: all of it is before now, so that only the records themselves can say that one is far."""
+    ms = [TIME_MS - 400 * 86_400_000 + i * 1000 for i in range(10)]
+    ms[4] += 270 * 86_400_000
+    log = Log({0: list(enumerate(ms))})
+    log.most = 10
+    for leap, newest in (("1d", ms[-1]), (None, ms[4])):
+        reader = reading(log, max_leap=leap)
+        assert offsets(drained(reader)) == {"0": list(range(10))}
+        assert reader.get_watermark() == Timestamp(micros=newest * 1000)
+
+
 def test_a_silent_partition_is_set_aside_and_a_silent_topic_keeps_the_clocks_pace(reading, clock: Clock):
     log = Log({0: [(0, TIME_MS - 9000)], 1: []})
     reader = reading(log)

@@ -194,6 +194,35 @@ def test_events_dated_too_far_ahead_move_no_watermark(tmp_path: Path) -> None:
     assert list(after.pending) == [DAY_US]
 
 
+@pytest.mark.parametrize("spec", [{}, {"half_life": "1d"}])
+def test_one_row_dated_months_ahead_makes_nothing_late(tmp_path: Path, spec: dict[str, Any]) -> None:
+    """It is before now, so that only the data themselves can say that it is far."""
+    for day in range(4):
+        time = table(day)["t"].to_numpy().copy()
+        if day == 1:
+            time[50] = np.datetime64(270 * DAY_US, "us")
+        write(tmp_path / "data", day, t=pa.array(time, type=pa.timestamp("us", tz="UTC")))
+    one = job(tmp_path, spec={"algorithm": "linear.newton"} | spec)
+    done = run(one)
+    after = learner(one)
+    assert after.progress.rejected == {"event time far ahead of the data": 1}
+    assert after.progress.rows == 1199
+    assert after.folded_through == 4 * DAY_US
+    assert [len(r.refreshes) for r in done] == [0, 1, 1, 1, 1]
+    assert done[1].manifest.progress["rejected"] == {"event time far ahead of the data": 1}
+
+
+def test_how_far_ahead_rows_may_be_dated_is_settable(tmp_path: Path) -> None:
+    time = table(0)["t"].to_numpy().copy()
+    time[50] = np.datetime64(9 * DAY_US, "us")
+    write(tmp_path / "data", 0, t=pa.array(time, type=pa.timestamp("us", tz="UTC")))
+    one = job(tmp_path, source={"max_leap": "10d"})
+    run(one)
+    assert learner(one).progress.rejected == {}
+    assert one.windows().max_leap_us == 10 * DAY_US
+    assert job(tmp_path).windows().max_leap_us == 3 * DAY_US
+
+
 def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path: Path) -> None:
     good = table(0)
     a = good["a"].to_numpy().copy()

@@ -17,6 +17,7 @@ from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch
 from beam_ml.core.gate import Gate
+from beam_ml.core.leaps import FAR
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.core.windows import Windows
 from beam_ml.errors import DeriveRefused, EngineRefused, HeadMoved, InvalidValue
@@ -80,6 +81,16 @@ def test_one_refresh_a_window_as_without_beam(tmp_path, runner):
     assert learner.progress.summary() == wanted.progress.summary()
     assert found[-1].progressive["plain"]["auc"] > 0.8
     assert not learner.pending
+
+
+@pytest.mark.parametrize(("leap", "rejected"), [(None, {FAR: 1}), (9e9, {})])
+def test_one_row_dated_far_ahead_gets_no_window(tmp_path, leap, rejected):
+    """Windows are folded in order of time: one of the year 2200 would be the last, and age what comes after it."""
+    values = rows(140)
+    values[0].time[9] = 7_258_118_400_000_000
+    _, (learner,) = train(tmp_path, lambda p: create(p, values), Train(NEWTON, refresh="10m", max_leap=leap))
+    assert learner.progress.rejected == rejected
+    assert (learner.folded_through < 7_258_118_400_000_000) == bool(rejected)
 
 
 def test_a_round_is_one_refresh(tmp_path):

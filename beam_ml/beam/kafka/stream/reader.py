@@ -20,7 +20,7 @@ from beam_ml.beam.kafka.stream.clock import PartitionClock, topic_watermark
 from beam_ml.beam.kafka.stream.consumer import Polled
 from beam_ml.beam.kafka.stream.lost import lost_block
 from beam_ml.beam.kafka.stream.mark import StreamMark
-from beam_ml.core import intervals
+from beam_ml.core import intervals, leaps
 from beam_ml.core.spec import to_us
 from beam_ml.errors import SourceUnavailable
 from beam_ml.formats.block import Block
@@ -202,7 +202,11 @@ class StreamReader(UnboundedReader):
 
     def _piece(self, one: Polled) -> _Piece:
         times = one.messages.times[one.messages.times >= 0]  # -1: a message without
-        oldest, newest = (int(times.min()) * 1000, int(times.max()) * 1000) if times.size else (None, None)
+        oldest = newest = None
+        if times.size:
+            known, leap = self._clocks[one.partition].newest, self._source.max_leap
+            oldest = int(times.min()) * 1000
+            newest = leaps.newest(times * 1000, None if leap is None else to_us(leap), known)
         block: Block | None = messages_block(self._name, one.partition, one.messages, one.start, one.stop)
         seen = self._part.seen.get(one.partition)
         if block is not None and seen is not None:

@@ -1,0 +1,136 @@
+"""A few rows dated far ahead are refused, whatever the clock says; a pause in the data is believed."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_ml import Batch, derive, fit, linear, predict
+from beam_ml.core import leaps
+from beam_ml.core.leaps import FAR, far_ahead, leap_us
+from beam_ml.core.windows import Windows, cut
+from beam_ml.errors import InvalidValue
+
+DAY = 86_400_000_000
+YEAR_9999 = 253_402_214_400_000_000
+START = 1_700_000_000_000_000
+
+
+def minutes(n: int) -> np.ndarray:
+    return START + np.arange(n) * 60_000_000
+
+
+def far_of(times: np.ndarray, known: int | None = None, most: int = DAY) -> list[int]:
+    mask = far_ahead(times, most, known)
+    return [] if mask is None else np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize("to", [START + 9 * 30 * DAY, YEAR_9999, 2**63 - 1])
+@pytest.mark.parametrize("at", [0, 50, 119])
+def test_one_row_far_ahead_is_found_wherever_it_stands(to: int, at: int) -> None:
+    times = minutes(120)
+    times[at] = to
+    assert far_of(times) == [at]
+    assert far_of(times, known=START - 60 * DAY) == [at]
+
+
+def test_rows_far_ahead_by_different_times_are_all_found() -> None:
+    times = minutes(400)
+    times[[7, 90, 300]] = START + 40 * DAY, YEAR_9999, START + 400 * DAY
+    assert far_of(times) == [7, 90, 300]
+
+
+def test_what_more_than_one_in_a_hundred_rows_share_is_a_pause() -> None:
+    times = minutes(400)
+    times[-5:] += 30 * DAY
+    assert far_of(times) == []
+    assert far_of(times[:-1]) == [395, 396, 397, 398]
+
+
+def test_data_that_come_rarely_have_gaps_and_none_of_their_rows_is_far() -> None:
+    monthly = START + np.arange(24) * 30 * DAY
+    assert far_of(monthly) == []
+    assert far_of(np.append(monthly, monthly[-1] + 119 * DAY)) == []
+    assert far_of(np.append(monthly, monthly[-1] + 121 * DAY)) == [24]
+
+
+def test_a_batch_after_a_pause_is_believed_however_small() -> None:
+    later = START + 300 * DAY
+    assert far_of(np.array([later]), known=START) == []
+    assert far_of(np.array([later, later + 1]), known=START) == []
+    assert far_of(later + minutes(3) - START, known=START) == []
+
+
+def test_two_rows_are_judged_where_something_is_known() -> None:
+    assert far_of(np.array([START, YEAR_9999])) == []
+    assert far_of(np.array([START, YEAR_9999]), known=START - 5) == [1]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=300), st.none() | st.integers(-(2**62), 2**62))
+def test_at_most_one_in_a_hundred_and_only_the_newest(times: list[int], known: int | None) -> None:
+    values = np.array(times, dtype=np.int64)
+    far = far_of(values, known, 1000)
+    assert len(far) <= -(-len(times) // 100)
+    kept = np.delete(values, far)
+    assert not far or float(kept.max()) < values[far].astype(float).min()
+    assert not times or leaps.newest(values, 1000, known) == (kept.max() if far else values.max())
+
+
+def test_how_far_follows_from_windows_and_half_life() -> None:
+    assert leap_us(None) is None
+    assert leap_us(5.0) is None  # time drives nothing
+    assert leap_us(None, window_us=3_600_000_000) == DAY
+    assert leap_us(None, window_us=7 * DAY) == 21 * DAY
+    assert leap_us(None, half_life_s=14 * 86_400.0) == 14 * DAY
+    assert leap_us(60.0, window_us=7 * DAY, half_life_s=1.0) == 60_000_000
+
+
+@pytest.mark.parametrize("size", [None, DAY])
+def test_cutting_counts_far_rows_and_gives_them_no_window(size: int | None) -> None:
+    times = minutes(120)
+    times[50] = START + 270 * DAY
+    batch = Batch.dense(np.zeros((120, 1)), time=times)
+    slices = cut(batch, Windows(size, max_leap_us=DAY), None, now_us=2**62)
+    assert {reason: len(rows) for reason, rows in slices.rejected.items()} == {FAR: 1}
+    assert sum(len(one) for parts in slices.windows.values() for one, _ in parts) == 119
+    assert size is None or max(slices.windows) <= START + 2 * DAY
+    assert cut(batch, Windows(size, max_leap_us=None), None, now_us=2**62).rejected == {}
+
+
+def rows(time: np.ndarray) -> tuple[np.ndarray, np.ndarray, Batch]:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(time.size, 3))
+    y = (rng.random(time.size) < 1 / (1 + np.exp(-x @ [1.0, -1.0, 0.5]))).astype(float)
+    return x, y, Batch.dense(x, label=y, time=time)
+
+
+def concordant(x: np.ndarray, y: np.ndarray, learner: object) -> float:
+    score = predict(derive(learner, linear.Classifier()), Batch.dense(x))["score"]  # type: ignore[arg-type]
+    return float((score[y == 1][:, None] > score[y == 0]).mean())
+
+
+def test_fit_forgets_nothing_for_a_row_of_the_year_9999() -> None:
+    time = minutes(2_000)
+    time[800] = YEAR_9999
+    x, y, batch = rows(time)
+    spec = linear.Newton(n_features=3, half_life="1d")
+    learner = fit(spec, [batch])
+    assert learner.progress.rejected == {FAR: 1}
+    assert learner.progress.time_max == int(time[time < YEAR_9999].max())
+    assert "event time far ahead of the data 1" in repr(learner)
+    assert concordant(x, y, learner) > 0.75
+    assert fit(spec, [batch], max_leap="3000000d").progress.rejected == {}
+    assert fit(linear.Newton(n_features=3), [batch]).progress.rejected == {}  # time drives nothing
+
+
+def test_fit_measures_from_what_it_has_learned_before() -> None:
+    spec = linear.Newton(n_features=3, half_life="1d")
+    before = fit(spec, [rows(minutes(500))[2]])
+    two = Batch.dense(np.zeros((2, 3)), label=[0, 1], time=[START + DAY, YEAR_9999])
+    assert fit(spec, [two], learner=before).progress.rejected == {FAR: 1}
+
+
+@pytest.mark.parametrize("wrong", ["soon", 0, -1.0])
+def test_fit_refuses_what_is_no_duration(wrong: object) -> None:
+    with pytest.raises(InvalidValue, match=r"^fit\.max_leap must be a duration > 0, such as '7d', or None; got "):
+        fit(linear.Newton(n_features=3), [], max_leap=wrong)  # type: ignore[arg-type]

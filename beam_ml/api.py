@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.algorithms import algorithm_of, find
+from beam_ml.algorithms import Named, algorithm_of, finder
 from beam_ml.artefact.envelope import decode
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner, encode_model
 from beam_ml.core import arguments, intervals
@@ -289,11 +289,17 @@ def save(value: Learner | Model, path: str | Path) -> None:
         staged.unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> Learner | Model:
+def load(path: str | Path, algorithms: Named = ()) -> Learner | Model:
     """Read what `save` wrote.
+
+    Args:
+        path: of the file.
+        algorithms: algorithms outside this package that may be read, as ``module:attribute`` or as their records; the
+            file cannot name others, since importing a module runs it.
 
     Raises:
         ArtefactError: the file is damaged, of an unknown version, or neither a learner nor a model.
+        MissingAlgorithm: it is of an algorithm that is neither built in nor named.
 
     >>> from beam_ml import Batch, derive, fit, load, pca, predict, save
     >>> rows = Batch.dense([[0.0, 1.0], [2.0, 3.0]])
@@ -302,7 +308,7 @@ def load(path: str | Path) -> Learner | Model:
     (2, 1)
     """
     data = Path(path).read_bytes()
-    kind = decode(data).kind
+    kind, find = decode(data).kind, finder(algorithms)
     if kind == "learner":
         return decode_learner(data, find)
     if kind == "model":

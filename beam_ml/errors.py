@@ -12,7 +12,7 @@
     │   ├── CorruptArtefact   bytes that are not a whole, undamaged artefact
     │   ├── UnsupportedVersion  written by a format this library does not know
     │   ├── WrongKind         a good artefact of another kind or algorithm than asked for
-    │   └── MissingAlgorithm  a good artefact of an algorithm whose module cannot be imported here
+    │   └── MissingAlgorithm  an algorithm that the caller did not name, or that cannot be imported here
     ├── RegistryError
     │   ├── VersionNotFound   no such name or version
     │   ├── HeadMoved         another trainer published the next version first
@@ -99,7 +99,7 @@ class WrongKind(ArtefactError):
 
 
 class MissingAlgorithm(ArtefactError):
-    """A good artefact, of an algorithm whose module cannot be imported here."""
+    """An artefact of an algorithm that is not built in and that the caller did not name, or whose module is not here."""
 
 
 class RegistryError(BeamMLError):

@@ -19,12 +19,12 @@ def found(find: Find, name: Any) -> Algorithm:
     """Find the algorithm that an artefact names.
 
     Raises:
-        MissingAlgorithm: its module is not here, which is no damage.
+        MissingAlgorithm: its module is not here, which is no damage; or the caller does not take it (`find` says so).
     """
     try:
         return find(name)
     except InvalidValue as error:
-        if not isinstance(error.__cause__, ImportError | AttributeError):
+        if error.__cause__ is None:
             raise
         message = (
             f"The artefact is whole, but its algorithm {name!r} cannot be imported here ({error.__cause__}): install the "

@@ -241,7 +241,10 @@ def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
             f"{algorithm.name} artefacts of version {algorithm.version} can be read; got {meta['algorithm_version']}."
         )
         raise UnsupportedVersion(message)
-    return algorithm, algorithm.spec.parse(meta["spec"])
+    spec = algorithm.spec.parse(meta["spec"])
+    if spec.algorithm != algorithm.name:
+        _refuse(f"a spec of {algorithm.name}, as its header says; got one of {spec.algorithm}")
+    return algorithm, spec
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
@@ -278,10 +281,10 @@ def decode_learner(data: bytes, find: Find) -> Learner:
 
     Args:
         data: the artefact.
-        find: name → algorithm (`beam_ml.algorithms.find`).
+        find: name → algorithm, of those that the caller takes (`beam_ml.algorithms.finder`).
 
     Raises:
-        ArtefactError: damaged bytes, another kind, an unknown version.
+        ArtefactError: damaged bytes, another kind, an unknown version, an algorithm that the caller does not take.
     """
 
     def read(envelope: Envelope) -> Learner:

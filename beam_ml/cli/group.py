@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "algorithms_named", "main"]
 
 
 class _Command(NamedTuple):
@@ -58,5 +58,21 @@ class _AtFirstUse(click.Group):
 
 @click.group(cls=_AtFirstUse)
 @click.version_option(package_name="beam_ml")
-def main() -> None:
+@click.option(
+    "--algorithm",
+    "algorithms",
+    multiple=True,
+    metavar="MODULE:ATTRIBUTE",
+    help="An algorithm of your own that stored learners and models may be of: it is imported. Repeat it for several.",
+)
+@click.pass_context
+def main(context: click.Context, algorithms: tuple[str, ...]) -> None:
     """Streaming machine learning: train, score, and look after versions, models and merges."""
+    context.obj = algorithms
+
+
+def algorithms_named() -> tuple[str, ...]:
+    """Return the algorithms outside the package that the command line names."""
+    context = click.get_current_context(silent=True)
+    found: tuple[str, ...] | None = None if context is None else context.find_root().obj
+    return found or ()

@@ -2,8 +2,9 @@
 
 import difflib
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
+from beam_ml.cli.group import algorithms_named
 from beam_ml.core.learner import Learner
 from beam_ml.errors import InvalidValue, VersionNotFound
 from beam_ml.registry import Manifest, Registry
@@ -56,4 +57,4 @@ def learner_of(url: str, name: str, version: str | None) -> tuple[Manifest, Lear
     """Return a stored learner and its manifest."""
     store = open_registry(url)
     manifest = manifest_of(store, name, version)
-    return manifest, decode_learner(store.read(name, manifest.number), find)
+    return manifest, decode_learner(store.read(name, manifest.number), finder(algorithms_named()))

@@ -6,7 +6,6 @@ messages tile it: a partition that was read through is one interval, whatever it
 """
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.core import intervals
+from beam_ml.core.importing import attribute_of
 from beam_ml.core.rejects import Reject
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block
@@ -116,17 +116,11 @@ class Encoder(Protocol):
 
 
 def _build(format: str, options: Mapping[str, Any] | None, name: str) -> Any:
-    module, _, attribute = format.partition(":")
-    if format in MESSAGE_FORMATS:
-        module, attribute = f"beam_ml.formats.{format}", name
-    elif not attribute:
+    path = f"beam_ml.formats.{format}:{name}" if format in MESSAGE_FORMATS else format
+    if ":" not in path:
         message = f"source.format must be one of {list(MESSAGE_FORMATS)}, or 'module:attribute'; got {format!r}."
         raise InvalidValue(message)
-    try:
-        build = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        message = f"source.format must name an importable 'module:attribute'; got {format!r} ({error})."
-        raise InvalidValue(message) from error
+    build = attribute_of("source.format", path)
     return build(dict(options or {}))
 
 

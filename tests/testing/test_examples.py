@@ -21,7 +21,7 @@ def test_a_stored_learner_merges_and_finds_outliers(tmp_path: Path) -> None:
     x = rng.normal([100.0, -3.0], [10.0, 0.1], (4_000, 2))
     spec = outliers.Spec(n_features=2)
     save(fit(spec, [Batch.dense(x[:2_500])]), tmp_path / "first")
-    both = merge(load(tmp_path / "first"), fit(spec, [Batch.dense(x[2_500:])]))
+    both = merge(load(tmp_path / "first", [spec.algorithm]), fit(spec, [Batch.dense(x[2_500:])]))
     model = derive(both, outliers.Outliers(threshold=5.0))
     np.testing.assert_allclose(model.arrays.mean, x.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(model.arrays.deviation, x.std(axis=0), rtol=1e-12)

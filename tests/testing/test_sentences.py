@@ -67,21 +67,21 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_whole_artefact_of_a_module_that_is_not_installed_is_no_damage(tmp_path: Any, elsewhere: Any) -> None:
     learner = fit(_Elsewhere(n_features=2), [Batch.dense([[1.0, 2.0], [3.0, 4.0]])])
     save(learner, tmp_path / "learner")
-    assert load(tmp_path / "learner").progress.rows == 2
+    assert load(tmp_path / "learner", [learner.spec.algorithm]).progress.rows == 2
     del elsewhere.ROUGH_MEAN
     with pytest.raises(MissingAlgorithm, match=r"has no attribute 'ROUGH_MEAN'"):
-        load(tmp_path / "learner")
+        load(tmp_path / "learner", [learner.spec.algorithm])
     del sys.modules["some_where_else"]
     sentence = (
         r"^The artefact is whole, but its algorithm 'some_where_else:ROUGH_MEAN' cannot be imported here "
         r"\(No module named 'some_where_else'\): install the module that defines it, or put its folder on PYTHONPATH\.$"
     )
     with pytest.raises(MissingAlgorithm, match=sentence) as told:
-        load(tmp_path / "learner")
+        load(tmp_path / "learner", [learner.spec.algorithm])
     assert not isinstance(told.value, CorruptArtefact)
     (tmp_path / "learner").write_bytes((tmp_path / "learner").read_bytes()[:-3])
     with pytest.raises(CorruptArtefact):
-        load(tmp_path / "learner")
+        load(tmp_path / "learner", [learner.spec.algorithm])
 
 
 SPEC = pca.Spec(n_features=2)

@@ -4,7 +4,6 @@ A bundle that is retried writes its messages again: readers of predictions see e
 """
 
 import functools
-import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from beam_ml.beam.kafka.client import Connection
 from beam_ml.beam.kafka.connection import refused, translate
 from beam_ml.beam.kafka.pool import Pool
 from beam_ml.beam.wire import coders
+from beam_ml.core.importing import attribute_of
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn, SourceUnavailable
 from beam_ml.formats.block import Block
@@ -182,12 +182,7 @@ def _keys(batch: pa.RecordBatch, name: str) -> list[bytes | None]:
 
 @functools.lru_cache(maxsize=32)
 def _encoder(name: str) -> Encode:
-    module, _, attribute = name.partition(":")
-    try:
-        found: Encode = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        message = f"WriteKafka.encode must name an importable 'module:attribute'; got {name!r} ({error})."
-        raise InvalidValue(message) from error
+    found: Encode = attribute_of("WriteKafka.encode", name)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from apache_beam import Pipeline
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.job.job import Job
@@ -308,7 +308,7 @@ def _done(
 
 def _collect(run: _Run, round_id: str) -> dict[int, Any]:
     """Read the round's accumulations by window end."""
-    found = {}
+    found, find = dict[int, Any](), finder([run.job.algorithm()])
     for file in round_files(run.registry, run.job.name, round_id):
         stem, _, ending = file.partition(".")
         if ending == "safetensors":

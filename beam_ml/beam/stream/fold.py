@@ -21,7 +21,7 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec
 from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam.job.job import Announce, Job
 from beam_ml.beam.kafka.gaps import id_of
@@ -277,7 +277,7 @@ class _StreamFold(DoFn):
 
     def _learner(self, data: bytes) -> tuple[Learner, Mapping[str, Any] | None]:
         if self._known is None or self._known[0] != data:
-            self._known = (data, decode_learner(data, find), None)
+            self._known = (data, decode_learner(data, finder([self._algorithm])), None)
         return self._known[1:]
 
     def _keep(self, held: dict[int, Held], pending: Any, timer: Any) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import struct
 from collections.abc import Iterator
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_accumulation, encode_accumulation
 from beam_ml.beam.wire.references import check_size, spec_of
 from beam_ml.core.accumulation import Accumulation, merge, size_bytes
@@ -73,7 +73,7 @@ class OpenWindows:
         known = self._decoded.get((key, end))
         if known is not None and known[0] == held.data:
             return known[1]
-        accumulation = decode_accumulation(held.data, find)[1]
+        accumulation = decode_accumulation(held.data, finder([spec_of(self._spec_json)[0]]))[1]
         self._decoded[key, end] = (held.data, accumulation)
         return accumulation
 

@@ -233,14 +233,14 @@ class Accumulate(PTransform):
         refuse_bytes: int | None = None,
     ) -> None:
         super().__init__()
-        self._spec = spec.to_json()
+        self._spec, self._algorithm = spec.to_json(), spec.algorithm
         self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:
         """Admit and learn rows where they lie, and count what is in no slice."""
         slices = pcoll.slices if isinstance(pcoll, Slices) else pcoll
-        coders.install(slices.pipeline)
+        coders.install(slices.pipeline, self._algorithm)
         out = slices | "Rows" >> ParDo(self._fn).with_outputs("rejected", main="accumulations")
         accumulations, rejected = out.accumulations, out.rejected
         if isinstance(pcoll, Slices):
@@ -268,6 +268,10 @@ class MergeFn(CombineFn):
 
     def __init__(self, spec: Spec) -> None:
         self._spec_json = spec.to_json()
+
+    def setup(self) -> None:
+        """Import the algorithm: coders take only those at hand."""
+        spec_of(self._spec_json)
 
     def create_accumulator(self) -> Accumulation:
         """Return the identity of merging."""
@@ -366,7 +370,7 @@ class Merge(PTransform):
         """Key by window end and shard, and combine: the shards first, where there are several."""
         accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
         refuse_streaming(accumulations)
-        coders.install(accumulations.pipeline)
+        coders.install(accumulations.pipeline, self._spec.algorithm)
         keyed = accumulations | "Shards" >> ParDo(_ToShards(self._fanout))
         if self._fanout > 1:
             keyed = keyed | "MergeShards" >> CombinePerKey(MergeFn(self._spec)) | "Windows" >> ParDo(_ToWindows())

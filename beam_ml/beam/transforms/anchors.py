@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, Protocol
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.telemetry import count
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_spec, learner_of, spec_of
@@ -159,7 +159,7 @@ class Newest:
             return
         number, data = self._newest()
         if data is not None and (number > mine or head < mine):  # below mine: the registry was recreated
-            learner = decode_learner(data, find)
+            learner = decode_learner(data, finder([self._algorithm]))
             check_spec(learner, self._spec, f"{name} v{number}")
             self._found = (learner.version, self._algorithm.anchor(self._spec, learner.state))
             self._read = number

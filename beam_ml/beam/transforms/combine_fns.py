@@ -102,6 +102,10 @@ class TrainFn(CombineFn):
     def __init__(self, spec: Spec) -> None:
         self._spec_json = spec.to_json()
 
+    def setup(self) -> None:
+        """Import the algorithm: coders take only those at hand."""
+        spec_of(self._spec_json)
+
     def create_accumulator(self) -> Accumulation:
         """Return the identity of merging."""
         return accumulations.empty(spec_of(self._spec_json)[1])

@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job.job import Job
 from beam_ml.core import learner as learners
@@ -43,7 +43,7 @@ def resume(job: Job, registry: Registry) -> Resumed:
     found = registry.latest(job.name)
     if found is None:
         return Resumed(None, learners.new(job.algorithm(), spec), 0, 1)
-    manifest, learner = found.manifest, decode_learner(found.data, find)
+    manifest, learner = found.manifest, decode_learner(found.data, finder([spec.algorithm]))
     where = f"{job.name} v{manifest.number} in the registry"
     if learner.spec.fingerprint != spec.fingerprint:
         message = (

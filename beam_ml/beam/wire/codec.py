@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_ml.algorithms import algorithm_of, find
+from beam_ml.algorithms import algorithm_of, at_hand
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
 from beam_ml.beam.wire.elements import Folded, Measured, Slice
@@ -199,7 +199,7 @@ def decode_refresh(data: bytes) -> Refresh:
         champion=meta["champion"],
         verdict=Verdict(accepted, tuple(reasons)),
         models={
-            name.removeprefix("models/"): records.decode_model(value.tobytes(), find)
+            name.removeprefix("models/"): records.decode_model(value.tobytes(), at_hand)
             for name, value in sorted(found.arrays.items())
             if name.startswith("models/")
         },
@@ -218,7 +218,7 @@ def encode_folded(value: Folded) -> bytes:
 def decode_folded(data: bytes) -> Folded:
     """Read the bytes of `encode_folded`."""
     found = decode(data, "folded")
-    learner = records.decode_learner(found.arrays["learner"].tobytes(), find)
+    learner = records.decode_learner(found.arrays["learner"].tobytes(), at_hand)
     return Folded(
         learner, tuple(decode_refresh(found.arrays[str(i)].tobytes()) for i in range(found.meta["refreshes"]))
     )
@@ -231,7 +231,7 @@ def encode_accumulation(value: Accumulation) -> bytes:
 
 def decode_accumulation(data: bytes) -> Accumulation:
     """Read the bytes of `encode_accumulation`."""
-    return records.decode_accumulation(data, find)[1]
+    return records.decode_accumulation(data, at_hand)[1]
 
 
 def encode_learner(value: Learner) -> bytes:
@@ -251,4 +251,4 @@ def encode_optional_learner(value: Learner | None) -> bytes:
 
 def decode_optional_learner(data: bytes) -> Learner | None:
     """Read the bytes of `encode_optional_learner`."""
-    return records.decode_learner(data, find) if data else None
+    return records.decode_learner(data, at_hand) if data else None

@@ -12,7 +12,7 @@ from apache_beam import Pipeline
 from apache_beam.coders import Coder, registry
 from apache_beam.options.pipeline_options import SetupOptions
 
-from beam_ml.algorithms import find
+from beam_ml.algorithms import ALGORITHMS, at_hand
 from beam_ml.artefact import records
 from beam_ml.beam.wire import codec
 from beam_ml.beam.wire.elements import Folded, Measured, Slice
@@ -48,12 +48,17 @@ _OVERHEAD_BYTES = 1024
 """About the size of an element's header: sizes reported to Beam are estimates."""
 
 
-def install(pipeline: Pipeline) -> None:
-    """Have this pipeline's workers import the coders at their start."""
+def install(pipeline: Pipeline, algorithm: str | None = None) -> None:
+    """Have this pipeline's workers import the coders at their start, and the module of an algorithm outside the package.
+
+    An element cannot have one imported: coders take the algorithms that a worker has at hand.
+    """
     setup = pipeline.options.view_as(SetupOptions)
     plugins = list(setup.beam_plugins or [])
-    if __name__ not in plugins:
-        setup.beam_plugins = [*plugins, __name__]
+    modules = [] if algorithm is None or algorithm in ALGORITHMS else [algorithm.partition(":")[0]]
+    missing = [module for module in (__name__, *modules) if module not in plugins]
+    if missing:
+        setup.beam_plugins = [*plugins, *missing]
 
 
 class _ArtefactCoder(Coder):
@@ -160,7 +165,7 @@ class LearnerCoder(_ArtefactCoder):
     """A learner artefact: what the registry stores, too."""
 
     name, write = "learner", staticmethod(codec.encode_learner)
-    read = staticmethod(functools.partial(records.decode_learner, find=find))
+    read = staticmethod(functools.partial(records.decode_learner, find=at_hand))
 
 
 class OptionalLearnerCoder(_ArtefactCoder):
@@ -174,7 +179,7 @@ class ModelCoder(_ArtefactCoder):
     """A model artefact: what the registry stores, too."""
 
     name, write = "model", staticmethod(codec.encode_model)
-    read = staticmethod(functools.partial(records.decode_model, find=find))
+    read = staticmethod(functools.partial(records.decode_model, find=at_hand))
 
 
 class RefreshCoder(_ArtefactCoder):

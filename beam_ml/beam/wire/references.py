@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 
-from beam_ml.algorithms import find, model_spec_from, spec_from
+from beam_ml.algorithms import find, finder, model_spec_from, spec_from
 from beam_ml.artefact.records import decode_learner
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.gate import Gate
@@ -111,7 +111,7 @@ def learner_of(reference: AnchorRef, spec: Spec) -> Learner:
     if reference.digest and hashlib.sha256(data).hexdigest() != reference.digest:
         message = f"{where} must be the learner of digest {reference.digest[:12]}; the registry was recreated since."
         raise VersionNotFound(message)
-    learner = decode_learner(data, find)
+    learner = decode_learner(data, finder([spec.algorithm]))
     check_spec(learner, spec, where)
     return learner
 

@@ -13,8 +13,8 @@ from beam_ml import formats
 from beam_ml.beam import Evaluate, Measured, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.cli.console import Command, Screen, as_json, print_json
-from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.files import read_files
+from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.score import named_or_option
 from beam_ml.core import metrics
@@ -57,7 +57,8 @@ def main(
     refuse_unknown(options)
     with tempfile.TemporaryDirectory() as folder:
         pipeline = new_pipeline(options)
-        measured = pipeline | read_files(source, file_format, csv_options) | Evaluate(where, name, which, algorithms=algorithms_named())
+        blocks = pipeline | read_files(source, file_format, csv_options)
+        measured = blocks | Evaluate(where, name, which, algorithms=algorithms_named())
         measured | Map(_as_block).with_output_types(Block) | WriteParquet(f"{folder}/measured")
         run(pipeline)
         lines = [line for file in Path(folder).glob("*.parquet") for line in pq.read_table(file)["found"].to_pylist()]

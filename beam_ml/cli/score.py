@@ -10,8 +10,8 @@ from beam_ml.beam import Reject, Score, WriteAvro, WriteCsv, WriteParquet, new_p
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.telemetry import NAMESPACE, count
 from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
-from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.files import read_files
+from beam_ml.cli.group import algorithms_named
 
 __all__ = ["main"]
 
@@ -65,7 +65,8 @@ def main(
     name, options = named_or_option(name, beam_options)
     refuse_unknown(options)
     pipeline = new_pipeline(options)
-    scored = pipeline | read_files(source, file_format, csv_options) | Score(where, name, which, algorithms=algorithms_named())
+    blocks = pipeline | read_files(source, file_format, csv_options)
+    scored = blocks | Score(where, name, which, algorithms=algorithms_named())
     scored.predictions | _WRITERS[out_format](out)
     scored.rejected | "Count rejected" >> Map(_count_rejected)
     counters = run(pipeline).result.metrics().query()["counters"]

@@ -128,4 +128,120 @@ class Score(PTransform):
         name: in the registry.
         which: of the version's models; None: its champion.
         refresh_s: how often a worker looks for a newly served version.
+        algorithms: algorithms outside this package that it may be of, as ``module:attribute``.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, derive, fit, linear, save
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+    >>> save(derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor()), path)
+    >>> pipeline = new_pipeline()
+    >>> out = pipeline | beam.Create([Batch.dense([[10.0]])]) | Score(path)
+    >>> _ = out.predictions | beam.Map(lambda block: print(round(block.batch.to_pydict()["score"][0], 6)))
+    >>> _ = run(pipeline)
+    21.0
+    """
+
+    def __init__(
+        self,
+        model: ModelRef | str | Path,
+        name: str | None = None,
+        which: str | None = None,
+        refresh_s: float = 60.0,
+        algorithms: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        self._fn = _Score(as_reference(model, name, which, algorithms), refresh_s)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection) -> ScoredBlocks:
+        """Predict with the worker's predictor, and set aside what it cannot."""
+        coders.install(pcoll.pipeline)
+        out = pcoll | ParDo(self._fn).with_outputs("rejected", main="predictions")
+        return ScoredBlocks(out.predictions, out.rejected)
+
+
+@with_output_types(tuple[bytes, Measured])
+class _Measure(_Following):
+    """Sums metrics into one `Measured` per bundle."""
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._sum: Measured | None = None
+
+    def process(self, element: Block | Batch) -> None:
+        now = self._predictor
+        if isinstance(element, Batch):
+            batch = element
+        elif now.features is None:
+            message = "This model was stored without features; it is evaluated on batches, not raw records."
+            raise InvalidBatch(message)
+        else:
+            batch, _ = now.features.to_batch(element)
+        good, _ = admit(now.model.spec, batch)
+        if len(good):
+            with timed("predict_us"), one_thread():
+                found = now.kind.measure(now.model.arrays, good)
+            self._sum = _joined(self._sum, Measured(found, {now.version: len(good)}))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._sum is not None:
+            yield globally((b"", self._sum))
+
+
+def _joined(a: Measured | None, b: Measured) -> Measured:
+    if a is None:
+        return b
+    versions = dict(a.versions)
+    for version, rows in b.versions.items():
+        versions[version] = versions.get(version, 0) + rows
+    return Measured(metrics.merge(a.metrics, b.metrics), versions)
+
+
+@with_output_types(Measured)
+class _Join(DoFn):
+    def process(self, element: tuple[bytes, Iterable[Measured]]) -> Iterator[Measured]:
+        total: Measured | None = None
+        for one in element[1]:
+            total = _joined(total, one)
+        if total is not None:
+            yield total
+
+
+class Evaluate(PTransform):
+    """Labelled blocks or batches → one `Measured`: mergeable sums of how the model does on all of them.
+
+    Rows that a learner would reject are left out. The input is taken as a whole, whatever its windows.
+
+    Args:
         model, name, which, refresh_s, algorithms: as `Score` takes them.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, derive, fit, linear, save
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+    >>> save(derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor()), path)
+    >>> pipeline = new_pipeline()
+    >>> measured = pipeline | beam.Create([Batch.dense([[10.0], [20.0]], label=[21.0, 43.0])]) | Evaluate(path)
+    >>> _ = measured | beam.Map(lambda one: print(round(metrics.compute(one.metrics)["mse"], 6), dict(one.versions)))
+    >>> _ = run(pipeline)
+    2.0 {0: 2}
+    """
+
+    def __init__(
+        self,
+        model: ModelRef | str | Path,
+        name: str | None = None,
+        which: str | None = None,
+        refresh_s: float = 60.0,
+        algorithms: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        self._fn = _Measure(as_reference(model, name, which, algorithms), refresh_s)
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        """Measure each bundle, and merge the bundles' sums in one place."""
+        coders.install(pcoll.pipeline)
+        return to_global(pcoll) | ParDo(self._fn) | GroupByKey() | "Join" >> ParDo(_Join())

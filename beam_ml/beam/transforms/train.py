@@ -148,3 +148,156 @@ class Fold(PTransform):
         self._fn = _Fold(spec.to_json(), plan_json(_checked(spec, models or {}, gate)), by_time, start, shipped)
 
     def expand(self, pcoll: PCollection) -> PCollection:
+        """Gather all windows in one place, and fold them in order."""
+        coders.install(pcoll.pipeline, self._algorithm)
+        return pcoll | "Together" >> ParDo(_Together()) | GroupByKey() | "InOrder" >> ParDo(self._fn)
+
+
+def _refreshes(element: Folded) -> tuple[Refresh, ...]:
+    return element.refreshes
+
+
+def _learner(element: Folded) -> Learner:
+    return element.learner
+
+
+class Train(PTransform):
+    """Blocks (with `features`), batches, or `Batches` → `Trained`: one Refresh per window of a bounded input.
+
+    Each fold measures the previous models on the window's rows before it learns from them. An unbounded input is
+    refused: run it in rounds, or as a stream (`beam_ml.beam.stream`).
+
+    Args:
+        spec: what to learn.
+        models: candidate name → model spec, derived at each fold.
+        refresh: length of the event-time windows (seconds or "1d"), or "round": all of the input is one window.
+        gate: rules for serving, as in "auc >= 0.8".
+        features: which columns of the blocks become what; None: the input is batches.
+        start: the stored learner to resume from; its parameters are the workers' anchor.
+        allowed_lateness: seconds that a row may lie behind the last window that `start` has folded.
+        max_ahead: seconds that an event may be dated past now; None: any.
+        max_leap: seconds that few rows (1 % of a batch) may be dated ahead of all others; None: the longest of a day, three
+            windows, and a half-life.
+        fanout: shards per window that are merged in parallel first.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml import Batch, linear
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> day_us = 86_400_000_000
+    >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0], time=[0, 0, day_us])
+    >>> spec, models = linear.Newton(n_features=1, loss="squared"), {"plain": linear.Regressor()}
+    >>> out = pipeline | beam.Create([rows]) | Train(spec, models, refresh="1d", gate=["mse <= 1"])
+    >>> folds = out.refreshes | beam.combiners.ToList()
+    >>> _ = folds | beam.Map(lambda found: print([(one.verdict.accepted, sorted(one.models)) for one in found]))
+    >>> _ = run(pipeline)
+    [(False, ['plain']), (True, ['plain'])]
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        models: Mapping[str, ModelSpec] | None = None,
+        refresh: float | str | Literal["round"] = "round",
+        gate: Sequence[str] = (),
+        features: Features | None = None,
+        start: AnchorRef | None = None,
+        allowed_lateness: float = 0.0,
+        max_ahead: float | None = None,
+        max_leap: float | None = None,
+        fanout: int = 1,
+    ) -> None:
+        super().__init__()
+        size = None if refresh == "round" else parse_duration_s(refresh)
+        if size is not None and not (isinstance(size, (int, float)) and size > 0):
+            message = f"Train.refresh must be a duration > 0, such as '1d', or 'round'; got {refresh!r}."
+            raise InvalidValue(message)
+        windows = Windows.of_seconds(size, allowed_lateness, max_ahead)
+        self._windows = dataclasses.replace(windows, max_leap_us=leap_us(max_leap, windows.size_us, spec.half_life))
+        self._spec, self._features, self._start, self._fanout = spec, features, start, fanout
+        self._fold = Fold(spec, models, gate, size is not None, start, features)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Batches) -> Trained:
+        """Chain the steps from blocks to the last fold."""
+        refuse_streaming(pcoll.batches if isinstance(pcoll, Batches) else pcoll)
+        batches = pcoll if self._features is None else pcoll | ToBatches(self._features)
+        begun = None if self._start is None else learner_of(self._start, self._spec)
+        through = None if begun is None else begun.folded_through
+        newest = None if begun is None else learners.scanned(begun).time_max
+        accumulated: Accumulations = (
+            batches | SliceByWindow(self._windows, through, newest=newest) | Accumulate(self._spec, self._start)
+        )
+        one = accumulated | Merge(self._spec, self._fanout) | self._fold
+        refreshes = one | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)
+        learner = one | "Learner" >> Map(_learner).with_output_types(Learner)
+        return Trained(refreshes, learner, accumulated.rejected, one)
+
+
+@with_input_types(Folded)
+@with_output_types(int)
+class _Publish(DoFn):
+    def __init__(self, registry: str, name: str, parent: int | None, run_id: str) -> None:
+        self._where, self._name, self._parent, self._run_id = registry, name, parent, run_id
+
+    def process(self, element: Folded) -> Iterator[int]:
+        registry = Registry(self._where)
+        head = registry.head(self._name)
+        if head is not None and head.run_id == self._run_id:
+            yield head.number  # a retried bundle
+            return
+        number = registry.head_number(self._name) if self._parent is None else self._parent
+        yield _publish(registry, self._name, element, self._parent, number, self._run_id).number
+
+
+def _publish(registry: Registry, name: str, element: Folded, parent: int | None, head: int, run_id: str) -> Manifest:
+    learner = element.learner
+    last = element.refreshes[-1] if element.refreshes else None
+    models = {} if last is None else last.models
+    verdict = Verdict(False, ("no row was learned from",)) if last is None else last.verdict
+    if last is not None and not models:
+        verdict = Verdict(False, ("no model was derived",))
+    return registry.publish(
+        name,
+        payloads_of(learner, models),
+        parent=parent,
+        head=head,
+        round_id=new_round_id(head),
+        run_id=run_id,
+        serve=verdict.accepted,
+        reasons=verdict.reasons,
+        facts=facts_of(learner, (one.to_dict() for one in element.refreshes)),
+    )
+
+
+class Publish(PTransform):
+    """`Trained`, or a PCollection of Folded → the number of the version published, in one atomic step.
+
+    Args:
+        registry: path or URL.
+        name: to publish under.
+        start: the version the learner was grown from (`Train.start`); publishing fails when a newer one is there.
+
+    >>> import tempfile, apache_beam as beam
+    >>> from beam_ml import Batch, pca
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, where = new_pipeline(), tempfile.mkdtemp()
+    >>> train = Train(pca.Spec(n_features=1), {"first": pca.Components(n_components=1)})
+    >>> out = pipeline | beam.Create([Batch.dense([[1.0], [3.0]])]) | train
+    >>> _ = out | Publish(where, "shape") | beam.Map(print)
+    >>> _ = run(pipeline)
+    1
+    >>> Registry(where).head("shape").progress["rows"]
+    2
+    """
+
+    def __init__(self, registry: str, name: str, start: AnchorRef | None = None) -> None:
+        super().__init__()
+        parent = None if start is None or start.name != name else start.version
+        self._arguments = (registry, name, parent)
+
+    @many_in_or_out
+    def expand(self, pcoll: PCollection | Trained) -> PCollection:
+        """Publish what was folded, once, however often the bundle is retried."""
+        given = pcoll.folded if isinstance(pcoll, Trained) else pcoll
+        return given | ParDo(_Publish(*self._arguments, uuid.uuid4().hex))

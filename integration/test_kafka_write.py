@@ -14,11 +14,12 @@ from kafka import KafkaConsumer, TopicPartition
 from services.kafka import Cluster, kafka
 
 from beam_ml.beam import engine
-from beam_ml.beam.kafka import client, write
+from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
+from beam_ml.beam.kafka.producer import TopicWriter, producers
 from beam_ml.beam.kafka.read import OffsetRange, read_range
-from beam_ml.beam.kafka.write import Outgoing, WriteAnnouncements, WriteKafka, announce
-from beam_ml.errors import NoInput, SourceUnavailable
+from beam_ml.beam.kafka.write import WriteAnnouncements, WriteKafka, announce
+from beam_ml.errors import InvalidValue, NoInput, SourceUnavailable
 from beam_ml.formats.block import Block
 from beam_ml.registry.manifest import Manifest, Verdict, write_manifest
 
@@ -124,34 +125,43 @@ def test_announcements(kafka_cluster: Cluster, connection: Connection) -> None:
 
 def test_one_producer_is_kept(kafka_cluster: Cluster, connection: Connection) -> None:
     topic = topic_of(kafka_cluster)
-    write.producers().clear()
+    producers().clear()
     for number in range(3):
-        out = Outgoing(connection, topic)
-        out.send(b"k", b"%d" % number)
+        out = TopicWriter(connection, topic)
+        out.send(b"%d" % number, b"k")
         assert out.finish() == 1
-        assert len(write.producers()) == 1
+        assert len(producers()) == 1
     assert [value for _, value, _ in written(connection, topic)] == [b"0", b"1", b"2"]
 
 
 def test_what_cannot_be_delivered_raises(kafka_cluster: Cluster, connection: Connection) -> None:
     with pytest.raises(NoInput, match=r"Topic nowhere at .* must exist"):
-        Outgoing(connection, "nowhere")
+        TopicWriter(connection, "nowhere")
     topic = topic_of(kafka_cluster, max_message_bytes=1000)
-    out = Outgoing(connection, topic)
-    out.send(None, b"fits")
-    out.send(None, b"x" * 5000)  # more than the topic takes
-    with pytest.raises(SourceUnavailable, match=f"Topic {topic} at .* 1 messages of a bundle were not delivered"):
+    out = TopicWriter(connection, topic)
+    out.send(b"fits")
+    out.send(b"x" * 5000)  # more than the topic takes
+    with pytest.raises(SourceUnavailable, match=rf"Topic {topic} at .*after 1 messages .* of the 1 under way"):
         out.finish()
-    out = Outgoing(connection, topic)
-    with pytest.raises(SourceUnavailable, match="MessageSizeTooLarge"):
-        out.send(None, b"x" * (9 << 20))  # more than a request holds
+    out = TopicWriter(connection, topic)
+    with pytest.raises(InvalidValue, match=r"max_request_size; got 9,437,184 bytes"):
+        out.send(b"x" * (9 << 20))  # more than a request holds
+
+
+def test_a_batch_that_is_larger_than_the_topic_takes_is_split(kafka_cluster: Cluster, connection: Connection) -> None:
+    topic = topic_of(kafka_cluster, max_message_bytes=2000)
+    with TopicWriter(connection, topic) as out:
+        for number in range(200):
+            out.send(b"%0100d" % number)
+    assert out.messages == 200
+    assert sorted(int(value) for _, value, _ in written(connection, topic)) == list(range(200))
 
 
 def test_a_pipeline_fails_with_its_writes(kafka_cluster: Cluster, connection: Connection) -> None:
     topic = topic_of(kafka_cluster, max_message_bytes=100)
     pipeline = engine.new_pipeline()
     _ = pipeline | Create([1]) | Map(lambda _: (None, b"x" * 1000)) | WriteKafka(connection, topic)
-    with pytest.raises(Exception, match="were not delivered"):
+    with pytest.raises(Exception, match="of the 1 under way any may be there"):
         pipeline.run().wait_until_finish()
     assert written(connection, topic) == []
 
@@ -160,14 +170,14 @@ def test_a_broker_that_dies_and_comes_back(tmp_path: Path) -> None:
     with kafka(tmp_path) as cluster:
         topic = cluster.create_topic("w")
         patient = Connection(cluster.bootstrap, timeout_s=60.0)
-        out = Outgoing(patient, topic)
+        out = TopicWriter(patient, topic)
         for number in range(100):
-            out.send(None, b"%d" % number)
+            out.send(b"%d" % number)
         out.finish()
         cluster.nodes[0].kill()
-        out = Outgoing(patient, topic)
+        out = TopicWriter(patient, topic)
         for number in range(100, 200):
-            out.send(None, b"%d" % number)
+            out.send(b"%d" % number)
         cluster.nodes[0].start(wait=False)
         assert out.finish() == 100
         with contextlib.closing(KafkaConsumer(bootstrap_servers=cluster.bootstrap)) as consumer:
@@ -180,8 +190,8 @@ def test_a_broker_that_dies_and_comes_back(tmp_path: Path) -> None:
             assert consumer.end_offsets([tp]) == {tp: 200}
         assert found == [b"%d" % i for i in range(200)]  # in order, none twice
         hasty = Connection(cluster.bootstrap, timeout_s=2.0)
-        out = Outgoing(hasty, topic)
+        out = TopicWriter(hasty, topic)
         cluster.nodes[0].kill()
         with pytest.raises(SourceUnavailable, match="Topic w at"):
-            out.send(None, b"lost")  # it has not met this topic's leader yet
-        write.producers().clear()
+            out.send(b"lost")  # it has not met this topic's leader yet
+        producers().clear()

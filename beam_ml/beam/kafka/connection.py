@@ -13,7 +13,7 @@ from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import BeamMLError, InvalidValue, NoInput, SourceRefused, SourceUnavailable, UnreadableInput
 
-__all__ = ["Connection", "consumer_options", "producer_options", "refused", "resolve", "translate"]
+__all__ = ["Connection", "consumer_options", "producer_options", "refused", "resolve", "said", "translate"]
 
 Option = str | int | float | bool
 
@@ -186,17 +186,22 @@ def translate(error: Exception, where: str) -> BeamMLError:
     """
     for kind, rule in _REFUSALS:
         if isinstance(error, kind):
-            return SourceRefused(f"{where}: brokers {rule}; they refused ({_said(error)}).")
+            return SourceRefused(f"{where}: brokers {rule}; they refused ({said(error)}).")
     if isinstance(error, reasons.UnknownTopicOrPartitionError | reasons.InvalidTopicError):
         return NoInput(f"{where}: the topic must exist, and this user be allowed to see it; it is not there.")
     if isinstance(error, reasons.CorruptRecordError | reasons.UnsupportedCodecError):
-        return UnreadableInput(f"{where}: messages must be whole and of a known compression; got {_said(error)}.")
+        return UnreadableInput(f"{where}: messages must be whole and of a known compression; got {said(error)}.")
     if isinstance(error, reasons.KafkaConfigurationError | reasons.IllegalArgumentError | ValueError | AssertionError):
-        return InvalidValue(f"source.client must hold options that kafka-python accepts; got {_said(error)}.")
-    return SourceUnavailable(f"{where}: brokers must answer; got {_said(error)}.")
+        return InvalidValue(f"source.client must hold options that kafka-python accepts; got {said(error)}.")
+    return SourceUnavailable(f"{where}: brokers must answer; got {said(error)}.")
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """Return an error of the library as one phrase: its class and the beginning of its words.
+
+    >>> said(reasons.KafkaTimeoutError("no answer."))
+    'KafkaTimeoutError: no answer'
+    """
     text = " ".join(str(error).split()).rstrip(".")
     name = type(error).__name__
     return text[:300] if name in text else f"{name}: {text}"[:300] if text else name

@@ -3,30 +3,27 @@
 Letters: ``n`` rows, ``m`` messages.
 """
 
-import collections
 import dataclasses
 import time as clocks
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from kafka.errors import KafkaError, MessageSizeTooLargeError
 
-from beam_ml.beam.kafka import client
-from beam_ml.beam.kafka.connection import Connection, Option, translate
-from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn
+from beam_ml.beam.kafka.connection import Connection, Option
+from beam_ml.beam.kafka.producer import TopicWriter
+from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.formats import messages
 from beam_ml.formats.messages import Encoder
 
-__all__ = ["Outbox", "Pace", "Replay", "Sent", "replay", "replay_to", "whole_messages"]
+__all__ = ["Pace", "Replay", "Sent", "replay", "replay_to", "whole_messages"]
 
 Rows = tuple[pa.RecordBatch, np.ndarray]
 """Rows as named columns, and their (n,) int64 event times, µs since the epoch, never falling."""
 
 _CHUNK_ROWS = 4096
 """Rows encoded at once: few enough that encoding does not hold up the pace."""
-_WAITING_BYTES = 32 << 20
 _TICK_S = 0.1
 """Longest sleep, so that a request to stop is noticed soon."""
 _TELL_S = 0.5
@@ -107,105 +104,6 @@ class Pace:
         return self._begun_s + (time_us - self._first_us) / 1e6 / self._speed
 
 
-class Producer(Protocol):
-    """The methods of kafka-python's producer that are used."""
-
-    def send(self, topic: str, **message: Any) -> Any:
-        """Hand over a message and return a future."""
-        ...
-
-    def flush(self) -> Any:
-        """Send the messages still buffered."""
-        ...
-
-
-class Outbox:
-    """Hands messages to a producer, holds no more than some bytes of them, and counts the acknowledged.
-
-    Args:
-        producer: of kafka-python; its own memory has no bound.
-        topic: where to.
-        waiting_bytes: sent and not acknowledged yet, at most; one more message waits for the oldest.
-        timeout_s: how long that one may take.
-    """
-
-    def __init__(
-        self, producer: Producer, topic: str, waiting_bytes: int = _WAITING_BYTES, timeout_s: float = 120.0
-    ) -> None:
-        self._producer, self._topic, self._limit, self._timeout_s = producer, topic, waiting_bytes, timeout_s
-        self._waiting: collections.deque[tuple[Any, int, int]] = collections.deque()
-        self._waiting_bytes = 0
-        self.rows = self.messages = self.bytes = 0
-
-    def send(self, value: bytes, rows: int, key: bytes | None, partition: int | None, timestamp_ms: int | None) -> None:
-        """Hand over one message.
-
-        Args:
-            value: its bytes.
-            rows: that it holds.
-            key: or None.
-            partition: or None: by the key's hash.
-            timestamp_ms: or None: now.
-
-        Raises:
-            SourceUnavailable: a message was refused, or not acknowledged in time.
-            InvalidValue: it is larger than the producer sends.
-        """
-        while self._waiting and self._waiting_bytes + len(value) > self._limit:
-            self._settle_oldest()
-        try:
-            future = self._producer.send(
-                self._topic, value=value, key=key, partition=partition, timestamp_ms=timestamp_ms
-            )
-        except MessageSizeTooLargeError as error:
-            message = (
-                f"A message to topic {self._topic} must not be larger than max_request_size; got {len(value):,} bytes of "
-                f"rows (send fewer rows per message, or raise that option of the client and the topic's limit)."
-            )
-            raise InvalidValue(message) from error
-        except (KafkaError, AssertionError, ValueError) as error:
-            raise self._failed(error) from error
-        self._waiting.append((future, rows, len(value)))
-        self._waiting_bytes += len(value)
-
-    def settle(self) -> None:
-        """Count what has been acknowledged by now, without waiting.
-
-        Raises:
-            SourceUnavailable: a message was refused.
-        """
-        while self._waiting and self._waiting[0][0].is_done:
-            self._settle_oldest()
-
-    def flush(self) -> None:
-        """Wait until everything is acknowledged.
-
-        Raises:
-            SourceUnavailable: something was not.
-        """
-        while self._waiting:
-            self._settle_oldest()
-
-    def _settle_oldest(self) -> None:
-        future, rows, size = self._waiting[0]
-        try:
-            future.get(timeout=self._timeout_s)
-        except KafkaError as error:
-            raise self._failed(error) from error
-        self._waiting.popleft()
-        self._waiting_bytes -= size
-        self.rows += rows
-        self.messages += 1
-        self.bytes += size
-
-    def _failed(self, error: Exception) -> BeamMLError:
-        where = (
-            f"Topic {self._topic} (after {self.messages:,} messages of {self.rows:,} rows that it acknowledged; of the "
-            f"{len(self._waiting):,} under way any may be there)"
-        )
-        return translate(error, where)
-
-
 def whole_messages(rows: Iterable[Rows], rows_per_message: int, chunk_rows: int = _CHUNK_ROWS) -> Iterator[Rows]:
     """Cut rows into chunks of whole messages; only the very last message may hold fewer rows.
 
@@ -250,7 +148,7 @@ def _keys(batch: pa.RecordBatch, key: str | None) -> Sequence[bytes | None] | No
 
 def replay(
     rows: Iterable[Rows],
-    outbox: Outbox,
+    writer: TopicWriter,
     how: Replay,
     encode: Encoder,
     partitions: Sequence[int],
@@ -263,7 +161,7 @@ def replay(
 
     Args:
         rows: in order of event time, as blocks.
-        outbox: where messages go.
+        writer: where messages go.
         how: messages, speed, partitions, record times.
         encode: rows and rows of one message → the messages' bytes.
         partitions: of the topic.
@@ -276,7 +174,7 @@ def replay(
         What was sent, all of it acknowledged.
 
     Raises:
-        SourceUnavailable, InvalidValue: see `Outbox.send`.
+        SourceUnavailable, InvalidValue: see `TopicWriter.send`.
         MissingColumn: there is no such key.
     """
     begun, reported = clock(), clock()
@@ -284,7 +182,7 @@ def replay(
     sent, number = Sent(), 0
 
     def so_far(whole: bool = False) -> Sent:
-        counts = {"rows": outbox.rows, "messages": outbox.messages, "bytes": outbox.bytes}
+        counts = {"rows": writer.rows, "messages": writer.messages, "bytes": writer.bytes}
         return dataclasses.replace(sent, **counts, seconds=clock() - begun, whole=whole)
 
     for batch, times in whole_messages(rows, how.rows_per_message):
@@ -299,13 +197,13 @@ def replay(
         due = pace.due_s(latest)
         i = 0
         while i < len(values):
-            outbox.settle()
+            writer.settle()
             now = clock()
             if now - reported >= _TELL_S:
                 reported = now
                 tell(so_far())
             if stopping():
-                outbox.flush()
+                writer.flush()
                 return so_far()
             if due[i] > now:
                 sleep(min(float(due[i]) - now, _TICK_S))
@@ -313,19 +211,19 @@ def replay(
             # A few at a time: a stop and the progress are seen to in between.
             ready = min(int(np.searchsorted(due, now, side="right")), i + 256)
             for j in range(i, ready):
-                outbox.send(
+                writer.send(
                     values[j],
-                    int(n_rows[j]),
                     None if keys is None else keys[j],
                     None if how.spread == "key" else partitions[number % len(partitions)],
                     None if how.record_time == "now" else -int(-latest[j] // 1000),
+                    int(n_rows[j]),
                 )
                 number += 1
             behind = 0.0 if how.speed is None else max(0.0, clock() - float(due[ready - 1]))
             worst = max(sent.worst_behind_s, behind)
             sent = dataclasses.replace(sent, last_us=int(latest[ready - 1]), behind_s=behind, worst_behind_s=worst)
             i = ready
-    outbox.flush()
+    writer.flush()
     return so_far(whole=True)
 
 
@@ -364,15 +262,5 @@ def replay_to(
     """
     encode = messages.encoder(format, format_options)
     connection = Connection(brokers, options)
-    asking = client.consumer(connection)
-    try:
-        partitions = sorted(client.topic_state(asking, topic).ends)
-    finally:
-        asking.close()
-    producer = client.producer(connection)
-    try:
-        # What the library gives up on after its own time comes back as an error; this is for what never comes back.
-        outbox = Outbox(producer, topic, timeout_s=2 * connection.timeout_s)
-        return replay(rows, outbox, how, encode, partitions, tell, stopping)
-    finally:
-        producer.close(timeout=5)
+    with TopicWriter(connection, topic) as writer:
+        return replay(rows, writer, how, encode, writer.partitions(), tell, stopping)

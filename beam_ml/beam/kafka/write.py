@@ -5,127 +5,26 @@ A bundle that is retried writes its messages again: readers of predictions see e
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pyarrow as pa
 from apache_beam import DoFn, Map, ParDo, PTransform
 from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_output_types
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
 from beam_ml.beam import telemetry
-from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
-from beam_ml.beam.kafka.connection import refused, translate
-from beam_ml.beam.kafka.pool import Pool
+from beam_ml.beam.kafka.producer import TopicWriter
 from beam_ml.beam.wire import coders
 from beam_ml.core.importing import attribute_of
 from beam_ml.core.spec import canonical_json
-from beam_ml.errors import BeamMLError, InvalidValue, MissingColumn, SourceUnavailable
+from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.formats.block import Block
 from beam_ml.registry.manifest import Manifest, manifest_path, parse_manifest
 
-__all__ = ["Outgoing", "WriteAnnouncements", "WriteKafka", "announce", "announcement"]
+__all__ = ["WriteAnnouncements", "WriteKafka", "announce", "announcement"]
 
 Message = tuple[bytes | None, bytes | None]
 Encode = Callable[[pa.RecordBatch], pa.Array]
-
-_WAITING_BYTES = 32 << 20
-"""Sent and not yet acknowledged: the library itself would hold any number of messages in memory."""
-_CLOSE_S = 5.0
-
-
-def _close(one: KafkaProducer) -> None:
-    one.close(timeout=_CLOSE_S)
-
-
-@functools.lru_cache(maxsize=1)
-def producers() -> Pool:
-    """Return this process's producers; each has one user at a time, so that a failure is its user's own."""
-    return Pool(_close)
-
-
-class Outgoing:
-    """Messages on their way to a topic. `finish` returns when all are acknowledged; after an error use a new one.
-
-    Args:
-        connection: how to reach the brokers.
-        topic: where to; it must exist.
-
-    Raises:
-        NoInput: there is no such topic.
-        SourceUnavailable: the brokers do not answer, or refuse this user.
-    """
-
-    def __init__(self, connection: Connection, topic: str) -> None:
-        self._connection, self._topic = connection, topic
-        self._where = f"Topic {topic} at {connection.brokers}"
-        self._key = (connection.to_json(), topic)
-        self._failed: list[Exception] = []
-        self._waiting = self._sent = 0
-        self._producer: Any = producers().acquire(self._key, self._make)
-
-    def _make(self) -> KafkaProducer:
-        asking = client.consumer(self._connection)  # a producer would only time out on a topic that is not there
-        try:
-            client.topic_state(asking, self._topic)
-        finally:
-            asking.close(autocommit=False)
-        return client.producer(self._connection)
-
-    def send(self, key: bytes | None, value: bytes | None) -> None:
-        """Send a message; messages of one key stay in order.
-
-        Raises:
-            SourceUnavailable: this message, or one before it, cannot be delivered.
-            InvalidValue: it has neither key nor value.
-        """
-        if key is None and value is None:
-            message = f"{self._where}: a message must have a key or a value; got neither."
-            raise InvalidValue(message)
-        try:
-            self._producer.send(self._topic, value, key).add_errback(self._failed.append)
-        except (KafkaError, TypeError, ValueError) as error:
-            raise self._undelivered(error) from error
-        self._sent += 1
-        self._waiting += len(key or b"") + len(value or b"")
-        if self._waiting >= _WAITING_BYTES:
-            self._flush()
-
-    def finish(self) -> int:
-        """Wait until all is acknowledged; return the number of messages.
-
-        Raises:
-            SourceUnavailable: some of them were not delivered in time.
-        """
-        self._flush()
-        sent, self._sent = self._sent, 0
-        producers().release(self._key, self._producer)
-        self._producer = None
-        return sent
-
-    def abandon(self) -> None:
-        """Close the producer; what was not yet acknowledged may or may not arrive."""
-        if self._producer is not None:
-            producers().drop(self._producer)
-            self._producer = None
-
-    def _flush(self) -> None:
-        try:
-            self._producer.flush(self._connection.timeout_s + 1.0)  # delivery itself times out before
-        except KafkaError as error:
-            raise self._undelivered(error) from error
-        if self._failed:
-            raise self._undelivered(self._failed[0]) from self._failed[0]
-        self._waiting = 0
-
-    def _undelivered(self, error: Exception) -> BeamMLError:
-        self.abandon()
-        if refused(error):
-            return translate(error, self._where)
-        lost = f", {len(self._failed)} messages of a bundle were not delivered" if self._failed else ""
-        return SourceUnavailable(f"{self._where}: brokers must take messages{lost}; got {error!r}.")
 
 
 @with_output_types(int)
@@ -134,17 +33,17 @@ class _Write(DoFn):
 
     def __init__(self, connection: str, topic: str, encode: str | None, key: str | None) -> None:
         self._connection, self._topic, self._encode, self._key = connection, topic, encode, key
-        self._out: Outgoing | None = None
+        self._out: TopicWriter | None = None
 
     def start_bundle(self) -> None:
         self.teardown()
 
     def process(self, element: Block | Message) -> None:
         if self._out is None:
-            self._out = Outgoing(Connection.parse(self._connection), self._topic)
+            self._out = TopicWriter(Connection.parse(self._connection), self._topic)
         messages = self._encoded(element) if isinstance(element, Block) else (element,)
         for key, value in messages:
-            self._out.send(key, value)
+            self._out.send(value, key)
 
     def finish_bundle(self) -> None:
         if self._out is not None:
@@ -239,9 +138,9 @@ def announce(connection: Connection, topic: str, manifest: Manifest) -> None:
         NoInput: there is no such topic.
         SourceUnavailable: the brokers do not answer, or refuse this user.
     """
-    out = Outgoing(connection, topic)
-    out.send(*announcement(manifest))
-    out.finish()
+    key, value = announcement(manifest)
+    with TopicWriter(connection, topic) as out:
+        out.send(value, key)
 
 
 def _announcement_of(manifest: bytes) -> Message:

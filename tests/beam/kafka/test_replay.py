@@ -1,8 +1,7 @@
 """Messages, pace and count of a replay, against a producer that is none: only logic, no broker."""
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,48 +9,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
-from beam_ml.beam.kafka.replay import Outbox, Pace, Replay, Rows, Sent, replay, whole_messages
-from beam_ml.errors import InvalidValue, MissingColumn, SourceUnavailable
-
-
-@dataclasses.dataclass
-class Future:
-    """What kafka-python gives for a message; it is done when the test says so."""
-
-    producer: "Producer"
-    is_done: bool = False
-    error: Exception | None = None
-
-    def get(self, timeout: float) -> None:
-        self.producer.waited += 0 if self.is_done else 1
-        self.is_done = True
-        if self.error is not None:
-            raise self.error
-
-
-@dataclasses.dataclass
-class Producer:
-    """Notes what it is handed."""
-
-    clock: Callable[[], float] = lambda: 0.0
-    done_at_once: bool = True
-    refuse_at: int | None = None
-    error: Exception = dataclasses.field(default_factory=lambda: KafkaTimeoutError("no answer"))
-    sent: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    futures: list[Future] = dataclasses.field(default_factory=list)
-    at: list[float] = dataclasses.field(default_factory=list)
-    waited: int = 0
-
-    def send(self, topic: str, **message: Any) -> Future:
-        if len(message["value"]) > 1_000:
-            raise MessageSizeTooLargeError
-        self.sent.append({"topic": topic, **message})
-        self.at.append(self.clock())
-        failing = self.refuse_at == len(self.futures)
-        self.futures.append(Future(self, self.done_at_once or failing, self.error if failing else None))
-        return self.futures[-1]
+from beam_ml.beam.kafka.replay import Pace, Replay, Rows, Sent, replay, whole_messages
+from beam_ml.errors import InvalidValue, MissingColumn
+from tests.beam.kafka.support import Future, Producer, writer
 
 
 class Time:
@@ -93,7 +54,7 @@ def run(
     time = Time()
     producer = producer or Producer()
     producer.clock = time
-    box = Outbox(producer, "topic")
+    box = writer(producer)
     sent = replay(rows(times), box, how, encode, more.pop("partitions", [0, 1]), clock=time, sleep=time.sleep, **more)
     return sent, producer, time
 
@@ -143,7 +104,7 @@ def test_what_falls_behind_catches_up_and_says_so() -> None:
     producer.clock = time
     told: list[Sent] = []
     sent = replay(
-        rows([i * 1_000_000 for i in range(8)]), Outbox(producer, "topic"), Replay(speed=1.0), encode, [0],
+        rows([i * 1_000_000 for i in range(8)]), writer(producer), Replay(speed=1.0), encode, [0],
         tell=told.append, clock=time, sleep=time.sleep,
     )  # fmt: skip
     # The third takes 3.5 s: those due meanwhile go at once, then the schedule holds again; it was not moved.
@@ -198,45 +159,6 @@ def test_a_stop_sends_no_more_and_counts_what_was() -> None:
 def test_no_rows_is_no_message() -> None:
     sent, producer, _ = run([], Replay(speed=1.0))
     assert (sent.rows, sent.messages, sent.last_us, sent.whole, producer.sent) == (0, 0, None, True, [])
-
-
-def test_outbox_waits_for_the_oldest_beyond_its_bytes() -> None:
-    producer = Producer(done_at_once=False)
-    box = Outbox(producer, "topic", waiting_bytes=1_000)
-    for i in range(25):
-        box.send(b"x" * 100, 1, None, 0, None)
-        under_way = sum(not one.is_done for one in producer.futures)
-        assert under_way <= 10
-        assert (box.messages, producer.waited) == (max(0, i - 9),) * 2
-    box.settle()
-    assert box.messages == 15
-    box.flush()
-    assert (box.messages, box.rows, box.bytes) == (25, 25, 2_500)
-
-
-def test_a_message_larger_than_the_bound_still_goes() -> None:
-    box = Outbox(Producer(done_at_once=False), "topic", waiting_bytes=10)
-    box.send(b"x" * 100, 3, None, 0, None)
-    box.send(b"x" * 100, 3, None, 0, None)
-    box.flush()
-    assert (box.messages, box.rows) == (2, 6)
-
-
-def test_what_is_not_acknowledged_ends_it_and_is_not_counted() -> None:
-    producer = Producer(refuse_at=12)
-    with pytest.raises(SourceUnavailable, match=r"Topic topic \(after 12 messages of 12 rows that it acknowledged"):
-        run(range(40), Replay(speed=None), producer)
-
-
-def test_a_user_who_may_not_write_is_told_so() -> None:
-    producer = Producer(refuse_at=0, error=TopicAuthorizationFailedError("topic"))
-    with pytest.raises(SourceUnavailable, match="must authorise this user for the topic"):
-        run(range(3), Replay(speed=None), producer)
-
-
-def test_a_message_beyond_the_clients_limit_is_refused_with_the_way_out() -> None:
-    with pytest.raises(InvalidValue, match="send fewer rows per message"):
-        run(range(1_000), Replay(rows_per_message=1_000, speed=None))
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from beam_ml.beam.kafka import write
 from beam_ml.beam.kafka.client import Connection
-from beam_ml.beam.kafka.write import Outgoing, WriteKafka, _keys, _Write, announcement
+from beam_ml.beam.kafka.write import WriteKafka, _keys, _Write, announcement
 from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.formats.block import Block
 from beam_ml.registry.manifest import Manifest, Verdict
@@ -62,36 +61,3 @@ def test_bad_encoders_and_keys_are_refused() -> None:
         list(_Write(text, "t", None, None)._encoded(Block(ROWS)))
     with pytest.raises(MissingColumn, match=r"WriteKafka\.key must name a column; got 'no'"):
         _keys(ROWS, "no")
-
-
-class Producer:
-    """Takes messages, and notes how many bytes waited at each flush."""
-
-    def __init__(self) -> None:
-        self.waiting, self.flushed = 0, list[int]()
-
-    def send(self, topic: str, value: bytes | None, key: bytes | None) -> "Producer":
-        self.waiting += len(value or b"") + len(key or b"")
-        return self
-
-    def add_errback(self, note: object) -> None:
-        """No message fails."""
-
-    def flush(self, timeout_s: float) -> None:
-        self.flushed.append(self.waiting)
-        self.waiting = 0
-
-    def close(self, timeout: float) -> None:
-        """Nothing is held open."""
-
-
-def test_what_waits_to_be_acknowledged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_WAITING_BYTES", 100)
-    made = Producer()
-    monkeypatch.setattr(Outgoing, "_make", lambda self: made)
-    out = Outgoing(Connection("nobody:1"), "bounded")
-    for _ in range(25):
-        out.send(b"key", b"x" * 7)
-    assert made.flushed == [100, 100]
-    assert out.finish() == 25
-    assert made.flushed == [100, 100, 50]

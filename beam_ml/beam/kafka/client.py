@@ -19,8 +19,9 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from beam_ml.beam.kafka.connection import Connection, consumer_options, producer_options, refused, translate
-from beam_ml.beam.kafka.poll import messages_block, poll_partition, standing
+from beam_ml.beam.kafka.poll import standing
 from beam_ml.beam.kafka.pool import Pool
+from beam_ml.beam.kafka.records import use
 from beam_ml.errors import BeamMLError, NoInput, SourceRefused, SourceUnavailable
 
 __all__ = [
@@ -29,9 +30,7 @@ __all__ = [
     "borrowed",
     "commit_lag",
     "consumer",
-    "messages_block",
     "offsets_at",
-    "poll_partition",
     "producer",
     "source_name",
     "topic_state",
@@ -69,7 +68,7 @@ class TopicState:
 
 
 def consumer(connection: Connection, **overrides: Any) -> KafkaConsumer:
-    """Make a consumer of no group, with nothing assigned; close it when done.
+    """Make a consumer of no group, with nothing assigned, whose polls return batches (`records.use`); close it when done.
 
     Args:
         connection: settings.
@@ -80,7 +79,9 @@ def consumer(connection: Connection, **overrides: Any) -> KafkaConsumer:
         SourceUnavailable: no broker answers in `timeout_s`.
         SourceRefused: they refuse this user.
     """
-    return _made(KafkaConsumer, connection, {**consumer_options(connection), **overrides})
+    made = _made(KafkaConsumer, connection, {**consumer_options(connection), **overrides})
+    use(made)
+    return made
 
 
 def producer(connection: Connection, **overrides: Any) -> KafkaProducer:

@@ -14,6 +14,7 @@ from kafka.structs import TopicPartition
 
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection
+from beam_ml.beam.kafka.poll import messages_block, poll_partition
 from beam_ml.beam.steps import Step
 from beam_ml.beam.transforms.read import FileRanges
 from beam_ml.beam.wire import coders
@@ -118,16 +119,14 @@ def read_range(
         moved = time.monotonic()
         while at < piece.stop:
             left_s = moved + connection.timeout_s - time.monotonic()
-            records, reached = client.poll_partition(
-                consumer, tp, at, piece.stop, max_bytes, max(0.0, min(_WAIT_S, left_s))
-            )
+            records, reached = poll_partition(consumer, tp, at, piece.stop, max_bytes, max(0.0, min(_WAIT_S, left_s)))
             if reached == at:
                 if left_s <= 0:
                     raise _silent(consumer, connection, piece, at)
                 continue
             at = reached
             if records or at == piece.stop:
-                yield client.messages_block(source_name, piece.partition, records, begin, at, headers)
+                yield messages_block(source_name, piece.partition, records, begin, at, headers)
                 begin = at
             moved = time.monotonic()
 

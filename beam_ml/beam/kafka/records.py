@@ -52,15 +52,15 @@ class Run:
 class Messages:
     """Messages of one partition, in order of offset.
 
-    Args:
+    Attributes:
         runs: one or more messages each.
     """
 
     def __init__(self, runs: Sequence[Run] = ()) -> None:
-        self._runs = tuple(runs)
+        self.runs = tuple(runs)
 
     def __len__(self) -> int:
-        return sum(map(len, self._runs))
+        return sum(map(len, self.runs))
 
     @property
     def offsets(self) -> np.ndarray:
@@ -73,13 +73,13 @@ class Messages:
         return self._field(1)
 
     def __bool__(self) -> bool:
-        return bool(self._runs)
+        return bool(self.runs)
 
     def before(self, stop: int) -> "Messages":
         """Leave out the messages at `stop` and behind it."""
-        if not self._runs or self._runs[-1].offset < stop:
+        if not self.runs or self.runs[-1].offset < stop:
             return self
-        cut = (Run(run.data, _cut(run.fields, int(np.searchsorted(run.fields[0], stop)))) for run in self._runs)
+        cut = (Run(run.data, _cut(run.fields, int(np.searchsorted(run.fields[0], stop)))) for run in self.runs)
         return Messages([run for run in cut if len(run)])
 
     def keys(self) -> pa.Array:
@@ -92,13 +92,13 @@ class Messages:
 
     def headers(self) -> pa.Array:
         """Return the headers, as lists of (key, value)."""
-        found = [_headers(run.data, at) for run in self._runs for at in run.fields[6].tolist()]
+        found = [_headers(run.data, at) for run in self.runs for at in run.fields[6].tolist()]
         return pa.array(found, type=HEADERS)
 
     def _field(self, number: int) -> np.ndarray:
-        if not self._runs:
+        if not self.runs:
             return np.zeros(0, dtype=np.int64)
-        return np.concatenate([run.fields[number] for run in self._runs])
+        return np.concatenate([run.fields[number] for run in self.runs])
 
     def _gathered(self, number: int) -> pa.Array:
         size = self._field(number + 1)
@@ -110,7 +110,7 @@ class Messages:
             return pa.nulls(nulls, pa.binary())
         data = np.empty(int(ends[-1]), dtype=np.uint8)
         at = 0
-        for run in self._runs:
+        for run in self.runs:
             at = kernels.kafka_records.gather(run.data, run.fields[number], run.fields[number + 1], data, at)
         valid = pa.array(~null).buffers()[1] if nulls else None
         large = int(ends[-1]) > np.iinfo(np.int32).max

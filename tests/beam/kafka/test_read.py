@@ -2,17 +2,24 @@
 
 import itertools
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kafka.errors import KafkaTimeoutError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.errors import (
+    KafkaTimeoutError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from kafka.structs import TopicPartition
 
-from beam_ml.beam.kafka.poll import poll_partition
+from beam_ml.beam.kafka.poll import poll_partition, poll_partitions
 from beam_ml.beam.kafka.read import OffsetRange, split
 from beam_ml.beam.kafka.records import _Batches
-from beam_ml.errors import InvalidValue, RowsLost
+from beam_ml.errors import InvalidValue, RowsLost, SourceRefused
 from tests.beam.kafka.test_client import TP, fetched, unpacked
 
 
@@ -42,7 +49,6 @@ class Log:
     config = {"bootstrap_servers": ["a:1"]}  # noqa: RUF012
 
     def __init__(self, batches: list, first: int = 100) -> None:
-        self._fetcher = type("Fetcher", (), {})()
         self.data, self.end = fetched(batches)
         self.first, self.at, self.seeks = first, None, 0
         self.trouble: list[Callable[[], None]] = []
@@ -123,3 +129,44 @@ def test_what_is_gone_is_an_error_and_what_is_late_is_not() -> None:
     log.trouble = [late]
     messages, at = poll_partition(log, TP, 103, 105, timeout_s=5)
     assert (len(messages), at) == (2, 105)
+
+
+def test_a_poll_passes_markers_of_one_partition_while_another_has_messages() -> None:
+    """An aborted transaction is the last of partition 1: not read past, it would never be at its end."""
+
+    class Consumer:
+        config: ClassVar = {"bootstrap_servers": ["a:1"]}
+        at: ClassVar = {0: 0, 1: 2}
+
+        def position(self, one: TopicPartition, timeout_ms: float) -> int:
+            return self.at[one.partition]
+
+        def poll(self, timeout_ms: float, max_records: int) -> dict:
+            self.at.update({0: 5, 1: 4})
+            return {TopicPartition("t", 0): ["run of five"]}
+
+    found, gone = poll_partitions(Consumer(), "t", {0: 0, 1: 2}, 0.0, 10)
+    assert [(one.partition, one.start, one.stop, bool(one.messages)) for one in found] == [
+        (0, 0, 5, True),
+        (1, 2, 4, False),
+    ]
+    assert gone == {}
+
+
+def test_partitions_that_are_not_there_any_more_are_named_and_the_others_wait() -> None:
+    log = Log([([(0, 0, None, b"x", [])], 0, 0)] * 5, first=103)
+    assert poll_partitions(log, "t", {0: 101}, 0.0, 10) == ([], {0: 101})
+
+    def cut_off() -> None:
+        raise LogTruncationError({TP: 104})
+
+    log.trouble = [cut_off]
+    with pytest.raises(RowsLost, match=r"Topic t at a:1 must still hold what was read .* partitions \[0\]"):
+        poll_partitions(log, "t", {0: 104}, 0.0, 10)
+
+    def may_not() -> None:
+        raise TopicAuthorizationFailedError({"t"})
+
+    log.trouble = [may_not]
+    with pytest.raises(SourceRefused, match="must authorise this user for the topic"):
+        poll_partitions(log, "t", {0: 104}, 0.0, 10)

@@ -1,9 +1,7 @@
 """The stream's source as far as it is pure: time, marks, seen places, gaps, pacing. Brokers are in integration/."""
 
-import contextlib
 import itertools
 import json
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,16 +10,15 @@ from apache_beam.coders import NullableCoder
 from apache_beam.io.unbounded_source import _UnboundedSourceRestriction, _UnboundedSourceRestrictionCoder
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
-from kafka import TopicPartition
 
 from beam_ml.beam import engine
 from beam_ml.beam.job.sources import KafkaSource
-from beam_ml.beam.kafka.client import TopicState, messages_block
+from beam_ml.beam.kafka.client import TopicState
 from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.poll import Polled, messages_block
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream import reader as unbounded_reader
 from beam_ml.beam.kafka.stream.clock import PartitionClock, partition_watermarks, topic_watermark
-from beam_ml.beam.kafka.stream.consumer import Polled
 from beam_ml.beam.kafka.stream.lost import SetLostAside, lost_block, lost_messages
 from beam_ml.beam.kafka.stream.mark import MarkCoder, StreamMark
 from beam_ml.beam.kafka.stream.reader import Part, StreamReader
@@ -471,28 +468,6 @@ def test_a_topic_recreated_is_refused_though_it_is_longer(reading):
         reading(log, mark, made="c/old").start()
     for same in ("c/first", "", "d/old"):  # d: it has moved to another cluster, with its offsets
         assert reading(log, mark, made=same).start()
-
-
-def test_a_poll_passes_markers_of_one_partition_while_another_has_messages(monkeypatch):
-    """An aborted transaction is the last of partition 1: not read past, it would never be at its end."""
-
-    class Consumer:
-        at: ClassVar = {0: 0, 1: 2}
-
-        def position(self, one, timeout_ms):
-            return self.at[one.partition]
-
-        def poll(self, timeout_ms, max_records):
-            self.at.update({0: 5, 1: 4})
-            return {TopicPartition("t", 0): ["run of five"]}
-
-    monkeypatch.setattr(consumer, "_consumer", lambda source, at: contextlib.nullcontext(Consumer()))
-    found, gone = consumer.poll(settings(), {0: 0, 1: 2}, 0.0)
-    assert [(one.partition, one.start, one.stop, bool(one.messages)) for one in found] == [
-        (0, 0, 5, True),
-        (1, 2, 4, False),
-    ]
-    assert gone == {}
 
 
 def test_partitions_that_come_are_found_while_the_stream_runs(monkeypatch, caplog):

@@ -5,7 +5,6 @@ connections, and what has been fetched ahead. A reader passes its position, and 
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
@@ -13,16 +12,16 @@ import time
 from collections.abc import Iterator, Mapping
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import KafkaError
 
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
 from beam_ml.beam.kafka.connection import refused, translate
-from beam_ml.beam.kafka.records import Messages, use
-from beam_ml.errors import RowsLost, SourceError
+from beam_ml.beam.kafka.poll import Polled, poll_partitions
+from beam_ml.errors import SourceError
 
-__all__ = ["Polled", "known_topic", "look", "poll", "topic_ends"]
+__all__ = ["known_topic", "look", "poll", "topic_ends"]
 
 _BATCHES = 1 << 20
 """Producers' batches of one poll: all that has been fetched; the client's fetch size bounds their bytes."""
@@ -34,16 +33,6 @@ _LOOK_AGAIN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Polled:
-    """One poll of one partition: the messages of the offsets [start, stop), which may hold none."""
-
-    partition: int
-    messages: Messages
-    start: int
-    stop: int
-
-
 @contextlib.contextmanager
 def _consumer(source: KafkaSource, at: Mapping[int, int]) -> Iterator[KafkaConsumer]:
     """Lend the consumer that has these partitions; a new one is at their positions."""
@@ -51,7 +40,6 @@ def _consumer(source: KafkaSource, at: Mapping[int, int]) -> Iterator[KafkaConsu
 
     def make() -> KafkaConsumer:
         made = client.consumer(connection)
-        use(made)
         where = {TopicPartition(source.topic, partition): offset for partition, offset in at.items()}
         made.assign(list(where))
         for one, offset in where.items():
@@ -124,39 +112,13 @@ def poll(source: KafkaSource, at: Mapping[int, int], wait_s: float) -> tuple[lis
         wait_s: how long to wait for a first message.
 
     Returns:
-        What came; and partition → the offset asked for, where the log does not hold it (any more).
+        As `poll_partitions`.
 
     Raises:
-        SourceError: the brokers refuse, or what they hold cannot be read. While they are silent nothing comes.
-        RowsLost: messages read before are no longer there.
+        SourceError: the brokers refuse, or what they hold cannot be read.
     """
     with _consumer(source, at) as lent:
-        where = {partition: TopicPartition(source.topic, partition) for partition in at}
-        for partition, offset in at.items():
-            if lent.position(where[partition], timeout_ms=0) != offset:
-                lent.seek(where[partition], offset)
-        try:
-            polled = lent.poll(timeout_ms=wait_s * 1000, max_records=_BATCHES)
-        except OffsetOutOfRangeError as error:
-            return [], {one.partition: offset for one, offset in error.args[0].items()}
-        except LogTruncationError as error:
-            message = (
-                f"The {source.where} must still hold what was read of it; a broker that failed has cut off messages of "
-                f"partitions {sorted(one.partition for one in error.divergent_offsets)}."
-            )
-            raise RowsLost(message) from error
-        except KafkaError as error:
-            if error.retriable and not refused(error):
-                _log.warning("%s: a poll failed and will be retried: %r", source.where, error)
-                return [], {}
-            raise translate(error, f"The {source.where}") from error
-        found = []
-        # Positions may have moved without a message, past markers and aborted ones, while others have some at each poll.
-        for partition in sorted(at):
-            stop = lent.position(where[partition], timeout_ms=0)
-            if stop is not None and stop > at[partition]:
-                found.append(Polled(partition, Messages(polled.get(where[partition], [])), at[partition], stop))
-        return found, {}
+        return poll_partitions(lent, source.topic, at, wait_s, _BATCHES)
 
 
 def topic_ends(source: KafkaSource, at: Mapping[int, int]) -> dict[int, int] | None:

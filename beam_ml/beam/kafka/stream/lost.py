@@ -12,8 +12,8 @@ from apache_beam import DoFn, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_ml.beam.kafka.client import messages_block
 from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.poll import messages_block
 from beam_ml.beam.transforms.windowing import many_in_or_out
 from beam_ml.beam.wire import coders
 from beam_ml.core import intervals

@@ -13,11 +13,10 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_ml.beam import telemetry
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
-from beam_ml.beam.kafka.client import messages_block
 from beam_ml.beam.kafka.gaps import gap, refuse_recreated
+from beam_ml.beam.kafka.poll import Polled, messages_block
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream.clock import PartitionClock, topic_watermark
-from beam_ml.beam.kafka.stream.consumer import Polled
 from beam_ml.beam.kafka.stream.lost import lost_block
 from beam_ml.beam.kafka.stream.mark import StreamMark
 from beam_ml.core import intervals, leaps

@@ -14,7 +14,7 @@ import pyarrow as pa
 from beam_ml import formats
 from beam_ml.core.spec import Settings
 from beam_ml.errors import UnreadableInput
-from beam_ml.features.columns import times_us
+from beam_ml.features.times import times_us
 
 __all__ = ["Input", "Rows", "Survey", "in_order", "read", "stamp", "survey"]
 
@@ -88,8 +88,9 @@ def _blocks(given: Input, columns: Sequence[str] | None, left_out: _LeftOut) -> 
                     left_out.malformed[reject.reason] = left_out.malformed.get(reject.reason, 0) + len(reject)
                 schema = schema or block.batch.schema
                 batch = _as(block.batch, schema, file.path)
-                time, missing = times_us(batch, given.time, "--time")
-                wanted = np.ones(len(time), dtype=bool) if missing is None else ~missing
+                found = times_us(batch, given.time, "--time")
+                time = found.us
+                wanted = np.ones(len(time), dtype=bool) if found.unusable is None else ~found.unusable
                 left_out.undated += len(time) - int(wanted.sum())
                 if given.begin_us is not None:
                     wanted &= time >= given.begin_us

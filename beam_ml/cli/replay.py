@@ -133,7 +133,7 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
 @click.option(
     "--make-topic", type=click.IntRange(min=1), help="Make the topic with so many partitions, if there is none."
 )
-@click.option("--time", required=True, help="Column of event times: timestamps, or whole µs since the epoch.")
+@click.option("--time", required=True, help="Column of event times: timestamps, or numbers since the epoch.")
 @click.option(
     "--speed", default="1", show_default=True,
     help="Seconds of event time in one second: 86400 replays a day in a second; 'max': as fast as the brokers take it.",

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from beam_ml.errors import MissingColumn
 
-__all__ = ["column", "numbers", "times_us"]
+__all__ = ["column", "numbers"]
 
 
 def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Array:
@@ -53,27 +53,3 @@ def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
         raise _wrong(name, field, "a number", kind)
     values: np.ndarray = array.to_numpy(zero_copy_only=False)
     return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
-
-
-def times_us(batch: pa.RecordBatch, name: str, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return a column of timestamps, dates or whole µs as (n,) int64 µs since the epoch, and where it is null.
-
-    Timestamps without a zone are taken as UTC.
-
-    Raises:
-        MissingColumn: it is absent or of another type.
-    """
-    array = column(batch, name, field, "a timestamp or whole µs")
-    kind = array.type
-    types = pa.types
-    if types.is_null(kind):
-        return np.zeros(len(array), dtype=np.int64), np.ones(len(array), dtype=bool)
-    if types.is_timestamp(kind) or types.is_date(kind):
-        array = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-    elif not types.is_integer(kind):
-        raise _wrong(name, field, "a timestamp or whole µs", kind)
-    missing = None
-    if array.null_count:
-        missing = array.is_null().to_numpy(zero_copy_only=False)
-        array = array.fill_null(0)
-    return array.to_numpy(zero_copy_only=False).astype(np.int64, copy=False), missing

@@ -13,9 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from beam_ml.core.batch import Batch
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
-from beam_ml.features.columns import numbers, times_us
+from beam_ml.features.columns import numbers
 from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
+from beam_ml.features.times import EventTime, TimeColumn, times_us
 from beam_ml.formats.block import Block
 
 __all__ = ["Features"]
@@ -48,9 +49,13 @@ class Features(Settings):
     ] = ()
     label: Annotated[str | None, Field(description="column of what is to be predicted")] = None
     weight: Annotated[str | None, Field(description="column of sample weights")] = None
-    time: Annotated[str | None, Field(description="column of event times: timestamps, or whole µs since the epoch")] = (
-        None
-    )
+    time: Annotated[
+        TimeColumn | None,
+        Field(
+            description="column of event times: timestamps, or numbers since the epoch, whose unit is recognised by their "
+            "size or given, as in { column = 'ts', unit = 's' }"
+        ),
+    ] = None
 
     @field_validator("numeric")
     @classmethod
@@ -90,9 +95,18 @@ class Features(Settings):
         """The number of features, places of categories included."""
         return len(self.numeric) + sum(term.buckets for term in self.hashed)
 
+    @property
+    def time_column(self) -> str | None:
+        """The column of event times."""
+        return self.time.column if isinstance(self.time, EventTime) else self.time
+
+    @property
+    def _unit(self) -> str | None:
+        return self.time.unit if isinstance(self.time, EventTime) else None
+
     def columns(self, with_label: bool = True) -> list[str]:
         """Return the columns that are needed, each once: what to read of a file."""
-        extra = [self.weight, self.time, self.label if with_label else None]
+        extra = [self.weight, self.time_column, self.label if with_label else None]
         features = [term.column for term in (*self.numeric, *self.hashed)]
         return list(dict.fromkeys(features + [name for name in extra if name is not None]))
 
@@ -102,8 +116,9 @@ class Features(Settings):
         """Compute the features of a block's rows.
 
         A row with a feature that is null, NaN or infinite, a category that is null or a float that is not whole, or without
-        an event time or weight where a column of them is named, is rejected. A missing label is NaN: whether it may be
-        learned from is the spec's to say.
+        an event time or weight where a column of them is named, is rejected; so is one whose event time is before 1900 or
+        after 2200, or a number of no recognisable unit. A missing label is NaN: whether it may be learned from is the spec's
+        to say.
 
         Args:
             block: n rows.
@@ -119,13 +134,17 @@ class Features(Settings):
             MissingColumn: a column is absent or of the wrong type.
         """
         batch = block.batch
-        X, gaps = _matrix(self.numeric, batch)
+        dated = self.time_column
+        X, gaps = _matrix(self.numeric, batch, {} if dated is None or self._unit is None else {dated: self._unit})
         rules = _unusable(self.names, X, gaps)
         time = weight = label = None
-        if self.time is not None:
-            time, missing = times_us(batch, self.time, "Features.time")
-            if missing is not None:
-                rules.append(("missing event time", missing))
+        if dated is not None:
+            found = times_us(batch, dated, "Features.time", self._unit)
+            time = found.us
+            if found.missing is not None:
+                rules.append(("missing event time", found.missing))
+            if found.implausible is not None:
+                rules.append(("implausible event time", found.implausible))
             if max_ahead_us is not None and block.recorded is not None:
                 # Messages of old formats have no time, reported as -1: nothing is known of them.
                 ahead = (block.recorded >= 0) & (time > block.recorded + max_ahead_us)
@@ -167,17 +186,20 @@ class Features(Settings):
         return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), gaps
 
 
-def _matrix(terms: tuple[Term, ...], batch: pa.RecordBatch) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the (n, d) matrix, and where time columns are null."""
+def _matrix(
+    terms: tuple[Term, ...], batch: pa.RecordBatch, units: dict[str, str]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the (n, d) matrix, and where time columns hold no time; `units` are those given of such columns."""
     values: dict[str, np.ndarray] = {}
     clock: dict[str, np.ndarray] = {}
     gaps: dict[str, np.ndarray] = {}
     for term in terms:
         if isinstance(term, Clock):
             if term.column not in clock:
-                clock[term.column], missing = times_us(batch, term.column, "Features.numeric")
-                if missing is not None:
-                    gaps[term.column] = missing
+                found = times_us(batch, term.column, "Features.numeric", units.get(term.column))
+                clock[term.column] = found.us
+                if found.unusable is not None:
+                    gaps[term.column] = found.unusable
         elif term.column not in values:
             values[term.column] = numbers(batch, term.column, "Features.numeric")
     single = all(

@@ -38,7 +38,7 @@ from tests.beam.support import MINUTE, Seen, batches, create, make_batch, ran
 
 SPEC = pca.Spec(n_features=2)
 PCA = find("pca")
-FEATURES = Features(numeric=["a", "b"], time="t")
+FEATURES = Features(numeric=["a", "b"], time={"column": "t", "unit": "us"})
 
 
 @pytest.fixture(params=["parquet", "csv", "avro"])

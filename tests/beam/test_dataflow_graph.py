@@ -103,7 +103,7 @@ def job(**source: object) -> Job:
             "registry": REGISTRY,
             "refresh": "1m",
             "source": source,
-            "features": {"numeric": ["a", "b"], "label": "y", "time": "t"},
+            "features": {"numeric": ["a", "b"], "label": "y", "time": {"column": "t", "unit": "us"}},
             "spec": {"algorithm": "linear.newton", "loss": "logistic"},
             "models": {"plain": {"kind": "classifier"}},
         }

@@ -172,7 +172,6 @@ def test_huge_finite_numbers_are_not_rejected() -> None:
     [
         pa.array([3_600, None], pa.timestamp("s")),
         pa.array([3_600_000_000_000, None], pa.timestamp("ns", tz="Asia/Tokyo")),
-        pa.array([3_600_000_000, None], pa.int64()),
         pa.array([3_600_000, None], pa.timestamp("ms", tz="UTC")).dictionary_encode(),
     ],
 )
@@ -207,7 +206,7 @@ def test_no_rows_give_no_rows() -> None:
         ),
         (Features(numeric=["s"]), r"Features.numeric names the column 's', which must be a number; got string\."),
         (Features(numeric=["l"]), r"must be a number; got list<item: int64>\."),
-        (Features(numeric=[{"column": "s", "transform": "hour"}]), r"must be a timestamp or whole µs; got string\."),
+        (Features(numeric=[{"column": "s", "transform": "hour"}]), r"a number since the epoch; got string\."),
     ],
 )
 def test_columns_of_the_wrong_type_are_named(features: Features, message: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,9 @@ __all__ = ["decode", "encode", "ranges", "read", "write"]
 
 _FAULTS = (pa.ArrowException, OSError, ValueError)
 
+_READING: dict[str, Any] = {"page_checksum_verification": True, "coerce_int96_timestamp_unit": "us"}
+"""INT96 holds days and ns of a day: as int64 ns it would wrap around after 2262, so that the year 9999 became 1816."""
+
 
 def _unreadable(path: str, error: Exception) -> UnreadableInput:
     reason = " ".join(str(error).split()).rstrip(".")
@@ -28,7 +32,7 @@ def _unreadable(path: str, error: Exception) -> UnreadableInput:
 
 def _open(path: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, **_READING)
     except _FAULTS as error:
         raise _unreadable(path, error) from error
 
@@ -155,7 +159,7 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     """
     where = f"<{len(data)} bytes>"
     try:
-        parquet = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        parquet = pq.ParquetFile(pa.BufferReader(data), **_READING)
         wanted = _check_columns(where, parquet, columns)
         table = parquet.read(columns=wanted, use_threads=False).combine_chunks()
     except _FAULTS as error:

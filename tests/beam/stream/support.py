@@ -35,7 +35,7 @@ def job(tmp_path, name="stream", **more):
         "registry": str(tmp_path / "registry"),
         "refresh": "5s",
         "source": {"kind": "kafka", "brokers": "none:1", "topic": "topic"} | more.pop("source", {}),
-        "features": {"numeric": ["id", "x"], "time": "time"},
+        "features": {"numeric": ["id", "x"], "time": {"column": "time", "unit": "us"}},
         "spec": {"algorithm": "pca"},
         "models": {"one": {"kind": "components", "n_components": 1}},
     }

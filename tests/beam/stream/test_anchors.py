@@ -24,7 +24,7 @@ from beam_ml.registry import Registry, new_round_id
 from tests.beam.stream import support
 from tests.beam.stream.support import SECOND, Script, block, job, newest, stream, versions
 
-LABELLED = {"numeric": ["x"], "label": "id", "time": "time"}
+LABELLED = {"numeric": ["x"], "label": "id", "time": {"column": "time", "unit": "us"}}
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_newton_starts_from_the_newest_solution(tmp_path, monkeypatch):
     used = anchors_used(monkeypatch)
     a_job = job(
         tmp_path,
-        features={"numeric": ["x"], "label": "y", "time": "time"},
+        features={"numeric": ["x"], "label": "y", "time": {"column": "time", "unit": "us"}},
         spec={"algorithm": "linear.newton", "pending_bytes": 65_536},
         models={"one": {"kind": "classifier"}},
     )

@@ -367,7 +367,7 @@ def test_a_learner_of_another_job_is_refused(tmp_path):
     registry = Registry(a_job.registry)
     with pytest.raises(InvalidValue, match=r"job\.spec must be that of stream v1"):
         begin(job(tmp_path, spec={"algorithm": "pca", "half_life": "1d"}), registry)
-    other = {"numeric": ["x", "id"], "time": "time"}
+    other = {"numeric": ["x", "id"], "time": {"column": "time", "unit": "us"}}
     with pytest.raises(InvalidValue, match=r"job\.features must be those that stream v1"):
         begin(job(tmp_path, features=other), registry)
 

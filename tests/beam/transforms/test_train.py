@@ -105,7 +105,7 @@ def test_nothing_in_nothing_out(tmp_path):
 
 
 def test_from_files_to_a_registry_and_on_from_there(tmp_path):
-    features = Features(numeric=["a", "b"], label="y", time="t")
+    features = Features(numeric=["a", "b"], label="y", time={"column": "t", "unit": "us"})
     spec = linear.Newton(n_features=2)
     rng = np.random.default_rng(3)
     for day in range(2):

@@ -234,7 +234,7 @@ def test_what_a_sample_does_not_show(n):
 
 
 def test_whole_and_fractional_blocks_give_the_same_features():
-    features = Features(numeric=["amount"], time="at")
+    features = Features(numeric=["amount"], time={"column": "at", "unit": "us"})
     whole = decode([b'{"amount": 2, "at": 5}', b'{"amount": 3, "at": 6}'], ["amount", "at"], {})
     mixed = decode([b'{"amount": 2, "at": 5}', b'{"amount": 3.5, "at": 6}'], ["amount", "at"], {})
     for found, last in ((whole, 3.0), (mixed, 3.5)):

@@ -1,0 +1,171 @@
+"""Columns of times as µs since the epoch: timestamps, dates, and numbers of a unit that is given or shown by their size.
+
+Between the years 1990 and 2100 counts of seconds, ms, µs and ns have different numbers of digits, so that a number says
+its unit. Taken for µs, seconds would all lie in January 1970.
+"""
+
+import dataclasses
+import functools
+import logging
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BeforeValidator, Field
+
+from beam_ml.core.spec import Settings
+from beam_ml.errors import InvalidValue, MissingColumn
+from beam_ml.features.columns import column
+
+__all__ = ["EventTime", "TimeColumn", "Times", "times_us"]
+
+_log = logging.getLogger(__name__)
+
+Unit = Literal["s", "ms", "us", "ns"]
+
+_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_RECOGNISED = 631_152_000, 4_102_444_800  # seconds since the epoch, 1990 to 2100
+_PLAUSIBLE = -2_208_988_800 * 10**6, 7_289_654_400 * 10**6  # µs since the epoch, from 1900 up to and including 2200
+_WANTED = "a timestamp, a date or a number since the epoch"
+
+
+class EventTime(Settings):
+    """A column of numbers that count from the epoch, and what they count.
+
+    >>> EventTime(column="ts", unit="ms").unit
+    'ms'
+    """
+
+    called: ClassVar[str] = "Features.time"
+
+    column: str
+    unit: Annotated[Unit, Field(description="what whole numbers count since 1970: s, ms, us or ns")]
+
+
+def _spelled_out(value: Any) -> Any:
+    if isinstance(value, dict):
+        return EventTime(**value)
+    if value is not None and not isinstance(value, str | EventTime):
+        message = (
+            "Features.time must be a column's name, or a table such as { column = 'ts', unit = 's' }; got "
+            + repr(value)
+        )
+        raise InvalidValue(message + ".")
+    return value
+
+
+TimeColumn = Annotated[str | EventTime, BeforeValidator(_spelled_out)]
+"""A column's name, or a name and a unit."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Times:
+    """A column of times.
+
+    Attributes:
+        us: (n,) int64 µs since the epoch; 0 where there is none.
+        missing: (n,) bool where it is null or NaN; None: nowhere.
+        implausible: (n,) bool where it is before 1900 or after 2200, or a number of which the unit is neither given nor
+            recognisable; None: nowhere.
+    """
+
+    us: np.ndarray
+    missing: np.ndarray | None = None
+    implausible: np.ndarray | None = None
+
+    @property
+    def unusable(self) -> np.ndarray | None:
+        """Return where there is no time to use; None: nowhere."""
+        if self.missing is None or self.implausible is None:
+            return self.implausible if self.missing is None else self.missing
+        return self.missing | self.implausible
+
+
+def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = None) -> Times:
+    """Return a column of times in µs since the epoch. Timestamps without a zone are taken as UTC.
+
+    Args:
+        batch: n rows.
+        name: the column.
+        field: the setting that names it, for messages.
+        unit: of numbers; None: recognised by their size, between 1990 and 2100, with a warning where it is not µs.
+
+    Raises:
+        MissingColumn: it is absent or of another type.
+
+    >>> times_us(pa.record_batch({"ts": [1_709_296_200, None]}), "ts", "Features.time", "s").us.tolist()
+    [1709296200000000, 0]
+    """
+    array = column(batch, name, field, _WANTED)
+    kind, types = array.type, pa.types
+    if types.is_null(kind):
+        return Times(np.zeros(len(array), dtype=np.int64), np.ones(len(array), dtype=bool))
+    if types.is_date(kind):
+        array = array.cast(pa.timestamp("s" if types.is_date32(kind) else "ms"))
+        kind = array.type
+    if types.is_timestamp(kind):
+        unit, array = kind.unit, array.cast(pa.int64())
+    elif not (types.is_integer(kind) or types.is_floating(kind)):
+        message = f"{field} names the column {name!r}, which must be {_WANTED}; got {kind}."
+        raise MissingColumn(message)
+    missing = (
+        array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+        if array.null_count or types.is_floating(kind)
+        else None
+    )
+    missing = missing if missing is not None and missing.any() else None
+    values = (array if types.is_floating(kind) else array.fill_null(0)).to_numpy(zero_copy_only=False)
+    if missing is not None:
+        values = np.where(missing, 0, values)
+    return _read(values, missing, name, field, unit)
+
+
+def _read(values: np.ndarray, missing: np.ndarray | None, name: str, field: str, unit: str | None) -> Times:
+    units = [unit] if unit is not None else _units(values, missing)
+    us, lost = np.zeros(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
+    for one in units:
+        rows = np.ones(len(values), dtype=bool) if unit is not None else _counts(values, one)
+        if one != "us" and unit is None:
+            _say(field, name, one)
+        found, inside = _in_us(values[rows], one)
+        us[rows], lost[rows] = found, ~inside
+    if missing is not None:
+        lost &= ~missing
+        us[missing] = 0
+    return Times(us, missing, lost if lost.any() else None)
+
+
+def _counts(values: np.ndarray, unit: str) -> np.ndarray:
+    """Return where numbers are times of 1990 to 2100 if they count a unit."""
+    low, high = (bound * _PER_SECOND[unit] for bound in _RECOGNISED)
+    return (values >= low) & (values < high)
+
+
+def _units(values: np.ndarray, missing: np.ndarray | None) -> list[str]:
+    """Return the units that some numbers count; one comparison decides the common case."""
+    known = _counts(values, "us")
+    if bool((known if missing is None else known | missing).all()):
+        return ["us"]
+    return [unit for unit in _PER_SECOND if _counts(values, unit).any()]
+
+
+def _in_us(values: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers of a unit in µs, 0 where they are implausible, and where they are plausible."""
+    low, high = (bound * _PER_SECOND[unit] // 10**6 for bound in _PLAUSIBLE)
+    inside = (values >= low) & (values < high)
+    kept = values if inside.all() else np.where(inside, values, 0)
+    if unit == "ns":
+        return np.floor_divide(kept, 1000).astype(np.int64), inside
+    factor = 10**6 // _PER_SECOND[unit]
+    if kept.dtype.kind == "f":
+        return np.rint(kept * float(factor)).astype(np.int64), inside
+    return kept.astype(np.int64) * factor, inside
+
+
+@functools.cache
+def _say(field: str, name: str, unit: str) -> None:
+    """Say once which unit was recognised."""
+    _log.warning(
+        "%s: the numbers of column %r are read as %s since the epoch, by their size; "
+        "time = { column = %r, unit = %r } settles it.", field, name, unit, name, unit,
+    )  # fmt: skip

@@ -1,5 +1,6 @@
 """The Beam-free API: `fit merge derive predict save load`, for a notebook."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -28,7 +29,7 @@ from beam_ml.core.refresh import Plan, model_kind, refresh
 from beam_ml.core.scoring import refuse, score
 from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
 from beam_ml.core.threads import one_thread
-from beam_ml.errors import DeriveRefused, InvalidValue, MergeRefused, WrongKind
+from beam_ml.errors import ArtefactError, DeriveRefused, InvalidValue, MergeRefused, UnreadableInput, WrongKind
 
 __all__ = ["derive", "fit", "load", "merge", "predict", "save"]
 
@@ -285,8 +286,12 @@ def save(value: Learner | Model, path: str | Path) -> None:
     try:
         staged.write_bytes(data)
         staged.replace(target)
+    except OSError as error:
+        message = f"save.path must be a file in a folder that can be written to; got {path}: {error.strerror}."
+        raise InvalidValue(message) from error
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
 
 
 def load(path: str | Path, algorithms: Named = ()) -> Learner | Model:
@@ -298,6 +303,7 @@ def load(path: str | Path, algorithms: Named = ()) -> Learner | Model:
             file cannot name others, since importing a module runs it.
 
     Raises:
+        UnreadableInput: the file is not there, or may not be read.
         ArtefactError: the file is damaged, of an unknown version, or neither a learner nor a model.
         MissingAlgorithm: it is of an algorithm that is neither built in nor named.
 
@@ -307,11 +313,20 @@ def load(path: str | Path, algorithms: Named = ()) -> Learner | Model:
     >>> predict(load("model.safetensors"), rows)["projection"].shape
     (2, 1)
     """
-    data = Path(path).read_bytes()
-    kind, find = decode(data).kind, finder(algorithms)
-    if kind == "learner":
-        return decode_learner(data, find)
-    if kind == "model":
-        return decode_model(data, find)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}."
+        raise UnreadableInput(message) from error
+    find = finder(algorithms)
+    try:
+        kind = decode(data).kind
+        if kind == "learner":
+            return decode_learner(data, find)
+        if kind == "model":
+            return decode_model(data, find)
+    except ArtefactError as error:
+        message = f"{path}: {error}"
+        raise type(error)(message) from error
     message = f"{path} must hold a learner or a model; it holds a {kind}."
     raise WrongKind(message)

@@ -8,6 +8,8 @@ that. Other engines run a worker per core, so there each worker uses one thread,
 environment says otherwise. BLAS keeps to one thread, and no numba kernel starts threads of its own.
 """
 
+import contextlib
+import io
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -91,7 +93,11 @@ def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
     standard = parsed.view_as(StandardOptions)
     if standard.runner is None:
         standard.runner = DEFAULT_RUNNER
-    pipeline = Pipeline(options=parsed)
+    try:
+        pipeline = Pipeline(options=parsed)
+    except (AttributeError, ImportError, ValueError) as error:
+        message = f"--runner must be one that Beam knows and that is installed; got {standard.runner}: {error}."
+        raise InvalidValue(message) from error
     coders.install(pipeline)
     return pipeline
 
@@ -148,8 +154,15 @@ def refuse_unknown(options: Sequence[str]) -> None:
     Raises:
         InvalidValue: see above.
     """
-    given = PipelineOptions(list(options))
-    known = given.get_all_options()
+    given, said = PipelineOptions(list(options)), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            known = given.get_all_options()
+    except SystemExit as error:  # argparse ends the process, after two hundred lines of usage
+        message = (
+            f"options must be Beam's; got {' '.join(options)}: {said.getvalue().rpartition('error: ')[2].strip()}."
+        )
+        raise InvalidValue(message) from error
     unknown = [name for name in given.get_all_options(retain_unknown_options=True) if name not in known]
     served = given.view_as(PortableOptions).job_endpoint is not None
     if (unknown and not served) or any(not one.startswith("-") for one in options[:1]):

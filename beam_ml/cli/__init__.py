@@ -3,6 +3,7 @@
 import logging
 
 from beam_ml.cli.group import main
+from beam_ml.errors import BeamMLError
 
 __all__ = ["main"]
 
@@ -12,4 +13,10 @@ def _worth_telling(record: logging.LogRecord) -> bool:
     return "apitools not found" not in record.getMessage()
 
 
+def _no_mistake(record: logging.LogRecord) -> bool:
+    """Drop the traceback that Beam logs where a step raised on purpose: the command ends with its sentence."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BeamMLError))
+
+
 logging.getLogger().addFilter(_worth_telling)
+logging.getLogger("apache_beam.runners.common").addFilter(_no_mistake)

@@ -1,5 +1,6 @@
 """What the commands print: text as it is, with colours apart from it; errors as one sentence, on standard error."""
 
+import errno
 import json as json_text
 import os
 import sys
@@ -78,8 +79,12 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except BeamMLError as error:
-            complain(error)
-            sys.exit(1)
+            complain(type(error).__name__, str(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            complain(type(error).__name__, f"{error.filename} cannot be used: {error.strerror}.")
+        sys.exit(1)
 
 
 class Group(click.Group):
@@ -88,6 +93,6 @@ class Group(click.Group):
     command_class = Command
 
 
-def complain(error: BeamMLError) -> None:
+def complain(kind: str, sentence: str) -> None:
     """Print an error: its kind, and its sentence."""
-    Screen(stderr=True).say(styled(type(error).__name__, "bold red"), f": {error}")
+    Screen(stderr=True).say(styled(kind, "bold red"), f": {sentence}")

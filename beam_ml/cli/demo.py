@@ -25,10 +25,14 @@ _MARK = ".beam_ml_demo"
 
 @click.command(cls=Command)
 @click.option("--folder", default="demo", show_default=True, help="Where data and registry go; recreated.")
-@click.option("--days", default=45, show_default=True, help="Days to simulate.")
-@click.option("--customers", default=5_000, show_default=True, help="Customers to simulate.")
-@click.option("--terminals", default=2_000, show_default=True, help="Terminals to simulate.")
-@click.option("--seed", default=0, show_default=True, help="Of the simulation.")
+@click.option("--days", default=45, type=click.IntRange(min=1), show_default=True, help="Days to simulate.")
+@click.option(
+    "--customers", default=5_000, type=click.IntRange(min=1), show_default=True, help="Customers to simulate."
+)
+@click.option(
+    "--terminals", default=2_000, type=click.IntRange(min=1), show_default=True, help="Terminals to simulate."
+)
+@click.option("--seed", default=0, type=click.IntRange(min=0), show_default=True, help="Of the simulation.")
 @as_json
 def main(folder: str, days: int, customers: int, terminals: int, seed: int, json: bool) -> None:
     """Simulate card transactions, then learn day after day: evaluate, learn, derive, gate, publish."""

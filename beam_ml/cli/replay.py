@@ -5,8 +5,9 @@ All files are checked before anything is sent; then each row is sent when it is 
 
 import dataclasses
 import datetime
+import itertools
 import json as json_text
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.status import Status
@@ -16,10 +17,10 @@ from beam_ml import formats
 from beam_ml.beam.kafka import Connection, topics
 from beam_ml.beam.kafka.replay import Replay, Sent, replay_to
 from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
-from beam_ml.cli.event_order import Input, Survey, read, stamp, survey
+from beam_ml.cli.event_order import Input, Rows, Survey, read, stamp, survey
 from beam_ml.cli.files import as_mapping
 from beam_ml.cli.stopping import hear_stop
-from beam_ml.errors import InvalidValue, NoInput
+from beam_ml.errors import InvalidValue, MissingColumn, NoInput
 from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["main"]
@@ -140,7 +141,11 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
 )  # fmt: skip
 @click.option("--key", help="Column whose value becomes the messages' key.")
 @click.option(
-    "--rows-per-message", default=1, show_default=True, help="Rows of one message; it is due with its last row."
+    "--rows-per-message",
+    default=1,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Rows of one message; it is due with its last row.",
 )
 @click.option("--format", default="json", show_default=True, help="Of the messages: json, avro, csv.")
 @click.option("--options", default="{}", help="The message format's options, as JSON.")
@@ -205,17 +210,32 @@ def main(
     found = survey(given)
     _tell_found(console, found, given, how)
     assert found.first_us is not None  # noqa: S101 or it was refused
+    rows = _checked(read(given, found), how.key, source)
     stopping = hear_stop("sending no more, waiting for what is under way.")
     if make_topic is not None:
         topics.make_topic(Connection(brokers, _client(client)), topic, make_topic)
     with _Teller(console, found) as tell:
         sent = replay_to(
-            brokers, topic, _client(client), read(given, found), how,
+            brokers, topic, _client(client), rows, how,
             format, as_mapping("--options", options), tell, stopping,
         )  # fmt: skip
     _tell_end(console, sent, how, found.first_us)
     if json:
         print_json(dataclasses.asdict(sent) | {"left_out": {**found.malformed, f"without {time}": found.undated}})
+
+
+def _checked(rows: Iterator[Rows], key: str | None, source: str) -> Iterator[Rows]:
+    """Read the first rows before any broker is asked: columns that are not there are found here.
+
+    Raises:
+        MissingColumn: the key, or one of the columns to send, is not there.
+    """
+    first = next(rows)
+    names = first[0].schema.names
+    if key is not None and key not in names:
+        message = f"{source} must have the column of --key, {key!r}; got {names}."
+        raise MissingColumn(message)
+    return itertools.chain([first], rows)
 
 
 def _positive(option: str, value: int) -> int:

@@ -201,13 +201,22 @@ def write_days(
 
 @click.command(cls=Command)
 @click.argument("directory", type=click.Path(file_okay=False))
-@click.option("--days", default=60, show_default=True, help="Number of days.")
-@click.option("--customers", default=5_000, show_default=True, help="Number of customers; each pays twice a day.")
-@click.option("--terminals", default=10_000, show_default=True, help="Number of terminals.")
-@click.option("--seed", default=0, show_default=True, help="Equal seeds yield equal payments.")
-@click.option("--start", default="2024-01-01", show_default=True, help="The first day.")
-def main(directory: str, days: int, customers: int, terminals: int, seed: int, start: str) -> None:
+@click.option("--days", default=60, type=click.IntRange(min=1), show_default=True, help="Number of days.")
+@click.option(
+    "--customers",
+    default=5_000,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Number of customers; each pays twice a day.",
+)
+@click.option("--terminals", default=10_000, type=click.IntRange(min=1), show_default=True, help="Number of terminals.")
+@click.option(
+    "--seed", default=0, type=click.IntRange(min=0), show_default=True, help="Equal seeds yield equal payments."
+)
+@click.option(
+    "--start", default="2024-01-01", type=click.DateTime(["%Y-%m-%d"]), show_default=True, help="The first day."
+)
+def main(directory: str, days: int, customers: int, terminals: int, seed: int, start: datetime.datetime) -> None:
     """Simulate card transactions into DIRECTORY, one Parquet file per day."""
-    first = datetime.date.fromisoformat(start)
-    for path in write_days(directory, days, customers, terminals, seed, first):
+    for path in write_days(directory, days, customers, terminals, seed, start.date()):
         click.echo(path)

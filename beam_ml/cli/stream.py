@@ -69,10 +69,22 @@ class _Watch:
 @click.option("--brokers", help="Kafka brokers, host:port by commas; replaces the job's source.brokers.")
 @click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
 @click.option("--name", help="Name to publish under; replaces the job's.")
-@click.option("--shards", default=1, show_default=True, help="Steps that share the work of merging.")
-@click.option("--splits", default=1, show_default=True, help="Steps that each read a share of the partitions.")
 @click.option(
-    "--anchor-ttl", default=10.0, show_default=True, help="s between two looks of a worker for a newer anchor."
+    "--shards", default=1, type=click.IntRange(min=1), show_default=True, help="Steps that share the work of merging."
+)
+@click.option(
+    "--splits",
+    default=1,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Steps that each read a share of the partitions.",
+)
+@click.option(
+    "--anchor-ttl",
+    default=10.0,
+    type=click.FloatRange(min=0),
+    show_default=True,
+    help="s between two looks of a worker for a newer anchor.",
 )
 @click.option(
     "--savepoint", "folder", help="URL of a folder: on SIGTERM keep the state there (Flink; needs --flink-rest)."

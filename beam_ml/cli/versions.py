@@ -1,6 +1,7 @@
 """Names, versions and learners as the commands take them."""
 
 import difflib
+import re
 
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
@@ -10,6 +11,8 @@ from beam_ml.errors import InvalidValue, VersionNotFound
 from beam_ml.registry import Manifest, Registry
 
 __all__ = ["known_name", "learner_of", "manifest_of", "number_of", "open_registry"]
+
+_NUMBER = re.compile(r"v?[1-9][0-9]{0,15}")
 
 
 def open_registry(url: str) -> Registry:
@@ -40,17 +43,16 @@ def number_of(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    digits = text.removeprefix("v")
-    if not digits.isdigit():
+    if not _NUMBER.fullmatch(text):
         message = f"version must be a number such as 12 or v12; got {text!r}."
         raise InvalidValue(message)
-    return int(digits)
+    return int(text.removeprefix("v"))
 
 
 def manifest_of(registry: Registry, name: str, version: str | None) -> Manifest:
     """Return the manifest of a version; None: of the newest."""
-    number = number_of(version) or registry.head_number(known_name(registry, name))
-    return registry.manifest(name, number)
+    head = registry.head_number(known_name(registry, name))
+    return registry.manifest(name, number_of(version) or head)
 
 
 def learner_of(url: str, name: str, version: str | None) -> tuple[Manifest, Learner]:

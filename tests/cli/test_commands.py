@@ -61,14 +61,6 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], sentenc
     assert "Traceback" not in result.output
 
 
-def test_beam_options_pass_through(tmp_path: Path) -> None:
-    list(write_days(str(tmp_path / "data"), 1, 100, 50))
-    where = ["--source", str(tmp_path / "data"), "--registry", str(tmp_path / "registry")]
-    result = CliRunner().invoke(train.main, [JOB, *where, "--runner=NoSuchRunner"])
-    assert result.exit_code != 0
-    assert "NoSuchRunner" in str(result.exception) + result.output
-
-
 def test_follow_picks_up_new_files_whole_and_once_and_ends_on_sigterm(tmp_path: Path) -> None:
     staged, data, registry = tmp_path / "staged", tmp_path / "data", tmp_path / "registry"
     files = [Path(path) for path in write_days(str(staged), 3, 400, 200)]

@@ -202,7 +202,7 @@ def test_merge(where: Path, tmp_path: Path) -> None:
         ),
         (["registry", "ls", "WHERE", "nort"], "The registry has no version of nort. Did you mean 'north'?"),
         (["registry", "serve", "WHERE", "nort", "--newest"], "The registry has no version of nort."),
-        (["registry", "diff", "WHERE", "nort", "1", "2"], "no version 1 in the registry"),
+        (["registry", "diff", "WHERE", "nort", "1", "2"], "Did you mean 'north'?"),
         (["registry", "show", "WHERE", "north", "newest"], "version must be a number such as 12 or v12; got 'newest'"),
         (["registry", "ls", "NOWHERE"], "RegistryError"),
         (["derive", "WHERE", "north", "--model", "{", "--out", "x"], "--model must be JSON"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import secrets
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,10 @@ from beam_ml.formats.json.values import Column, Unfit, convert, wire_type
 
 __all__ = ["Part", "Replan", "arrays", "failed_row", "objects"]
 
-_FIRST = "beam_ml.first"
-"""Marks the first object of each message."""
-_ARRAY = "beam_ml.array"
+_FIRST = f"beam_ml.first.{secrets.token_hex(8)}"
+"""Marks the first object of each message: by a name of this process that no message can know, since pyarrow crashes where a
+column has the mark's name, and a message that repeats it could take rows from its neighbours."""
+_ARRAY = f"beam_ml.array.{secrets.token_hex(8)}"
 _NULL_ROW = re.compile(rb"\}\s*n")
 _ROW = re.compile(r"in row (\d+)$")
 

@@ -173,6 +173,10 @@ class _Run:
 def _shapes(values: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return messages of objects, those of an array, and others apart."""
     shape = np.fromiter((_SHAPE.get(value[:1] + value[-1:], 2) for value in values), np.int8, len(values))
+    for i in np.flatnonzero(shape == 1).tolist():
+        # What closes its array before its end is no array, though it may be one in the object that `arrays` puts it into.
+        if values[i].find(b"]") != len(values[i]) - 1 and not json_text.is_one(values[i]):
+            shape[i] = 2
     return np.flatnonzero(shape == 0), np.flatnonzero(shape == 1), np.flatnonzero(shape == 2)
 
 
@@ -239,7 +243,8 @@ def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[st
         others = np.union1d(others, foreign)
     if names is None:
         rows = _rows(values, range(len(values)))
-        names = [name for name in dict.fromkeys(key for row in rows for key in row) if _flat(rows, name)]
+        found = dict.fromkeys(key for row in rows for key in row)
+        names = [name for name in found if json_text.is_text(name) and _flat(rows, name)]
         names += [name for name in types if name not in names]
     columns, replanned = _planned(values, names, types), False
     while True:

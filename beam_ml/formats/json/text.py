@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["encode", "first", "is_utf8", "nearly", "quoted", "values"]
+__all__ = ["encode", "first", "is_one", "is_text", "is_utf8", "nearly", "quoted", "values"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -32,6 +32,32 @@ def is_utf8(value: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def is_text(name: str) -> bool:
+    r"""Return whether a name can be a column's: JSON spells halves of characters, which are no Unicode text.
+
+    >>> is_text(""), is_text("betrag €"), is_text("\ud800")
+    (True, True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_one(value: bytes) -> bool:
+    """Return whether bytes are one JSON value and nothing after it.
+
+    >>> is_one(b'[{"x": 1}]'), is_one(b'[{"x": 1}], "more": [2]')
+    (True, False)
+    """
+    try:
+        text = value.decode()
+        return _decoder.raw_decode(text)[1] == len(text)
+    except (ValueError, RecursionError):
+        return False
 
 
 def nearly(value: bytes) -> bool:

@@ -12,15 +12,15 @@ import pytest
 from beam_ml.formats.messages import Decoded, decoder
 from tests.attacks.effort import EFFORT
 
-NAMES = (
-    ["x", "", "t", "n", "beam_ml.first", "beam_ml.array", "a.b", r"\ud800", r"\u0000", r"\udc00\ud800", "kafka.key", "ü"]
-    + ["kafka.offset", "0", r"\"", "x" * 300, "item", "element", "list", r"b\u0000", r"\/", "null", r"\uffff", r"\ufeff"]
-)  # fmt: skip
-VALUES = (
-    ["1", "true", "null", '"t"', '"2024-01-01"', "1.5", "1e400", "-0", "{}", "[]", "[1,2]", '{"x":1}', "1e5", "7", "3.0"]
-    + ["18446744073709551615", "9" * 40, r'"\ud800"', "NaN", "-Infinity", "[[[[1]]]]", r'"\u0000"', '""', f'"{"y" * 50}"']
-    + ['"2024-01-01T00:00:00Z"', "false", "[" * 60 + "]" * 60]
-)  # fmt: skip
+NAMES = [
+    "x", "", "t", "n", "beam_ml.first", "beam_ml.array", "a.b", r"\ud800", r"\u0000", r"\udc00\ud800", "kafka.key", "ü",
+    "kafka.offset", "0", r"\"", "x" * 300, "item", "element", "list", r"b\u0000", r"\/", "null", r"\uffff", r"\ufeff",
+]  # fmt: skip
+VALUES = [
+    "1", "true", "null", '"t"', '"2024-01-01"', "1.5", "1e400", "-0", "{}", "[]", "[1,2]", '{"x":1}', "1e5", "7", "3.0",
+    "18446744073709551615", "9" * 40, r'"\ud800"', "NaN", "-Infinity", "[[[[1]]]]", r'"\u0000"', '""', f'"{"y" * 50}"',
+    '"2024-01-01T00:00:00Z"', "false", "[" * 60 + "]" * 60,
+]  # fmt: skip
 TEXTS = [
     "null",
     "",

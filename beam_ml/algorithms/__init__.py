@@ -13,6 +13,7 @@ from typing import Any
 
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.importing import attribute_of, is_path
+from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue, MissingAlgorithm
 
@@ -58,6 +59,7 @@ def find(name: str) -> Algorithm:
     path = ALGORITHMS.get(name, name)
     if ":" not in path:
         message = f"algorithm must be one of {sorted(ALGORITHMS)} or 'module:attribute'; got {name!r}."
+        message += did_you_mean(name, ALGORITHMS)
         raise InvalidValue(message)
     found = attribute_of("algorithm", path)
     if not isinstance(found, Algorithm):
@@ -149,5 +151,6 @@ def model_spec_from(algorithm: Algorithm, value: Mapping[str, Any]) -> ModelSpec
     kind = value.get("kind", next(iter(algorithm.models)))
     if kind not in algorithm.models:
         message = f"model.kind must be one of {sorted(algorithm.models)} for {algorithm.name}; got {kind!r}."
+        message += did_you_mean(kind, algorithm.models)
         raise InvalidValue(message)
     return algorithm.models[kind].spec.parse({**value, "kind": kind})

@@ -25,6 +25,7 @@ from apache_beam.testing.test_stream import TestStream
 from beam_ml import errors
 from beam_ml.beam.steps import applied
 from beam_ml.beam.wire import coders
+from beam_ml.core.meant import did_you_mean
 from beam_ml.errors import BeamMLError, EngineRefused, InvalidValue
 
 __all__ = [
@@ -143,13 +144,14 @@ def streaming_options(options: Sequence[str]) -> list[str]:
     return given if flush is not None else [*given, f"--{_FLUSH}"]
 
 
-def refuse_unknown(options: Sequence[str]) -> None:
+def refuse_unknown(options: Sequence[str], own: Sequence[str] = ()) -> None:
     """Refuse what Beam does not know: a mistyped option would be dropped without a word.
 
     Where a job server is named, it may have options of its own, which only it knows.
 
     Args:
         options: those of a command line that the command itself does not know.
+        own: the names of the command's own options, which a mistyped one may mean.
 
     Raises:
         InvalidValue: see above.
@@ -167,7 +169,7 @@ def refuse_unknown(options: Sequence[str]) -> None:
     served = given.view_as(PortableOptions).job_endpoint is not None
     if (unknown and not served) or any(not one.startswith("-") for one in options[:1]):
         what = f"--{unknown[0]}" if unknown else options[0]
-        message = f"options must be this command's (see --help) or Beam's; got {what}."
+        message = f"options must be this command's (see --help) or Beam's; got {what}.{did_you_mean(what, own)}"
         raise InvalidValue(message)
 
 

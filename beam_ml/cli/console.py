@@ -13,7 +13,7 @@ from rich.text import Text
 
 from beam_ml.errors import BeamMLError
 
-__all__ = ["Command", "Group", "Screen", "as_json", "print_json", "styled"]
+__all__ = ["Command", "Group", "Screen", "as_json", "own_options", "print_json", "styled"]
 
 
 class Screen(Console):
@@ -64,6 +64,11 @@ as_json: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--json", is_flag=True, help="Print JSON, one value per line."
 )
 """The option that every command has."""
+
+
+def own_options() -> list[str]:
+    """Return the names of the options of the command that runs."""
+    return [name for one in click.get_current_context().command.params for name in one.opts if name.startswith("--")]
 
 
 def print_json(value: Any, indent: int | None = None) -> None:

@@ -12,7 +12,7 @@ from apache_beam import Map
 from beam_ml import formats
 from beam_ml.beam import Evaluate, Measured, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
-from beam_ml.cli.console import Command, Screen, as_json, print_json
+from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.files import read_files
 from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.layout import laid_out
@@ -54,7 +54,7 @@ def main(
     Rows that a learner would reject are left out.
     """
     name, options = named_or_option(name, beam_options)
-    refuse_unknown(options)
+    refuse_unknown(options, own_options())
     with tempfile.TemporaryDirectory() as folder:
         pipeline = new_pipeline(options)
         blocks = pipeline | read_files(source, file_format, csv_options)

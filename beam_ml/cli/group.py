@@ -1,10 +1,11 @@
 """The group of all commands. Each is imported when it is called: what needs no engine does not wait for one."""
 
-import difflib
 import importlib
 from typing import NamedTuple
 
 import click
+
+from beam_ml.core.meant import did_you_mean
 
 __all__ = ["COMMANDS", "algorithms_named", "main"]
 
@@ -50,8 +51,7 @@ class _AtFirstUse(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            meant = f" Did you mean {near[0]!r}?" if near else f" Commands: {', '.join(COMMANDS)}."
+            meant = did_you_mean(name, COMMANDS) or f" Commands: {', '.join(COMMANDS)}."
             ctx.fail(f"There is no command {name!r}.{meant}")
         return super().resolve_command(ctx, args)
 

@@ -9,7 +9,7 @@ from beam_ml import formats
 from beam_ml.beam import Reject, Score, WriteAvro, WriteCsv, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.telemetry import NAMESPACE, count
-from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
+from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json, styled
 from beam_ml.cli.files import read_files
 from beam_ml.cli.group import algorithms_named
 
@@ -63,7 +63,7 @@ def main(
     """
     screen, begun = Screen(), time.monotonic()
     name, options = named_or_option(name, beam_options)
-    refuse_unknown(options)
+    refuse_unknown(options, own_options())
     pipeline = new_pipeline(options)
     blocks = pipeline | read_files(source, file_format, csv_options)
     scored = blocks | Score(where, name, which, algorithms=algorithms_named())

@@ -13,7 +13,7 @@ from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.stream import close_windows, run_stream
 from beam_ml.beam.stream.savepoint import savepoint
-from beam_ml.cli.console import Command, Screen, as_json, print_json
+from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.jobs import find_job
 from beam_ml.cli.standing import standing_of
 from beam_ml.cli.stopping import hear_stop
@@ -117,7 +117,7 @@ def main(
     Windows that are open then stay open, and are not lost: nothing drains them unless --close-windows says so.
     """
     console = Screen(stderr=json)
-    refuse_unknown(beam_options)
+    refuse_unknown(beam_options, own_options())
     _check_end(folder, rest, close)
     job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
     registry = Registry(job.registry)

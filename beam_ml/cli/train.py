@@ -7,7 +7,7 @@ import click
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import load_job
 from beam_ml.beam.rounds import Mode, train
-from beam_ml.cli.console import Command, Screen, as_json
+from beam_ml.cli.console import Command, Screen, as_json, own_options
 from beam_ml.cli.jobs import find_job
 from beam_ml.cli.report import JsonRounds, RoundTable
 from beam_ml.cli.stopping import hear_stop
@@ -52,7 +52,7 @@ def main(
 ) -> None:
     """Train the job in rounds; interrupt or kill it at any instant and start it again."""
     stopping = hear_stop("finishing this round, then ending.")
-    refuse_unknown(beam_options)
+    refuse_unknown(beam_options, own_options())
     given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
     job = load_job(find_job(job_file), **given, passes=passes)
     registry = Registry(job.registry)

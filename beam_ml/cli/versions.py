@@ -1,12 +1,12 @@
 """Names, versions and learners as the commands take them."""
 
-import difflib
 import re
 
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
 from beam_ml.cli.group import algorithms_named
 from beam_ml.core.learner import Learner
+from beam_ml.core.meant import did_you_mean
 from beam_ml.errors import InvalidValue, VersionNotFound
 from beam_ml.registry import Manifest, Registry
 
@@ -29,9 +29,8 @@ def known_name(registry: Registry, name: str) -> str:
     if registry.head_number(name):
         return name
     names = registry.names()
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f"Did you mean {near[0]!r}?" if near else f"Its names: {', '.join(names) or 'none yet'}."
-    message = f"The registry has no version of {name}. {meant}"
+    meant = did_you_mean(name, names) or f" Its names: {', '.join(names) or 'none yet'}."
+    message = f"The registry has no version of {name}.{meant}"
     raise VersionNotFound(message)
 
 

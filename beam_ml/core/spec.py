@@ -6,17 +6,34 @@ A `Spec` shapes the state (change it and the data is needed again); a `ModelSpec
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
 from pydantic import Field
 
+from beam_ml.core.meant import did_you_mean
 from beam_ml.errors import InvalidValue
 
 __all__ = ["Duration", "ModelSpec", "Settings", "Spec", "canonical_json", "parse_duration_s", "to_us"]
 
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
+
+
+_WORDS = {
+    "sec": "s",
+    "second": "s",
+    "min": "m",
+    "minute": "m",
+    "hr": "h",
+    "hour": "h",
+    "day": "d",
+    "wk": "w",
+    "week": "w",
+}
+_WORDED = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+?)s?\s*$")
+_LONGEST_S = 9e12  # in µs it still is an int64
 
 
 def parse_duration_s(value: object) -> object:
@@ -32,7 +49,34 @@ def parse_duration_s(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, pydantic.BeforeValidator(parse_duration_s), Field(gt=0)]
+def _duration(value: object) -> object:
+    """Return seconds; raise ValueError for a text that is no duration, and for more than 285,000 years."""
+    seconds = parse_duration_s(value)
+    if isinstance(seconds, str) and not _is_number(seconds):
+        message = "must be a duration such as '90s', '15m', '6h' or '14d' (units: ms, s, m, h, d, w)"
+        raise ValueError(message)
+    if isinstance(seconds, int | float) and seconds > _LONGEST_S:
+        message = f"must be a duration of at most {_LONGEST_S:g} s"
+        raise ValueError(message)
+    return seconds
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _meant_duration(text: object) -> str:
+    """Return the question whether a duration in words was meant as one in a unit."""
+    match = _WORDED.match(text) if isinstance(text, str) else None
+    unit = _WORDS.get(match[2].lower(), match[2].lower()) if match else ""
+    return f" Did you mean '{match[1]}{unit}'?" if match and unit in _UNITS_S else ""
+
+
+Duration = Annotated[float, pydantic.BeforeValidator(_duration), Field(gt=0)]
 """Seconds, or a string such as ``"14d"``; greater than 0."""
 
 
@@ -59,27 +103,69 @@ _RULES = {
     "literal_error": "be one of {expected}",
     "extra_forbidden": "not be given: there is no such field",
     "missing": "be given",
+    "model_type": "be a table of settings",
+    "dict_type": "be a table of settings",
+    "tuple_type": "be a list",
+    "string_type": "be text",
+    "int_parsing": "be a whole number",
+    "int_type": "be a whole number",
+    "int_from_float": "be a whole number",
+    "float_parsing": "be a number",
+    "float_type": "be a number",
+    "bool_parsing": "be true or false",
+    "bool_type": "be true or false",
 }
 
 
-def _sentence(name: str, error: Any) -> str:
-    field = ".".join([name, *(str(part) for part in error["loc"])])
-    context = {key: value for key, value in (error.get("ctx") or {}).items()}
-    rule = _RULES.get(error["type"])
-    if rule is not None:
-        text = f"must {rule.format(**context)}"
-    elif error["type"] == "value_error":
-        cause = context.get("error")
-        if isinstance(cause, InvalidValue):
-            return str(cause)  # a sentence already, about the part that was refused
-        text = str(cause or error["msg"]).rstrip(".")
-        if not error["loc"]:
-            return f"{name}.{text}."  # about several fields at once: the text names them
-    else:
-        text = f"must be valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
+def _is_branch(part: object) -> bool:
+    """Return whether a part of an error's place names a branch of a union, which no user has written."""
+    return isinstance(part, str) and ("[" in part or part in {kind.__name__ for kind in Settings.__subclasses__()})
+
+
+def _sentences(kind: "type[Settings]", errors: Sequence[Any]) -> str:
+    """Return a sentence per field that was refused, whatever number of alternatives its value misses."""
+    name, of_field = kind.called or kind.__name__, dict[tuple[Any, ...], list[Any]]()
+    for error in errors:
+        place = tuple(part for part in error["loc"] if not _is_branch(part))
+        of_field.setdefault(place, []).append(error)
+    return " ".join(_sentence(kind, ".".join(map(str, (name, *place))), group) for place, group in of_field.items())
+
+
+def _sentence(kind: "type[Settings]", field: str, errors: Sequence[Any]) -> str:
+    error = errors[0]
+    cause = (error.get("ctx") or {}).get("error")
+    if isinstance(cause, InvalidValue):
+        return str(cause)  # a sentence already, about the part that was refused
+    if not error["loc"]:
+        return f"{field}.{str(cause or error['msg']).rstrip('.')}."  # about several fields at once: the text names them
+    rules = list(dict.fromkeys(_rule(one) for one in errors))
+    text = " or ".join([rules[0], *(rule.removeprefix("must ") for rule in rules[1:])])
     if error["type"] == "missing":
         return f"{field} {text}."
-    return f"{field} {text}; got {error['input']!r}."
+    return f"{field} {text}; got {error['input']!r}.{_meant(kind, errors)}"
+
+
+def _rule(error: Any) -> str:
+    context = error.get("ctx") or {}
+    rule = _RULES.get(error["type"])
+    if error["type"] == "literal_error" and " or " not in context["expected"]:
+        return f"must be {context['expected']}"
+    if rule is not None:
+        return f"must {rule.format(**context)}"
+    if error["type"] == "value_error":
+        return str(context.get("error") or error["msg"]).rstrip(".")
+    return f"must be valid: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _meant(kind: "type[Settings]", errors: Sequence[Any]) -> str:
+    for error in errors:
+        if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+            return did_you_mean(error["loc"][0], kind.model_fields)
+        if error["type"] == "literal_error":
+            found = did_you_mean(error["input"], re.findall(r"'([^']+)'", error["ctx"]["expected"]))
+            if found:
+                return found
+    return _meant_duration(errors[0]["input"]) if "duration" in _rule(errors[0]) else ""
 
 
 class Settings(pydantic.BaseModel):
@@ -97,8 +183,7 @@ class Settings(pydantic.BaseModel):
         try:
             super().__init__(**data)
         except pydantic.ValidationError as error:
-            name = type(self).called or type(self).__name__
-            raise InvalidValue(" ".join(_sentence(name, e) for e in error.errors())) from None
+            raise InvalidValue(_sentences(type(self), error.errors())) from None
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
@@ -146,6 +231,8 @@ class Spec(Settings):
 
     label_rule: ClassVar[Literal["none", "real", "class"]] = "none"
     """What a row's label must be: absent or ignored, a finite number, or a class index."""
+    takes_sparse: ClassVar[bool] = True
+    """Whether rows may be sparse, as hashed columns make them."""
     max_staleness: ClassVar[int | None] = None
     """How many published versions may lie between an anchor and the fold; None: any number (EXACT, SKETCH, Newton)."""
 

@@ -79,7 +79,7 @@ def test_two_mistakes_give_two_sentences():
 
 
 def test_without_a_given_name_the_class_names_itself():
-    with pytest.raises(InvalidValue, match=r"^Plain\.kind must be one of 'plain'; got 'other'\.$"):
+    with pytest.raises(InvalidValue, match=r"^Plain\.kind must be 'plain'; got 'other'\.$"):
         Plain(kind="other")
 
 

@@ -180,7 +180,7 @@ def test_publishing_again_with_one_round_id_is_the_same_version(place: Place) ->
         ({"payloads": {"models/../x": b""}}, "payload name must be made of letters"),
         ({"facts": {"auc": float("nan")}}, "must be JSON with finite numbers"),
         ({"facts": {"spec": {1, 2}}}, "must be JSON with finite numbers"),
-        ({"facts": {"champion": 3}}, "Manifest.champion must be valid"),
+        ({"facts": {"champion": 3}}, "Manifest.champion must be text"),
         ({"epoch": -1}, "Manifest.epoch must be >= 0; got -1"),
     ],
 )

@@ -21,6 +21,7 @@ class Spec(BaseSpec):
     """
 
     called: ClassVar[str] = "kmeans.Spec"
+    takes_sparse: ClassVar[bool] = False
 
     algorithm: Literal["kmeans"] = "kmeans"
     k_max: Annotated[int, Field(ge=1, le=100_000, description="the most clusters a model may have")]

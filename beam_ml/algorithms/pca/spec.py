@@ -32,6 +32,7 @@ class Spec(BaseSpec):
     model_config = ConfigDict(json_schema_extra=_optional_rows)
 
     called: ClassVar[str] = "pca.Spec"
+    takes_sparse: ClassVar[bool] = False
 
     algorithm: Literal["pca", "pca.sketch"] = "pca"
     mode: Annotated[

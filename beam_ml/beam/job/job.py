@@ -14,6 +14,7 @@ from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
 from beam_ml.core.leaps import leap_us
+from beam_ml.core.meant import did_you_mean
 from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
 from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
@@ -81,7 +82,13 @@ class Job(Settings):
         """Build the parts first, so that their messages name their own fields."""
         if isinstance(value, dict):
             given = value.get("source")
-            kafka = isinstance(given, dict) and given.get("kind") == "kafka"
+            which = given.get("kind", "files") if isinstance(given, dict) else None
+            if which not in (None, "files", "kafka"):
+                message = (
+                    f"source.kind must be 'files' or 'kafka'; got {which!r}.{did_you_mean(which, ('files', 'kafka'))}"
+                )
+                raise InvalidValue(message)
+            kafka = which == "kafka"
             kinds: tuple[tuple[str, type[Settings]], ...] = (
                 ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
                 ("announce", Announce), ("early_stopping", EarlyStopping),
@@ -93,8 +100,10 @@ class Job(Settings):
     @model_validator(mode="after")
     def _whole(self) -> "Job":
         """Build everything once, so that a bad job is refused before it starts."""
+        self._check_categories()
         self.plan()
         self.windows()
+        self._check_label()
         if self.algorithm_spec().n_features != self.features.n_features:
             message = f"spec.n_features must be that of the features, {self.features.n_features}"
             raise ValueError(message)
@@ -109,6 +118,24 @@ class Job(Settings):
             raise ValueError(message)
         self._check_passes()
         return self
+
+    def _check_categories(self) -> None:
+        name = self.spec.get("algorithm")
+        if self.features.hashed and isinstance(name, str) and not find(name).spec.takes_sparse:
+            message = (
+                f"features.hashed must be left out with {name}, which learns from numbers alone; got "
+                f"{[one.column for one in self.features.hashed]} (linear.adagrad and fm take categories)"
+            )
+            raise ValueError(message)
+
+    def _check_label(self) -> None:
+        spec = self.algorithm_spec()
+        if spec.label_target != "none" and self.features.label is None:
+            message = (
+                f"features.label must name the column that {spec.algorithm} learns to predict "
+                '(label = "COLUMN"); got none'
+            )
+            raise ValueError(message)
 
     def _check_passes(self) -> None:
         if self.passes == 1 and self.early_stopping is not None:

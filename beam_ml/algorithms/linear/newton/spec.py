@@ -30,6 +30,7 @@ class Newton(BaseSpec):
     """
 
     called = "linear.Newton"
+    takes_sparse = False
 
     algorithm: Literal["linear.newton"] = "linear.newton"
     loss: Annotated[

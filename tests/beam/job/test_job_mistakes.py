@@ -1,0 +1,64 @@
+"""Mistakes in a job are refused when it is loaded: one sentence with field, rule, value, and what may have been meant."""
+
+from typing import Any
+
+import pytest
+
+from beam_ml.beam.job import Job
+from beam_ml.errors import InvalidValue
+
+DURATION = r"must be a duration such as '90s', '15m', '6h' or '14d' \(units: ms, s, m, h, d, w\)"
+
+
+def job(**changes: Any) -> Job:
+    whole: dict[str, Any] = {
+        "name": "n",
+        "registry": "r",
+        "features": {"numeric": ["a"], "label": "y", "time": "t"},
+        "spec": {"algorithm": "linear.newton"},
+        "models": {"m": {"kind": "classifier"}},
+    }
+    return Job.parse({**whole, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"features": {"numeric": ["a"]}}, r"job.features.label must name the column that linear.newton learns to predict \(label = \"COLUMN\"\); got none."),
+        ({"features": {"hashed": ["a"], "label": "y"}}, r"job.features.hashed must be left out with linear.newton, which learns from numbers alone; got \['a'\] \(linear.adagrad and fm take categories\)."),
+        ({"features": {"hashed": ["a"]}, "spec": {"algorithm": "pca"}, "models": {}}, "job.features.hashed must be left out with pca"),
+        ({"refresh": "1 day"}, rf"job.refresh {DURATION} or be 'round'; got '1 day'. Did you mean '1d'\?"),
+        ({"refresh": "rond"}, rf"job.refresh {DURATION} or be 'round'; got 'rond'. Did you mean 'round'\?"),
+        ({"refresh": -1}, "job.refresh must be > 0 or be 'round'; got -1."),
+        ({"refresh": 1e308}, r"job.refresh must be a duration of at most 9e\+12 s or be 'round'; got 1e\+308."),
+        ({"spec": {"algorithm": "linear.newton", "half_life": "2 Weeks"}}, rf"linear.Newton.half_life {DURATION}; got '2 Weeks'. Did you mean '2w'\?"),
+        ({"source": {"allowed_lateness": "5 minutes"}}, rf"source.allowed_lateness {DURATION} or be 0; got '5 minutes'. Did you mean '5m'\?"),
+        ({"source": {"poll": "soon"}}, rf"source.poll {DURATION}; got 'soon'."),
+        ({"source": {"kind": "kafk"}}, r"source.kind must be 'files' or 'kafka'; got 'kafk'. Did you mean 'kafka'\?"),
+        ({"source": {"pth": "x"}}, r"source.pth must not be given: there is no such field; got 'x'. Did you mean 'path'\?"),
+        ({"refesh": "1d"}, r"job.refesh must not be given: there is no such field; got '1d'. Did you mean 'refresh'\?"),
+        ({"order": "inorder"}, r"job.order must be one of 'auto', 'in_order' or 'together'; got 'inorder'. Did you mean 'in_order'\?"),
+        ({"spec": {"algorithm": "linear.newtn"}}, r"got 'linear.newtn'. Did you mean 'linear.newton'\?"),
+        ({"models": {"m": {"kind": "classifer"}}}, r"got 'classifer'. Did you mean 'classifier'\?"),
+        ({"source": 3}, "job.source must be a table of settings; got 3."),
+        ({"models": {"m": 3}}, "job.models.m must be a table of settings; got 3."),
+        ({"gate": "auc >= 0.8"}, "job.gate must be a list; got 'auc >= 0.8'."),
+        ({"retention": {"keep": "x"}}, "retention.keep must be a whole number; got 'x'."),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidValue, match=f"{sentence}$" if sentence.endswith((".", "?")) else sentence) as caught:
+        job(**changes)
+    assert "function" not in str(caught.value)
+    assert " at 0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1d", 86_400.0), ("90", 90.0), (" 1.5 h ", 5_400.0), (30, 30.0)])
+def test_durations_that_are_meant_are_taken(text: object, seconds: float) -> None:
+    assert job(refresh=text).refresh == seconds
+
+
+@pytest.mark.parametrize("algorithm", ["linear.adagrad", "fm"])
+def test_categories_are_taken_by_algorithms_of_sparse_rows(algorithm: str) -> None:
+    assert job(features={"hashed": ["a"], "label": "y"}, spec={"algorithm": algorithm}).features.hashed

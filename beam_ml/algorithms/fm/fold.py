@@ -90,7 +90,8 @@ def _fold(spec: Spec, state: State, partial: Partial, sample: Batch | None, rule
         return tested.weight.size, tested.losses(state.theta, ways)
 
     n, loss = sampled() if searches(runs, rule, stale) else (0, _no_loss)
-    step = choose(loss, runs, n, rule, stale)
+    # Of numbers a run's steps are so long where little is known (`steps`) that twice their sum overshoots.
+    step = choose(loss, runs, n, rule, stale, beyond=spec.task == "binary")
     theta, squares = state.theta.copy(), state.squares * of_squares
     finite = fm_fold.stepped(
         moves.rows, moves.scaled, moves.moved, moves.squares, common[moves.rows], step.length, step.mean, float(faded),

@@ -138,7 +138,7 @@ class Run:
         anchor = self._anchor
         if anchor is None:
             return np.zeros(3)
-        return lengthened(self._spec, self._spread, float(anchor.passes))
+        return lengthened(self._spec, self._spread, float(anchor.passes), float(anchor.noise[0]))
 
     def _open(self) -> None:
         """Begin the table: the bias first, what the open run so far has touched, then all features with a centre."""

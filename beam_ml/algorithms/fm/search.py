@@ -23,7 +23,12 @@ _SWEEPS = 2
 
 
 def choose(
-    loss: Callable[[Step], float], runs: int, sample_rows: int, rule: Rule = "search", stale: bool = False
+    loss: Callable[[Step], float],
+    runs: int,
+    sample_rows: int,
+    rule: Rule = "search",
+    stale: bool = False,
+    beyond: bool = True,
 ) -> Step:
     """Choose each group's step, as `beam_ml.algorithms.shared.moves.choose_step` does a variant's.
 
@@ -35,6 +40,7 @@ def choose(
         sample_rows: rows in the sample.
         rule: ``curvature`` and ``sum`` go the whole length untried, ``mean`` always takes the mean.
         stale: the runs started from an earlier anchor.
+        beyond: rare features' linear weights may go twice their sum.
 
     Returns:
         Lengths and directions (g,).
@@ -47,7 +53,7 @@ def choose(
     options = [(length, False) for length in LENGTHS] + [mean] + ([(0.0, False)] if stale else [])
     chosen, least = [mean] * GROUPS, np.inf
     known = set()
-    for tried in _candidates(options, chosen):
+    for tried in _candidates(options, chosen, beyond):
         # What was not better than what had been found by then is not better now.
         if tuple(tried) in known:
             continue
@@ -64,14 +70,14 @@ def searches(runs: int, rule: Rule, stale: bool) -> bool:
 
 
 def _candidates(
-    options: list[tuple[float, bool]], chosen: list[tuple[float, bool]]
+    options: list[tuple[float, bool]], chosen: list[tuple[float, bool]], beyond: bool
 ) -> Iterator[list[tuple[float, bool]]]:
     """Return what to try next, going by what has been chosen so far."""
     for option in options:
         yield [option] * GROUPS
     for _ in range(_SWEEPS):
         for group in range(GROUPS):
-            for option in [(2.0, False), *options] if group == _RARE_LINEAR else options:
+            for option in [(2.0, False), *options] if beyond and group == _RARE_LINEAR else options:
                 if option != chosen[group]:
                     yield [option if at == group else chosen[at] for at in range(GROUPS)]
 

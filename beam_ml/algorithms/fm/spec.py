@@ -31,9 +31,9 @@ class Spec(BaseSpec):
     (`beam_ml.algorithms.fm.adapt`), so that more passes do not over-fit; numbers mean what they say.
 
     Rates are AdaGrad's: the first step of an entry is as long as the rate, later ones are shorter by the root of the squared
-    gradients it has met. Of classes, and where the penalty adapts, steps are up to 1.7 times as long while little is known
-    of a feature (`beam_ml.algorithms.fm.steps`). Rates act on features divided by the root mean square of their values
-    other than 0, which leaves indicators alone, and on labels of mean 0 and standard deviation 1.
+    gradients it has met. Where the penalty adapts, steps are up to 1.7 times as long (numbers: twice) while
+    little is known of a feature (`beam_ml.algorithms.fm.steps`). Rates act on features divided by the root mean square of
+    their values other than 0, which leaves indicators alone, and on labels of mean 0 and standard deviation 1.
 
     The state has a fixed shape: features are numbered 0 … n_features − 1, declared or hashed.
 

@@ -29,6 +29,7 @@ def test_each_group_gets_its_own_length():
 
 def test_only_linear_weights_of_rare_features_may_go_further_than_their_sum():
     assert signed(choose(toward(2.0, 2.0, 2.0, 2.0, 2.0), 8, ENOUGH)) == [1.0, 1.0, 1.0, 2.0, 1.0]
+    assert signed(choose(toward(2.0, 2.0, 2.0, 2.0, 2.0), 8, ENOUGH, beyond=False)) == [1.0] * 5
 
 
 def test_one_run_counts_in_full_unless_its_anchor_is_stale():

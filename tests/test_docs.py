@@ -24,6 +24,9 @@ def python_blocks(page: Path) -> list[str]:
 FRONT_DOOR = (
     "beam_ml",
     "beam_ml.beam",
+    "beam_ml.beam.job",
+    "beam_ml.beam.kafka",
+    "beam_ml.features",
     "beam_ml.testing",
     "beam_ml.algorithms.fm",
     "beam_ml.algorithms.kmeans",
@@ -66,13 +69,13 @@ def test_examples_of_the_pages(page: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def exported() -> list[str]:
-    """Return what each package of the front door exports and can be called, as "package:name"."""
+    """Return the classes and functions that the packages of the front door export, as "package:name"."""
     packages = ((package, importlib.import_module(package)) for package in FRONT_DOOR)
     return [
         f"{package}:{name}"
         for package, module in packages
         for name in module.__all__
-        if callable(getattr(module, name)) and not isinstance(getattr(module, name), types.ModuleType)
+        if isinstance(getattr(module, name), type | types.FunctionType)
     ]
 
 

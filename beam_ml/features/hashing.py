@@ -26,7 +26,11 @@ _LEAST, _BITS = -(1 << 63), (1 << 64) - 1
 
 
 class Hashed(Settings):
-    """One indicator feature a value of a column, in one of `buckets` places by hash."""
+    """One indicator feature a value of a column, in one of `buckets` places by hash.
+
+    >>> Hashed(column="shop").buckets
+    65536
+    """
 
     column: str
     buckets: Annotated[int, Field(ge=1, le=1 << 26, description="places that values are hashed to")] = 1 << 16

@@ -16,7 +16,11 @@ _HOUR_US = 3_600_000_000
 
 
 class Plain(Settings):
-    """A number as it is, or the logarithm of 1 + it."""
+    """A number as it is, or the logarithm of 1 + it.
+
+    >>> Plain(column="amount", transform="log1p").name
+    'log1p(amount)'
+    """
 
     column: str
     transform: Literal["identity", "log1p"] = "identity"
@@ -28,7 +32,11 @@ class Plain(Settings):
 
 
 class Standardised(Settings):
-    """(value − mean) / scale, with numbers known beforehand; learners that need moments of the data keep their own."""
+    """(value − mean) / scale, with numbers known beforehand; learners that need moments of the data keep their own.
+
+    >>> Standardised(column="amount", mean=20.0, scale=5.0).name
+    'standardise(amount)'
+    """
 
     column: str
     transform: Literal["standardise"] = "standardise"
@@ -42,7 +50,11 @@ class Standardised(Settings):
 
 
 class Clock(Settings):
-    """Of a time: hour 0 … 23; weekday 0 (Monday) … 6; night: 1 up to and including hour 6; weekend: 1."""
+    """Of a time: hour 0 … 23; weekday 0 (Monday) … 6; night: 1 up to and including hour 6; weekend: 1.
+
+    >>> Clock(column="at", transform="weekday").name
+    'weekday(at)'
+    """
 
     column: str
     transform: Literal["hour", "weekday", "night", "weekend"]

@@ -64,6 +64,25 @@ def test_each_window_starts_from_the_state_behind_the_one_before() -> None:
     assert [one.number for _, one in steps[:-1] if one is not None] == [1, 2, 3]
     assert learner.progress.summary() == expected.progress.summary()
     assert learner.version == 1, "all go into one version"
+    assert learner.sample.top is not None
+    assert expected.sample.top is not None
+    assert np.array_equal(learner.sample.top.importance, expected.sample.top.importance), "scored at the same anchors"
+
+
+def test_each_window_is_measured_with_the_models_of_the_one_before() -> None:
+    given = windows(900, 800, 700)
+    (first, one), _ = learn_in_order(ALGORITHM, start(), {SECOND: given.pop(SECOND)}, PLAN)
+    assert one is not None
+    known, derived = (
+        [
+            found.measured
+            for _, found in learn_in_order(ALGORITHM, first, given, PLAN, previous=models)
+            if found is not None
+        ]
+        for models in (one.models, None)
+    )
+    assert known == derived
+    assert len(known) == 2
 
 
 def test_a_large_window_of_a_cold_learner_is_learned_in_pieces() -> None:
@@ -96,6 +115,34 @@ def test_a_window_of_many_rows_is_learned_in_two_runs() -> None:
     assert folded == [1, 1, 2, 2, 1], "pieces of the first window; then by size"
     assert found.progress.rows == 8_050
     assert found.progress.covered[Origin("files", "a")].tolist() == [[0, 8_050]]
+
+
+def test_an_algorithm_that_looks_back_sees_the_pieces_before() -> None:
+    past = []
+
+    def fold(spec: Any, state: Any, partial: Any, sample: Any, before: Batch | None) -> Any:
+        past.append(0.0 if before is None else float(before.weights.sum()))
+        return ALGORITHM.fold(spec, state, partial, sample)
+
+    watched = dataclasses.replace(ALGORITHM, fold=fold, looks_back=True)
+    list(learn_in_order(watched, start(), windows(6_000), PLAN))
+    assert past[:3] == pytest.approx([0, 1_000, 2_000])
+
+
+def test_a_window_with_a_piece_that_fails_is_learned_whole_from_the_state_before() -> None:
+    calls = []
+
+    def fold(spec: Any, state: Any, partial: Any, *samples: Any) -> Any:
+        calls.append(float(state.mass.sum()))
+        if len(calls) == 2:
+            raise FloatingPointError
+        return ALGORITHM.fold(spec, state, partial, *samples)
+
+    watched = dataclasses.replace(ALGORITHM, fold=fold)
+    learner = list(learn_in_order(watched, start(), windows(6_000), PLAN))[-1][0]
+    assert calls == [0, 1_000, 0]
+    assert int(learner.state.folds) == 1
+    assert float(learner.state.mass.sum()) == learner.progress.rows == 6_000
 
 
 def loss_of(learner: Learner) -> float:

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam_ml.core import intervals
@@ -32,6 +32,7 @@ def test_ranges_are_sorted_disjoint_and_do_not_touch(a: set[int], b: set[int]) -
 
 
 @given(st.lists(st.integers(0, 40)))
+@example([0, 0, 2])  # as far from first to last as a run of three
 def test_order_and_repeats_of_positions_do_not_matter(positions: list[int]) -> None:
     found = intervals.from_positions(np.array(positions, dtype=np.int64))
     assert members(found) == set(positions)

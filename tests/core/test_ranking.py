@@ -157,3 +157,11 @@ def test_few_rows_are_not_without_noise():
 def test_huge_errors_leave_the_figures_finite():
     found = metrics.compute(metrics.regression(np.array([1e120, 0.0]), np.array([0.0, 1.0]), np.ones(2)))
     assert found["mse"] == pytest.approx(5e239)
+
+
+def test_a_cell_has_the_score_of_its_heaviest_row():
+    score = np.linspace(0.0, 1.0, 40_000)
+    heavy = np.arange(score.size) % 20 == 7
+    found = ranking.table(score, np.arange(score.size) % 2 == 0, np.where(heavy, 1_000.0, 1.0))
+    assert found.score.size <= ranking.MOST
+    assert np.isin(found.score[found.ones + found.zeros >= 1_000.0], score[heavy]).all()

@@ -74,6 +74,9 @@ def test_how_many_threads(monkeypatch: pytest.MonkeyPatch):
         assert sys.getswitchinterval() < turns_s
         with using(None):
             assert threads() == 2, "nothing else is asked for"
+        with using(4):
+            assert threads() == 4, "the newest counts"
+        assert threads() == 2
     assert threads() == 3
     assert sys.getswitchinterval() == turns_s
 

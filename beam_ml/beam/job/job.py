@@ -26,7 +26,11 @@ __all__ = ["Announce", "Job", "Retention", "load_job"]
 
 
 class Retention(Settings):
-    """Which payloads stay: manifests always do."""
+    """Which payloads stay: manifests always do.
+
+    >>> Retention(keep=5).grace
+    3600.0
+    """
 
     called: ClassVar[str] = "retention"
 
@@ -35,7 +39,11 @@ class Retention(Settings):
 
 
 class Announce(Settings):
-    """A Kafka topic in which each version is announced: its name, number, metrics and path."""
+    """A Kafka topic in which each version is announced: its name, number, metrics and path.
+
+    >>> Announce(brokers="localhost:9092", topic="models").topic
+    'models'
+    """
 
     called: ClassVar[str] = "announce"
 
@@ -48,7 +56,18 @@ class Announce(Settings):
 
 
 class Job(Settings):
-    """One deployment. `models` and `spec` are mappings as read from TOML; `features` settles the spec's n_features."""
+    """One deployment. `models` and `spec` are mappings as read from TOML; `features` settles the spec's n_features.
+
+    >>> job = Job(
+    ...     name="fraud",
+    ...     registry="registry",
+    ...     features=Features(numeric=("amount",), label="fraud"),
+    ...     spec={"algorithm": "linear.newton", "loss": "logistic"},
+    ...     models={"plain": {"kind": "classifier"}},
+    ... )
+    >>> job.algorithm_spec().n_features, job.plan().models["plain"].threshold
+    (1, 0.5)
+    """
 
     called: ClassVar[str] = "job"
 
@@ -208,6 +227,13 @@ def load_job(path: str | Path, **overrides: Any) -> Job:
     Raises:
         UnreadableInput: no such file, or not TOML.
         InvalidValue: a setting was refused.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "job.toml")
+    >>> lines = ['name = "shape"', 'registry = "registry"', 'features.numeric = ["x"]', 'spec.algorithm = "pca"']
+    >>> _ = path.write_text(chr(10).join([*lines, 'models.first = { kind = "components", n_components = 1 }']))
+    >>> load_job(path, **{"source.path": "incoming/"}).source.where
+    'incoming/'
     """
     try:
         value = tomllib.loads(Path(path).read_text(encoding="utf-8"))

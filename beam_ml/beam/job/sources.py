@@ -12,7 +12,11 @@ __all__ = ["FileSource", "KafkaSource", "Source"]
 
 
 class FileSource(Settings):
-    """Files on local disk: a file, a folder or a pattern; read in order of name, each row once."""
+    """Files on local disk: a file, a folder or a pattern; read in order of name, each row once.
+
+    >>> FileSource(path="incoming/", format="parquet", settle="5s").settle
+    5.0
+    """
 
     called: ClassVar[str] = "source"
 
@@ -62,7 +66,11 @@ class FileSource(Settings):
 
 
 class KafkaSource(Settings):
-    """A Kafka topic, all its partitions, from the newest version's read positions."""
+    """A Kafka topic, all its partitions, from the newest version's read positions.
+
+    >>> KafkaSource(kind="kafka", brokers="localhost:9092", topic="payments").where
+    'topic payments at localhost:9092'
+    """
 
     called: ClassVar[str] = "source"
 

@@ -81,6 +81,14 @@ class OffsetRanges(PTransform):
 
     Args:
         ranges: cut to size already (`split`).
+
+    >>> import apache_beam as beam
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline = new_pipeline()
+    >>> ranges = pipeline | OffsetRanges(split(OffsetRange("payments", 0, 0, 100), 100))
+    >>> _ = ranges | beam.Map(lambda one: print(json.loads(one)))
+    >>> _ = run(pipeline)
+    {'partition': 0, 'start': 0, 'stop': 100, 'topic': 'payments'}
     """
 
     def __init__(self, ranges: Sequence[OffsetRange]) -> None:
@@ -164,6 +172,14 @@ class ReadKafkaBlocks(PTransform):
         source_name: names the topic in the blocks' origin (`client.source_name`).
         max_bytes: of keys and values in one block, about.
         headers: whether to read the messages' headers too, as the column `headers`.
+
+    >>> from beam_ml.beam import Decode, new_pipeline
+    >>> connection = Connection(brokers="localhost:9092")
+    >>> pipeline = new_pipeline()
+    >>> ranges = pipeline | OffsetRanges([OffsetRange("payments", 0, 0, 100)])
+    >>> rows = ranges | ReadKafkaBlocks(connection, "kafka://local/payments") | Decode("json")
+    >>> rows.element_type
+    <class 'beam_ml.formats.block.Block'>
     """
 
     def __init__(

@@ -95,6 +95,12 @@ class WriteKafka(PTransform):
         topic: where to; it must exist.
         encode: for blocks, 'module:attribute' of a function from a record batch to an array of one binary value per row.
         key: for blocks, the column whose value, as text where it is not binary, is a message's key; None: no key.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml.beam import new_pipeline
+    >>> pipeline = new_pipeline()
+    >>> messages = pipeline | beam.Create([(b"key", b"value"), (None, b"value")])
+    >>> _ = messages | WriteKafka(Connection(brokers="localhost:9092"), "scores")  # sent when the pipeline runs
     """
 
     def __init__(self, connection: Connection, topic: str, encode: str | None = None, key: str | None = None) -> None:
@@ -153,6 +159,15 @@ class WriteAnnouncements(PTransform):
     Args:
         connection: how to reach the brokers.
         topic: where to; it must exist.
+
+    >>> import apache_beam as beam
+    >>> from beam_ml.beam import new_pipeline
+    >>> from beam_ml.registry import Registry
+    >>> from beam_ml.registry.manifest import write_manifest
+    >>> manifest = Registry("memory://").publish("fraud", {"learner": b"bytes"}, parent=None, round_id="1-a")
+    >>> pipeline = new_pipeline()
+    >>> manifests = pipeline | beam.Create([write_manifest(manifest)])
+    >>> _ = manifests | WriteAnnouncements(Connection(brokers="localhost:9092"), "models")
     """
 
     def __init__(self, connection: Connection, topic: str) -> None:

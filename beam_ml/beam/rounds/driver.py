@@ -52,7 +52,11 @@ _FIRST_ROWS, _FIRST_ADDING_ROWS = 2_048, 65_536
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mode:
-    """How long to run: `once` takes what is there now, `follow` waits for more; `close` folds open windows at the end."""
+    """How long to run: `once` takes what is there now, `follow` waits for more; `close` folds open windows at the end.
+
+    >>> Mode("follow"), Mode(close=True).kind
+    (Mode(kind='follow', close=False), 'once')
+    """
 
     kind: Literal["once", "follow"] = "once"
     close: bool = False
@@ -125,6 +129,18 @@ def train(
             go away while one follows them are waited for.
         InvalidValue: the job's spec is not the one that the registry's learner was trained with; or threads are given where
             another engine learns.
+
+    >>> import tempfile, pyarrow as pa
+    >>> from beam_ml import formats
+    >>> folder, where = tempfile.mkdtemp(), tempfile.mkdtemp()
+    >>> _ = formats.write(f"{folder}/a.csv", [pa.record_batch({"x": [1.0, 3.0, 5.0]})], "csv")
+    >>> settings = {"source": {"path": folder}, "features": {"numeric": ["x"]}, "spec": {"algorithm": "pca"}}
+    >>> models = {"first": {"kind": "components", "n_components": 1}}
+    >>> job = Job.parse({"name": "shape", "registry": where, "models": models, **settings})
+    >>> [(one.manifest.number, one.progress.rows) for one in train(job, Registry(where))]
+    [(1, 3)]
+    >>> list(train(job, Registry(where)))  # nothing new has come
+    []
     """
     if registry.objects.where.startswith("memory:"):
         message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."

@@ -110,6 +110,12 @@ class ReadKafkaStream(PTransform):
         pause_s: whole s until the next bundle, of which Beam takes one off: with less than 2 Flink starts the next one at
             once, and its watermark does not move while the topic is busy.
         topic: ids of cluster and topic, `cluster/topic`: another one of that name is refused; empty if unknown.
+
+    >>> from beam_ml.beam import Decode, new_pipeline
+    >>> source = KafkaSource(kind="kafka", brokers="localhost:9092", topic="payments")
+    >>> rows = new_pipeline() | ReadKafkaStream(source) | Decode("json")
+    >>> rows.is_bounded
+    False
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from beam_ml.core.spec import Settings, canonical_json
 from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, VersionNotFound
+from beam_ml.registry.naming import is_name
 
 __all__ = [
     "FORMAT",
@@ -105,7 +106,11 @@ def manifest_path(name: str, number: int) -> str:
 def describe(name: str, number: int, what: str, data: bytes) -> File:
     """Return where a payload goes, and its hash and size."""
     digest = hashlib.sha256(data).hexdigest()
-    return File(path=f"{name}/v{number}/{what}-{digest}.safetensors", sha256=digest, bytes=len(data))
+    return File(path=_payload_path(name, number, what, digest), sha256=digest, bytes=len(data))
+
+
+def _payload_path(name: str, number: int, what: str, digest: str) -> str:
+    return f"{name}/v{number}/{what}-{digest}.safetensors"
 
 
 def file_of(manifest: Manifest, what: str) -> File:
@@ -166,10 +171,37 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         message = f"The manifest {where} must have format {FORMAT}; got {stored.get('format')!r}."
         raise UnsupportedVersion(message)
     try:
-        return Manifest.parse(stored.get("manifest"))
+        manifest = Manifest.parse(stored.get("manifest"))
     except InvalidValue as error:
         message = f"The manifest {where} holds other fields than this library knows: {error}"
         raise UnsupportedVersion(message) from error
+    contradiction = _contradiction(manifest)
+    if contradiction is not None:
+        message = f"The manifest {where} contradicts itself: {contradiction}."
+        raise CorruptArtefact(message)
+    return manifest
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """Return what no publisher writes: readers follow these numbers, names and paths."""
+    number, last = manifest.number, manifest.last_accepted
+    if not is_name(manifest.name) or not is_name(manifest.round_id):
+        return f"name {manifest.name!r} and round_id {manifest.round_id!r} must be plain names"
+    if manifest.parent is not None and manifest.parent >= number:
+        return f"its parent must be below its number {number}; got {manifest.parent}"
+    if manifest.verdict.accepted and last != number:
+        return f"last_accepted of an accepted version must be its number {number}; got {last}"
+    if not manifest.verdict.accepted and last is not None and last >= number:
+        return f"last_accepted of a refused version must be below its number {number}; got {last}"
+    for what, file in manifest.files.items():
+        if not all(map(is_name, what.split("/"))) or file.path != _payload_path(
+            manifest.name, number, what, file.sha256
+        ):
+            return f"{what!r} must lie where its name and digest say; got {file.path!r}"
+    for path in manifest.rejects:
+        if not all(map(is_name, path.split("/"))):
+            return f"rejects must be plain paths; got {path!r}"
+    return None
 
 
 def manifest_schema() -> dict[str, Any]:

@@ -21,7 +21,7 @@ def read_pin(objects: Objects, name: str) -> int | None:
         return None
     try:
         number = json.loads(data)["pinned"]
-        if number is None or (isinstance(number, int) and number >= 1):
+        if number is None or (isinstance(number, int) and not isinstance(number, bool) and number >= 1):
             return number
     except (ValueError, LookupError, TypeError, RecursionError):
         pass

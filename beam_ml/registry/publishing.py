@@ -41,7 +41,11 @@ def read_manifest(objects: Objects, name: str, number: int) -> Manifest:
     if data is None:
         message = f"{name} has no version {number} in the registry at {objects.where}."
         raise VersionNotFound(message)
-    return parse_manifest(data, path)
+    manifest = parse_manifest(data, path)
+    if (manifest.name, manifest.number) != (name, number):
+        message = f"The manifest {path} is of {manifest.name} version {manifest.number}: it was copied there."
+        raise CorruptArtefact(message)
+    return manifest
 
 
 def own_version(objects: Objects, name: str, number: int, round_id: str) -> Manifest | None:

@@ -15,7 +15,6 @@ new one. Manifests are never deleted, so a number is used once; publishing names
 import hashlib
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +22,16 @@ from typing import Any
 
 from beam_ml.artefact.envelope import library_version
 from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound
+from beam_ml.registry import walk
 from beam_ml.registry.manifest import File, Manifest, Verdict, describe, file_of, manifest_path, part_facts
 from beam_ml.registry.naming import check_name, is_name
-from beam_ml.registry.pin import read_pin, write_pin
+from beam_ml.registry.pin import write_pin
 from beam_ml.registry.publishing import own_version, publishing, read_manifest, write_version
 from beam_ml.registry.store import Objects, Store, open_objects, utc_now
 
 __all__ = ["Found", "Registry"]
 
 LOGGER = logging.getLogger("beam_ml.registry")
-_FOLDER = re.compile(r"v([1-9]\d*)")
-_DAMAGE = (CorruptArtefact, VersionNotFound)
-"""What makes a reader step back to an earlier version; a store that cannot be reached does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +99,14 @@ class Registry:
             middle = (low + high) // 2
             low, high = (middle, high) if self._exists(name, middle) else (low, middle)
         if low == 0:
-            low = max(filter(lambda number: self._exists(name, number), self._numbers(name)), default=0)
+            low = max(filter(lambda number: self._exists(name, number), walk.numbers(self.objects, name)), default=0)
         self._heads[name] = low
         return low
 
     def versions(self, name: str) -> list[int]:
         """Return the numbers of all versions, ascending."""
         head = self.head_number(name)
-        return [number for number in self._numbers(name) if number <= head]
+        return [number for number in walk.numbers(self.objects, name) if number <= head]
 
     def head(self, name: str) -> Manifest | None:
         """Return the newest version's manifest; None if there is no version.
@@ -131,10 +128,6 @@ class Registry:
 
     def _exists(self, name: str, number: int) -> bool:
         return self.objects.size(manifest_path(name, number)) is not None
-
-    def _numbers(self, name: str) -> list[int]:
-        matches = (_FOLDER.fullmatch(folder) for folder in self.objects.folders(name))
-        return sorted(int(match[1]) for match in matches if match)
 
     def read(self, name: str, number: int | None = None, what: str = "learner") -> bytes:
         """Return a payload, its SHA-256 verified.
@@ -173,7 +166,7 @@ class Registry:
         head = self.head_number(name)
         if head == 0:
             return None
-        found = self._first_readable(name, what, self._descending(name, head), head)
+        found = self._first_readable(name, what, walk.descending(self.objects, name, head), head)
         if found is None:
             message = f"{name} has {head} versions, and no readable manifest."
             raise CorruptArtefact(message)
@@ -192,61 +185,30 @@ class Registry:
             CorruptArtefact: versions were accepted, and none of them is readable.
         """
         head = self.head_number(name)
-        return self._first_readable(name, what, self._served(name, head), head)
+        return self._first_readable(name, what, walk.served(self.objects, name, head), head)
 
     def served(self, name: str) -> Manifest | None:
         """Return the served version: the pinned one, else the newest accepted, else None."""
-        return next(self._served(name, self.head_number(name)), None)
+        return next(walk.served(self.objects, name, self.head_number(name)), None)
 
     def _first_readable(self, name: str, what: str, manifests: Iterator[Manifest], head: int) -> Found | None:
-        tried = 0
+        first: Exception | None = None
         for manifest in manifests:
-            tried += 1
-            file = file_of(manifest, what)
+            if first is None:
+                file_of(manifest, what)  # a payload that no version has is no damage to step back from
             try:
-                return Found(manifest, self._payload(manifest, what, file), head)
-            except _DAMAGE as error:
+                return Found(manifest, self._payload(manifest, what, file_of(manifest, what)), head)
+            except walk.DAMAGE as error:
+                first = first or error
                 LOGGER.warning("Version skipped: %s", error)
-        if tried:
-            message = f"{name} has {head} versions, and no readable {what}."
-            raise CorruptArtefact(message)
+        if first is not None:
+            message = f"{name} has {head} versions, and no readable {what}: {first}"
+            raise CorruptArtefact(message) from first
         return None
 
-    def _readable(self, name: str, number: int) -> Manifest | None:
-        try:
-            return self.manifest(name, number)
-        except _DAMAGE as error:
-            LOGGER.warning("Version skipped: %s", error)
-            return None
-
-    def _descending(self, name: str, head: int) -> Iterator[Manifest]:
-        """Return the manifests that can be read, newest first."""
-        for number in range(head, 0, -1):
-            manifest = self._readable(name, number)
-            if manifest is not None:
-                yield manifest
-
-    def _accepted(self, name: str, head: int) -> Iterator[Manifest]:
-        """Return the manifests of accepted versions, newest first, jumping over runs of refused ones."""
-        number = head
-        while number:
-            manifest = self._readable(name, number)
-            if manifest is None:
-                number -= 1
-            elif manifest.verdict.accepted:
-                yield manifest
-                number -= 1
-            else:
-                number = manifest.last_accepted or 0
-
-    def _served(self, name: str, head: int) -> Iterator[Manifest]:
-        """Return the served version's manifest, then those to step back to."""
-        pinned = read_pin(self.objects, name)
-        if pinned is not None:
-            manifest = self._readable(name, pinned)
-            if manifest is not None:
-                yield manifest
-        yield from self._accepted(name, head if pinned is None else pinned - 1)
+    def manifests(self, name: str) -> Iterator[Manifest]:
+        """Return the manifests that are readable, newest first; damaged ones are skipped with a warning."""
+        return walk.descending(self.objects, name, self.head_number(name))
 
     def serve(self, name: str, number: int | None) -> Manifest | None:
         """Pin the served version, whatever the gate said; None: serve the newest accepted one again.
@@ -325,7 +287,7 @@ class Registry:
             if head and not self._exists(name, head):
                 message = f"{name} has no version {head} to publish on in the registry at {self.objects.where}."
                 raise VersionNotFound(message)
-            last = number if serve else next((one.number for one in self._accepted(name, head)), None)
+            last = number if serve else next((one.number for one in walk.accepted(self.objects, name, head)), None)
             manifest = Manifest(
                 name=name,
                 number=number,

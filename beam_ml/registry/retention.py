@@ -69,11 +69,10 @@ def _spared(registry: Registry, name: str, head: int, sizes: dict[str, int]) -> 
     pinned = read_pin(registry.objects, name)
     if pinned is not None:
         spared.add(pinned)
-    for number in range(head, 0, -1):
-        manifest = _manifest(registry, name, number)
-        learner = manifest.files.get("learner") if manifest else None
+    for manifest in registry.manifests(name):
+        learner = manifest.files.get("learner")
         if learner and sizes.get(learner.path) == learner.bytes:
-            spared.add(number)
+            spared.add(manifest.number)
             break
     served = registry.served(name)
     newest = _manifest(registry, name, head) if head else None

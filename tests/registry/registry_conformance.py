@@ -321,6 +321,11 @@ def test_a_damaged_pinned_version_falls_back_to_the_accepted_one_before_it(place
     assert serving is not None
     assert serving.data == b"1"
     damage(registry, payload(registry, 1))
+    serving = registry.serving("fraud", "learner")
+    assert serving is not None
+    assert serving.data == b"5"  # newer versions are whole: that is better than to serve nothing
+    for number in (4, 5):
+        damage(registry, payload(registry, number))
     with pytest.raises(CorruptArtefact):
         registry.serving("fraud", "learner")
 

@@ -1,6 +1,5 @@
 """Where training resumes: the newest readable version, if it is this job's."""
 
-import logging
 from typing import NamedTuple
 
 from beam_ml.algorithms import finder
@@ -9,12 +8,10 @@ from beam_ml.beam.job.job import Job
 from beam_ml.core import learner as learners
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import canonical_json
-from beam_ml.errors import CorruptArtefact, InvalidValue
+from beam_ml.errors import InvalidValue
 from beam_ml.registry import Manifest, Registry
 
 __all__ = ["Resumed", "resume"]
-
-_log = logging.getLogger(__name__)
 
 
 class Resumed(NamedTuple):
@@ -58,15 +55,10 @@ def resume(job: Job, registry: Registry) -> Resumed:
             f"{job.features.to_json()} (another name starts afresh)."
         )
         raise InvalidValue(message)
-    epoch = manifest.epoch if found.head == manifest.number else _newest_epoch(registry, job.name, found.head)
+    epoch = manifest.epoch if found.head == manifest.number else _newest_epoch(registry, job.name)
     return Resumed(manifest, learner, found.head, 1 + max(manifest.epoch, epoch))
 
 
-def _newest_epoch(registry: Registry, name: str, head: int) -> int:
-    """Return the epoch of the newest manifest that reads: its learner may be damaged."""
-    for number in range(head, 0, -1):
-        try:
-            return registry.manifest(name, number).epoch
-        except CorruptArtefact as error:
-            _log.warning("Version skipped: %s", error)
-    return 0
+def _newest_epoch(registry: Registry, name: str) -> int:
+    """Return the epoch of the newest manifest that is readable: its learner may be damaged."""
+    return next((manifest.epoch for manifest in registry.manifests(name)), 0)

@@ -32,7 +32,7 @@ soak: .venv/dev.stamp ## the long versions: 200 kills, and ten minutes each of r
 	$(BIN)/python integration/soak/checkpoint_growth.py --minutes 10
 
 # A service for a person: fetched or built once into ~/.cache/beam_ml, run until Ctrl-C; it prints how to use it.
-# make kafka KAFKA="--nodes=3" for three brokers, KAFKA="--sasl --tls" for a listener that asks for a password.
+# make kafka listens on 9092, KAFKA="--port=19092" elsewhere; KAFKA="--nodes=3" runs three brokers, KAFKA="--sasl --tls" for a listener that asks for a password.
 kafka: .venv/dev.stamp ## a Kafka broker (needs Java and Maven)
 	cd integration && ../$(BIN)/python -m services.kafka $(KAFKA)
 

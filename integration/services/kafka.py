@@ -1,4 +1,4 @@
-"""A real Kafka: brokers from Maven's jars, each its own controller too (KRaft), on free loopback ports.
+"""A real Kafka: brokers from Maven's jars, each its own controller too (KRaft), on loopback ports: free ones, or given.
 
 One node or three; any node can be killed and started again on its port and with its data. A second listener asks for
 TLS, a password, or both. `python -m services.kafka` (in `integration/`, or `make kafka`) runs one for a person.
@@ -8,6 +8,7 @@ import argparse
 import base64
 import contextlib
 import dataclasses
+import socket
 import subprocess
 import time
 import uuid
@@ -35,6 +36,8 @@ POM = pom("kafka", ["org.apache.kafka:kafka_2.13:4.1.0", "org.slf4j:slf4j-simple
 USER, PASSWORD = "beam-ml-test", "beam-ml-test-password"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 HOST = "127.0.0.1"
+PORT = 9092
+"""Where a broker that a person runs listens: the port that README's commands name."""
 _READY = b"Kafka Server started"
 
 
@@ -282,7 +285,12 @@ def _java(home: Path, main: str, *arguments: str, heap_mb: int) -> tuple[str, ..
 
 @contextlib.contextmanager
 def kafka(
-    folder: Path, nodes: int = 1, sasl: bool = False, tls: bool = False, properties: Mapping[str, Any] | None = None
+    folder: Path,
+    nodes: int = 1,
+    sasl: bool = False,
+    tls: bool = False,
+    properties: Mapping[str, Any] | None = None,
+    port: int | None = None,
 ) -> Iterator[Cluster]:
     """Run brokers whose data lie in `folder` until the block ends; they are stopped by their own process ids.
 
@@ -292,14 +300,18 @@ def kafka(
         sasl: make the secured listener ask for a password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
         tls: make the secured listener speak TLS, with a certificate that is made now.
         properties: Kafka's broker settings that replace or join this module's.
+        port: of the first broker's open listener; the others', and those of the secured one, follow. None: free ones.
 
     Raises:
         Unavailable: Java, Maven or, for TLS, openssl is missing, or the jars cannot be fetched.
-        RuntimeError: a broker did not get ready.
+        RuntimeError: a broker did not get ready, or a port that was given is taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(3 * nodes)
     open_ports, controllers, secured_ports = ports[:nodes], ports[nodes : 2 * nodes], ports[2 * nodes :]
+    if port is not None:
+        open_ports, secured_ports = [*range(port, port + nodes)], [*range(port + nodes, port + 2 * nodes)]
+        refuse_taken([*open_ports, *(secured_ports if sasl or tls else ())])
     cluster_id = (
         base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
     )  # "-…" is an option
@@ -352,18 +364,59 @@ def kafka(
             node.kill()
 
 
+def refuse_taken(ports: list[int]) -> None:
+    """Refuse ports that somebody listens on.
+
+    Raises:
+        RuntimeError: one is taken; the sentence says how to take others.
+    """
+    for port in ports:
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind((HOST, port))
+            except OSError as error:
+                message = (
+                    f'Port {port} is taken: stop who listens there, or take others: make kafka KAFKA="--port=19092".'
+                )
+                raise RuntimeError(message) from error
+
+
+def next_commands(brokers: str) -> str:
+    """Return the commands that make a stream of the demo's transactions and train on it, as README has them."""
+    return f"""Next, from the root of the checkout in another terminal (the first makes demo/data):
+  make demo
+  .venv/bin/beam-ml replay demo/data --brokers {brokers} --topic transactions --make-topic 4 --time TX_DATETIME --speed 86400
+  .venv/bin/beam-ml train jobs/fraud_kafka.toml --follow --brokers {brokers}
+  .venv/bin/beam-ml registry ls registry fraud-kafka"""
+
+
 def main() -> None:
     """Run brokers until interrupted."""
     parser = argparse.ArgumentParser(description="Run a Kafka for tests until interrupted.")
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--sasl", action="store_true", help="a second listener that asks for a password")
     parser.add_argument("--tls", action="store_true", help="a second listener that speaks TLS")
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="of the first broker; the others' follow (default: %(default)s)"
+    )
     given = parser.parse_args()
-    with run_for_a_person("kafka") as folder, kafka(folder, given.nodes, given.sasl, given.tls) as running:
+    try:
+        _run(given)
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _run(given: argparse.Namespace) -> None:
+    with (
+        run_for_a_person("kafka") as folder,
+        kafka(folder, given.nodes, given.sasl, given.tls, port=given.port) as running,
+    ):
         print(f"Kafka runs (process {', '.join(str(node.pid) for node in running.nodes)}); brokers:")
         print(f"  {running.bootstrap}")
         if running.secured:
             print(f"secured:\n  {running.secured}\nkafka-python's options for it:\n  {running.client}")
+        print(next_commands(running.bootstrap.replace(HOST, "localhost")))
         wait_for_interrupt()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from beam_ml.api import derive, fit, load, merge, predict, save
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
+from beam_ml.core.limits import Limits
 from beam_ml.core.model import Model
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.registry import Registry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Learner",
+    "Limits",
     "Model",
     "ModelSpec",
     "Registry",

@@ -5,7 +5,8 @@ import dataclasses
 import hashlib
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from beam_ml.core.batch import FIT, Batch, Origin
 from beam_ml.core.champions import reached
 from beam_ml.core.labels import BINARY, Labels
 from beam_ml.core.learner import Learner
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.model import Model
 from beam_ml.core.passes import check_passes, in_pass
 from beam_ml.core.progress import Progress
@@ -46,6 +48,7 @@ def fit(
     refresh_rows: int = 65_536,
     passes: int = 1,
     max_leap: float | str | None = None,
+    limits: Limits = ABSOLUTE,
 ) -> Learner:
     """Learn from batches in one pass, or for gradient learners in several.
 
@@ -64,6 +67,7 @@ def fit(
         passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
         max_leap: seconds, or "7d", that few rows (1 % of a batch) may be dated ahead of all others where the spec has a
             half-life; others are counted as rejected. None: the longer of a day and the half-life.
+        limits: how large values may be; `Limits()` refuses those far beyond what was seen, too.
 
     Returns:
         A new learner.
@@ -90,7 +94,7 @@ def fit(
         message = f"fit.batches must be a list, or begin again at each pass; got {type(batches).__name__}."
         raise InvalidValue(message)
     with one_thread():
-        return _fit(current, given, refresh_rows, passes, max_leap)
+        return _fit(current, given, refresh_rows, passes, partial(_accumulator, max_leap=max_leap, limits=limits))
 
 
 def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iterator[tuple[Batch, bool]]:
@@ -109,7 +113,11 @@ def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iter
 
 
 def _fit(
-    learner: Learner, batches: Iterable[Batch], refresh_rows: int, passes: int, max_leap: float | str | None
+    learner: Learner,
+    batches: Iterable[Batch],
+    refresh_rows: int,
+    passes: int,
+    begin: Callable[[Learner], Accumulator],
 ) -> Learner:
     spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
     labels = Labels(spec, learner.labels or (BINARY if learner.progress.rows else None))
@@ -120,7 +128,7 @@ def _fit(
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
     seen = dict(learners.scanned(learner).covered)
     rows, names = 0, learner.names
-    accumulator = _accumulator(current, max_leap)
+    accumulator = begin(current)
     for batch, new in _passes_over(batches, passes, lineage):
         if not new:
             _see(seen, batch)
@@ -130,7 +138,7 @@ def _fit(
         rows += len(batch)
         if anchored and rows >= due:
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
-            accumulator = _accumulator(current, max_leap)
+            accumulator = begin(current)
             due, rows = min(due * 2, refresh_rows), 0
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
     return current.replace(labels=None if labels.pair == BINARY else labels.pair, names=names)
@@ -163,14 +171,17 @@ def _lineage(learner: Learner, batches: Iterable[Batch]) -> tuple[Iterable[Batch
     return again, Origin(FIT, f"{digest.hexdigest()}#{uuid.uuid4().hex}")
 
 
-def _accumulator(current: Learner, max_leap: float | str | None) -> Accumulator:
+def _accumulator(current: Learner, max_leap: float | str | None, limits: Limits) -> Accumulator:
     algorithm, spec = algorithm_of(current.spec), current.spec
     anchor, leap_s = algorithm.anchor(spec, current.state), parse_duration_s(max_leap)
     if leap_s is not None and not (isinstance(leap_s, float | int) and leap_s > 0):
         message = f"fit.max_leap must be a duration > 0, such as '7d', or None; got {max_leap!r}."
         raise InvalidValue(message)
     newest = learners.scanned(current).time_max
-    return Accumulator(algorithm, spec, current.version, anchor, max_leap=leap_s, newest=newest)
+    seen = None if limits.deviations == "any" else Seen.of(current.sample.estimate(spec), len(current.names or ()))
+    return Accumulator(
+        algorithm, spec, current.version, anchor, max_leap=leap_s, newest=newest, limits=limits, seen=seen
+    )
 
 
 def _see(seen: dict[Origin, np.ndarray], batch: Batch) -> None:

@@ -17,6 +17,7 @@ import pydantic_core
 from beam_ml.algorithms import ALGORITHMS, find
 from beam_ml.beam.job.job import Announce, Job, Retention
 from beam_ml.beam.job.sources import FileSource, KafkaSource
+from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
 from beam_ml.features import Clock, Features, Hashed, Plain, Standardised
@@ -70,6 +71,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("A part of a time", "In `features.numeric`.", Clock),
     ("A hashed category", "In `features.hashed`; the column's name alone takes the defaults.", Hashed),
     ("[early_stopping]", "When passes end early.", EarlyStopping),
+    ("[limits]", "How large a row's values may be; others are counted rejects.", Limits),
     ("[retention]", "Which payloads stay; manifests always do.", Retention),
     ("[announce]", "A Kafka topic to which each version is announced.", Announce),
 )

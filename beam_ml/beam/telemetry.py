@@ -7,6 +7,7 @@ from time import perf_counter_ns
 from apache_beam.metrics import Metrics
 
 from beam_ml.core.folding import STALE
+from beam_ml.core.limits import FAR_BEYOND
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh
 
@@ -32,6 +33,7 @@ def count_progress(progress: Progress) -> None:
     count("bytes", progress.bytes)
     count("late", progress.late)
     count("rejected", sum(progress.rejected.values()))
+    count("far_beyond", sum(rows for reason, rows in progress.rejected.items() if reason.endswith(FAR_BEYOND)))
 
 
 def count_refreshes(refreshes: Sequence[Refresh]) -> None:

@@ -17,6 +17,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.core.drawing import Drawing
 from beam_ml.core.leaps import FAR, leap_us, without_far
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
@@ -123,6 +124,8 @@ class Accumulator:
         sampling: False leaves the sample as it is; somebody else draws it.
         max_leap: seconds that few rows of a batch may be dated ahead of all others where rows age; None: see `leap_us`.
         newest: newest event time of what was learned before, µs.
+        limits: how large values may be.
+        seen: what was learned before, which limits go by.
     """
 
     def __init__(
@@ -135,6 +138,8 @@ class Accumulator:
         sampling: bool = True,
         max_leap: float | None = None,
         newest: int | None = None,
+        limits: Limits = ABSOLUTE,
+        seen: Seen | None = None,
     ) -> None:
         self._algorithm, self._spec = algorithm, spec
         self._number = COLD if anchor is None else number
@@ -147,12 +152,12 @@ class Accumulator:
         self._progress: list[Progress] = [] if mine is None else [mine.progress]
         self._rest: list[Progress] = [begun.rest]
         self._drawing = Drawing(spec, scorer_of(algorithm, spec, anchor), begun.sample) if sampling else None
-        self._begun = begun.sample
+        self._begun, self._limits, self._seen = begun.sample, limits, seen
         self._leap_us, self._newest = leap_us(max_leap, half_life_s=spec.half_life), newest
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
         """Learn from a batch's good rows and count the others; return the rejected rows by reason."""
-        good, rejected = admit(self._spec, batch)
+        good, rejected = admit(self._spec, batch, self._limits, self._seen)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
         good, far = without_far(good, self._leap_us, self._newest)
         if far is not None:

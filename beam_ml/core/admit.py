@@ -1,16 +1,18 @@
 """Admission: which rows of a batch may be learned from, and why the others may not."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen, far_beyond, feature_name
 from beam_ml.core.spec import Spec
 
-__all__ = ["MOST_WEIGHT", "admit", "bad_features"]
+__all__ = ["LEAST_WEIGHT", "admit", "bad_features"]
 
-MOST_WEIGHT = 1e9
-"""Largest weight of a row: beside one of 1e16 a row of weight 1 vanishes from a float64 sum, and a learner that has taken
-such a row in would hear no other again."""
+LEAST_WEIGHT = 1e-100
+"""Smallest weight of a row that is not 0: products of smaller ones lose their digits, and then divide 0 by 0."""
 
 
 def bad_features(batch: Batch) -> np.ndarray | None:
@@ -54,16 +56,53 @@ def _bad_labels(spec: Spec, batch: Batch) -> list[tuple[str, np.ndarray]]:
     return [("missing label", missing), (f"label outside {names}", ~known & ~missing)]
 
 
-def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
+def _large(batch: Batch, most: float, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    """Return, by column, the rows with a feature whose magnitude is above the bound; the sum of squares decides."""
+    values = batch.X if batch.X is not None else batch.values
+    assert values is not None  # noqa: S101
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.dot(flat, flat) <= most * most:
+            return []
+        at = np.flatnonzero(np.isfinite(flat) & (np.abs(flat) > most))
+    if batch.X is not None:
+        rows, columns = np.divmod(at, max(1, batch.n_features))
+    else:
+        assert batch.indptr is not None  # noqa: S101
+        assert batch.indices is not None  # noqa: S101
+        rows, columns = np.searchsorted(batch.indptr, at, side="right") - 1, batch.indices[at]
+    found: dict[str, np.ndarray] = {}
+    for column in np.unique(columns):
+        mask = found.setdefault(f"{feature_name(int(column), names)} beyond {most:g}", np.zeros(len(batch), dtype=bool))
+        mask[rows[columns == column]] = True
+    return list(found.items())
+
+
+def _weights(weight: np.ndarray, most: float) -> list[tuple[str, np.ndarray]]:
+    known = np.isfinite(weight)
+    return [
+        ("weight not in [0, inf)", ~((weight >= 0) & known)),
+        (f"weight above {most:g}", known & (weight > most)),
+        (f"weight below {LEAST_WEIGHT:g}", (weight > 0) & (weight < LEAST_WEIGHT)),
+    ]
+
+
+def admit(
+    spec: Spec, batch: Batch, limits: Limits = ABSOLUTE, seen: Seen | None = None, names: Sequence[str] = ()
+) -> tuple[Batch, dict[str, np.ndarray]]:
     """Split a batch into the rows to learn from and rejected ones.
 
     Args:
         spec: says what a label must be.
         batch: n rows.
+        limits: how large values may be.
+        seen: what earlier windows held, which `limits.deviations` goes by.
+        names: of the first features, for reasons; of sparse rows, these are the numbers.
 
     Returns:
         The good rows, and reason → row numbers (within `batch`) of the rows that reason rejects; a row that breaks
-        several rules counts under the first: non-finite feature, label, weight (0 is harmless, `MOST_WEIGHT` the largest).
+        several rules counts under the first: non-finite or large feature, label, weight (0 is harmless), far beyond what
+        was seen.
 
     Raises:
         InvalidBatch: the width is not the spec's.
@@ -71,15 +110,32 @@ def admit(spec: Spec, batch: Batch) -> tuple[Batch, dict[str, np.ndarray]]:
     check_batch(spec, batch)
     if len(batch) == 0:
         return batch, {}
+    names = names or batch.names or ()
     rules: list[tuple[str, np.ndarray]] = []
     features = bad_features(batch)
     if features is not None:
         rules.append(("non-finite feature", features))
+    rules += _large(batch, limits.feature, names)
     rules += _bad_labels(spec, batch)
+    if spec.label_target == "real" and batch.label is not None:
+        rules.append((f"label beyond {limits.label:g}", np.abs(batch.label) > limits.label))
     if batch.weight is not None:
-        known = np.isfinite(batch.weight)
-        rules.append(("weight not in [0, inf)", ~((batch.weight >= 0) & known)))
-        rules.append((f"weight above {MOST_WEIGHT:g}", known & (batch.weight > MOST_WEIGHT)))
+        rules += _weights(batch.weight, limits.weight)
+    good, rejected = _split(batch, rules)
+    if limits.deviations == "any" or len(good) == 0:
+        return good, rejected
+    judged = good if spec.label_target == "real" else good.replace(label=None)
+    kept, far = _split(good, far_beyond(judged, limits.deviations, seen, names))
+    if not far:
+        return good, rejected
+    places = np.arange(len(batch))
+    if rejected:
+        places = np.delete(places, np.concatenate(list(rejected.values())))
+    return kept, rejected | {reason: places[rows] for reason, rows in far.items()}
+
+
+def _split(batch: Batch, rules: Sequence[tuple[str, np.ndarray]]) -> tuple[Batch, dict[str, np.ndarray]]:
+    """Return the rows that keep every rule, and by reason the numbers of the others."""
     rejected: dict[str, np.ndarray] = {}
     gone: np.ndarray | None = None
     for reason, mask in rules:

@@ -19,6 +19,8 @@ from beam_ml.errors import InvalidBatch
 __all__ = ["AsOf", "Growth", "accumulate", "advance", "empty", "factor", "later", "merge", "weight_at"]
 
 _US = 1e-6
+_LEAST = 1e-100
+"""A factor or weight below is 0: some more such factors, and a weight would lose its digits before it is gone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +60,15 @@ def advance(algorithm: Algorithm, spec: Spec, dated: AsOf, time: int | None) -> 
         return AsOf(dated.summary, time)
     if time <= dated.time:
         return dated
-    return AsOf(algorithm.scale(spec, dated.summary, factor(spec.half_life, time - dated.time)), time)
+    by = _factor(spec.half_life, time - dated.time)
+    if algorithm.weight(dated.summary) * by < _LEAST:
+        by = 0.0
+    return AsOf(algorithm.scale(spec, dated.summary, by), time)
+
+
+def _factor(half_life_s: float, age_us: int) -> float:
+    by = factor(half_life_s, age_us)
+    return by if by >= _LEAST else 0.0
 
 
 def weight_at(spec: Spec, batch: Batch, time: int) -> Batch:
@@ -69,7 +79,9 @@ def weight_at(spec: Spec, batch: Batch, time: int) -> Batch:
         message = f"{type(spec).__name__}.half_life needs event times; got a batch without time."
         raise InvalidBatch(message)
     aged = np.exp2((batch.time - np.int64(time)) * (_US / spec.half_life))
-    return batch.replace(weight=aged if batch.weight is None else batch.weight * aged)
+    weight = aged if batch.weight is None else batch.weight * aged
+    weight[weight < _LEAST] = 0.0
+    return batch.replace(weight=weight)
 
 
 def _newest(spec: Spec, dated: int | None, batch: Batch) -> int:
@@ -119,7 +131,7 @@ class Growth:
             return
         before, time = self._dated.time, _newest(self._spec, self._dated.time, batch)
         if before is not None and time > before:
-            self._growing.scale(factor(self._spec.half_life, time - before))
+            self._growing.scale(_factor(self._spec.half_life, time - before))
         self._growing.add(weight_at(self._spec, batch, time))
         self._dated = AsOf(self._dated.summary, time)
 

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.leaps import FAR
+from beam_ml.core.limits import FAR_BEYOND
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample, classes
 from beam_ml.core.spec import Spec
@@ -72,7 +74,7 @@ def said(progress: Progress) -> str:
 
 
 def warning(spec: Spec, progress: Progress, sample: Sample) -> str | None:
-    """Say what is wrong with a window's rows: more than 1 % are rejected, or some are and a class has none left.
+    """Say what is wrong with a window's rows: more than 1 % rejected, one unlike all others, or a class with none left.
 
     Args:
         spec: of the learner.
@@ -84,7 +86,8 @@ def warning(spec: Spec, progress: Progress, sample: Sample) -> str | None:
         return None
     gone = [k for k, mass in enumerate(sample.mass) if mass <= 0.0] if classes(spec) > 1 else []
     by_label = any("label" in reason for reason in progress.rejected)
-    if rejected <= MANY * progress.scanned and not (gone and by_label):
+    odd = any(reason.endswith((FAR, FAR_BEYOND)) for reason in progress.rejected)
+    if rejected <= MANY * progress.scanned and not odd and not (gone and by_label):
         return None
     lost = f"; none is left of class {', '.join(map(str, gone[:8]))}" if gone and by_label else ""
     return f"{spec.algorithm}: of {progress.scanned:,} rows of a window {said(progress)}{lost}."

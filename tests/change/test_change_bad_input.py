@@ -5,7 +5,7 @@ import pytest
 from toy_newton import TOY_NEWTON, LogisticSpec
 
 from beam_ml.algorithms import fm, kmeans, linear, pca
-from beam_ml.core.admit import MOST_WEIGHT
+from beam_ml.core.limits import ABSOLUTE
 from beam_ml.testing.change import check_drift
 from beam_ml.testing.drifts import Drift, Regime, library
 from beam_ml.testing.drifts.follow import follow, losses
@@ -41,7 +41,7 @@ def test_a_feature_that_is_nan_for_a_day_is_rejected_and_comes_back(subject):
 
 def test_a_row_of_weight_1e300_is_rejected_by_weight_and_the_others_are_learned_from(subject):
     stage = last(subject, Regime(3_000), Regime(500, weights="huge"), Regime(700))
-    assert stage.learner.progress.rejected == {f"weight above {MOST_WEIGHT:g}": 1}
+    assert stage.learner.progress.rejected == {f"weight above {ABSOLUTE.weight:g}": 1}
     assert stage.learner.progress.rows == 4_199
     assert subject.algorithm.weight(stage.learner.state) == pytest.approx(stage.weight, rel=1e-6)
 

@@ -4,6 +4,7 @@ import pytest
 from beam_ml.algorithms import pca
 from beam_ml.core.admit import admit
 from beam_ml.core.batch import Batch
+from beam_ml.core.limits import Limits
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidBatch
 
@@ -49,9 +50,34 @@ def test_non_finite_features_dense_and_sparse() -> None:
     assert reasons(admit(UNLABELLED, sparse)[1]) == {"non-finite feature": [0, 2]}
 
 
-def test_finite_values_whose_sum_overflows_pass() -> None:
-    batch = Batch.dense([[1.7e308, 1.7e308], [1.0, 1.0]])
+def test_finite_values_whose_squares_overflow_pass_where_they_may_be_large() -> None:
+    batch = Batch.dense(np.array([[1e30, -1e30], [1.0, 1.0]], dtype=np.float32))
     assert admit(UNLABELLED, batch)[1] == {}
+    assert admit(UNLABELLED, Batch.dense([[1e30, -1e30], [1.0, 1.0]]))[1] == {}
+
+
+def test_large_values_are_rejected_by_column() -> None:
+    batch = Batch.dense([[1.7e308, 0.0], [1.0, -1.001e30], [1.0, 1.0], [1e200, 1e31], [np.nan, 1e300]])
+    good, rejected = admit(UNLABELLED, batch, names=["amount"])
+    assert reasons(rejected) == {
+        "non-finite feature": [4],
+        "feature amount beyond 1e+30": [0, 3],
+        "feature 1 beyond 1e+30": [1],
+    }
+    assert good.dense_x.tolist() == [[1.0, 1.0]]
+    sparse = Batch.csr([0, 1, 1, 3], [0, 0, 1], [1.0, 5.0, -1e40], 2)
+    assert reasons(admit(UNLABELLED, sparse)[1]) == {"feature 1 beyond 1e+30": [2]}
+    assert reasons(admit(UNLABELLED, sparse, Limits(feature=4.0))[1]) == {"feature 0 beyond 4": [2]}
+
+
+def test_large_labels_are_rejected_where_labels_are_numbers() -> None:
+    batch = Batch.dense(np.zeros((3, 1)), label=[1e308, -1e31, 1e30])
+    assert reasons(admit(Real(n_features=1), batch)[1]) == {"label beyond 1e+30": [0, 1]}
+
+
+def test_weights_too_small_for_their_digits_are_rejected() -> None:
+    batch = Batch.dense(np.zeros((4, 2)), weight=[5e-324, 9e-101, 1.01e-100, 0.0])
+    assert reasons(admit(UNLABELLED, batch)[1]) == {"weight below 1e-100": [0, 1]}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
 from beam_ml.core.leaps import leap_us
+from beam_ml.core.limits import Limits
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
@@ -84,6 +85,7 @@ class Job(Settings):
     ] = "auto"
     source: Source = FileSource()
     features: Features
+    limits: Limits = Limits()
     spec: dict[str, Any]
     models: dict[str, dict[str, Any]]
     gate: tuple[str, ...] = ()
@@ -110,6 +112,7 @@ class Job(Settings):
             kafka = which == "kafka"
             kinds: tuple[tuple[str, type[Settings]], ...] = (
                 ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
+                ("limits", Limits),
                 ("announce", Announce), ("early_stopping", EarlyStopping),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}

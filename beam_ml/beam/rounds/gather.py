@@ -1,5 +1,6 @@
 """Rows gathered by window, for a trainer that learns from a round's windows one after the other."""
 
+import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from beam_ml.beam.wire.codec import decode_slices, encode_slice, join_slices
 from beam_ml.beam.wire.elements import Slice
 from beam_ml.beam.wire.references import spec_of
 from beam_ml.core.admit import admit
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Spec
@@ -47,12 +49,18 @@ class Gathered(NamedTuple):
 @with_input_types(tuple[int, Slice])
 @with_output_types(tuple[bytes, Slice], rejected=Reject, progress=Progress)
 class _Admit(Step):
-    def __init__(self, spec: str) -> None:
-        self._spec_json = spec
+    renewed = ("before",)
+
+    def __init__(self, spec: str, limits: str, names: tuple[str, ...]) -> None:
+        self._spec_json, self._limits_json, self._names, self._before = spec, limits, names, ""
+
+    def start_bundle(self) -> None:
+        self._limits = Limits.parse(json.loads(self._limits_json))
+        self._seen = Seen.from_json(self._before) if self._before else None
 
     def process(self, element: tuple[int, Slice]) -> Iterator[Any]:
         end, piece = element
-        good, refused = admit(spec_of(self._spec_json)[1], piece.rows)
+        good, refused = admit(spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names)
         for reason, rows in refused.items():
             bad = piece.rows.take(rows)
             yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
@@ -67,17 +75,20 @@ class Gather(PTransform):
 
     Args:
         spec: what will be learned: says what a label must be; shipped as JSON.
+        limits: how large values may be; shipped as JSON.
+        names: of the first features, for reasons.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, limits: Limits = ABSOLUTE, names: Sequence[str] = ()) -> None:
         super().__init__()
         self._spec = spec.to_json()
+        self._admit = _Admit(self._spec, limits.to_json(), tuple(names))
 
     @many_in_or_out
     def expand(self, pcoll: Slices) -> Gathered:
         """Admit rows where they lie, and count what is not admitted."""
         coders.install(pcoll.slices.pipeline)
-        out = pcoll.slices | "Admit" >> ParDo(_Admit(self._spec)).with_outputs("rejected", "progress", main="rows")
+        out = pcoll.slices | "Admit" >> ParDo(self._admit).with_outputs("rejected", "progress", main="rows")
         progress = (pcoll.progress, out.progress) | "Progress" >> Flatten()
         rejected = (pcoll.rejected, out.rejected) | "Rejected" >> Flatten()
         return Gathered(out.rows, progress | "Count" >> Count(self._spec), rejected)

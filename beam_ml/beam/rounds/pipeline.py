@@ -21,6 +21,8 @@ from beam_ml.beam.transforms.rejects import WriteRejects
 from beam_ml.beam.wire.references import AnchorRef, spec_of
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.learner import Learner, scanned
+from beam_ml.core.limits import Seen
+from beam_ml.core.sample import Sample
 from beam_ml.registry import Manifest, Registry, put_round
 
 __all__ = ["run_round_pipeline"]
@@ -77,6 +79,7 @@ def run_round_pipeline(
         "folded_through": learner.folded_through,
         "newest": scanned(learner).time_max,
         "anchor_ref": _anchor(job, registry.objects.where, learner, parent),
+        "before": _before(job, learner),
         "round_id": round_id,
         "prefix": f"{job.name}/rounds/{round_id}/rejects-",
     }
@@ -101,14 +104,24 @@ def _built(job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_ord
     )
     written = (where, job.name, "")
     if in_order:
-        gathered = slices | "Gather" >> Gather(spec)
+        gathered = slices | "Gather" >> Gather(spec, job.limits, job.features.names)
         _ = gathered.rows | "Rows" >> (HandOver() if runs_here(options) else WriteRows(*written))
         accumulations, rejected = gathered.counted, gathered.rejected
     else:
-        accumulations, rejected = slices | "Accumulate" >> Accumulate(spec)
+        accumulations, rejected = slices | "Accumulate" >> Accumulate(spec, limits=job.limits, names=job.features.names)
     _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
     _ = rejected | "Rejects" >> WriteRejects(where, "")
     return pipeline
+
+
+def _before(job: Job, learner: Learner) -> str:
+    """Return what the learner has seen, as the steps hold it."""
+    if job.limits.deviations == "any":
+        return ""
+    samples = [learner.sample, *(one.sample for one in learner.pending.values())]
+    sampled = Sample.merge_all(samples, learner.spec).estimate(learner.spec)
+    seen = Seen.of(sampled, len(job.features.names))
+    return "" if seen is None else seen.to_json()
 
 
 def _anchor(job: Job, where: str, learner: Learner, parent: Manifest | None) -> AnchorRef | None:

@@ -154,12 +154,14 @@ def build(
         lost = to_global(found.lost, "GlobalLost")
         batches = batches._replace(progress=(batches.progress, lost) | "Counted" >> Flatten())
     windows = job.windows()
-    anchor = LiveAnchor(where, job.name, anchor_ttl) if job.algorithm().anchor_type is not None else None
+    looked_for = job.algorithm().anchor_type is not None or job.limits.deviations != "any"
+    anchor = LiveAnchor(where, job.name, anchor_ttl) if looked_for else None
+    checked: dict[str, Any] = {"limits": job.limits, "names": job.features.names}
     # Late rows are judged by the fold alone: a restored one may not have come as far as the newest version.
     accumulated = (
         batches
         | "Slices" >> SliceByWindow(windows)
-        | "Accumulate" >> Accumulate(spec, anchor, refuse_bytes=STREAM_REFUSE_BYTES)
+        | "Accumulate" >> Accumulate(spec, anchor, refuse_bytes=STREAM_REFUSE_BYTES, **checked)
     )
     assert windows.size_us is not None  # noqa: S101 checked above
     shards = accumulated | "Shards" >> Shards(spec, windows.size_us, n_shards)

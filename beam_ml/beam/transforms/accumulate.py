@@ -1,8 +1,9 @@
 """Map side: slices → one accumulation per bundle and window end; then the merge of all of them."""
 
+import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.steps import Step
 from beam_ml.beam.telemetry import count_progress, measure, timed
-from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor
+from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor, newest_seen
 from beam_ml.beam.transforms.batches import Slices
 from beam_ml.beam.transforms.windowing import TICK_US, globally, many_in_or_out, piped
 from beam_ml.beam.wire import coders
@@ -26,6 +27,7 @@ from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, m
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import LawKind
 from beam_ml.core.batch import Batch
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Spec
@@ -69,16 +71,24 @@ class Accumulations(NamedTuple):
 class _Accumulate(Step):
     """Keeps an accumulator per window end and thread for a bundle; over `max_bytes`, the largest leaves early."""
 
-    renewed = ("anchor_ref",)
+    renewed = ("anchor_ref", "before")
 
     def __init__(
-        self, spec: str, anchor: AnchorRef | LiveAnchor | None, max_bytes: int, refuse_bytes: int | None
+        self,
+        spec: str,
+        anchor: AnchorRef | LiveAnchor | None,
+        max_bytes: int,
+        refuse_bytes: int | None,
+        limits: Limits = ABSOLUTE,
+        names: tuple[str, ...] = (),
     ) -> None:
         self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
         self._refuse_bytes = refuse_bytes
+        self._limits_json, self._names, self._before = limits.to_json(), names, ""
 
     def setup(self) -> None:
         self._algorithm, self._spec = spec_of(self._spec_json)
+        self._limits = Limits.parse(json.loads(self._limits_json))
         law = self._algorithm.law(self._spec)
         beside = threads() - 1  # this one cuts batches; decoding, ahead of it, has what is left
         # Parts that do not simply add are not made more: a worker's threads would be so many shards.
@@ -92,8 +102,11 @@ class _Accumulate(Step):
         reference, spec = self._anchor_ref, self._spec_json
         if isinstance(reference, LiveAnchor):
             self._number, self._anchor = newest_anchor(reference, spec)
+            judged = self._limits.deviations != "any"
+            self._seen = newest_seen(reference, spec, len(self._names)) if judged else None
         else:
             self._number, self._anchor = anchor_of(reference, spec)
+            self._seen = Seen.from_json(self._before) if self._before else None
 
     def process(self, element: tuple[int, Slice], timestamp: Any = DoFn.TimestampParam) -> Iterator[Any]:
         end, piece = element
@@ -104,7 +117,7 @@ class _Accumulate(Step):
             )
             self._open[end] = list(made)
         with one_thread():
-            good, refused = admit(self._spec, piece.rows)
+            good, refused = admit(self._spec, piece.rows, self._limits, self._seen, self._names)
         lane, self._lane = self._lane, (self._lane + 1) % self._lanes.number
         # What a lane holds is asked for when its next turn comes, so that it does not matter how fast it is.
         self._wait(lane)
@@ -212,6 +225,8 @@ class Accumulate(PTransform):
         anchor: the stored learner whose parameters the workers start from, or always the newest; None: cold.
         max_bundle_bytes: what a bundle's accumulators may hold before the largest is sent on.
         refuse_bytes: an accumulation larger than this fails; None: 256 MiB.
+        limits: how large values may be; shipped as JSON.
+        names: of the first features, for reasons.
 
     >>> import apache_beam as beam
     >>> from beam_ml import pca
@@ -231,10 +246,12 @@ class Accumulate(PTransform):
         anchor: AnchorRef | LiveAnchor | None = None,
         max_bundle_bytes: int = MAX_BUNDLE_BYTES,
         refuse_bytes: int | None = None,
+        limits: Limits = ABSOLUTE,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self._spec, self._algorithm = spec.to_json(), spec.algorithm
-        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes)
+        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes, limits, tuple(names))
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:

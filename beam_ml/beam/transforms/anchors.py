@@ -22,10 +22,12 @@ from beam_ml.beam.telemetry import count
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_spec, learner_of, spec_of
 from beam_ml.core.accumulation import COLD
 from beam_ml.core.arrays import nbytes
+from beam_ml.core.batch import Batch
+from beam_ml.core.limits import Seen
 from beam_ml.errors import CorruptArtefact, RegistryError, VersionNotFound
 from beam_ml.registry import Registry
 
-__all__ = ["HELD_BYTES", "anchor_of", "newest_anchor"]
+__all__ = ["HELD_BYTES", "anchor_of", "newest_anchor", "newest_seen"]
 
 HELD_BYTES = 512 << 20
 """The bytes of anchors that a process holds; the one asked for last stays however large it is."""
@@ -118,6 +120,8 @@ class Newest:
         self._looked, self._wait_s = float("-inf"), reference.ttl_s
         self._head = self._read = 0
         self._found: tuple[int, Any] = (COLD, None)
+        self._rows: Batch | None = None
+        self._seen: dict[int, Seen | None] = {}
 
     @property
     def nbytes(self) -> int:
@@ -145,6 +149,13 @@ class Newest:
                 self._looked = now_s
             return self._found
 
+    def seen(self, numbers: int) -> Seen | None:
+        """Return what the version of the anchor has seen, as `Seen.of` does."""
+        with self._lock:
+            if numbers not in self._seen:
+                self._seen[numbers] = Seen.of(self._rows, numbers)
+            return self._seen[numbers]
+
     def _next_wait_s(self, passed_s: float, versions: int) -> float:
         """Return when to look again: before so many versions are out that half of the staleness allowed is used up."""
         limit, ttl_s = self._spec.anchor_staleness, self._reference.ttl_s
@@ -162,6 +173,7 @@ class Newest:
             learner = decode_learner(data, finder([self._algorithm]))
             check_spec(learner, self._spec, f"{name} v{number}")
             self._found = (learner.version, self._algorithm.anchor(self._spec, learner.state))
+            self._rows, self._seen = learner.sample.estimate(self._spec), {}
             self._read = number
             count("anchors_read", 1)
         if self._read != head:
@@ -201,5 +213,25 @@ def newest_anchor(reference: LiveAnchor, spec_json: str) -> tuple[int, Any]:
     """
     if spec_of(spec_json)[0].anchor_type is None:
         return COLD, None
-    newest: Newest = held().get((reference, spec_json), lambda: Newest(reference, spec_json))
-    return newest.get(time.monotonic())
+    return _newest_of(reference, spec_json).get(time.monotonic())
+
+
+def _newest_of(reference: LiveAnchor, spec_json: str) -> Newest:
+    found: Newest = held().get((reference, spec_json), lambda: Newest(reference, spec_json))
+    return found
+
+
+def newest_seen(reference: LiveAnchor, spec_json: str, numbers: int) -> Seen | None:
+    """Return what the newest version has seen, looked for as the newest anchor is; None before the first version.
+
+    Args:
+        reference: which name.
+        spec_json: of its learner.
+        numbers: of sparse rows, how many columns at the front are numbers.
+
+    Raises:
+        MergeRefused: the learner there has another spec.
+    """
+    newest = _newest_of(reference, spec_json)
+    newest.get(time.monotonic())
+    return newest.seen(numbers)

@@ -223,6 +223,39 @@ def test_how_far_ahead_rows_may_be_dated_is_settable(tmp_path: Path) -> None:
     assert job(tmp_path).windows().max_leap_us == 3 * DAY_US
 
 
+@pytest.mark.parametrize("order", ["in_order", "together"])
+@pytest.mark.parametrize(("value", "reason"), [(1e200, "beyond 1e+30"), (1e10, "far beyond what was seen")])
+def test_an_absurd_value_in_every_window_stops_no_job(tmp_path: Path, value: float, reason: str, order: str) -> None:
+    for day in range(4):
+        a = table(day)["a"].to_numpy().copy()
+        a[20] = value
+        write(tmp_path / "data", day, a=a)
+    one = job(tmp_path, order=order)
+    done = run(one)
+    after = learner(one)
+    assert after.progress.rejected == {f"feature a {reason}": 4}
+    assert after.discarded == 0
+    assert done[-1].manifest.progress["rejected"] == {f"feature a {reason}": 4}
+    assert done[-1].manifest.refreshes[-1]["measured"]["plain"]["auc"] > 0.8
+
+
+def test_limits_are_settable(tmp_path: Path) -> None:
+    a = table(0)["a"].to_numpy().copy()
+    a[20], a[21] = 1e10, 1e7
+    write(tmp_path / "data", 0, a=a)
+    one = job(tmp_path, limits={"feature": 1e9, "deviations": "any"})
+    run(one)
+    assert learner(one).progress.rejected == {"feature a beyond 1e+09": 1}
+
+
+def test_a_row_on_its_own_is_judged_by_earlier_windows(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    pq.write_table(table(1, rows=1, a=np.array([1e9])), tmp_path / "data" / "001.parquet")
+    one = job(tmp_path)
+    run(one)
+    assert learner(one).progress.rejected == {"feature a far beyond what was seen": 1}
+
+
 def test_rejects_are_counted_and_written_with_place_and_reason(tmp_path: Path) -> None:
     good = table(0)
     a = good["a"].to_numpy().copy()

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import toy_sgd
 
-from beam_ml.algorithms import find
+from beam_ml import fit
+from beam_ml.algorithms import find, pca
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Mode, train
 from beam_ml.beam.transforms import anchors
-from beam_ml.beam.transforms.anchors import Held, Newest, anchor_of, newest_anchor
+from beam_ml.beam.transforms.anchors import Held, Newest, anchor_of, newest_anchor, newest_seen
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
@@ -154,6 +155,23 @@ def test_the_number_is_that_of_the_state_however_many_refreshes_or_publishes_it_
         publish(registry, learner)
     assert anchor_of(AnchorRef(str(tmp_path), NAME, 3), SPEC.to_json())[0] == 2
     assert newest_anchor(LiveAnchor(str(tmp_path), NAME), SPEC.to_json())[0] == 2
+
+
+def test_workers_of_any_algorithm_know_what_the_newest_version_has_seen(tmp_path: Path) -> None:
+    spec, reference = pca.Spec(n_features=2), LiveAnchor(str(tmp_path), NAME, 0.0)
+    assert newest_seen(reference, spec.to_json(), 0) is None
+    registry = Registry(tmp_path)
+    learner = None
+    for times in (1.0, 100.0):
+        batch = Batch.dense(np.array([[-1.0, 5.0], [0.0, 6.0], [1.0, 7.0]]) * times)
+        learner = fit(spec, [batch], learner=learner)
+        data = {"learner": encode_learner(find("pca"), learner)}
+        head = registry.head_number(NAME)
+        registry.publish(NAME, data, parent=head or None, round_id=new_round_id(head))
+        seen = newest_seen(reference, spec.to_json(), 0)
+        assert seen is not None
+        assert seen.reach[0] == times
+    assert newest_anchor(reference, spec.to_json()) == (0, None)
 
 
 def spoil(registry: Registry, *numbers: int) -> None:

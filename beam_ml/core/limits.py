@@ -1,0 +1,168 @@
+"""`Limits`: how large a value may be before its row is refused; and `Seen`, what earlier windows held, to judge by.
+
+One finite but absurd value, a typing error or a unit mixed up, squares to infinity and stops a job for good, or outweighs
+weeks of good rows. Two rules keep it out. Each magnitude has a bound. And a value is refused that lies `deviations` times as
+far from the centre of its column as any value seen before and as 99 % of its batch: what more rows share is a move of the
+data, and learned. Letters: ``n`` rows, ``d`` features.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from beam_ml.core.batch import Batch
+from beam_ml.core.spec import Settings
+
+__all__ = ["ABSOLUTE", "FAR_BEYOND", "Limits", "Seen", "far_beyond", "feature_name"]
+
+FAR_BEYOND = "far beyond what was seen"
+"""How reasons end of rows that are rejected for a value unlike any other."""
+
+_SHARE = 0.01
+_NAMED = 1000
+"""Columns of a higher number are not told apart: reasons are counted one by one for good."""
+
+
+class Limits(Settings):
+    """How large a row's values may be.
+
+    >>> from beam_ml import Batch, Limits, fit, pca
+    >>> rows = Batch.dense([[float(i % 7)] for i in range(200)] + [[1e10]])
+    >>> fit(pca.Spec(n_features=1), [rows], limits=Limits(deviations=100)).progress.rejected
+    {'feature 0 far beyond what was seen': 1}
+    """
+
+    called: ClassVar[str] = "limits"
+
+    feature: Annotated[float, Field(gt=0, le=1e60, description="largest magnitude of a feature")] = 1e30
+    label: Annotated[float, Field(gt=0, le=1e60, description="largest magnitude of a label that is a number")] = 1e30
+    weight: Annotated[float, Field(gt=0, le=1e15, description="largest weight of a row")] = 1e9
+    deviations: Annotated[
+        Annotated[float, Field(ge=50)] | Literal["any"],
+        Field(
+            description="how many times as far from the centre as any value seen a value may lie that at most 1 % of a "
+            "batch's rows share; 'any': however far"
+        ),
+    ] = 1000.0
+
+
+ABSOLUTE = Limits(deviations="any")
+"""The limits of magnitudes alone."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What earlier windows held.
+
+    Attributes:
+        centre: (d,) medians of the features.
+        reach: (d,) largest distance of any value from its centre.
+        label: centre and reach of the labels; None where there are none.
+    """
+
+    centre: np.ndarray
+    reach: np.ndarray
+    label: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, rows: Batch | None, numbers: int = 0) -> Self | None:
+        """Return what a sample says.
+
+        Args:
+            rows: sampled from all rows so far; None: there are none.
+            numbers: of sparse rows, how many columns at the front are numbers.
+
+        >>> Seen.of(Batch.dense([[0.0], [1.0], [5.0]])).reach.tolist()
+        [4.0]
+        """
+        if rows is None or len(rows) < 2:
+            return None
+        X = _matrix(rows, numbers)
+        centre = np.median(X, axis=0) if X.shape[1] else np.empty(0)
+        reach = np.abs(X - centre).max(axis=0) if X.shape[1] else np.empty(0)
+        label = None
+        if rows.label is not None:
+            middle = float(np.median(rows.label))
+            label = middle, float(np.abs(rows.label - middle).max())
+        return cls(centre, reach, label)
+
+    def to_json(self) -> str:
+        """Return the text that is shipped to workers."""
+        return json.dumps([self.centre.tolist(), self.reach.tolist(), self.label])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Build from what `to_json` returned."""
+        centre, reach, label = json.loads(text)
+        return cls(np.array(centre), np.array(reach), None if label is None else (label[0], label[1]))
+
+
+def _matrix(batch: Batch, numbers: int) -> np.ndarray:
+    """Return the features as (n, d) float64; of sparse rows the columns at the front that are numbers."""
+    if batch.X is not None:
+        return batch.X.astype(np.float64, copy=False)
+    assert batch.indptr is not None  # noqa: S101
+    assert batch.indices is not None  # noqa: S101
+    assert batch.values is not None  # noqa: S101
+    numbers = min(numbers, batch.n_features)
+    X, mine = np.zeros((len(batch), numbers)), np.flatnonzero(batch.indices < numbers)
+    X[np.searchsorted(batch.indptr, mine, side="right") - 1, batch.indices[mine]] = batch.values[mine]
+    return X
+
+
+def feature_name(column: int, names: Sequence[str]) -> str:
+    """Return what reasons call a feature.
+
+    >>> feature_name(0, ["amount"]), feature_name(7, ["amount"]), feature_name(123_456, [])
+    ('feature amount', 'feature 7', 'feature')
+    """
+    if column < len(names):
+        return f"feature {names[column]}"
+    return f"feature {column}" if column < _NAMED else "feature"
+
+
+def far_beyond(
+    batch: Batch, deviations: float, seen: Seen | None, names: Sequence[str] = ()
+) -> list[tuple[str, np.ndarray]]:
+    """Return, by reason, the masks of rows with a value far beyond what was seen.
+
+    Args:
+        batch: n rows, finite.
+        deviations: how many times as far out as any other value.
+        seen: what earlier windows held; None: the batch's own rows are all there is to judge by.
+        names: of the first features.
+    """
+    X, rules = _matrix(batch, len(names)), []
+    if seen is not None and seen.centre.size != X.shape[1]:
+        seen = None
+    if len(batch) and X.shape[1]:
+        low, high = X.min(axis=0), X.max(axis=0)
+        centre, reach = (low, np.zeros(low.size)) if seen is None else (seen.centre, seen.reach)
+        suspects = np.maximum(high - centre, centre - low) > deviations * reach
+        for column in np.flatnonzero(suspects):
+            known = None if seen is None else (float(centre[column]), float(reach[column]))
+            mask = _far(X[:, column], deviations, known)
+            if mask is not None:
+                rules.append((f"{feature_name(int(column), names)} {FAR_BEYOND}", mask))
+    if batch.label is not None and len(batch):
+        mask = _far(batch.label, deviations, None if seen is None else seen.label)
+        if mask is not None:
+            rules.append((f"label {FAR_BEYOND}", mask))
+    return rules
+
+
+def _far(values: np.ndarray, deviations: float, known: tuple[float, float] | None) -> np.ndarray | None:
+    centre, reach = (float(np.median(values)), 0.0) if known is None else known
+    distance = np.abs(values - centre)
+    if distance.max() <= deviations * reach:
+        return None
+    few = math.ceil(_SHARE * values.size)
+    others = float(np.partition(distance, -few - 1)[-few - 1]) if values.size > few else 0.0
+    most = deviations * max(others, reach)
+    far: np.ndarray = distance > most
+    return far if most > 0 and far.any() else None

@@ -7,7 +7,7 @@ messages tile it: a partition that was read through is one interval, whatever it
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,11 +29,14 @@ __all__ = [
     "Decoded",
     "Decoder",
     "Encoder",
+    "Refusal",
     "Refused",
     "decoder",
     "detail",
     "encoder",
+    "in_order",
     "place",
+    "refusals",
     "rows_batch",
     "seen_before",
     "to_blocks",
@@ -50,6 +53,9 @@ EMPTY = "empty message"
 MALFORMED = "malformed message"
 UNPARSEABLE = "unparseable value"
 """Reasons that the formats share."""
+
+Refusal = tuple[str, int, int, str]
+"""One refusal: reason, index of the message, row within it or -1: the message as a whole, detail."""
 
 _SEEN = b"beam_ml.seen"
 _DETAIL_CHARS = 200
@@ -169,6 +175,48 @@ def rows_batch(columns: Mapping[str, pa.Array], n: int) -> pa.RecordBatch:
     if not columns:
         return pa.RecordBatch.from_struct_array(pa.array([{}] * n, pa.struct([])))
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def refusals(found: Iterable[Refusal]) -> tuple[Refused, ...]:
+    """Gather single refusals by reason.
+
+    >>> [(one.reason, one.message.tolist()) for one in refusals([("b", 3, -1, ""), ("a", 1, 0, ""), ("b", 4, -1, "")])]
+    [('a', [1]), ('b', [3, 4])]
+    """
+    by_reason: dict[str, list[tuple[int, int, str]]] = {}
+    for reason, message, row, text in found:
+        by_reason.setdefault(reason, []).append((message, row, text))
+    return tuple(
+        Refused(
+            reason,
+            np.array([message for message, _, _ in mine], dtype=np.int64),
+            np.array([row for _, row, _ in mine], dtype=np.int64),
+            tuple(text for _, _, text in mine),
+        )
+        for reason, mine in sorted(by_reason.items())
+    )
+
+
+def in_order(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, pa.Array | None]:
+    """Put the rows of parts, which a format decoded one behind the other, into the order of their messages.
+
+    Args:
+        parts: index of the message, and row within it, of each row of a part.
+
+    Returns:
+        (message, row, order): both of all rows, ordered; and what to take of the parts' columns, concatenated, so that they
+        are. None: they are in order already.
+
+    >>> message, row, order = in_order([(np.array([0, 2]), np.array([0, 0])), (np.array([1, 1]), np.array([0, 1]))])
+    >>> message.tolist(), row.tolist(), order.to_pylist()
+    ([0, 1, 1, 2], [0, 0, 1, 0], [0, 2, 3, 1])
+    """
+    pieces = [(np.empty(0, np.int64), np.empty(0, np.int64)), *parts]
+    message, row = (np.concatenate([piece[i] for piece in pieces]) for i in (0, 1))
+    if np.all(message[1:] >= message[:-1]):
+        return message, row, None
+    order = np.argsort(message, kind="stable")
+    return message[order], row[order], pa.array(order)
 
 
 def place(offset: Any, row: Any = 0) -> Any:

@@ -29,8 +29,10 @@ from beam_ml.formats.messages import (
     Decoded,
     Decoder,
     Encoder,
-    Refused,
+    Refusal,
     detail,
+    in_order,
+    refusals,
     rows_batch,
 )
 
@@ -159,27 +161,6 @@ def _find(options: Options, id: int | None) -> _Schema | None:
         return None
 
 
-class _Refusals:
-    """What was refused, by reason."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[tuple[int, int, str]]] = {}
-
-    def add(self, reason: str, message: int, row: int, text: str) -> None:
-        self._found.setdefault(reason, []).append((message, row, text))
-
-    def all(self) -> tuple[Refused, ...]:
-        return tuple(
-            Refused(
-                reason,
-                np.array([i for i, _, _ in found], dtype=np.int64),
-                np.array([j for _, j, _ in found], dtype=np.int64),
-                tuple(text for _, _, text in found),
-            )
-            for reason, found in self._found.items()
-        )
-
-
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Part:
     """Rows of messages of one schema."""
@@ -190,7 +171,12 @@ class _Part:
 
 
 def _singly(
-    values: list[bytes], numbers: np.ndarray, skipped: int, schema: _Schema, names: Sequence[str], refused: _Refusals
+    values: list[bytes],
+    numbers: np.ndarray,
+    skipped: int,
+    schema: _Schema,
+    names: Sequence[str],
+    refused: list[Refusal],
 ) -> _Part:
     """Read messages one by one."""
     rows: list[Mapping[str, Any]] = []
@@ -203,17 +189,19 @@ def _singly(
             left = len(values[i]) - stream.tell()
         except (_FAULTS, RecursionError) as error:
             words = " ".join(str(error).split()) or type(error).__name__
-            refused.add(MALFORMED, i, -1, detail(values[i], words))
+            refused.append((MALFORMED, i, -1, detail(values[i], words)))
             continue
         if left:
-            refused.add(MALFORMED, i, -1, detail(values[i], f"{left} bytes after the value"))
+            refused.append((MALFORMED, i, -1, detail(values[i], f"{left} bytes after the value")))
             continue
         many = found if schema.many else [found]
         rows += many
         of += [(i, j) for j in range(len(many))]
     arrays, bad = _arrays(rows, {name: schema.fields[name] for name in names})
     for k, name in bad.items():
-        refused.add(UNPARSEABLE, *of[k], detail(repr(rows[k].get(name)).encode(errors="replace"), f"column {name}"))
+        refused.append(
+            (UNPARSEABLE, *of[k], detail(repr(rows[k].get(name)).encode(errors="replace"), f"column {name}"))
+        )
     where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
     return _Part(arrays, where[:, 0], where[:, 1])
 
@@ -237,7 +225,7 @@ def _arrays(
 
 
 def _of_schema(
-    values: pa.Array, numbers: np.ndarray, skipped: int, schema: _Schema, names: Sequence[str], refused: _Refusals
+    values: pa.Array, numbers: np.ndarray, skipped: int, schema: _Schema, names: Sequence[str], refused: list[Refusal]
 ) -> list[_Part]:
     """Read messages of one schema: many at once, and those that cannot be so one by one."""
     parts = []
@@ -253,20 +241,20 @@ def _of_schema(
 
 
 def _decode(values: pa.Array, wanted: Sequence[str] | None, options: Options) -> Decoded:
-    refused = _Refusals()
+    refused: list[Refusal] = []
     data, bounds = avro_columns.buffers(values)
     size = np.diff(bounds)
     everything = np.arange(len(size))
     good = size > 0
     for i in everything[~good].tolist():
-        refused.add(EMPTY, i, -1, "")
+        refused.append((EMPTY, i, -1, ""))
     skipped, ids = 0, np.zeros(len(size), dtype=np.int64)
     if options.framing == "confluent":
         skipped = _FRAME.size
         framed = good & (size >= skipped)
         framed[framed] = data[bounds[:-1][framed]] == 0
         for i in everything[good & ~framed].tolist():
-            refused.add(MALFORMED, i, -1, detail(values[i].as_py(), "no frame of a byte 0 and a schema's id"))
+            refused.append((MALFORMED, i, -1, detail(values[i].as_py(), "no frame of a byte 0 and a schema's id")))
         good = framed
         at = bounds[:-1][good][:, None] + np.arange(1, skipped)
         ids[good] = data[at].astype(np.int64) @ (1 << np.array([24, 16, 8, 0]))
@@ -277,7 +265,7 @@ def _decode(values: pa.Array, wanted: Sequence[str] | None, options: Options) ->
         schema = _find(options, id if skipped else None)
         if schema is None:
             for i in mine.tolist():
-                refused.add(_UNKNOWN, i, -1, f"schema id {id}")
+                refused.append((_UNKNOWN, i, -1, f"schema id {id}"))
             continue
         order |= dict.fromkeys(schema.fields)
         names = list(schema.fields) if wanted is None else [name for name in wanted if name in schema.fields]
@@ -286,18 +274,19 @@ def _decode(values: pa.Array, wanted: Sequence[str] | None, options: Options) ->
     return _joined(parts, names, refused)
 
 
-def _joined(parts: list[tuple[Mapping[str, pa.DataType], _Part]], names: Sequence[str], refused: _Refusals) -> Decoded:
+def _joined(
+    parts: list[tuple[Mapping[str, pa.DataType], _Part]], names: Sequence[str], refused: list[Refusal]
+) -> Decoded:
     """Concatenate parts of several schemas, in the messages' order; a column that a schema lacks is null there."""
     types: dict[str, pa.DataType] = {}
     kept = []
     for fields, part in parts:
         clash = [name for name in names if name in part.columns and not _widen(types, name, fields[name])]
         for i, j in zip(part.message.tolist(), part.row.tolist(), strict=True) if clash else ():
-            refused.add(UNPARSEABLE, i, j, f"column {clash[0]} is of another type than in other schemas")
+            refused.append((UNPARSEABLE, i, j, f"column {clash[0]} is of another type than in other schemas"))
         if not clash:
             kept.append(part)
-    message = np.concatenate([np.empty(0, np.int64), *(part.message for part in kept)])
-    row = np.concatenate([np.empty(0, np.int64), *(part.row for part in kept)])
+    message, row, order = in_order((part.message, part.row) for part in kept)
     columns = {}
     for name in names:
         kind = types.get(name, pa.null())
@@ -307,10 +296,7 @@ def _joined(parts: list[tuple[Mapping[str, pa.DataType], _Part]], names: Sequenc
         ]
         columns[name] = pa.concat_arrays(pieces) if pieces else pa.nulls(0, kind)
     batch = rows_batch(columns, len(message))
-    if np.any(message[1:] < message[:-1]):
-        by = np.argsort(message, kind="stable")
-        batch, message, row = batch.take(pa.array(by)), message[by], row[by]
-    return Decoded(batch, message, row, refused.all())
+    return Decoded(batch if order is None else batch.take(order), message, row, refusals(refused))
 
 
 def _widen(types: dict[str, pa.DataType], name: str, kind: pa.DataType) -> bool:

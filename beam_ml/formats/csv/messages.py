@@ -15,7 +15,18 @@ import pyarrow as pa
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import lines
 from beam_ml.formats.csv import files
-from beam_ml.formats.messages import EMPTY, MALFORMED, Decoded, Decoder, Encoder, Refused, detail, rows_batch
+from beam_ml.formats.messages import (
+    EMPTY,
+    MALFORMED,
+    Decoded,
+    Decoder,
+    Encoder,
+    Refusal,
+    detail,
+    in_order,
+    refusals,
+    rows_batch,
+)
 
 __all__ = ["message_decoder", "message_encoder"]
 
@@ -42,7 +53,7 @@ class _Part:
     batch: pa.RecordBatch
     message: np.ndarray
     row: np.ndarray
-    refused: list[Refused]
+    refused: list[Refusal]
 
 
 def _joined(values: list[bytes], columns: Sequence[str], options: files.Options) -> _Part | None:
@@ -61,8 +72,9 @@ def _joined(values: list[bytes], columns: Sequence[str], options: files.Options)
     row[order] = np.arange(len(of)) - np.searchsorted(of, of, side="left")
     bounds = np.cumsum([len(block), *(len(one) for one in block.rejected)])
     refused = [
-        Refused(one.reason, message[a:b], row[a:b], one.detail)
+        (one.reason, *found)
         for one, a, b in zip(block.rejected, bounds[:-1], bounds[1:], strict=True)
+        for found in zip(message[a:b].tolist(), row[a:b].tolist(), one.detail, strict=True)
     ]
     return _Part(block.batch, message[: bounds[0]], row[: bounds[0]], refused)
 
@@ -84,7 +96,7 @@ class _Run:
                 part, words = None, str(error)
             if part is not None:
                 self._settle(part.batch.schema)
-                refused = [dataclasses.replace(one, message=numbers[one.message]) for one in part.refused]
+                refused = [(reason, int(numbers[i]), j, text) for reason, i, j, text in part.refused]
                 yield dataclasses.replace(part, message=numbers[part.message], refused=refused)
                 return
         if len(values) == 1:
@@ -149,35 +161,17 @@ def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> D
     for i in odd:
         parts += run.parts([trimmed[i]], np.array([i]))
     refused = [one for part in parts for one in part.refused]
-    if empty:
-        refused.append(Refused(EMPTY, np.array(empty), np.full(len(empty), -1), ("",) * len(empty)))
-    bad = [*((i, detail(values[i], "not UTF-8")) for i in foreign), *run.malformed]
-    if bad:
-        where = np.array([i for i, _ in bad])
-        refused.append(Refused(MALFORMED, where, np.full(len(bad), -1), tuple(text for _, text in bad)))
-    message = np.concatenate([np.empty(0, np.int64), *(part.message for part in parts)])
-    row = np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)])
+    refused += [(EMPTY, i, -1, "") for i in empty]
+    refused += [(MALFORMED, i, -1, detail(values[i], "not UTF-8")) for i in foreign]
+    refused += [(MALFORMED, i, -1, text) for i, text in run.malformed]
+    message, row, order = in_order((part.message, part.row) for part in parts)
     found = _concat([part.batch for part in parts]) if parts else {name: pa.nulls(0) for name in wanted}
     batch = rows_batch({name: found[name] for name in wanted}, len(message))
-    if np.any(message[1:] < message[:-1]):
-        order = np.argsort(message, kind="stable")
-        batch, message, row = batch.take(pa.array(order)), message[order], row[order]
-    return Decoded(batch, message, row, _by_reason(refused))
+    return Decoded(batch if order is None else batch.take(order), message, row, refusals(refused))
 
 
 def _odd(values: list[bytes]) -> list[int]:
     return [i for i, value in enumerate(values) if b'"' in value and value.count(b'"') % 2]
-
-
-def _by_reason(refused: list[Refused]) -> tuple[Refused, ...]:
-    """Merge what was refused for one reason."""
-    found = []
-    for reason in dict.fromkeys(one.reason for one in refused):
-        mine = [one for one in refused if one.reason == reason]
-        rows = [one.row for one in mine if one.row is not None]
-        texts = tuple(text for one in mine for text in one.detail)
-        found.append(Refused(reason, np.concatenate([one.message for one in mine]), np.concatenate(rows), texts))
-    return tuple(found)
 
 
 def _is_text(value: bytes) -> bool:

@@ -26,8 +26,10 @@ from beam_ml.formats.messages import (
     Decoded,
     Decoder,
     Encoder,
-    Refused,
+    Refusal,
     detail,
+    in_order,
+    refusals,
     rows_batch,
 )
 
@@ -78,7 +80,7 @@ class _Run:
     def __init__(self, values: list[bytes], columns: list[Column], replanned: bool) -> None:
         self._values, self._columns, self._replanned = values, columns, replanned
         self.parts: list[arrow.Part] = []
-        self.refused: list[tuple[str, int, int, str]] = []
+        self.refused: list[Refusal] = []
         self._left: list[np.ndarray] = []
 
     def many(self, numbers: np.ndarray, parse: Callable[[list[bytes], list[Column]], arrow.Part]) -> None:
@@ -267,29 +269,16 @@ def _flat(rows: list[Mapping[str, Any]], name: str) -> bool:
 def _joined(run: _Run, columns: list[Column]) -> Decoded:
     """Concatenate the parts, in the messages' order."""
     parts = [part for part in run.parts if len(part.message)]
-    message = np.concatenate([np.empty(0, np.int64), *(part.message for part in parts)])
-    row = np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)])
-    order = None if len(parts) < 2 or bool(np.all(message[1:] >= message[:-1])) else np.argsort(message, kind="stable")
+    message, row, order = in_order((part.message, part.row) for part in parts)
     named = {}
     for i, column in enumerate(columns):
         pieces = [part.arrays[i] for part in parts]
         empty = pa.array([], column.target or wire_type(column))
         array = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else empty
         if order is not None:
-            array = array.take(pa.array(order))
+            array = array.take(order)
         named[column.name] = inferred(array) if column.target is None else array
-    if order is not None:
-        message, row = message[order], row[order]
-    refused = [
-        Refused(
-            reason,
-            np.array([i for why, i, _, _ in run.refused if why == reason], dtype=np.int64),
-            np.array([j for why, _, j, _ in run.refused if why == reason], dtype=np.int64),
-            tuple(text for why, _, _, text in run.refused if why == reason),
-        )
-        for reason in sorted({why for why, _, _, _ in run.refused})
-    ]
-    return Decoded(rows_batch(named, len(message)), message, row, tuple(refused))
+    return Decoded(rows_batch(named, len(message)), message, row, refusals(run.refused))
 
 
 def message_decoder(options: dict[str, Any]) -> Decoder:

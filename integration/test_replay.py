@@ -231,7 +231,7 @@ def cuts(registry: Path, name: str, n_rows: int) -> list[int]:
     """Return the rows at which the rounds over a topic of one partition ended: a message a row, so offsets are rows."""
     store = Registry(registry)
     manifests = [store.manifest(name, number) for number in store.versions(name)]
-    read = [at for one in manifests for source, at in one.next.items() if source.startswith("kafka://")]
+    read = [topic["offsets"] for one in manifests for topic in one.next.get("topics", {}).values()]
     return sorted({0, n_rows, *(int(one["0"]) for one in read)})
 
 

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from beam_ml.artefact import written
+from beam_ml.artefact.cursors import cursors_from_json, cursors_to_json
 from beam_ml.artefact.envelope import Envelope, decode, encode
 from beam_ml.artefact.guard import Find, found, guarded
 from beam_ml.core.accumulation import Accumulation, Part
@@ -267,7 +268,7 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
         "discarded": learner.discarded,
         "history": [dict(entry) for entry in learner.history],
         **written.stored(learner),
-        "next": dict(learner.next),
+        "cursors": cursors_to_json(learner.cursors),
         "pending": [
             {"end": end, "accumulation": _accumulation_out(value, f"pending/{end}/", arrays)}
             for end, value in sorted(learner.pending.items())
@@ -305,7 +306,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             folded_through=_time(meta["folded_through"]),
             discarded=_whole(meta, "discarded"),
             history=tuple({name: float(value) for name, value in entry.items()} for entry in meta["history"]),
-            next=dict(meta["next"]),
+            cursors=cursors_from_json(meta["cursors"]),
             pending={
                 int(window["end"]): _accumulation_in(
                     algorithm, spec, window["accumulation"], arrays.at(f"pending/{window['end']}")

@@ -8,6 +8,7 @@ from beam_ml.core import decay, metrics, rejects
 from beam_ml.core.accumulation import COLD, Accumulation
 from beam_ml.core.accumulation import merge as merge_accumulations
 from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.cursors import Cursors
 from beam_ml.core.decay import AsOf
 from beam_ml.core.labels import BINARY, Pair, rule
 from beam_ml.core.metrics import Metrics
@@ -38,7 +39,7 @@ class Learner:
         folded_through: end of the last window folded, µs; None before the first.
         discarded: folds discarded in a row because they turned the state non-finite.
         history: the champion's metrics of the last refreshes, oldest first.
-        next: source → its read positions, in a form of the source's own.
+        cursors: what was read of the sources, and so where reading resumes.
         pending: window end, µs → accumulation of a window still open.
         labels: the two numbers that stood for the classes 0 and 1 where `fit` was given others; None: 0 and 1.
         names: of the features, in their order, where `fit` was given a frame; None: unknown.
@@ -65,7 +66,7 @@ class Learner:
     folded_through: int | None = None
     discarded: int = 0
     history: tuple[Mapping[str, float], ...] = ()
-    next: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cursors: Cursors = dataclasses.field(default_factory=Cursors)
     pending: Mapping[int, Accumulation] = dataclasses.field(default_factory=dict)
     labels: Pair | None = None
     names: tuple[str, ...] | None = None
@@ -183,7 +184,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         coalesced=refresh - version,
         last_cold_version=max(a.last_cold_version, b.last_cold_version),
         folded_through=decay.later(a.folded_through, b.folded_through),
-        next=_joined(a.next, b.next),
+        cursors=a.cursors.merge(b.cursors),
         pending=dict(a.pending),
         labels=_labels(a, b),
         names=_names(a, b),
@@ -211,22 +212,6 @@ def _names(a: Learner, b: Learner) -> tuple[str, ...] | None:
         )
         raise MergeRefused(message)
     return a.names or b.names
-
-
-def _joined(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two learners' read positions: what either has read is read; of two numbers the larger, of names all."""
-    both = dict(a)
-    for key, theirs in b.items():
-        mine = both.get(key)
-        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-            both[key] = _joined(mine, theirs)
-        elif isinstance(mine, int | float) and isinstance(theirs, int | float):
-            both[key] = max(mine, theirs)
-        elif isinstance(mine, list) and isinstance(theirs, list) and all(isinstance(one, str) for one in mine + theirs):
-            both[key] = sorted({*mine, *theirs})
-        else:
-            both[key] = theirs
-    return both
 
 
 def metrics_at(learner: Learner, time: int | None) -> Mapping[str, Metrics]:

@@ -6,18 +6,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from beam_ml.core.cursors import FileId
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block
-from beam_ml.formats.files import FileId, FileRange, check, format_of, list_files, stat
+from beam_ml.formats.files import FileRange, check, format_of, list_files, stat
 from beam_ml.formats.table import FORMATS, TABLE, Format
 
 __all__ = [
     "FORMATS",
     "TABLE",
     "Block",
-    "FileId",
     "FileRange",
     "Format",
     "Reject",

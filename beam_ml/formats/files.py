@@ -11,21 +11,13 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from beam_ml.core.cursors import FileId
 from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
 from beam_ml.formats.table import FORMATS, TABLE
 
-__all__ = ["FileId", "FileRange", "check", "format_of", "list_files", "replacing", "stat"]
+__all__ = ["FileRange", "check", "format_of", "list_files", "replacing", "stat"]
 
 _UNFINISHED = (".tmp", ".inprogress", ".crc")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, order=True)
-class FileId:
-    """What identifies a file: path, size in bytes, modification time in ns since the epoch."""
-
-    path: str
-    size: int
-    mtime_ns: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

@@ -9,6 +9,7 @@ from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, TopicCursor
 from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Regression
@@ -127,7 +128,18 @@ def learner(name: str) -> tuple[Algorithm, Learner]:
         folded_through=86_400_000_000,
         discarded=1,
         history=({"log_loss": 0.5, "rows": 10.0},),
-        next={"files": {"done": {"/data/a": [1, 2]}, "part": {}, "horizon_ns": 0}},
+        cursors=Cursors(
+            FileCursor(
+                {"/data/a": FileId("/data/a", 1, 2)},
+                {"/data/b": (FileId("/data/b", 30, 4), 5)},
+                1,
+                2,
+                {"/data/a": FileId("/data/a", 1, 2)},
+                frozenset({"/data/a"}),
+            ),
+            {"kafka://c/t": TopicCursor({0: 12, 10: 3}, {0: 4}, "c/first")},
+            Passes(2, 3, "mse", (0.5, 0.25), (40, 10), 2, 1, "asked to"),
+        ),
         pending={172_800_000_000: accumulation(algorithm, spec)},
     )
 

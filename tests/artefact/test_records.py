@@ -23,7 +23,7 @@ def test_a_learner_comes_back_whole() -> None:
     after = records.decode_learner(records.encode_learner(find("linear.newton"), before), find)
     assert identical(after.state, before.state)
     assert after.spec == before.spec
-    for name in ("metrics_time", "champion", "refresh", "folded_through", "discarded", "history", "next"):
+    for name in ("metrics_time", "champion", "refresh", "folded_through", "discarded", "history", "cursors"):
         assert getattr(after, name) == getattr(before, name)
     assert after.progress.summary() == before.progress.summary()
     assert after.progress.latest == before.progress.latest
@@ -107,7 +107,7 @@ def test_an_algorithm_version_that_is_not_known() -> None:
         {"refresh": "a"},
         {"cold": None},
         {"candidates": 5},
-        {"next": 5},
+        {"cursors": 5},
         {"spec": {"algorithm": "pca", "n_features": 9}},
     ],
 )

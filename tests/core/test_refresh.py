@@ -10,6 +10,7 @@ from beam_ml.core.accumulation import Accumulation, Accumulator, merge, merge_al
 from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.cursors import Cursors, FileCursor, FileId, TopicCursor
 from beam_ml.core.gate import Gate
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Plan, derive_all, refresh
@@ -192,7 +193,8 @@ def test_a_model_spec_of_another_algorithm() -> None:
 
 def test_a_merged_learner_reads_on_where_both_stopped() -> None:
     a, b = (learn(accumulate(rows(start, 300, file)))[0][0] for start, file in ((0, "a"), (300, "b")))
-    a = a.replace(next={"files": {"done": {"a": [1, 2]}, "horizon_ns": 5}})
-    b = b.replace(next={"files": {"done": {"b": [3, 4]}, "horizon_ns": 3}, "topic": {"0": 17}})
+    done = {path: FileId(path, 1, 2) for path in "ab"}
+    a = a.replace(cursors=Cursors(FileCursor({"a": done["a"]}, horizon_ns=5)))
+    b = b.replace(cursors=Cursors(FileCursor({"b": done["b"]}, horizon_ns=3), {"kafka://c/t": TopicCursor({0: 17})}))
     both = learners.merge(ALGORITHM, a, b)
-    assert both.next == {"files": {"done": {"a": [1, 2], "b": [3, 4]}, "horizon_ns": 5}, "topic": {"0": 17}}
+    assert both.cursors == Cursors(FileCursor(done, horizon_ns=5), {"kafka://c/t": TopicCursor({0: 17})})

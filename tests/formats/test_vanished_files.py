@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_ml.core.cursors import FileId
 from beam_ml.formats import files
 
 
@@ -12,7 +13,7 @@ def test_a_file_moved_away_between_listing_and_looking_is_passed_over(
         (tmp_path / name).write_text("x\n1\n")
     real = files.stat
 
-    def archive_first(path: str) -> files.FileId:
+    def archive_first(path: str) -> FileId:
         if path.endswith("a.csv"):
             Path(path).unlink()
         return real(path)

@@ -8,21 +8,12 @@ from beam_ml.core import intervals
 from beam_ml.errors import RowsLost
 from beam_ml.formats.messages import PLACES, place
 
-__all__ = ["LOST", "gap", "id_of", "refuse_recreated"]
+__all__ = ["LOST", "gap", "refuse_recreated"]
 
 LOST = "lost to retention"
 """The reason that messages are counted under which were gone before they were read."""
 
 _log = logging.getLogger(__name__)
-
-
-def id_of(name: str) -> str:
-    """Return the key in `Learner.next` under which a topic's id is stored.
-
-    >>> id_of("kafka://lkc-1/payments")
-    'id of kafka://lkc-1/payments'
-    """
-    return f"id of {name}"
 
 
 def refuse_recreated(where: str, known: str, now: str) -> None:

@@ -24,7 +24,7 @@ from beam_ml.beam.rounds.file_plan import FilePlan
 from beam_ml.beam.rounds.files import FileRounds
 from beam_ml.beam.rounds.gather import drop_rows, rows_of
 from beam_ml.beam.rounds.handover import handing_over
-from beam_ml.beam.rounds.passes import PASSES, Passes
+from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import NONE_CLOSED, facts_of, models_of, payloads_of, verdict_of
@@ -32,6 +32,7 @@ from beam_ml.beam.versions.life import folded, take_in, tidy
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.cursors import Passes
 from beam_ml.core.gate import Verdict
 from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
@@ -238,7 +239,7 @@ def _rows_wanted(run: _Run) -> int:
     if law.across_anchors:
         versions = 0 if run.head is None else run.head.number
         return min(wanted, _FIRST_ADDING_ROWS << min(versions, 40))
-    parts = 2 if run.job.passes == 1 else 4 * Passes.of_learner(run.learner).number
+    parts = 2 if run.job.passes == 1 else 4 * (run.learner.cursors.passes or Passes()).number
     rows = max(_FIRST_ROWS, learners.scanned(run.learner).scanned // parts)
     if isinstance(run.source, FileRounds):
         rows = run.source.sized(run.learner, rows)
@@ -262,7 +263,7 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     _refuse_repeat(run.learner, total)
     learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
     learner = take_in(run.algorithm, learner, sorted(found.items()), run.job.refresh != "round")
-    learner = learner.replace(next={**learner.next, **plan.next()})
+    learner = learner.replace(cursors=plan.advance(learner.cursors))
     if run.in_order:
         through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
         windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
@@ -282,11 +283,11 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
 def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequence[Refresh]) -> Learner:
     """Note what the round did to its pass, where there are several."""
     job = run.job
-    if not isinstance(plan, FilePlan) or (job.passes == 1 and PASSES not in learner.next):
+    before = learner.cursors.passes
+    if not isinstance(plan, FilePlan) or (job.passes == 1 and before is None):
         return learner
-    before = Passes.of_learner(learner)
-    after = before.after(plan.after.number, plan.last, refreshes, job.passes, job.early_stopping)
-    return learner.replace(next={**learner.next, PASSES: after.to_dict()})
+    after = after_round(before or Passes(), plan.after.number, plan.last, refreshes, job.passes, job.early_stopping)
+    return learner.replace(cursors=dataclasses.replace(learner.cursors, passes=after))
 
 
 def _close(run: _Run) -> Round:
@@ -318,7 +319,7 @@ def _done(
     announce_version(job.announce, manifest)
     tidy(run.registry, job.name, manifest.number, job.retention.keep, job.retention.grace)
     seconds = time.monotonic() - begun
-    passes = Passes.of_learner(learner) if PASSES in learner.next else None
+    passes = learner.cursors.passes
     return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s, passes)
 
 
@@ -367,7 +368,6 @@ def _publish(
     before = NONE_CLOSED if run.head is None else Verdict(run.head.verdict.accepted, run.head.verdict.reasons)
     verdict = verdict_of([one for one, _ in refreshes], models, before)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
-    read = {**learner.next, **run.source.summary(learner)}
     facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     return run.registry.publish(
         job.name,
@@ -379,5 +379,5 @@ def _publish(
         epoch=run.epoch,
         serve=verdict.accepted,
         reasons=verdict.reasons,
-        facts=facts | {"next": read, "features": features, "rejects": rejects},
+        facts=facts | {"features": features, "rejects": rejects},
     )

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,15 +17,15 @@ from beam_ml.beam.job.sources import FileSource
 from beam_ml.beam.transforms.read import FileRanges, ReadRanges, in_json, options_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors, FileCursor, FileId
 from beam_ml.core.learner import Learner
 from beam_ml.core.passes import in_pass
 from beam_ml.core.progress import Progress
-from beam_ml.core.spec import canonical_json
 from beam_ml.errors import InputChanged, NoInput
 from beam_ml.formats import csv
-from beam_ml.formats.files import FileId, FileRange
+from beam_ml.formats.files import FileRange
 
-__all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "Taken", "forget", "plan_files"]
+__all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "forget", "plan_files"]
 
 SOURCE = "files"
 """The source in the origin of file rows; the partition is the file's absolute path."""
@@ -37,85 +36,6 @@ _CLOCKS_APART_NS = 3600 * 10**9
 """How far ahead of ours the clock of a file server may be; a later modification time was set by hand."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Taken:
-    """What has been read of a file source.
-
-    Attributes:
-        done: path → identity of each file read to its end.
-        part: path → (identity, place up to which it has been read).
-        horizon_ns: files modified before this count as done, and their names are forgotten; 0: none is forgotten.
-        number: the pass that is under way, or that has ended; 1: the first.
-        batch: path → identity of the files read to their end whose passes run together; None: all that are done.
-        again: paths read to their end in a pass after the first.
-    """
-
-    done: Mapping[str, FileId] = dataclasses.field(default_factory=dict)
-    part: Mapping[str, tuple[FileId, int]] = dataclasses.field(default_factory=dict)
-    horizon_ns: int = 0
-    number: int = 1
-    batch: Mapping[str, FileId] | None = None
-    again: frozenset[str] = frozenset()
-
-    @property
-    def again_over(self) -> bool:
-        """Whether a pass after the first has ended."""
-        return self.number > 1 and len(self.again) == len(self.batch or {})
-
-    def next_pass(self) -> "Taken":
-        """Begin the pass after this one, over the same files."""
-        batch = self.done if self.batch is None else self.batch
-        return dataclasses.replace(self, number=self.number + 1, batch=batch, again=frozenset())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plain JSON form."""
-        passes = {}
-        if self.batch is not None:
-            batch = {path: [one.size, one.mtime_ns] for path, one in sorted(self.batch.items())}
-            passes = {"pass": {"number": self.number, "lot": batch, "again": sorted(self.again)}}
-        return passes | {
-            "done": {path: [one.size, one.mtime_ns] for path, one in sorted(self.done.items())},
-            "part": {path: [one.size, one.mtime_ns, at] for path, (one, at) in sorted(self.part.items())},
-            "horizon_ns": self.horizon_ns,
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """Return what a manifest says: how many files are done, up to where others are read, and a digest of the whole.
-
-        Its size does not grow with the files done; equal digests (SHA-256 of the JSON form) mean equal content.
-
-        >>> Taken().summary()["done"]
-        0
-        """
-        batch, again = self.batch, len(self.again)
-        return {
-            "done": len(self.done),
-            "part": {path: at for path, (_, at) in sorted(self.part.items())},
-            "horizon_ns": self.horizon_ns,
-            **({} if batch is None else {"pass": {"number": self.number, "lot": len(batch), "again": again}}),
-            "digest": hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest(),
-        }
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any] | None) -> "Taken":
-        """Build from the plain JSON form; None: nothing has been read."""
-        if value is None:
-            return cls()
-        return cls(
-            {path: FileId(path, size, mtime) for path, (size, mtime) in value["done"].items()},
-            {path: (FileId(path, size, mtime), at) for path, (size, mtime, at) in value["part"].items()},
-            value["horizon_ns"],
-            **_passes_of(value.get("pass")),
-        )
-
-
-def _passes_of(value: Mapping[str, Any] | None) -> dict[str, Any]:
-    if value is None:
-        return {}
-    batch = {path: FileId(path, size, mtime) for path, (size, mtime) in value["lot"].items()}
-    return {"number": value["number"], "batch": batch, "again": frozenset(value["again"])}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +50,7 @@ class FilePlan:
     """
 
     ranges: tuple[FileRange, ...]
-    after: Taken
+    after: FileCursor
     options: csv.Options | None = None
     last: bool = False
 
@@ -151,9 +71,9 @@ class FilePlan:
         """Return the ranges, as the steps hold them."""
         return {"ranges": in_json(self.ranges)}
 
-    def next(self) -> Mapping[str, Any]:
-        """Return what has been read once the round is published."""
-        return {SOURCE: self.after.to_dict()}
+    def advance(self, cursors: Cursors) -> Cursors:
+        """Return the learner's cursors once the round is published."""
+        return dataclasses.replace(cursors, files=self.after)
 
     def covered(self) -> dict[Origin, list[list[int]]]:
         """Return the places that the round must cover, by origin."""
@@ -182,19 +102,19 @@ class _ReadPlanned(PTransform):
 
 
 def plan_files(
-    source: FileSource, taken: Mapping[str, Any] | None, wanted_rows: int, *, wait: bool = False, passes: int = 1
+    source: FileSource, before: FileCursor, wanted_rows: int, *, wait: bool = False, passes: int = 1
 ) -> FilePlan:
     """Plan the next round: files in order of path, up to `wanted_rows` (at least one range when anything is left).
 
-    A pass that has begun continues over the files of the first one (`Taken.next_pass` begins one). New files that arrive
-    during the first pass are in it; later ones wait and then form their own batch, which begins with its first pass.
+    A pass that has begun continues over the files of the first one (`FileCursor.next_pass` begins one). New files that
+    arrive during the first pass are in it; later ones wait and then form their own batch, which begins with its first pass.
 
     Files that have been read to their end may be moved away. With `wait`, a file that may still be written (see
     `source.settle`) is left for a later look, and files after it in order of path are taken before it.
 
     Args:
         source: where to look.
-        taken: what has been read, as `Taken.to_dict` returns it.
+        before: what has been read.
         wanted_rows: size of the round.
         wait: files may come and grow: an empty folder is no error, and a file is taken once it has settled.
         passes: how often each file will be read.
@@ -205,7 +125,6 @@ def plan_files(
             in part is gone.
         UnreadableInput: a file that cannot be opened.
     """
-    before = Taken.from_dict(taken)
     now_ns = time.time_ns()
     found = _found(source, before, wait)
     if before.number > 1 and not before.again_over:
@@ -244,7 +163,7 @@ def plan_files(
     if passed and (ranges or not wait):
         # Not at the looks that find nothing to do: there may be one every second.
         _warn_of_passed(passed, before.horizon_ns)
-    after = Taken(done, part, before.horizon_ns)
+    after = FileCursor(done, part, before.horizon_ns)
     if not ranges:  # the passes that have been are the last ones
         after = dataclasses.replace(after, number=before.number, batch=before.batch, again=before.again)
     elif passes > 1 or before.batch is not None:
@@ -255,7 +174,7 @@ def plan_files(
     return FilePlan(tuple(ranges), kept, source.csv, last=bool(ranges) and not waiting)
 
 
-def _plan_again(source: FileSource, before: Taken, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
+def _plan_again(source: FileSource, before: FileCursor, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
     """Plan a round of a pass after the first: the files of the batch, in order of path, as they were."""
     part, again, batch = dict(before.part), set(before.again), before.batch or {}
     ranges: list[FileRange] = []
@@ -308,7 +227,7 @@ def _cut(
     return pieces, None, rows
 
 
-def _found(source: FileSource, before: Taken, wait: bool) -> list[FileId]:
+def _found(source: FileSource, before: FileCursor, wait: bool) -> list[FileId]:
     """List the files; what has been read in part must be among them."""
     try:
         found = formats.list_files(source.path, source.format)
@@ -364,7 +283,7 @@ def _ranges(file: FileId, format: str | None, rows: int, options: str | None) ->
     return tuple(formats.ranges(file, target, kind, options_of(kind, options)))
 
 
-def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:
+def _pruned(taken: FileCursor, remember_s: float, waiting: list[int]) -> FileCursor:
     """Forget names far behind the newest, but none that an unread file is older than."""
     if not taken.done:
         return taken
@@ -376,7 +295,7 @@ def _pruned(taken: Taken, remember_s: float, waiting: list[int]) -> Taken:
     return dataclasses.replace(taken, done=kept, horizon_ns=horizon) if len(kept) < len(taken.done) else taken
 
 
-def forget(learner: Learner, taken: Taken) -> Learner:
+def forget(learner: Learner, taken: FileCursor) -> Learner:
     """Drop the places of forgotten files from the learner's progress, so that it stays bounded."""
     known = set(taken.done) | set(taken.part)
 

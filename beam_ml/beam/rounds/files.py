@@ -1,15 +1,14 @@
 """Files as the rounds driver reads them."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from beam_ml.beam.job.sources import FileSource
-from beam_ml.beam.rounds.file_plan import BYTES_PER_ROW, SOURCE, FilePlan, Taken, forget, plan_files
-from beam_ml.beam.rounds.passes import Passes
+from beam_ml.beam.rounds.file_plan import BYTES_PER_ROW, SOURCE, FilePlan, forget, plan_files
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import FileCursor, Passes
 from beam_ml.core.learner import Learner
 from beam_ml.core.passes import first_pass
 from beam_ml.core.spec import to_us
@@ -41,13 +40,12 @@ class FileRounds:
 
     def plan(self, learner: Learner, wanted_rows: int) -> FilePlan | None:
         """Plan the next round; None: every file has been read, as often as it is to be."""
-        passes, taken = Passes.of_learner(learner), Taken.from_dict(learner.next.get(SOURCE))
+        passes, taken = learner.cursors.passes or Passes(), learner.cursors.files or FileCursor()
         if taken.again_over and passes.continues(taken.number, self._passes):
             taken = taken.next_pass()  # before new files, which begin with a first pass
-        plan = plan_files(self._source, taken.to_dict(), wanted_rows, wait=self._follow, passes=self._passes)
+        plan = plan_files(self._source, taken, wanted_rows, wait=self._follow, passes=self._passes)
         if not plan.ranges and passes.continues(plan.after.number, self._passes):
-            again = plan.after.next_pass().to_dict()
-            plan = plan_files(self._source, again, wanted_rows, passes=self._passes)
+            plan = plan_files(self._source, plan.after.next_pass(), wanted_rows, passes=self._passes)
         self._found = bool(plan.ranges)
         return plan if self._found else None
 
@@ -61,7 +59,8 @@ class FileRounds:
         seen = learners.scanned(learner)
         places = sum(map(intervals.size, seen.covered.values()))
         # Where rows are of other sources too, or places are forgotten, nobody knows how many rows the places known hold.
-        unclear = Taken.from_dict(learner.next.get(SOURCE)).horizon_ns > 0 or not places or not seen.scanned
+        forgetful = learner.cursors.files is not None and learner.cursors.files.horizon_ns > 0
+        unclear = forgetful or not places or not seen.scanned
         if unclear or not all(map(self._in_bytes, seen.covered)):
             return rows
         return max(1, round(rows * places / seen.scanned / BYTES_PER_ROW))
@@ -89,11 +88,7 @@ class FileRounds:
 
     def trim(self, learner: Learner) -> Learner:
         """Drop the places of forgotten files."""
-        return forget(learner, Taken.from_dict(learner.next.get(SOURCE)))
-
-    def summary(self, learner: Learner) -> Mapping[str, Any]:
-        """Count the files: the learner keeps every name, a manifest, which is never deleted, only their number."""
-        return {SOURCE: Taken.from_dict(learner.next.get(SOURCE)).summary()}
+        return forget(learner, learner.cursors.files or FileCursor())
 
     def published(self, learner: Learner) -> None:
         """Do nothing: files keep no record of what was read."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from apache_beam import PTransform
 
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.errors import SourceError
@@ -41,8 +42,8 @@ class RoundPlan(Protocol):
         """Return what the steps of a transform of this shape are given for this round, by name (`steps.renew`)."""
         ...
 
-    def next(self) -> Mapping[str, Any]:
-        """Return the next read positions once the round is published: the entries of `Learner.next` that change."""
+    def advance(self, cursors: Cursors) -> Cursors:
+        """Return the learner's cursors once the round is published."""
         ...
 
 
@@ -67,10 +68,6 @@ class RoundSource(Protocol):
 
     def trim(self, learner: Learner) -> Learner:
         """Drop from the learner what the source has no more use for."""
-        ...
-
-    def summary(self, learner: Learner) -> Mapping[str, Any]:
-        """Return what a manifest says about the next read positions."""
         ...
 
     def published(self, learner: Learner) -> None:

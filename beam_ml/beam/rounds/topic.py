@@ -12,7 +12,7 @@ from typing import Any
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
-from beam_ml.beam.kafka.gaps import LOST, id_of, refuse_recreated
+from beam_ml.beam.kafka.gaps import LOST, refuse_recreated
 from beam_ml.beam.rounds.topic_plan import KafkaPlan, name_of, plan_offsets
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -86,10 +86,11 @@ class KafkaRounds:
         """
         self._planned = False
         state = self._state()
-        self._name = name_of(self._source, state, learner.next)
+        self._name = name_of(self._source, state, learner.cursors)
+        cursor = learner.cursors.topic(self._name)
         where = f"topic {self._source.topic} at {self._source.brokers}"
-        refuse_recreated(where, learner.next.get(id_of(self._name), ""), state.identity)
-        taken = {**{str(p): at for p, at in self._begins.items()}, **learner.next.get(self._name, {})}
+        refuse_recreated(where, cursor.id, state.identity)
+        taken = {**self._begins, **cursor.offsets}
         if not self._follow:
             self._ends = self._ends or state.ends
             state = dataclasses.replace(
@@ -103,7 +104,7 @@ class KafkaRounds:
             # Where a partition begins is settled once: its end moves on.
             self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])
         self._planned = True
-        settled = self._source.start == "earliest" or self._name in learner.next
+        settled = self._source.start == "earliest" or self._name in learner.cursors.topics
         if not plan.ranges and settled:
             return None
         self._drained = frozenset(partition for partition, at in plan.after.items() if at >= state.ends[partition])
@@ -159,11 +160,11 @@ class KafkaRounds:
 
     def _waiting_rows(self, learner: Learner) -> float:
         state = self._state()
-        taken = learner.next.get(self._name, {})
+        taken = learner.cursors.topic(self._name).offsets
         messages = 0
         for partition, end in state.ends.items():
             first = state.starts[partition]
-            messages += max(0, end - max(first, taken.get(str(partition), self._begins.get(partition, first))))
+            messages += max(0, end - max(first, taken.get(partition, self._begins.get(partition, first))))
         return messages * (self._rows_per_message(learner) or 1.0)
 
     def _due(self, learner: Learner) -> bool:
@@ -224,17 +225,13 @@ class KafkaRounds:
         """Keep all: what was read of a partition is one interval."""
         return learner
 
-    def summary(self, learner: Learner) -> Mapping[str, Any]:
-        """Nothing is left out: each partition has one read position."""
-        return {}
-
     def published(self, learner: Learner) -> None:
         """Note what the round's messages have held; show the lag to those who watch the consumer group."""
         rows, messages = self._counted(learners.scanned(learner))
         if self._counts is not None and rows > self._counts[0] and messages > self._counts[1]:
             self._measured = (rows - self._counts[0]) / (messages - self._counts[1])
         if self._source.group is not None:
-            offsets = {int(p): at for p, at in learner.next.get(self._name, {}).items()}
+            offsets = learner.cursors.topic(self._name).offsets
             client.commit_lag(self._connection, self._source.group, self._source.topic, offsets)
 
     def close(self) -> None:

@@ -12,13 +12,14 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import Connection, TopicState, source_name
-from beam_ml.beam.kafka.gaps import LOST, gap, id_of
+from beam_ml.beam.kafka.gaps import LOST, gap
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
 from beam_ml.beam.rounds.seen import NoteSeen, in_text, within
 from beam_ml.beam.transforms.decode import Decode
 from beam_ml.beam.transforms.read import in_json
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors, TopicCursor
 from beam_ml.core.progress import Progress
 from beam_ml.errors import RowsLost, SourceError
 from beam_ml.formats.messages import place
@@ -91,25 +92,25 @@ class KafkaPlan:
             for piece in split(OffsetRange(self.source.topic, partition, start, stop), size)
         ]
 
-    def next(self) -> Mapping[str, Any]:
-        """Return the read positions once the round is published."""
-        after = {str(partition): offset for partition, offset in sorted(self.after.items())}
-        return {self.name: after, id_of(self.name): self.topic} if self.topic else {self.name: after}
+    def advance(self, cursors: Cursors) -> Cursors:
+        """Return the learner's cursors once the round is published."""
+        before = cursors.topic(self.name)
+        return cursors.with_topic(self.name, TopicCursor(dict(self.after), before.begun, self.topic or before.id))
 
 
-def name_of(source: KafkaSource, state: TopicState, next: Mapping[str, Any]) -> str:
+def name_of(source: KafkaSource, state: TopicState, cursors: Cursors) -> str:
     """Return what rows' origins call a topic.
 
     Args:
         source: settings of the source.
         state: the topic now.
-        next: `Learner.next` of the learner that is resumed.
+        cursors: of the learner that is resumed.
 
     Raises:
         SourceError: that learner has read the topic in another cluster.
     """
     name = source_name(source.cluster or state.cluster, source.topic)
-    others = [one for one in next if one.startswith("kafka://") and one.endswith(f"/{source.topic}")]
+    others = [one for one in cursors.topics if one.endswith(f"/{source.topic}")]
     if others and name not in others:
         message = (
             f"job.source must be the cluster that the learner has read, {others[0]}; got {name} (source.cluster names one "
@@ -136,7 +137,7 @@ def plan_offsets(
     source: KafkaSource,
     name: str,
     state: TopicState,
-    taken: Mapping[str, int],
+    taken: Mapping[int, int],
     wanted_messages: float,
     counted: Mapping[int, np.ndarray] = MappingProxyType({}),
 ) -> KafkaPlan:
@@ -155,7 +156,7 @@ def plan_offsets(
             what has been read of it.
     """
     topic = f"topic {source.topic} at {source.brokers}"
-    missing = sorted(int(partition) for partition in taken if int(partition) not in state.starts)
+    missing = sorted(taken.keys() - state.starts.keys())
     if missing:
         message = f"{topic} must still have partitions {missing}, which were read; it does not: was it recreated?"
         raise RowsLost(message)
@@ -165,7 +166,7 @@ def plan_offsets(
     lost = Progress()
     for partition, first in sorted(state.starts.items()):
         end = state.ends[partition]
-        at = taken.get(str(partition), end if latest else first)
+        at = taken.get(partition, end if latest else first)
         where = f"partition {partition} of {topic}"
         gone, messages = gap(where, at, first, end, counted.get(partition, intervals.EMPTY), source.on_gap)
         if messages:

@@ -24,7 +24,6 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam.job.job import Announce, Job
-from beam_ml.beam.kafka.gaps import id_of
 from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
@@ -38,6 +37,7 @@ from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, empty
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors, TopicCursor
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -230,7 +230,7 @@ class _StreamFold(DoFn):
         after, refreshes, models = self._fold(before.replace(pending=opened), now.micros, models)
         for end in set(held) - set(after.pending):
             self._windows.drop(key, held, end)
-        after = after.replace(next={**after.next, **self._read_on(after)})
+        after = after.replace(cursors=self._read_on(after))
         made, known = self._publish(known, after, refreshes, models)
         bare = after.replace(pending={})
         data = encode_learner(self._algorithm, bare)
@@ -337,8 +337,7 @@ class _StreamFold(DoFn):
         job, start, features = self._job, self._start, json.loads(self._job.features)
         verdict = verdict_of([one for one, _ in refreshes], models, known.verdict)
         facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
-        facts |= {"next": dict(learner.next), "features": features, "rejects_under": f"rejects/{start.run_id}"}
-        facts |= {"begun": {str(partition): at for partition, at in start.begun.items()}}
+        facts |= {"features": features, "rejects_under": f"rejects/{start.run_id}"}
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
         mine = Lineage(start.run_id, start.epoch, known.parent, known.head)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
@@ -350,18 +349,18 @@ class _StreamFold(DoFn):
         ledger = Ledger(mine.parent, mine.head, learner.folded_through, learner.progress.covered, verdict)
         return made.number, ledger
 
-    def _read_on(self, learner: Learner) -> dict[str, Any]:
-        """Return where a reader that does not know the places counted would resume: the first hole's message."""
+    def _read_on(self, learner: Learner) -> Cursors:
+        """Note where a reader that does not know the places counted would resume: the first hole's message."""
         start, covered = self._start, learners.scanned(learner).covered
         if not start.source:
-            return {}
-        begun = {str(partition): at for partition, at in start.begun.items()}
-        grown = {origin.partition: 0 for origin in covered if origin.source == start.source}  # since the stream began
+            return learner.cursors
+        grown = {int(origin.partition): 0 for origin in covered if origin.source == start.source}  # since it began
         holes = {}
-        for partition, at in sorted((grown | begun).items()):
-            mine = covered.get(Origin(start.source, partition), intervals.EMPTY)
+        for partition, at in sorted({**grown, **start.begun}.items()):
+            mine = covered.get(Origin(start.source, str(partition)), intervals.EMPTY)
             holes[partition] = intervals.first_hole(mine, place(at)) // PLACES
-        return {start.source: holes} | ({id_of(start.source): start.topic} if start.topic else {})
+        known = learner.cursors.topic(start.source).id
+        return learner.cursors.with_topic(start.source, TopicCursor(holes, start.begun, start.topic or known))
 
 
 class StreamFold(PTransform):

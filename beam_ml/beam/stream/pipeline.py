@@ -107,7 +107,7 @@ def kafka_start(job: Job, registry: Registry) -> Start:
     finally:
         consumer.close()
     start, learner = begin(job, registry)
-    name = name_of(source, state, learner.next)
+    name = name_of(source, state, learner.cursors)
     partitions = {partition: (first, state.ends[partition]) for partition, first in state.starts.items()}
     return pin(start, learner, name, partitions, source.start, source.on_gap, state.identity)
 

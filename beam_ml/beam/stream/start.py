@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.kafka.gaps import LOST, gap, id_of, refuse_recreated
+from beam_ml.beam.kafka.gaps import LOST, gap, refuse_recreated
 from beam_ml.beam.versions.lineage import Lineage
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import TopicCursor
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
@@ -92,11 +93,10 @@ def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
     manifest = found.manifest
     if manifest is None:
         return Start(run_id, found.epoch), found.learner
-    begun = {int(p): int(at) for p, at in manifest.extra.get("begun", {}).items()}
     verdict = manifest.verdict
     start = Start(
         run_id, found.epoch, manifest.number, manifest.files["learner"].sha256, found.head, verdict.accepted,
-        verdict.reasons, begun=begun,
+        verdict.reasons,
     )  # fmt: skip
     return start, found.learner
 
@@ -128,9 +128,9 @@ def pin(
     >>> pin(Start("r", 1), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
     {0: 5}
     """
-    covered, taken = learners.scanned(learner).covered, learner.next.get(source, {})
-    refuse_recreated(source, learner.next.get(id_of(source), ""), topic)
-    read = {*map(int, taken), *(int(origin.partition) for origin in covered if origin.source == source)}
+    covered, cursor = learners.scanned(learner).covered, learner.cursors.topic(source)
+    refuse_recreated(source, cursor.id, topic)
+    read = {*cursor.offsets, *(int(origin.partition) for origin in covered if origin.source == source)}
     missing = sorted(read - partitions.keys())
     if missing:
         message = f"{source} must still have partitions {missing}, which were read; it does not: was it recreated?"
@@ -142,7 +142,7 @@ def pin(
     for partition, (first, end) in sorted(partitions.items()):
         mine = covered.get(Origin(source, str(partition)), intervals.EMPTY)
         fresh = first if begin_at == "earliest" else end
-        begun[partition] = _begun(start, taken, partition, mine, first, fresh)
+        begun[partition] = _begun(cursor, partition, mine, first, fresh)
         at = intervals.first_hole(mine, place(begun[partition])) // PLACES
         where = f"partition {partition} of {source}"
         gone, messages = gap(where, at, first, end, mine, on_gap)
@@ -156,15 +156,15 @@ def pin(
     return dataclasses.replace(start, source=source, topic=topic, begun=begun, offsets=offsets, seen=seen, lost=lost)
 
 
-def _begun(start: Start, taken: Mapping[str, int], partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
+def _begun(cursor: TopicCursor, partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
     """Return the offset at which a partition was first read, or now is."""
-    if partition in start.begun:
-        return start.begun[partition]
+    if partition in cursor.begun:
+        return cursor.begun[partition]
     # Rounds read a partition through from where they began, and record a position even of one that was empty then.
     known = [int(mine[0, 0]) // PLACES] if len(mine) else []
-    if str(partition) in taken:
-        known.append(taken[str(partition)])
-    elif start.begun or taken:  # it came into being since, and is new from its first message on
+    if partition in cursor.offsets:
+        known.append(cursor.offsets[partition])
+    elif cursor.offsets:  # it came into being since, and is new from its first message on
         known.append(first)
     return min(known, default=fresh)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from beam_ml.algorithms import algorithm_of
+from beam_ml.artefact.cursors import summary_of
 from beam_ml.artefact.records import encode_learner, encode_model
 from beam_ml.core.champions import reached
 from beam_ml.core.gate import Verdict
@@ -35,6 +36,7 @@ def facts_of(learner: Learner, refreshes: Iterable[Mapping[str, Any]]) -> dict[s
         "open_windows": len(learner.pending),
         "champion": learner.champion,
         "refreshes": [dict(one) for one in refreshes],
+        "next": summary_of(learner.cursors),
     }
 
 

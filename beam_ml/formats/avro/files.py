@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import FileId
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.avro.schema import arrow_type, avro_schema, plain, stored
 from beam_ml.formats.block import Block
-from beam_ml.formats.files import FileId, FileRange
+from beam_ml.formats.files import FileRange
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
 

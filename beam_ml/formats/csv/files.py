@@ -16,12 +16,13 @@ import pyarrow.csv
 from pydantic import Field, field_validator
 
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import FileId
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import arrow_types, files, lines
 from beam_ml.formats.block import Block
-from beam_ml.formats.files import FileId, FileRange
+from beam_ml.formats.files import FileRange
 
 __all__ = ["DEFAULT", "Options", "decode", "encode", "ranges", "read", "write"]
 

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import FileId
 from beam_ml.core.threads import threads
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.block import Block
-from beam_ml.formats.files import FileId, FileRange
+from beam_ml.formats.files import FileRange
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
 

@@ -21,6 +21,7 @@ from beam_ml.beam.rounds import Mode, Round, driver, files, pipeline, train
 from beam_ml.beam.rounds.topic_plan import plan_offsets
 from beam_ml.beam.versions import life
 from beam_ml.core import learner as learners
+from beam_ml.core.cursors import Cursors
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.errors import (
@@ -499,7 +500,7 @@ def test_a_learner_that_knows_more_than_its_plan_reads_nothing_twice(tmp_path: P
     one = job(tmp_path)
     run(one)
     store = Registry(one.registry)
-    forgetful = learner(one).replace(next={})
+    forgetful = learner(one).replace(cursors=Cursors())
     store.publish("test", {"learner": encode_learner(linear.NEWTON, forgetful)}, parent=2, round_id=new_round_id(2))
     with pytest.raises(RoundAbandoned, match=r"must read nothing twice; .*000\.parquet \[\[0, 300\]\]"):
         run(one)

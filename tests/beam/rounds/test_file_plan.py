@@ -3,6 +3,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_ml.algorithms import pca
+from beam_ml.artefact.cursors import summary_of
 from beam_ml.beam.job.sources import FileSource
-from beam_ml.beam.rounds.file_plan import SOURCE, FilePlan, Taken, forget, plan_files
+from beam_ml.beam.rounds.file_plan import SOURCE, FilePlan, forget, plan_files
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors, FileCursor, FileId
 from beam_ml.core.learner import new
 from beam_ml.core.progress import Progress
 from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
-from beam_ml.formats.files import FileId
+
+NOTHING = FileCursor()
 
 
 def write(path: Path, rows: int, group: int = 100, mtime: int | None = None) -> str:
@@ -26,14 +30,14 @@ def write(path: Path, rows: int, group: int = 100, mtime: int | None = None) -> 
     return str(path)
 
 
-def drain(source: FileSource, wanted: int, taken: dict | None = None) -> list[FilePlan]:
+def drain(source: FileSource, wanted: int, taken: FileCursor = NOTHING) -> list[FilePlan]:
     plans: list[FilePlan] = []
     while True:
         plan = plan_files(source, taken, wanted)
         if not plan.ranges:
             return plans
         plans.append(plan)
-        taken = plan.after.to_dict()
+        taken = plan.after
 
 
 def places(plans: list[FilePlan]) -> dict[str, list[list[int]]]:
@@ -64,9 +68,9 @@ def test_every_row_is_planned_once_in_order_of_path(tmp_path: Path, wanted: int)
 def test_a_change_of_round_size_loses_and_repeats_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", 1000, group=1000)
     source = FileSource(path=str(tmp_path))
-    first = plan_files(source, None, 130)
-    second = plan_files(source, first.after.to_dict(), 300)
-    rest = drain(source, 170, second.after.to_dict())
+    first = plan_files(source, FileCursor(), 130)
+    second = plan_files(source, first.after, 300)
+    rest = drain(source, 170, second.after)
     found = places([first, second, *rest])["a.parquet"]
     assert [i for low, high in found for i in range(low, high)] == list(range(1000))
 
@@ -74,7 +78,7 @@ def test_a_change_of_round_size_loses_and_repeats_nothing(tmp_path: Path) -> Non
 def test_new_files_are_picked_up_once(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", 10)
     source = FileSource(path=str(tmp_path))
-    taken = drain(source, 100)[-1].after.to_dict()
+    taken = drain(source, 100)[-1].after
     assert plan_files(source, taken, 100).ranges == ()
     write(tmp_path / "0.parquet", 7)
     plans = drain(source, 100, taken)
@@ -91,7 +95,7 @@ def test_files_a_round(tmp_path: Path) -> None:
 def test_a_file_that_changes_after_it_was_read(tmp_path: Path, part: bool) -> None:
     path = write(tmp_path / "a.parquet", 500)
     source = FileSource(path=str(tmp_path))
-    taken = plan_files(source, None, 100 if part else 1000).after.to_dict()
+    taken = plan_files(source, FileCursor(), 100 if part else 1000).after
     write(Path(path), 501)
     with pytest.raises(InputChanged, match=r"a\.parquet must not change after it was read"):
         plan_files(source, taken, 100)
@@ -100,15 +104,15 @@ def test_a_file_that_changes_after_it_was_read(tmp_path: Path, part: bool) -> No
 def test_an_empty_folder_is_refused_unless_files_may_come(tmp_path: Path) -> None:
     source = FileSource(path=str(tmp_path))
     with pytest.raises(NoInput, match="must name input files"):
-        plan_files(source, None, 10)
-    assert plan_files(source, None, 10, wait=True).ranges == ()
+        plan_files(source, FileCursor(), 10)
+    assert plan_files(source, FileCursor(), 10, wait=True).ranges == ()
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "a.parquet", 500))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UnreadableInput, match=r"a\.parquet cannot be read as Parquet"):
-        plan_files(FileSource(path=str(tmp_path)), None, 10)
+        plan_files(FileSource(path=str(tmp_path)), FileCursor(), 10)
 
 
 def test_old_names_are_forgotten_but_not_read_again(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_old_names_are_forgotten_but_not_read_again(tmp_path: Path) -> None:
     after = drain(source, 1000)[-1].after
     assert [os.path.basename(path) for path in after.done] == ["b.parquet"]
     assert after.horizon_ns == (old + 2 * day) * 10**9
-    assert plan_files(source, after.to_dict(), 1000).ranges == ()
+    assert plan_files(source, after, 1000).ranges == ()
     here = [Origin(SOURCE, str(tmp_path / name)) for name in ("a.parquet", "b.parquet")]
     learner = new(pca.PCA, pca.Spec(n_features=1))
     for origin in here:
@@ -135,11 +139,11 @@ def test_no_name_is_forgotten_unless_it_is_asked_for(tmp_path: Path, caplog: pyt
     assert sorted(after.done) == sorted(consumed)
     assert after.horizon_ns == 0
     write(tmp_path / "restored.parquet", 7, mtime=now - 4000 * day)
-    plans = drain(source, 1000, after.to_dict())
+    plans = drain(source, 1000, after)
     assert places(plans) == {"restored.parquet": [[0, 7]]}
     os.utime(consumed[0], (now + 800 * day, now + 800 * day))
     with pytest.raises(InputChanged, match="must not change after it was read"):
-        plan_files(source, plans[-1].after.to_dict(), 1000)
+        plan_files(source, plans[-1].after, 1000)
     assert caplog.records == []
 
 
@@ -150,7 +154,7 @@ def test_files_older_than_the_horizon_are_warned_of_once_a_plan(
     old, day = 1_700_000_000, 86_400
     write(tmp_path / "a.parquet", 10, mtime=old)
     write(tmp_path / "b.parquet", 10, mtime=old + 3 * day)
-    taken = drain(source, 1000)[-1].after.to_dict()
+    taken = drain(source, 1000)[-1].after
     first = write(tmp_path / "0.parquet", 10, mtime=old - day)
     caplog.clear()
     plan = plan_files(source, taken, 1000)
@@ -180,7 +184,7 @@ def test_an_unread_older_file_keeps_the_names_that_are_newer(tmp_path: Path) -> 
 
 
 def test_what_was_taken_survives_json() -> None:
-    assert Taken.from_dict(Taken().to_dict()) == Taken() == Taken.from_dict(None)
+    assert FileCursor.from_dict(FileCursor()) == FileCursor() == FileCursor.from_dict(None)
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
@@ -196,7 +200,7 @@ def test_files_without_rows_do_not_count_for_a_round(tmp_path: Path, format: str
     assert [list(places([plan])) for plan in plans] == [[f"{n}.{format}"] for n in range(5) if n not in empty]
     # Those before the last file with rows are done with it; any behind it wait for a round to be done in.
     assert {os.path.basename(path) for path in plans[-1].after.done} >= {f"{n}.{format}" for n in range(4)}
-    assert plan_files(FileSource(path=str(tmp_path)), plans[-1].after.to_dict(), 1000).ranges == ()
+    assert plan_files(FileSource(path=str(tmp_path)), plans[-1].after, 1000).ranges == ()
 
 
 @pytest.mark.parametrize("others", [False, True])
@@ -206,7 +210,7 @@ def test_a_file_that_is_gone_before_it_was_read_to_its_end(tmp_path: Path, other
     if others:
         write(tmp_path / "b.parquet", 10)
     source = FileSource(path=str(tmp_path))
-    taken = plan_files(source, None, 200).after.to_dict()
+    taken = plan_files(source, FileCursor(), 200).after
     path.unlink()
     sentence = rf"a\.parquet must stay until it has been read to its end: its \d+ bytes were read up to place 200 .* {tmp_path}"
     with pytest.raises(InputChanged, match=sentence):
@@ -216,11 +220,11 @@ def test_a_file_that_is_gone_before_it_was_read_to_its_end(tmp_path: Path, other
 def test_a_file_may_be_moved_away_once_it_was_read_to_its_end(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "a.parquet", 10))
     source = FileSource(path=str(tmp_path))
-    after = plan_files(source, None, 1000).after
+    after = plan_files(source, FileCursor(), 1000).after
     path.unlink()
-    assert plan_files(source, after.to_dict(), 1000) == FilePlan((), after)
+    assert plan_files(source, after, 1000) == FilePlan((), after)
     with pytest.raises(NoInput, match="must name input files"):
-        plan_files(source, Taken().to_dict(), 1000)
+        plan_files(source, FileCursor(), 1000)
 
 
 def aged(path: Path, rows: int, seconds: float) -> None:
@@ -243,10 +247,10 @@ def test_a_file_is_followed_once_it_has_settled(tmp_path: Path, settle: object, 
     aged(tmp_path / "a.parquet", 10, age)
     aged(tmp_path / "b.parquet", 20, 86_400)
     source = FileSource.parse({"path": str(tmp_path), "settle": settle})
-    plan = plan_files(source, None, 1000, wait=True)
+    plan = plan_files(source, FileCursor(), 1000, wait=True)
     assert places([plan]) == ({"a.parquet": [[0, 10]]} if is_taken else {}) | {"b.parquet": [[0, 20]]}
     assert len(plan.after.done) == 1 + is_taken
-    assert list(places([plan_files(source, None, 1000)])) == ["a.parquet", "b.parquet"]
+    assert list(places([plan_files(source, FileCursor(), 1000)])) == ["a.parquet", "b.parquet"]
 
 
 def test_a_file_that_is_being_written_is_left_until_it_is_whole(tmp_path: Path) -> None:
@@ -254,19 +258,19 @@ def test_a_file_that_is_being_written_is_left_until_it_is_whole(tmp_path: Path) 
     whole = Path(write(tmp_path / "a.parquet", 500)).read_bytes()
     path = tmp_path / "a.parquet"
     path.write_bytes(whole[:-100])
-    first = plan_files(source, None, 1000, wait=True)
-    assert first == FilePlan((), Taken())
+    first = plan_files(source, FileCursor(), 1000, wait=True)
+    assert first == FilePlan((), FileCursor())
     path.write_bytes(whole)
     os.utime(path, (time.time() - 7200,) * 2)
-    second = plan_files(source, first.after.to_dict(), 200, wait=True)
-    third = plan_files(source, second.after.to_dict(), 1000, wait=True)
+    second = plan_files(source, first.after, 200, wait=True)
+    third = plan_files(source, second.after, 1000, wait=True)
     assert places([second, third]) == {"a.parquet": [[0, 200], [200, 500]]}
 
 
 def test_a_file_that_was_begun_is_gone_on_with_however_new_it_is(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", 500)
     source = FileSource(path=str(tmp_path), settle="1h")
-    taken = plan_files(source, None, 200).after.to_dict()
+    taken = plan_files(source, FileCursor(), 200).after
     assert places([plan_files(source, taken, 1000, wait=True)]) == {"a.parquet": [[200, 500]]}
 
 
@@ -275,9 +279,9 @@ def test_a_file_that_has_not_settled_is_never_older_than_the_horizon(tmp_path: P
     aged(tmp_path / "a.parquet", 10, 1800)
     aged(tmp_path / "b.parquet", 10, 86_400)
     aged(tmp_path / "c.parquet", 10, -7200)
-    plan = plan_files(source, None, 1000, wait=True)
+    plan = plan_files(source, FileCursor(), 1000, wait=True)
     assert sorted(places([plan])) == ["b.parquet", "c.parquet"]
-    assert places(drain(source, 1000, plan.after.to_dict())) == {"a.parquet": [[0, 10]]}
+    assert places(drain(source, 1000, plan.after)) == {"a.parquet": [[0, 10]]}
 
 
 def test_the_default_settling_time_is_short_and_none_is_allowed() -> None:
@@ -292,11 +296,16 @@ def test_a_summary_stays_small_and_tells_contents_apart(tmp_path: Path) -> None:
         write(tmp_path / f"{number:02}.parquet", 10)
     source = FileSource(path=str(tmp_path))
     last = drain(source, 1000)[-1].after
-    part = plan_files(source, None, 4).after
-    assert {**last.summary(), "digest": ""} == {"done": 30, "part": {}, "horizon_ns": 0, "digest": ""}
-    assert part.summary()["part"] == {str(tmp_path / "00.parquet"): 4}
-    assert len(json.dumps(last.summary())) < 200
-    again = Taken.from_dict(json.loads(json.dumps(last.to_dict())))
-    assert again.summary() == last.summary()
-    moved = Taken({**last.done, "x": FileId("x", 1, 1)})
-    assert len({one.summary()["digest"] for one in (Taken(), part, last, moved)}) == 4
+    part = plan_files(source, FileCursor(), 4).after
+    assert {**summary(last), "digest": ""} == {
+        "done": 30, "part": {}, "horizon_ns": 0, "pass": 1, "batch": None, "again": 0, "digest": "",
+    }  # fmt: skip
+    assert summary(part)["part"] == {str(tmp_path / "00.parquet"): 4}
+    assert len(json.dumps(summary(last))) < 200
+    moved = FileCursor({**last.done, "x": FileId("x", 1, 1)})
+    assert len({summary(one)["digest"] for one in (FileCursor(), part, last, moved)}) == 4
+
+
+def summary(cursor: FileCursor) -> dict[str, Any]:
+    found: dict[str, Any] = summary_of(Cursors(cursor))["files"]
+    return found

@@ -10,15 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_ml.algorithms import find
+from beam_ml.artefact.cursors import cursors_from_json, cursors_to_json
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job import Job
 from beam_ml.beam.job.sources import FileSource
 from beam_ml.beam.rounds import Mode, Round, train
 from beam_ml.beam.rounds import driver as rounds
-from beam_ml.beam.rounds.file_plan import SOURCE, Taken, plan_files
+from beam_ml.beam.rounds.file_plan import plan_files
 from beam_ml.beam.rounds.files import FileRounds
-from beam_ml.beam.rounds.passes import PASSES, Passes
+from beam_ml.beam.rounds.passes import after_round
 from beam_ml.core import learner as learners
+from beam_ml.core.cursors import Cursors, FileCursor, Passes
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.passes import EarlyStopping
@@ -80,8 +82,8 @@ def test_each_pass_reads_every_row_in_rounds_of_its_own(tmp_path: Path) -> None:
     found = learner(one)
     assert (found.progress.rows, found.progress.repeated) == (360, 0)
     assert places(found) == {"files": 120, "files, pass 2": 120, "files, pass 3": 120}
-    assert done[-1].manifest.next[PASSES]["number"] == 3
-    assert done[-1].manifest.next[SOURCE]["pass"] == {"number": 3, "lot": 2, "again": 2}
+    assert done[-1].manifest.next["passes"]["number"] == 3
+    assert done[-1].manifest.next["files"].items() >= {"pass": 3, "batch": 2, "again": 2}.items()
     assert run(one) == []
     losses = done[-1].passes.values
     assert len(losses) == 3
@@ -94,8 +96,8 @@ def test_one_pass_keeps_what_it_kept(tmp_path: Path) -> None:
     (done,) = run(one)
     assert done.passes is None
     found = learner(one)
-    assert set(found.next) == {SOURCE}
-    assert set(found.next[SOURCE]) == {"done", "part", "horizon_ns"}
+    assert (found.cursors.passes, found.cursors.topics) == (None, {})
+    assert (found.cursors.files.number, found.cursors.files.batch, found.cursors.files.again) == (1, None, frozenset())
     assert places(found) == {"files": 60}
 
 
@@ -111,15 +113,15 @@ def test_each_pass_has_four_rounds_or_more(tmp_path: Path, monkeypatch: pytest.M
     """Rounds grow with what was read, but not to a whole pass: all rows of a round are learned from one anchor."""
     monkeypatch.setattr(rounds, "_FIRST_ROWS", 20)
     write(tmp_path, "a", rows=160)
-    grown = plan_files(FileSource(path=str(tmp_path / "data")), None, 20, passes=3)
+    grown = plan_files(FileSource(path=str(tmp_path / "data")), FileCursor(), 20, passes=3)
     taken: Any = grown.after
     counts: dict[int, list[int]] = {1: [20], 2: [], 3: []}
     one = job(tmp_path, passes=3)
     while True:  # as the driver does, without the pipelines
         seen = sum(map(sum, counts.values()))
-        now = Passes(number=taken.number).to_dict()
+        now = Passes(number=taken.number)
         before = learners.new(one.algorithm(), one.algorithm_spec()).replace(
-            progress=Progress(rows=seen), next={PASSES: now, SOURCE: taken.to_dict()}
+            progress=Progress(rows=seen), cursors=Cursors(taken, passes=now)
         )
         state: Any = rounds._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, before, {})  # type: ignore[arg-type]
         plan = FileRounds(one.source, False, 3).plan(before, rounds._rows_wanted(state))
@@ -218,10 +220,12 @@ def test_merged_learners_go_on_with_the_passes_of_either(tmp_path: Path) -> None
     pair = learner(whole), learner(half)
     for a, b in (pair, pair[::-1]):
         both = learners.merge(whole.algorithm(), a, b)
-        found = Taken.from_dict(both.next[SOURCE])
+        found = both.cursors.files
         assert (found.number, len(found.batch), len(found.again), len(found.part)) == (2, 2, 1, 1)
-        text = json.dumps(both.next).replace(str(tmp_path / "two" / "data"), str(tmp_path / "one" / "data"))
-        plan = FileRounds(whole.source, False, 2).plan(both.replace(next=json.loads(text)), 1000)
+        text = json.dumps(cursors_to_json(both.cursors))
+        text = text.replace(str(tmp_path / "two" / "data"), str(tmp_path / "one" / "data"))
+        both = both.replace(cursors=cursors_from_json(json.loads(text)))
+        plan = FileRounds(whole.source, False, 2).plan(both, 1000)
         assert plan is not None
         assert {(origin.source, Path(origin.partition).name): at for origin, at in plan.covered().items()} == {
             ("files, pass 2", "b.parquet"): [[20, 40]]
@@ -234,11 +238,12 @@ def test_what_merged_learners_know_of_their_passes_does_not_stop_the_next_round(
     one, bare = after([1.0, 0.5], None), Passes(number=1, of=9)
     a, b = (learners.new(job(tmp_path).algorithm(), job(tmp_path).algorithm_spec()) for _ in range(2))
     both = learners.merge(
-        job(tmp_path).algorithm(), a.replace(next={PASSES: one.to_dict()}), b.replace(next={PASSES: bare.to_dict()})
+        job(tmp_path).algorithm(), a.replace(cursors=Cursors(passes=one)), b.replace(cursors=Cursors(passes=bare))
     )
-    found = Passes.of_learner(both)
+    found = both.cursors.passes
+    assert found is not None
     assert (found.number, found.judged, found.values) == (2, 2, ())
-    assert found.after(2, True, [refreshed(0.4)], 9, EarlyStopping(patience=1)).values == (0.4,)
+    assert after_round(found, 2, True, [refreshed(0.4)], 9, EarlyStopping(patience=1)).values == (0.4,)
 
 
 def sizes(path: Path, one: Job, row_bytes: float) -> list[int]:
@@ -253,7 +258,7 @@ def sizes(path: Path, one: Job, row_bytes: float) -> list[int]:
         rows = round(sum(stop - start for at in covered.values() for start, stop in at.tolist()) / row_bytes)
         found.append(rows)
         read = Progress(rows=rows, covered=covered)
-        now = now.replace(progress=now.progress.merge(read), next=dict(plan.next()))
+        now = now.replace(progress=now.progress.merge(read), cursors=plan.advance(now.cursors))
 
 
 def test_rounds_of_wide_text_grow_as_fast_as_others(tmp_path: Path) -> None:
@@ -301,11 +306,12 @@ def test_files_stay_as_they_are_until_their_last_pass(tmp_path: Path, what: str)
 def test_plans_survive_json_and_tell_passes_apart(tmp_path: Path) -> None:
     write(tmp_path, "a")
     source = FileSource(path=str(tmp_path / "data"))
-    first = plan_files(source, None, 1000, passes=2)
+    first = plan_files(source, FileCursor(), 1000, passes=2)
     assert (first.last, first.after.number) == (True, 1)
-    second = plan_files(source, first.after.next_pass().to_dict(), 20, passes=2)
+    second = plan_files(source, first.after.next_pass(), 20, passes=2)
     assert (second.last, second.after.number, len(second.after.part)) == (False, 2, 1)
-    assert Taken.from_dict(second.after.to_dict()) == second.after
+    text = json.dumps(cursors_to_json(Cursors(second.after)))
+    assert cursors_from_json(json.loads(text)).files == second.after
     assert {origin.source for origin in second.covered()} == {"files, pass 2"}
 
 
@@ -318,18 +324,18 @@ def refreshed(value: float, rows: int = 10, **more: float) -> Refresh:
 def after(values: list[float], stopping: EarlyStopping | None, passes: int = 9, before: Passes | None = None) -> Passes:
     before = before or Passes()
     for value in values:
-        before = before.after(before.judged + 1, True, [refreshed(value)], passes, stopping)
+        before = after_round(before, before.judged + 1, True, [refreshed(value)], passes, stopping)
     return before
 
 
 def test_a_pass_is_judged_by_the_mean_over_its_rows() -> None:
     rounds = [refreshed(1.0, 10), refreshed(4.0, 20)]
-    one = Passes().after(1, False, rounds[:1], 3, None).after(1, True, rounds[1:], 3, None)
+    one = after_round(after_round(Passes(), 1, False, rounds[:1], 3, None), 1, True, rounds[1:], 3, None)
     assert one.values == (3.0,)
     assert (one.rows, one.metric) == ((30,), "mse")
-    again = one.after(2, True, [refreshed(2.0)], 3, None)
+    again = after_round(one, 2, True, [refreshed(2.0)], 3, None)
     assert again.values == (3.0, 2.0)
-    assert again.after(1, False, [refreshed(7.0)], 3, None).values == (7.0,), "a new lot"
+    assert after_round(again, 1, False, [refreshed(7.0)], 3, None).values == (7.0,), "a new lot"
 
 
 def test_passes_end_when_the_loss_stands_still() -> None:
@@ -350,21 +356,21 @@ def test_a_named_metric_may_be_better_when_larger() -> None:
     stopping = EarlyStopping(patience=1, metric="auc")
     one = Passes()
     for number, auc in enumerate((0.5, 0.6, 0.7), start=1):
-        one = one.after(number, True, [refreshed(1.0, auc=auc)], 9, stopping)
+        one = after_round(one, number, True, [refreshed(1.0, auc=auc)], 9, stopping)
         assert not one.stopped
-    assert one.after(4, True, [refreshed(0.1, auc=0.7)], 9, stopping).stopped.startswith(
+    assert after_round(one, 4, True, [refreshed(0.1, auc=0.7)], 9, stopping).stopped.startswith(
         "stopped after pass 4 of 9: auc"
     )
     with pytest.raises(InvalidValue, match=r"early_stopping\.metric must be one of mse; got 'f1'"):
-        one.after(4, True, [refreshed(0.1)], 9, EarlyStopping(metric="f1"))
+        after_round(one, 4, True, [refreshed(0.1)], 9, EarlyStopping(metric="f1"))
 
 
 def test_a_first_pass_of_one_round_has_no_model_to_judge() -> None:
     bare = Refresh(1, None, Progress(rows=5), {}, {}, None, Verdict(True), {})
     stopping = EarlyStopping(patience=1)
-    one = Passes().after(1, True, [bare], 9, stopping)
+    one = after_round(Passes(), 1, True, [bare], 9, stopping)
     assert (one.values, one.stopped) == ((), "")
-    assert not after([], stopping, 9, one.after(2, True, [refreshed(1.0)], 9, stopping)).stopped
+    assert not after([], stopping, 9, after_round(one, 2, True, [refreshed(1.0)], 9, stopping)).stopped
 
 
 def test_a_job_stops_early_says_so_and_stays_stopped(tmp_path: Path) -> None:
@@ -376,7 +382,7 @@ def test_a_job_stops_early_says_so_and_stays_stopped(tmp_path: Path) -> None:
     number = done[-1].passes.number
     assert 2 <= number < 9
     assert [bool(r.passes.stopped) for r in done] == [False] * (len(done) - 1) + [True]
-    assert done[-1].manifest.next[PASSES]["stopped"].startswith(f"stopped after pass {number} of 9: mse is ")
+    assert done[-1].manifest.next["passes"]["stopped"].startswith(f"stopped after pass {number} of 9: mse is ")
     assert run(one) == []
     assert run(job(tmp_path, passes=number + 1, early_stopping=stopping)) == [], "fewer were asked for than then"
     more = run(job(tmp_path, passes=10, early_stopping=stopping))

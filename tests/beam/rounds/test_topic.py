@@ -20,6 +20,7 @@ from beam_ml.beam.rounds.topic import KafkaRounds, plan_offsets
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import empty
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors, TopicCursor
 from beam_ml.core.intervals import size
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -52,12 +53,12 @@ def test_a_plan_is_next_to_what_was_read_and_about_as_large_as_wanted(
     given_: list[tuple[int, int, int]], wanted: float
 ) -> None:
     starts = [low for low, _, _ in given_]
-    taken = {str(p): low + more for p, (low, more, _) in enumerate(given_)}
+    taken = {p: low + more for p, (low, more, _) in enumerate(given_)}
     ends = [low + more + new for low, more, new in given_]
     plan = plan_offsets(source(), NAME, state(ends, starts), taken, wanted)
     total = sum(new for _, _, new in given_)
     for partition, (start, stop) in plan.ranges.items():
-        assert start == taken[str(partition)]
+        assert start == taken[partition]
         assert start < stop <= ends[partition]
         assert plan.after[partition] == stop
     # A partition that waits is never left out, else its rows would come late.
@@ -72,7 +73,7 @@ def test_partitions_stay_abreast() -> None:
     assert plan.ranges == {0: (0, 100), 1: (0, 10)}
     assert plan.after == {0: 100, 1: 10, 2: 0}
     assert plan.covered() == {Origin(NAME, "0"): [[0, 100 * PLACES]], Origin(NAME, "1"): [[0, 10 * PLACES]]}
-    assert plan.next() == {NAME: {"0": 100, "1": 10, "2": 0}}
+    assert plan.advance(Cursors()) == Cursors(topics={NAME: TopicCursor({0: 100, 1: 10, 2: 0})})
 
 
 def test_latest_begins_at_the_end() -> None:
@@ -82,7 +83,7 @@ def test_latest_begins_at_the_end() -> None:
 
 
 def test_latest_reads_a_partition_that_came_later_from_its_first_message_on() -> None:
-    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [60, 0]), {"1": 6}, 100)
+    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [60, 0]), {1: 6}, 100)
     assert plan.ranges == {0: (60, 70), 1: (6, 8)}
 
 
@@ -93,19 +94,19 @@ def test_latest_is_settled_by_a_first_version_without_rows(monkeypatch: pytest.M
     first = KafkaRounds(source(start="latest"), 5.0, follow).plan(learner_with(), 10_000)
     assert first is not None
     assert (first.ranges, first.covered()) == ({}, {})
-    learner = learner_with(next=first.next())
+    learner = learner_with(cursors=first.advance(Cursors()))
     broker.ends = [15, 7]
     again = KafkaRounds(source(start="latest"), 5.0, follow)
     plan = again.plan(learner, 10_000)
     assert plan is not None
     assert plan.ranges == {0: (10, 15)}
-    assert again.plan(learner.replace(next=plan.next()), 10_000) is None
+    assert again.plan(learner.replace(cursors=plan.advance(Cursors())), 10_000) is None
 
 
 def test_a_gap_fails_or_is_counted() -> None:
     with pytest.raises(RowsLost, match=r"must still hold offset 3.*removed 7 messages unread"):
-        plan_offsets(source(), NAME, state([20], [10]), {"0": 3}, 100)
-    plan = plan_offsets(source(on_gap="skip"), NAME, state([20], [10]), {"0": 3}, 100)
+        plan_offsets(source(), NAME, state([20], [10]), {0: 3}, 100)
+    plan = plan_offsets(source(on_gap="skip"), NAME, state([20], [10]), {0: 3}, 100)
     assert plan.ranges == {0: (10, 20)}
     assert plan.lost.rejected == {LOST: 7}
     assert {o: r.tolist() for o, r in plan.lost.covered.items()} == {Origin(NAME, "0"): [[3 * PLACES, 10 * PLACES]]}
@@ -113,9 +114,9 @@ def test_a_gap_fails_or_is_counted() -> None:
 
 def test_a_recreated_topic_is_noticed() -> None:
     with pytest.raises(RowsLost, match=r"ends at 20, before offset 30, which was already read"):
-        plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 30}, 100)
+        plan_offsets(source(on_gap="skip"), NAME, state([20]), {0: 30}, 100)
     with pytest.raises(RowsLost, match=r"topic t at b:1 must still have partitions \[2, 10\], which were read"):
-        plan_offsets(source(on_gap="skip"), NAME, state([20]), {"0": 10, "10": 3, "2": 3}, 100)
+        plan_offsets(source(on_gap="skip"), NAME, state([20]), {0: 10, 10: 3, 2: 3}, 100)
 
 
 def test_a_recreated_topic_is_noticed_though_it_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ def test_a_recreated_topic_is_noticed_though_it_is_longer(monkeypatch: pytest.Mo
     broker.id = "first"
     plan = KafkaRounds(source(), 5.0, follow=False).plan(learner_with(), 10_000)
     assert plan is not None
-    learner = learner_with(next={**plan.next(), "kafka://c/other": {"0": 1}})
+    learner = learner_with(cursors=plan.advance(Cursors(topics={"kafka://c/other": TopicCursor({0: 1})})))
     broker.ends, broker.id = [500], "second"
     with pytest.raises(
         RowsLost, match="must be the one that was read, of id first; it was deleted and recreated, with id"
@@ -152,7 +153,7 @@ def test_what_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not rounds.is_transient(NoInput("the topic was deleted"))
         ends, broker.ends = broker.ends, [3]
         with pytest.raises(RowsLost) as recreated:
-            rounds.plan(learner_with(next={NAME: {"0": 9}}), 10)
+            rounds.plan(learner_with(cursors=Cursors(topics={NAME: TopicCursor({0: 9})})), 10)
         assert not rounds.is_transient(recreated.value)  # it will not come back
         broker.ends = ends
 
@@ -184,7 +185,7 @@ class Broker:
         latest = {Origin(NAME, str(p)): at for p, at in newest.items()}
         covered = {origin: np.array(places) for origin, places in plan.covered().items()}
         progress = learner.progress.merge(Progress(rows=rows, latest=latest, covered=covered))
-        return learner.replace(progress=progress, next=plan.next())
+        return learner.replace(progress=progress, cursors=plan.advance(Cursors()))
 
 
 def test_once_takes_what_is_there_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,15 +197,15 @@ def test_once_takes_what_is_there_at_the_start(monkeypatch: pytest.MonkeyPatch) 
     assert first is not None
     assert first.ranges == {0: (0, 60)}
     broker.ends = [500]
-    second = rounds.plan(learner.replace(next=first.next()), 6_000)
+    second = rounds.plan(learner.replace(cursors=first.advance(Cursors())), 6_000)
     assert second is not None
     assert second.ranges == {0: (60, 100)}
-    assert rounds.plan(learner.replace(next=second.next()), 6_000) is None
+    assert rounds.plan(learner.replace(cursors=second.advance(Cursors())), 6_000) is None
 
 
 def test_another_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Broker(monkeypatch, [100])
-    learner = learner_with(next={"kafka://other/t": {"0": 5}})
+    learner = learner_with(cursors=Cursors(topics={"kafka://other/t": TopicCursor({0: 5})}))
     with pytest.raises(SourceError, match="must be the cluster that the learner has read, kafka://other/t"):
         KafkaRounds(source(), 5.0, follow=True).plan(learner, 1_000)
     plan = KafkaRounds(source(cluster="other"), 5.0, follow=True).plan(learner, 1_000)
@@ -246,7 +247,9 @@ def test_rows_of_other_sources_and_lost_messages_do_not_make_messages_look_fulle
     assert plan is not None
     assert plan.messages == 250
     lost = Progress(rows=2_000, rejected={LOST: 900}, covered={Origin(NAME, "0"): np.array([[0, 1000 * PLACES]])})
-    plan = KafkaRounds(source(), 5.0, follow=True).plan(learner_with(progress=lost, next={NAME: {"0": 1000}}), 5_000)
+    plan = KafkaRounds(source(), 5.0, follow=True).plan(
+        learner_with(progress=lost, cursors=Cursors(topics={NAME: TopicCursor({0: 1000})})), 5_000
+    )
     assert plan is not None
     assert plan.messages == 250
 
@@ -399,7 +402,7 @@ def test_rounds_keep_the_pace_that_the_job_sets(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_lost_places_are_covered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_offsets(source(on_gap="skip"), NAME, state([20, 4], [10, 0]), {"0": 3}, 100)
+    plan = plan_offsets(source(on_gap="skip"), NAME, state([20, 4], [10, 0]), {0: 3}, 100)
     both = {o: [*plan.covered().get(o, []), *r.tolist()] for o, r in plan.lost.covered.items()}
     assert both == {Origin(NAME, "0"): [[10 * PLACES, 20 * PLACES], [3 * PLACES, 10 * PLACES]]}
     assert sum(map(size, plan.lost.covered.values())) == 7 * PLACES

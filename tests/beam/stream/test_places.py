@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from beam_ml.algorithms import find
+from beam_ml.artefact.cursors import summary_of
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.kafka.gaps import gap
 from beam_ml.beam.stream.start import Start
@@ -17,9 +18,9 @@ def read_on(registry, number):
     manifest = versions(registry)[number - 1]
     assert manifest.number == number
     data = registry.objects.get(manifest.files["learner"].path)
-    found = decode_learner(data, find).next
-    assert manifest.next == found
-    return found[SOURCE]
+    cursors = decode_learner(data, find).cursors
+    assert manifest.next == summary_of(cursors)
+    return {str(partition): at for partition, at in cursors.topic(SOURCE).offsets.items()}
 
 
 def test_a_message_counted_in_part_is_the_one_to_read_on_from(tmp_path):

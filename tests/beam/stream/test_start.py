@@ -10,7 +10,7 @@ from beam_ml.artefact.records import encode_learner
 from beam_ml.beam.engine import new_pipeline
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.gaps import LOST, id_of
+from beam_ml.beam.kafka.gaps import LOST
 from beam_ml.beam.kafka.stream import source
 from beam_ml.beam.stream import build, kafka_start
 from beam_ml.beam.stream import start as stream_start
@@ -19,6 +19,7 @@ from beam_ml.beam.versions import lineage
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import Cursors, TopicCursor
 from beam_ml.core.progress import Progress
 from beam_ml.core.windows import ROUND, cut
 from beam_ml.errors import InvalidValue, MergeRefused, RowsLost, SourceError, VersionNotFound
@@ -87,7 +88,7 @@ def test_a_stream_whose_state_is_lost_goes_on_from_the_registry(tmp_path, upto, 
     check_ids(learner, wanted)
     assert learner.progress.covered[Origin(SOURCE, "0")].tolist() == [[0, place(len(TOPIC))]]
     assert learner.progress.repeated == 0
-    assert learner.next == {SOURCE: {"0": len(TOPIC)}}
+    assert learner.cursors.topic(SOURCE).offsets == {0: len(TOPIC)}
 
 
 def before_number(a_job):
@@ -132,7 +133,7 @@ def left_by_rounds(a_job, pending, n_messages):
     learner = learners.new(a_job.algorithm(), a_job.algorithm_spec())
     for end, one in pending.items():
         learner = learners.add_pending(a_job.algorithm(), learner, end, one)
-    learner = learner.replace(next={SOURCE: {"0": n_messages}})
+    learner = learner.replace(cursors=read_up_to({0: n_messages}))
     data = encode_learner(a_job.algorithm(), learner)
     facts = {"features": a_job.features.to_dict()}
     return Registry(a_job.registry).publish(
@@ -229,6 +230,14 @@ def learner_of(covered):
 NEW = Start("run", 1)
 
 
+def read_up_to(offsets, **more):
+    return Cursors(topics={SOURCE: TopicCursor(offsets, **more)})
+
+
+def began_at(learner, at):
+    return learner.replace(cursors=read_up_to({0: at}, begun={0: at}))
+
+
 def test_pin_takes_the_first_hole_and_what_lies_beyond():
     learner = learner_of(
         {"0": [[0, place(3)], [place(3, 5), place(4)], [place(7), place(9)]], "1": [[place(4), place(6)]]}
@@ -244,14 +253,14 @@ def test_pin_takes_the_first_hole_and_what_lies_beyond():
 def test_a_partition_whose_first_message_is_still_open_is_read_from_there():
     """Offset 0 lies in an open window, offset 1 in a folded one: where the topic was begun is known, so 0 is not lost."""
     learner = learner_of({"0": [[place(1), place(2)]]})
-    start = pin(dataclasses.replace(NEW, begun={0: 0}), learner, SOURCE, {0: (0, 20)})
+    start = pin(NEW, began_at(learner, 0), SOURCE, {0: (0, 20)})
     assert start.offsets == {0: 0}
     assert start.seen == {0: [[place(1), place(2)]]}
 
 
 def test_a_partition_that_grew_while_the_stream_ran_is_read_from_its_first_message():
     learner = learner_of({"0": [[0, place(4)]], "1": [[place(1), place(2)]]})
-    start = pin(dataclasses.replace(NEW, begun={0: 0}), learner, SOURCE, {0: (0, 20), 1: (0, 3), 2: (0, 1)}, "latest")
+    start = pin(NEW, began_at(learner, 0), SOURCE, {0: (0, 20), 1: (0, 3), 2: (0, 1)}, "latest")
     assert start.offsets == {0: 4, 1: 0, 2: 0}
 
 
@@ -262,8 +271,7 @@ def test_a_partition_that_rounds_began_at_the_end_is_not_read_before_it():
 
 def test_latest_begins_at_the_end_once():
     assert pin(NEW, learner_of({}), SOURCE, {0: (3, 20)}, "latest").offsets == {0: 20}
-    again = dataclasses.replace(NEW, begun={0: 20})
-    assert pin(again, learner_of({}), SOURCE, {0: (3, 50)}, "latest").offsets == {0: 20}
+    assert pin(NEW, began_at(learner_of({}), 20), SOURCE, {0: (3, 50)}, "latest").offsets == {0: 20}
 
 
 def test_what_retention_removed_fails_or_is_counted():
@@ -287,27 +295,27 @@ def test_a_topic_recreated_is_refused():
 
 def test_a_partition_that_rounds_found_empty_is_read_from_where_it_ended():
     """Nothing of it was scanned, but its end has moved on since: what came belongs to the job."""
-    learner = learner_of({}).replace(next={SOURCE: {"0": 20}})
+    learner = learner_of({}).replace(cursors=read_up_to({0: 20}))
     start = pin(NEW, learner, SOURCE, {0: (3, 50), 1: (0, 4)}, "latest")
     assert start.offsets == {0: 20, 1: 0}  # 1 came into being since
     assert start.begun == {0: 20, 1: 0}
 
 
 def test_what_retention_removed_of_a_partition_that_was_empty_is_seen():
-    learner = learner_of({}).replace(next={SOURCE: {"0": 3}})
+    learner = learner_of({}).replace(cursors=read_up_to({0: 3}))
     with pytest.raises(RowsLost, match=r"must still hold offset 3.*removed 5 messages"):
         pin(NEW, learner, SOURCE, {0: (8, 20)})
     assert pin(NEW, learner, SOURCE, {0: (8, 20)}, on_gap="skip").lost == {0: ([[place(3), place(8)]], 5)}
 
 
 def test_a_partition_that_is_gone_is_refused():
-    for learner in (learner_of({"2": [[0, place(3)]]}), learner_of({}).replace(next={SOURCE: {"0": 0, "2": 3}})):
+    for learner in (learner_of({"2": [[0, place(3)]]}), learner_of({}).replace(cursors=read_up_to({0: 0, 2: 3}))):
         with pytest.raises(RowsLost, match=r"kafka://cluster/topic must still have partitions \[2\], which were read"):
             pin(NEW, learner, SOURCE, {0: (0, 20)})
 
 
 def test_a_topic_recreated_is_refused_though_it_is_longer():
-    learner = learner_of({"0": [[0, place(9)]]}).replace(next={SOURCE: {"0": 9}, id_of(SOURCE): "cluster/first"})
+    learner = learner_of({"0": [[0, place(9)]]}).replace(cursors=read_up_to({0: 9}, id="cluster/first"))
     with pytest.raises(RowsLost, match=r"must be the one that was read, of id first; .* with id second"):
         pin(NEW, learner, SOURCE, {0: (0, 400)}, topic="cluster/second")
     for same in ("cluster/first", "", "other/second"):
@@ -332,7 +340,7 @@ def test_rounds_and_streams_know_each_others_topic(tmp_path, monkeypatch):
     brokers = Brokers(monkeypatch, TopicState("cluster", {0: 0}, {0: 9}, "first"))
     start = kafka_start(a_job, Registry(a_job.registry))
     registry = stream(reading(start, 4, 30).end(), a_job, start)
-    assert newest(registry).next == {SOURCE: {"0": 4}, id_of(SOURCE): "cluster/first"}
+    assert newest(registry).cursors.topics == {SOURCE: TopicCursor({0: 4}, {0: 0}, "cluster/first")}
     assert kafka_start(a_job, registry).offsets == {0: 4}
     brokers.state = TopicState("cluster", {0: 0}, {0: 90}, "second")
     with pytest.raises(RowsLost, match="of id first; it was deleted and recreated, with id second"):

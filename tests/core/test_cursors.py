@@ -1,0 +1,38 @@
+"""What either of two learners has read is read."""
+
+from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, TopicCursor
+
+A, B, C = (FileId(path, 10, 0) for path in "abc")
+
+
+def test_files_that_either_has_read_are_read_in_the_later_pass() -> None:
+    one = FileCursor({"a": A}, {"c": (C, 5)}, 7, 2, {"a": A}, frozenset("a"))
+    other = FileCursor({"b": B}, horizon_ns=9)
+    both = FileCursor({"a": A, "b": B}, {"c": (C, 5)}, 9, 2, {"a": A}, frozenset("a"))
+    assert one.merge(other) == other.merge(one) == both
+    assert other.merge(other) == other
+
+
+def test_topics_are_read_to_the_larger_offset_and_begun_at_the_smaller() -> None:
+    one, other = TopicCursor({0: 5, 1: 9}, {0: 2}, "c/first"), TopicCursor({0: 8}, {0: 3, 1: 1})
+    assert one.merge(other) == other.merge(one) == TopicCursor({0: 8, 1: 9}, {0: 2, 1: 1}, "c/first")
+
+
+def test_cursors_merge_by_source() -> None:
+    one = Cursors(FileCursor({"a": A}), {"kafka://c/t": TopicCursor({0: 5})}, Passes(2, 3))
+    other = Cursors(None, {"kafka://c/t": TopicCursor({0: 7}), "kafka://c/u": TopicCursor({0: 1})})
+    topics = {"kafka://c/t": TopicCursor({0: 7}), "kafka://c/u": TopicCursor({0: 1})}
+    assert one.merge(other) == other.merge(one) == Cursors(FileCursor({"a": A}), topics, Passes(2, 3))
+    assert Cursors().merge(Cursors()) == Cursors()
+
+
+def test_merged_passes_keep_the_larger_numbers_and_one_set_of_values() -> None:
+    one, other = Passes(3, 4, "mse", (0.5,), (9,), 3, 1), Passes(1, 9, "mse", (0.7, 0.6), (4, 4), 2)
+    assert one.merge(other) == Passes(3, 9, "mse", (0.7, 0.6), (4, 4), 3, 1)
+
+
+def test_a_pass_after_the_first_is_over_the_files_of_the_first() -> None:
+    first = FileCursor({"a": A, "b": B})
+    second = first.next_pass()
+    assert (second.number, second.batch, second.again_over) == (2, {"a": A, "b": B}, False)
+    assert FileCursor(first.done, number=2, batch=second.batch, again=frozenset("ab")).again_over

@@ -28,8 +28,10 @@ from beam_ml.beam.rounds.topic_plan import KafkaPlan
 from beam_ml.beam.stream import build
 from beam_ml.beam.stream.start import Start
 from beam_ml.beam.versions.contents import payloads_of
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Batch
+from beam_ml.core.cursors import FileCursor
 from beam_ml.formats.block import Block
 from beam_ml.registry import Registry
 from tests.beam.dataflow_support import (
@@ -121,8 +123,8 @@ def file_round(given: Sequence[str], folder: Path) -> None:
     formats.write(str(folder / "rows.parquet"), [pa.record_batch(rows)])
     over = job(path=str(folder))
     learner = learners.new(over.algorithm(), over.algorithm_spec())
-    plan = plan_files(over.source, None, 1000)
-    run_round_pipeline(over, Registry(REGISTRY), "1-a", plan, learner, None, given)
+    plan = plan_files(over.source, FileCursor(), 1000)
+    run_round_pipeline(over, Registry(REGISTRY), "1-a", plan, learner, Standing("run", 1), given)
 
 
 def kafka_round(given: Sequence[str]) -> None:
@@ -134,13 +136,13 @@ def kafka_round(given: Sequence[str]) -> None:
     parent = stored.publish("fraud", payloads_of(learner, {}), parent=None, round_id="1-a")
     offsets = {partition: (1000 * partition, 100_000) for partition in range(100)}
     plan = KafkaPlan(KAFKA.source, "kafka://c/t", offsets, {p: stop for p, (_, stop) in offsets.items()})
-    run_round_pipeline(KAFKA, Registry(REGISTRY), "2-a", plan, learner, parent, given)
+    run_round_pipeline(KAFKA, Registry(REGISTRY), "2-a", plan, learner, Standing("run", 2).at(parent), given)
 
 
 def stream(given: Sequence[str]) -> None:
     """A streaming job that goes on from a version, in the midst of a message."""
     places = {partition: [[0, 5 << 20]] for partition in range(100)}
-    start = Start("run", 2, 1, "0" * 64, 1, offsets=dict.fromkeys(places, 7), seen=places)
+    start = Start(Standing("run", 2, 1, 1, "0" * 64), offsets=dict.fromkeys(places, 7), seen=places)
     pipeline = new_pipeline(given)
     build(pipeline, KAFKA, Registry(REGISTRY), start=start, n_shards=4, splits=2)
     run(pipeline)

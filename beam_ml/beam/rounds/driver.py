@@ -7,7 +7,6 @@ resumes at its exact positions.
 import dataclasses
 import logging
 import time
-import uuid
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Literal
@@ -27,13 +26,13 @@ from beam_ml.beam.rounds.handover import handing_over
 from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
-from beam_ml.beam.versions.contents import NONE_CLOSED, facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.life import folded, take_in, tidy
+from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.cursors import Passes
-from beam_ml.core.gate import Verdict
 from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -94,11 +93,8 @@ class _Run:
     source: RoundSource
     registry: Registry
     algorithm: Algorithm
-    run_id: str
-    epoch: int
     options: Sequence[str]
-    head: Manifest | None
-    head_number: int
+    standing: Standing
     learner: Learner
     models: dict[str, Any]
     in_order: bool = False
@@ -215,12 +211,12 @@ def _pause(seconds: float, stopping: Callable[[], bool]) -> None:
 
 
 def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[str]) -> _Run:
-    found, algorithm = resume(job, registry), job.algorithm()
+    (standing, learner), algorithm = resume(job, registry), job.algorithm()
     with one_thread():
-        models = derive_all(algorithm, found.learner, job.plan().models)
+        models = derive_all(algorithm, learner, job.plan().models)
     return _Run(
-        job, source, registry, algorithm, uuid.uuid4().hex, found.epoch, options, found.manifest, found.head,
-        found.learner, models, job.in_order(runs_here(options)), {} if runs_here(options) else None,
+        job, source, registry, algorithm, options, standing, learner, models, job.in_order(runs_here(options)),
+        {} if runs_here(options) else None,
     )  # fmt: skip
 
 
@@ -237,8 +233,7 @@ def _rows_wanted(run: _Run) -> int:
     if law.kind is not LawKind.ANCHORED or run.in_order:
         return wanted
     if law.across_anchors:
-        versions = 0 if run.head is None else run.head.number
-        return min(wanted, _FIRST_ADDING_ROWS << min(versions, 40))
+        return min(wanted, _FIRST_ADDING_ROWS << min(run.standing.version or 0, 40))
     parts = 2 if run.job.passes == 1 else 4 * (run.learner.cursors.passes or Passes()).number
     rows = max(_FIRST_ROWS, learners.scanned(run.learner).scanned // parts)
     if isinstance(run.source, FileRounds):
@@ -248,10 +243,10 @@ def _rows_wanted(run: _Run) -> int:
 
 def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
-    round_id = new_round_id(run.head_number)
+    round_id = new_round_id(run.standing.head)
     with handing_over(round_id) as handed:
         run_round_pipeline(
-            run.job, run.registry, round_id, plan, run.learner, run.head, run.options, run.in_order, run.built
+            run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
         )
     piped = time.monotonic()
     found = _collect(run, round_id)
@@ -295,7 +290,7 @@ def _close(run: _Run) -> Round:
     steps = fold_open(run.algorithm, run.learner, run.job.plan(), previous=run.models, published=True)
     after, refreshes = folded(run.learner, steps)
     models = _newest(run, refreshes)
-    manifest = _publish(run, new_round_id(run.head_number), after, refreshes, models)
+    manifest = _publish(run, new_round_id(run.standing.head), after, refreshes, models)
     return _done(run, manifest, after, refreshes, models, Progress(), begun, 0.0)
 
 
@@ -313,7 +308,7 @@ def _done(
     begun: float,
     pipeline_s: float,
 ) -> Round:
-    run.head, run.head_number, run.learner, run.models = manifest, manifest.number, learner, models
+    run.standing, run.learner, run.models = run.standing.at(manifest), learner, models
     job = run.job
     run.source.published(learner)
     announce_version(job.announce, manifest)
@@ -365,19 +360,9 @@ def _publish(
     run: _Run, round_id: str, learner: Learner, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]
 ) -> Manifest:
     job, features = run.job, run.job.features.to_dict()
-    before = NONE_CLOSED if run.head is None else Verdict(run.head.verdict.accepted, run.head.verdict.reasons)
-    verdict = verdict_of([one for one, _ in refreshes], models, before)
+    verdict = verdict_of([one for one, _ in refreshes], models, run.standing.verdict)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
     facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
-    return run.registry.publish(
-        job.name,
-        payloads_of(learner, models_of(learner, job.plan().models, models, features)),
-        parent=None if run.head is None else run.head.number,
-        round_id=round_id,
-        head=run.head_number,
-        run_id=run.run_id,
-        epoch=run.epoch,
-        serve=verdict.accepted,
-        reasons=verdict.reasons,
-        facts=facts | {"features": features, "rejects": rejects},
-    )
+    facts |= {"features": features, "rejects": rejects}
+    payloads = payloads_of(learner, models_of(learner, job.plan().models, models, features))
+    return publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id)[0]

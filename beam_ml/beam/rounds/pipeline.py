@@ -18,12 +18,13 @@ from beam_ml.beam.steps import Step, renew
 from beam_ml.beam.transforms.accumulate import Accumulate, Merge
 from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
 from beam_ml.beam.transforms.rejects import WriteRejects
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.wire.references import AnchorRef, spec_of
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.learner import Learner, scanned
 from beam_ml.core.limits import Seen
 from beam_ml.core.sample import Sample
-from beam_ml.registry import Manifest, Registry, put_round
+from beam_ml.registry import Registry, put_round
 
 __all__ = ["run_round_pipeline"]
 
@@ -53,7 +54,7 @@ def run_round_pipeline(
     round_id: str,
     plan: RoundPlan,
     learner: Learner,
-    parent: Manifest | None,
+    standing: Standing,
     options: Sequence[str],
     in_order: bool = False,
     built: dict[Hashable, Pipeline] | None = None,
@@ -66,7 +67,7 @@ def run_round_pipeline(
         round_id: of this attempt.
         plan: what to read.
         learner: the parent's: late rows are judged against its last folded window.
-        parent: its manifest: workers start from its anchor.
+        standing: the trainer's: workers start from the anchor of its version.
         options: Beam options; without a runner, the in-process one is taken.
         in_order: the trainer learns from the rows; the workers only gather them.
         built: the pipeline of this trainer's last round, by the shape of its plan; None: none is kept.
@@ -78,7 +79,7 @@ def run_round_pipeline(
         **plan.renewed(),
         "folded_through": learner.folded_through,
         "newest": scanned(learner).time_max,
-        "anchor_ref": _anchor(job, registry.objects.where, learner, parent),
+        "anchor_ref": _anchor(job, registry.objects.where, learner, standing),
         "before": _before(job, learner),
         "round_id": round_id,
         "prefix": f"{job.name}/rounds/{round_id}/rejects-",
@@ -124,7 +125,8 @@ def _before(job: Job, learner: Learner) -> str:
     return "" if seen is None else seen.to_json()
 
 
-def _anchor(job: Job, where: str, learner: Learner, parent: Manifest | None) -> AnchorRef | None:
-    if parent is None or job.algorithm().anchor(job.algorithm_spec(), learner.state) is None:
+def _anchor(job: Job, where: str, learner: Learner, standing: Standing) -> AnchorRef | None:
+    stored = standing.learner_in(where, job.name)
+    if stored is None or job.algorithm().anchor(job.algorithm_spec(), learner.state) is None:
         return None
-    return AnchorRef(where, job.name, parent.number, parent.files["learner"].sha256)
+    return stored

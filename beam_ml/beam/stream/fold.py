@@ -30,15 +30,14 @@ from beam_ml.beam.stream.state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import count, measure, timed
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.life import folded, take_in, tidy
-from beam_ml.beam.versions.lineage import Lineage, publish_next
+from beam_ml.beam.versions.lineage import Standing, publish_next
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, AnchorRef, learner_of, plan_json, plan_of, spec_of
+from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, learner_of, plan_json, plan_of, spec_of
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, empty
 from beam_ml.core.batch import Origin
 from beam_ml.core.cursors import Cursors, TopicCursor
-from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
@@ -98,24 +97,20 @@ class Ledger:
     """How far the fold has advanced: small, read with every element.
 
     Attributes:
-        parent, head: the place of its learner among the versions.
+        standing: the version that its learner is.
         folded_through: end of the last window folded, µs.
         covered: origin → places that the learner has scanned.
-        verdict: of the last version.
     """
 
-    parent: int | None
-    head: int
+    standing: Standing
     folded_through: int | None
     covered: Mapping[Origin, np.ndarray]
-    verdict: Verdict
 
     def encode(self) -> bytes:
         """Return the ledger as bytes."""
         covered = [[o.source, o.partition, ranges.tolist()] for o, ranges in sorted(self.covered.items())]
-        verdict = [self.verdict.accepted, list(self.verdict.reasons)]
-        values = {"parent": self.parent, "head": self.head, "folded_through": self.folded_through}
-        return canonical_json({**values, "covered": covered, "verdict": verdict}).encode()
+        values = {"standing": self.standing.to_dict(), "folded_through": self.folded_through}
+        return canonical_json({**values, "covered": covered}).encode()
 
     @staticmethod
     def decode(data: bytes) -> "Ledger":
@@ -125,9 +120,7 @@ class Ledger:
             Origin(source, partition): np.array(ranges, dtype=np.int64).reshape(-1, 2)
             for source, partition, ranges in given["covered"]
         }
-        accepted, reasons = given["verdict"]
-        verdict = Verdict(accepted, tuple(reasons))
-        return Ledger(given["parent"], given["head"], given["folded_through"], covered, verdict)
+        return Ledger(Standing.from_dict(given["standing"]), given["folded_through"], covered)
 
 
 def as_late(accumulation: Accumulation, taken: bool) -> Accumulation:
@@ -243,11 +236,12 @@ class _StreamFold(DoFn):
     def _begin(self, key: bytes, learner: Any, pending: Any, ledger: Any) -> bytes:
         """Begin with the pinned version: there is no state, or the engine has lost it."""
         start, job = self._start, self._job
-        if start.version is None:
+        stored_as = start.standing.learner_in(job.registry, job.name)
+        if stored_as is None:
             first = learners.new(self._algorithm, self._spec)
         else:
             try:
-                first = learner_of(AnchorRef(job.registry, job.name, start.version, start.digest), self._spec)
+                first = learner_of(stored_as, self._spec)
             except (VersionNotFound, CorruptArtefact) as error:
                 message = f"{error} The stream was started from it: start it again, from the newest version."
                 raise type(error)(message) from error
@@ -255,9 +249,8 @@ class _StreamFold(DoFn):
         held: dict[int, Held] = {}
         for end, accumulation in first.pending.items():
             if end == ROUND:
-                message = (
-                    f"{job.name} v{start.version} holds rows of a round not folded yet: run it in rounds, with close."
-                )
+                what = f"{job.name} v{start.standing.version}"
+                message = f"{what} holds rows of a round not folded yet: run it in rounds, with close."
                 raise MergeRefused(message)
             self._windows.add(key, held, end, end, accumulation)
         pending.write(self._windows.store(held))
@@ -265,8 +258,7 @@ class _StreamFold(DoFn):
         data = encode_learner(self._algorithm, bare)
         self._known = (data, bare, None)
         learner.write(data)
-        verdict = Verdict(start.accepted, start.reasons)
-        stored = Ledger(start.version, start.head, first.folded_through, bare.progress.covered, verdict).encode()
+        stored = Ledger(start.standing, first.folded_through, bare.progress.covered).encode()
         ledger.write(stored)
         return stored
 
@@ -335,18 +327,19 @@ class _StreamFold(DoFn):
         self, known: Ledger, learner: Learner, refreshes: list[tuple[Refresh, float]], models: Mapping[str, Any]
     ) -> tuple[int, Ledger]:
         job, start, features = self._job, self._start, json.loads(self._job.features)
-        verdict = verdict_of([one for one, _ in refreshes], models, known.verdict)
+        verdict = verdict_of([one for one, _ in refreshes], models, known.standing.verdict)
         facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
-        facts |= {"features": features, "rejects_under": f"rejects/{start.run_id}"}
+        facts |= {"features": features, "rejects_under": f"rejects/{start.standing.run_id}"}
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
-        mine = Lineage(start.run_id, start.epoch, known.parent, known.head)
+        # A state restored into a new submission is published as that one's.
+        mine = dataclasses.replace(known.standing, run_id=start.standing.run_id, epoch=start.standing.epoch)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
         announce_version(self._announce, made)
         tidy(self._registry, job.name, made.number, job.keep, job.grace_s)
         ends = [one.window_end for one, _ in refreshes if one.window_end is not None]
         if ends:
             measure("refresh_lag_ms", (time.time_ns() // 1000 - max(ends)) // 1000)
-        ledger = Ledger(mine.parent, mine.head, learner.folded_through, learner.progress.covered, verdict)
+        ledger = Ledger(mine, learner.folded_through, learner.progress.covered)
         return made.number, ledger
 
     def _read_on(self, learner: Learner) -> Cursors:

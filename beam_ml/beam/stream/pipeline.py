@@ -166,7 +166,7 @@ def build(
     assert windows.size_us is not None  # noqa: S101 checked above
     shards = accumulated | "Shards" >> Shards(spec, windows.size_us, n_shards)
     published = shards | "Fold" >> StreamFold(FoldJob.of(job, where, start))
-    _ = accumulated.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rejects/{start.run_id}/")
+    _ = accumulated.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rejects/{start.standing.run_id}/")
     return Streamed(published, accumulated.rejected, start)
 
 

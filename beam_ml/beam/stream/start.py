@@ -7,14 +7,13 @@ belong together: a message whose rows span windows may be half counted, and its 
 import dataclasses
 import json
 import logging
-import uuid
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.kafka.gaps import LOST, gap, refuse_recreated
-from beam_ml.beam.versions.lineage import Lineage
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
@@ -37,12 +36,7 @@ class Start:
     """The start of one submission of a stream; plain values, which travel as JSON.
 
     Attributes:
-        run_id: of the submission.
-        epoch: of the submission.
-        version: the version to resume from; None: from nothing.
-        digest: SHA-256 of its learner.
-        head: the newest number when it was read.
-        accepted, reasons: its verdict.
+        standing: of the submission: which version it resumes from.
         source: what rows' origins call the source; empty: the source keeps no places.
         topic: ids of cluster and topic; empty if unknown.
         begun: partition → offset at which it was first read.
@@ -51,24 +45,13 @@ class Start:
         lost: partition → (places, messages) that retention has removed unread, to be counted as rejected.
     """
 
-    run_id: str
-    epoch: int
-    version: int | None = None
-    digest: str = ""
-    head: int = 0
-    accepted: bool = False
-    reasons: tuple[str, ...] = ("no window has closed yet",)
+    standing: Standing
     source: str = ""
     topic: str = ""
     begun: Mapping[int, int] = dataclasses.field(default_factory=dict)
     offsets: Mapping[int, int] = dataclasses.field(default_factory=dict)
     seen: Mapping[int, Sequence[Sequence[int]]] = dataclasses.field(default_factory=dict)
     lost: Mapping[int, tuple[Sequence[Sequence[int]], int]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def lineage(self) -> Lineage:
-        """The place of its learner among the versions."""
-        return Lineage(self.run_id, self.epoch, self.version, self.head)
 
     def to_json(self) -> str:
         """Return the JSON that ships with the pipeline."""
@@ -80,7 +63,7 @@ class Start:
         given = json.loads(text)
         for name in ("begun", "offsets", "seen", "lost"):
             given[name] = {int(partition): value for partition, value in given[name].items()}
-        return Start(**{**given, "reasons": tuple(given["reasons"])})
+        return Start(**{**given, "standing": Standing.from_dict(given["standing"])})
 
 
 def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
@@ -89,16 +72,8 @@ def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
     Raises:
         InvalidValue: the registry's learner has another spec, or was trained on other features.
     """
-    found, run_id = resume(job, registry), uuid.uuid4().hex
-    manifest = found.manifest
-    if manifest is None:
-        return Start(run_id, found.epoch), found.learner
-    verdict = manifest.verdict
-    start = Start(
-        run_id, found.epoch, manifest.number, manifest.files["learner"].sha256, found.head, verdict.accepted,
-        verdict.reasons,
-    )  # fmt: skip
-    return start, found.learner
+    standing, learner = resume(job, registry)
+    return Start(standing), learner
 
 
 def pin(
@@ -125,7 +100,7 @@ def pin(
         RowsLost: messages to be read next are gone, and `on_gap` is "fail"; a partition ends before them, or is not there;
             or the topic is another one of the same name.
 
-    >>> pin(Start("r", 1), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
+    >>> pin(Start(Standing("r", 1)), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
     {0: 5}
     """
     covered, cursor = learners.scanned(learner).covered, learner.cursors.topic(source)

@@ -15,15 +15,16 @@ from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, ToBatches
 from beam_ml.beam.transforms.windowing import many_in_or_out, piped
-from beam_ml.beam.versions.contents import facts_of, model_facts, payloads_of
+from beam_ml.beam.versions.contents import facts_of, model_facts, payloads_of, verdict_of
 from beam_ml.beam.versions.life import folded, take_in
+from beam_ml.beam.versions.lineage import begin, publish
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Folded
 from beam_ml.beam.wire.references import AnchorRef, learner_of, plan_json, plan_of, spec_of
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.champions import check_gate, reached
-from beam_ml.core.gate import Gate, Verdict
+from beam_ml.core.gate import Gate
 from beam_ml.core.leaps import leap_us
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
@@ -32,7 +33,7 @@ from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
-from beam_ml.registry import Manifest, Registry, new_round_id
+from beam_ml.registry import Registry
 
 __all__ = ["Fold", "Publish", "Train", "Trained"]
 
@@ -241,33 +242,18 @@ class _Publish(DoFn):
         self._where, self._name, self._parent, self._run_id = registry, name, parent, run_id
 
     def process(self, element: Folded) -> Iterator[int]:
-        registry = Registry(self._where)
+        registry, learner, refreshes = Registry(self._where), element.learner, element.refreshes
         head = registry.head(self._name)
         if head is not None and head.run_id == self._run_id:
             yield head.number  # a retried bundle
             return
-        number = registry.head_number(self._name) if self._parent is None else self._parent
-        yield _publish(registry, self._name, element, self._parent, number, self._run_id).number
-
-
-def _publish(registry: Registry, name: str, element: Folded, parent: int | None, head: int, run_id: str) -> Manifest:
-    learner = element.learner
-    last = element.refreshes[-1] if element.refreshes else None
-    models = {} if last is None else last.models
-    verdict = Verdict(False, ("no row was learned from",)) if last is None else last.verdict
-    if last is not None and not models:
-        verdict = Verdict(False, ("no model was derived",))
-    return registry.publish(
-        name,
-        payloads_of(learner, models),
-        parent=parent,
-        head=head,
-        round_id=new_round_id(head),
-        run_id=run_id,
-        serve=verdict.accepted,
-        reasons=verdict.reasons,
-        facts=facts_of(learner, (one.to_dict() for one in element.refreshes)),
-    )
+        models = refreshes[-1].models if refreshes else {}
+        parent = None if self._parent is None else registry.manifest(self._name, self._parent)
+        number = registry.head_number(self._name) if parent is None else parent.number
+        standing = begin(registry, self._name, parent, number, self._run_id)
+        facts = facts_of(learner, (one.to_dict() for one in refreshes))
+        verdict = verdict_of(refreshes, models, standing.verdict)
+        yield publish(registry, self._name, standing, payloads_of(learner, models), verdict, facts)[0].number
 
 
 class Publish(PTransform):

@@ -6,6 +6,7 @@ from typing import Any
 from beam_ml.algorithms import algorithm_of
 from beam_ml.artefact.cursors import summary_of
 from beam_ml.artefact.records import encode_learner, encode_model
+from beam_ml.beam.versions.lineage import NONE_CLOSED
 from beam_ml.core.champions import reached
 from beam_ml.core.gate import Verdict
 from beam_ml.core.learner import Learner
@@ -13,10 +14,7 @@ from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
 from beam_ml.core.spec import ModelSpec
 
-__all__ = ["NONE_CLOSED", "facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
-
-NONE_CLOSED = Verdict(False, ("no window has closed yet",))
-"""Of a version before the first refresh."""
+__all__ = ["facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
 
 
 def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, bytes]:

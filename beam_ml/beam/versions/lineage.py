@@ -9,35 +9,79 @@ import dataclasses
 import functools
 import hashlib
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from beam_ml.beam.wire.references import AnchorRef
 from beam_ml.core.gate import Verdict
 from beam_ml.errors import CorruptArtefact, HeadMoved, UnsupportedVersion
 from beam_ml.registry import Manifest, Registry, new_round_id
 
-__all__ = ["Lineage", "Own", "may_publish", "publish_next"]
+__all__ = ["NONE_CLOSED", "Own", "Standing", "begin", "may_publish", "publish", "publish_next"]
 
 _log = logging.getLogger(__name__)
 _TRIES = 5
 """Attempts against another trainer that publishes at the same time."""
 
 
+NONE_CLOSED = Verdict(False, ("no window has closed yet",))
+"""Of a version before the first refresh."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lineage:
-    """The place of a learner among the versions.
+class Standing:
+    """Where a trainer stands among the versions of its name: plain values, which travel as JSON.
 
     Attributes:
         run_id: of this submission.
-        epoch: of this submission: one above that of the version it starts from.
-        parent: the version that the learner is; None: it has no version yet.
-        head: the newest number when that version was read or published.
+        epoch: of this submission: one above that of the newest version when it began.
+        version: the version that its learner is; None: it has none yet.
+        head: the newest number when that version was read or published; above it where damaged ones were stepped over.
+        digest: SHA-256 of the version's learner; empty: not known.
+        verdict: of the version: the next one repeats it where no window closes.
     """
 
     run_id: str
     epoch: int
-    parent: int | None
-    head: int
+    version: int | None = None
+    head: int = 0
+    digest: str = ""
+    verdict: Verdict = NONE_CLOSED
+
+    def at(self, manifest: Manifest, head: int | None = None) -> "Standing":
+        """Return the standing with another version.
+
+        Args:
+            manifest: of the version that the learner is.
+            head: the newest number; None: that version's.
+        """
+        verdict = Verdict(manifest.verdict.accepted, manifest.verdict.reasons)
+        return dataclasses.replace(
+            self,
+            version=manifest.number,
+            head=manifest.number if head is None else head,
+            digest=manifest.files["learner"].sha256,
+            verdict=verdict,
+        )
+
+    def learner_in(self, registry: str, name: str) -> AnchorRef | None:
+        """Return where the learner is stored; None: it has no version yet.
+
+        >>> Standing("run", 1, version=3, head=3).learner_in("/models", "fraud").version
+        3
+        """
+        return None if self.version is None else AnchorRef(registry, name, self.version, self.digest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> "Standing":
+        """Read the form of `to_dict`."""
+        verdict = Verdict(value["verdict"]["accepted"], tuple(value["verdict"]["reasons"]))
+        return Standing(**{**value, "verdict": verdict})
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,7 +103,7 @@ def own(where: str, name: str, run_id: str) -> Own:
     return Own()
 
 
-def may_publish(mine: Lineage, name: str, head: int, newest: Manifest | None, remembered: int) -> None:
+def may_publish(mine: Standing, name: str, head: int, newest: Manifest | None, remembered: int) -> None:
     """Return whether to publish on top of version `head`.
 
     Args:
@@ -91,14 +135,62 @@ def may_publish(mine: Lineage, name: str, head: int, newest: Manifest | None, re
         raise HeadMoved(message)
 
 
-def publish_next(
+def begin(registry: Registry, name: str, found: Manifest | None, head: int, run_id: str = "") -> Standing:
+    """Return the standing of a new submission.
+
+    Args:
+        registry: where the versions are.
+        name: published under.
+        found: the manifest of the version that it resumes from; None: from nothing.
+        head: the newest number.
+        run_id: of the submission; empty: a new one.
+    """
+    newest = found if found is not None and found.number == head else newest_manifest(registry, name, head)
+    epochs = (one.epoch for one in (found, newest) if one is not None)
+    fresh = Standing(run_id or uuid.uuid4().hex, 1 + max(epochs, default=0), head=head)
+    return fresh if found is None else fresh.at(found, head)
+
+
+def publish(
     registry: Registry,
     name: str,
-    mine: Lineage,
+    mine: Standing,
     payloads: Mapping[str, bytes],
     verdict: Verdict,
     facts: Mapping[str, Any],
-) -> tuple[Manifest, Lineage]:
+    round_id: str | None = None,
+) -> tuple[Manifest, Standing]:
+    """Publish the version after the newest that a trainer knows; return it, and the trainer's standing then.
+
+    Args:
+        registry: where.
+        name: under which.
+        mine: the trainer's standing; `mine.head` must still be the newest number.
+        payloads: the version's files.
+        verdict: whether it is served.
+        facts: what its manifest says besides.
+        round_id: of this attempt; None: a new one. The same one again finds the version made.
+
+    Raises:
+        HeadMoved: another trainer has published since.
+        PublishFailed: the store refused a write.
+    """
+    reasons: Sequence[str] = verdict.reasons
+    made = registry.publish(
+        name, payloads, parent=mine.version, head=mine.head, round_id=round_id or new_round_id(mine.head),
+        run_id=mine.run_id, epoch=mine.epoch, serve=verdict.accepted, reasons=reasons, facts=facts,
+    )  # fmt: skip
+    return made, mine.at(made)
+
+
+def publish_next(
+    registry: Registry,
+    name: str,
+    mine: Standing,
+    payloads: Mapping[str, bytes],
+    verdict: Verdict,
+    facts: Mapping[str, Any],
+) -> tuple[Manifest, Standing]:
     """Publish the next version of a run, under the next free number; return the learner's place then.
 
     A bundle that an engine tries again finds its version made, and makes no second one.
@@ -111,9 +203,9 @@ def publish_next(
     digest = hashlib.sha256(payloads["learner"]).hexdigest()
     for attempt in range(_TRIES):
         head = registry.head_number(name)
-        newest = _newest_manifest(registry, name, head) if head != mine.head else None
+        newest = newest_manifest(registry, name, head) if head != mine.head else None
         if newest is not None and newest.number == memory.number and digest == memory.digest:
-            return newest, dataclasses.replace(mine, parent=newest.number, head=head)
+            return newest, mine.at(newest, head)
         try:
             may_publish(mine, name, head, newest, memory.number)
         except HeadMoved:
@@ -123,35 +215,20 @@ def publish_next(
             message = f"{name} must still have version {mine.head}, from which this run resumes; its newest is {head}."
             raise HeadMoved(message)
         if head != mine.head:
-            _log.warning("%s resumes from version %s under number %d.", name, mine.parent, head + 1)
+            _log.warning("%s resumes from version %s under number %d.", name, mine.version, head + 1)
         try:
-            made = _publish(registry, name, mine, head, payloads, verdict, facts)
+            made, standing = publish(registry, name, dataclasses.replace(mine, head=head), payloads, verdict, facts)
         except HeadMoved:
             if attempt == _TRIES - 1:
                 raise
             continue
         memory.number, memory.digest = made.number, digest
-        return made, dataclasses.replace(mine, parent=made.number, head=made.number)
+        return made, standing
     raise AssertionError  # the last attempt returns or raises
 
 
-def _publish(
-    registry: Registry,
-    name: str,
-    mine: Lineage,
-    head: int,
-    payloads: Mapping[str, bytes],
-    verdict: Verdict,
-    facts: Mapping[str, Any],
-) -> Manifest:
-    reasons: Sequence[str] = verdict.reasons
-    return registry.publish(
-        name, payloads, parent=mine.parent, head=head, round_id=new_round_id(head), run_id=mine.run_id,
-        epoch=mine.epoch, serve=verdict.accepted, reasons=reasons, facts=facts,
-    )  # fmt: skip
-
-
-def _newest_manifest(registry: Registry, name: str, head: int) -> Manifest | None:
+def newest_manifest(registry: Registry, name: str, head: int) -> Manifest | None:
+    """Return the newest manifest that can be read: its learner may be damaged. None if there is none."""
     for number in range(head, 0, -1):
         try:
             return registry.manifest(name, number)

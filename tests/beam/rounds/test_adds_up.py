@@ -14,6 +14,7 @@ from beam_ml.beam.kafka.gaps import LOST
 from beam_ml.beam.rounds import Mode
 from beam_ml.beam.rounds.file_plan import FilePlan, plan_files
 from beam_ml.core.batch import Origin
+from beam_ml.core.cursors import FileCursor
 from beam_ml.core.progress import Progress
 from beam_ml.errors import RoundAbandoned
 from beam_ml.registry import Registry
@@ -57,14 +58,16 @@ def rows_of(path: Path, rows: int, days: float, group: int = 40) -> None:
     os.utime(path, (at, at))
 
 
-def planned(source: FileSource, wanted: int, taken: object = None) -> tuple[list[FilePlan], object]:
+def planned(
+    source: FileSource, wanted: int, taken: FileCursor | None = None
+) -> tuple[list[FilePlan], FileCursor | None]:
     plans: list[FilePlan] = []
     while True:
-        plan = plan_files(source, taken, wanted)
+        plan = plan_files(source, taken or FileCursor(), wanted)
         if not plan.ranges:
             return plans, taken
         plans.append(plan)
-        taken = plan.after.to_dict()
+        taken = plan.after
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
@@ -103,11 +106,11 @@ def test_while_an_old_file_is_read_in_part_others_of_its_age_are_read(tmp_path: 
     rows_of(tmp_path / "a.parquet", 50, 30)
     rows_of(tmp_path / "b.parquet", 400, 2)
     rows_of(tmp_path / "c.parquet", 60, 0)
-    first = plan_files(source, None, 450)
-    second = plan_files(source, first.after.to_dict(), 20)
+    first = plan_files(source, FileCursor(), 450)
+    second = plan_files(source, first.after, 20)
     assert [Path(path).name for path in second.after.part] == ["c.parquet"]
     assert second.after.horizon_ns <= BEGIN * 10**9
     rows_of(tmp_path / "d.parquet", 7, 5)
-    plans, _ = planned(source, 1_000, second.after.to_dict())
+    plans, _ = planned(source, 1_000, second.after)
     assert sorted({Path(one.path).name for plan in plans for one in plan.ranges}) == ["c.parquet", "d.parquet"]
     assert sum(plan.rows() or 0 for plan in [first, second, *plans]) == 50 + 400 + 60 + 7

@@ -20,6 +20,7 @@ from beam_ml.beam.kafka.client import TopicState
 from beam_ml.beam.rounds import Mode, Round, driver, files, pipeline, train
 from beam_ml.beam.rounds.topic_plan import plan_offsets
 from beam_ml.beam.versions import life
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.core import learner as learners
 from beam_ml.core.cursors import Cursors
 from beam_ml.core.learner import Learner
@@ -681,7 +682,7 @@ def test_the_growth_goes_by_what_was_read_from_any_source(tmp_path: Path, kind: 
     settings = job(tmp_path, **spec).to_dict() | {"source": sources[kind]}
     one = Job.parse(settings)
     grown = learners.new(one.algorithm(), one.algorithm_spec()).replace(progress=Progress(rows=learned))
-    state: Any = driver._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, grown, {})  # type: ignore[arg-type]
+    state: Any = driver._Run(one, None, None, one.algorithm(), (), Standing("run", 1), grown, {})  # type: ignore[arg-type]
     wanted = driver._rows_wanted(state)
     assert wanted == {0: 2_048, 10_000: 4_096, 10_000_000: one.source.round_rows}[learned]
     if isinstance(one.source, KafkaSource):

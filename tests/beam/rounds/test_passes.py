@@ -19,6 +19,7 @@ from beam_ml.beam.rounds import driver as rounds
 from beam_ml.beam.rounds.file_plan import plan_files
 from beam_ml.beam.rounds.files import FileRounds
 from beam_ml.beam.rounds.passes import after_round
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.core import learner as learners
 from beam_ml.core.cursors import Cursors, FileCursor, Passes
 from beam_ml.core.gate import Verdict
@@ -123,7 +124,7 @@ def test_each_pass_has_four_rounds_or_more(tmp_path: Path, monkeypatch: pytest.M
         before = learners.new(one.algorithm(), one.algorithm_spec()).replace(
             progress=Progress(rows=seen), cursors=Cursors(taken, passes=now)
         )
-        state: Any = rounds._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, before, {})  # type: ignore[arg-type]
+        state: Any = rounds._Run(one, None, None, one.algorithm(), (), Standing("run", 1), before, {})  # type: ignore[arg-type]
         plan = FileRounds(one.source, False, 3).plan(before, rounds._rows_wanted(state))
         if plan is None:
             break
@@ -250,7 +251,7 @@ def sizes(path: Path, one: Job, row_bytes: float) -> list[int]:
     """Rows in each round of a cold start, as the driver plans them, without the pipelines."""
     source, now, found = FileRounds(one.source, False), learners.new(one.algorithm(), one.algorithm_spec()), []
     while True:
-        state: Any = rounds._Run(one, source, None, one.algorithm(), "", 1, (), None, 0, now, {})  # type: ignore[arg-type]
+        state: Any = rounds._Run(one, source, None, one.algorithm(), (), Standing("run", 1), now, {})  # type: ignore[arg-type]
         plan = source.plan(now, rounds._rows_wanted(state))
         if plan is None:
             return found
@@ -280,7 +281,7 @@ def test_rounds_are_of_few_sizes_since_each_has_a_file_cut_anew(tmp_path: Path) 
     wanted = []
     for seen in range(0, 3_000_000, 1000):
         now = learners.new(one.algorithm(), one.algorithm_spec()).replace(progress=Progress(rows=seen))
-        state: Any = rounds._Run(one, None, None, one.algorithm(), "", 1, (), None, 0, now, {})  # type: ignore[arg-type]
+        state: Any = rounds._Run(one, None, None, one.algorithm(), (), Standing("run", 1), now, {})  # type: ignore[arg-type]
         wanted.append(rounds._rows_wanted(state))
         assert wanted[-1] <= max(2048, seen // 2)
     assert sorted(set(wanted)) == [*(2048 << i for i in range(8)), 500_000]

@@ -13,6 +13,7 @@ from beam_ml.beam.stream import fold as stream_fold
 from beam_ml.beam.stream.start import Start
 from beam_ml.beam.transforms import accumulate, anchors
 from beam_ml.beam.transforms.anchors import Newest, newest_anchor
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.wire.references import LiveAnchor
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
@@ -116,7 +117,7 @@ def test_stale_rows_are_counted_and_seen(tmp_path, caplog):
 def test_windows_that_one_firing_folds_go_into_one_version(tmp_path):
     a_job = sgd_job(tmp_path)
     algorithm, spec = a_job.algorithm(), a_job.algorithm_spec()
-    fold = stream_fold._StreamFold(stream_fold.FoldJob.of(a_job, a_job.registry, Start("run", 1)))
+    fold = stream_fold._StreamFold(stream_fold.FoldJob.of(a_job, a_job.registry, Start(Standing("run", 1))))
     fold.setup()
     learner = learners.new(algorithm, spec)
     for end in (1, 2, 3, 4):

@@ -19,6 +19,7 @@ from beam_ml.beam.stream.start import Start
 from beam_ml.beam.stream.state import Held, OpenWindows
 from beam_ml.beam.transforms import accumulate
 from beam_ml.beam.transforms.accumulate import shard_of
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.wire.elements import Slice
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Batch, Origin
@@ -73,7 +74,7 @@ def _par_do(payload):
 
 def test_the_fold_ships_names_and_json(tmp_path):
     a_job = job(tmp_path, source={"client": {"sasl_plain_password": "$PASSWORD", "sasl_mechanism": "PLAIN"}})
-    shipped = FoldJob.of(a_job, "somewhere", Start("run", 1))
+    shipped = FoldJob.of(a_job, "somewhere", Start(Standing("run", 1)))
     assert all(isinstance(getattr(shipped, name), str | int | float) for name in shipped.__dataclass_fields__)
     assert "PASSWORD" not in repr(shipped)
 
@@ -148,11 +149,11 @@ def test_due_at_is_the_end_of_the_window():
 
 def test_the_ledger_comes_back():
     covered = {Origin(SOURCE, "0"): np.array([[0, 5], [8, 9]]), Origin("other", "1"): np.zeros((0, 2), np.int64)}
-    ledger = Ledger(3, 4, None, covered, Verdict(False, ("why",)))
+    ledger = Ledger(Standing("run", 2, 3, 4, "ab", Verdict(False, ("why",))), None, covered)
     again = Ledger.decode(ledger.encode())
     assert again.encode() == ledger.encode()
     assert again.covered[Origin(SOURCE, "0")].tolist() == [[0, 5], [8, 9]]
-    assert again.verdict == ledger.verdict
+    assert again.standing == ledger.standing
 
 
 def test_the_gate_is_asked_and_the_features_are_stored(tmp_path):

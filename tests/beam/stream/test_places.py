@@ -8,6 +8,7 @@ from beam_ml.artefact.cursors import summary_of
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.kafka.gaps import gap
 from beam_ml.beam.stream.start import Start
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.errors import MergeRefused, RowsLost
 from beam_ml.formats.messages import place
 from tests.beam.stream.support import SOURCE, Script, block, job, newest, stream, versions
@@ -25,14 +26,14 @@ def read_on(registry, number):
 
 def test_a_message_counted_in_part_is_the_one_to_read_on_from(tmp_path):
     """Message 2 has rows of the first window and of the third: after the first fold, half of it is still to come."""
-    start = Start("run", 1, source=SOURCE, begun={0: 0}, offsets={0: 0})
+    start = Start(Standing("run", 1), source=SOURCE, begun={0: 0}, offsets={0: 0})
     polls = block([[(0, 1)], [(1, 2)], [(2, 3), (3, 13)], [(4, 4)], [(5, 8)]])
     registry = stream(Script().send(1, polls).reach(20).end(), job(tmp_path), start)
     assert [read_on(registry, number) for number in (1, 2, 3)] == [{"0": 2}, {"0": 2}, {"0": 5}]
 
 
 def test_a_message_whose_first_rows_are_still_open_is_the_one_to_read_on_from(tmp_path):
-    start = Start("run", 1, source=SOURCE, begun={0: 4}, offsets={0: 4})
+    start = Start(Standing("run", 1), source=SOURCE, begun={0: 4}, offsets={0: 4})
     registry = stream(
         Script().send(1, block([[(0, 7), (1, 1)], [(2, 2)]], offset=4)).reach(20).end(), job(tmp_path), start
     )
@@ -41,7 +42,7 @@ def test_a_message_whose_first_rows_are_still_open_is_the_one_to_read_on_from(tm
 
 @pytest.mark.parametrize("begun", [{}, {0: 0, 2: 6}])
 def test_partitions_that_came_while_the_stream_ran_are_read_on_too(tmp_path, begun):
-    start = Start("run", 1, source=SOURCE, begun=begun, offsets=begun)
+    start = Start(Standing("run", 1), source=SOURCE, begun=begun, offsets=begun)
     script = Script().send(1, block([[(0, 1)], [(1, 2)]])).reach(6)
     script.send(6, block([[(2, 7)], [(3, 8), (4, 12)]], partition=1)).send(7, block([[(5, 9)]], offset=2)).reach(20)
     registry = stream(script.end(), job(tmp_path), start)

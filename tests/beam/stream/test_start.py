@@ -16,6 +16,7 @@ from beam_ml.beam.stream import build, kafka_start
 from beam_ml.beam.stream import start as stream_start
 from beam_ml.beam.stream.start import Start, begin, initial_learner, pin
 from beam_ml.beam.versions import lineage
+from beam_ml.beam.versions.lineage import Standing
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.batch import Origin
@@ -76,8 +77,8 @@ def test_a_stream_whose_state_is_lost_goes_on_from_the_registry(tmp_path, upto, 
     before = newest(Registry(a_job.registry))
     assert before.folded_through == closes * 1_000_000
     second = pinned(a_job)
-    assert second.version == before_number(a_job)
-    assert second.epoch == 2
+    assert second.standing.version == before_number(a_job)
+    assert second.standing.epoch == 2
     holes = [p for p, window in WINDOW_OF_PLACE.items() if not (window < closes // 5 and p < place(upto))]
     assert second.offsets[0] == min(holes) // PLACES
     registry = stream(reading(second, len(TOPIC), 30).end(), a_job, second)
@@ -158,7 +159,7 @@ def test_windows_that_rounds_left_open_are_gone_on_with(tmp_path):
     a_job = job(tmp_path)
     left_by_rounds(a_job, accumulated(a_job, TOPIC[:6]), 6)
     start = pinned(a_job)
-    assert (start.version, start.epoch, start.offsets, start.seen) == (1, 2, {0: 6}, {})
+    assert (start.standing.version, start.standing.epoch, start.offsets, start.seen) == (1, 2, {0: 6}, {})
     registry = stream(reading(start, len(TOPIC), 30).end(), a_job, start)
     assert [(ends(one), one.parent) for one in versions(registry)[1:]] == [([5], 1), ([10], 2), ([15], 3), ([20], 4)]
     learner = newest(registry)
@@ -195,7 +196,7 @@ def test_the_pinned_version_must_be_there_as_it_was(tmp_path):
     a_job = job(tmp_path)
     dies(a_job, pinned(a_job), 6, 5)
     second, registry = pinned(a_job), Registry(a_job.registry)
-    other = dataclasses.replace(second, digest="0" * 64)
+    other = dataclasses.replace(second, standing=dataclasses.replace(second.standing, digest="0" * 64))
     advice = "The stream was started from it: start it again, from the newest version"
     with pytest.raises(VersionNotFound, match=rf"stream v1 must be the learner of digest 000000000000; .* {advice}"):
         stream(reading(second, len(TOPIC), 30).end(), a_job, other)
@@ -227,7 +228,7 @@ def learner_of(covered):
     return learners.new(pca.PCA, pca.Spec(n_features=2)).replace(progress=progress)
 
 
-NEW = Start("run", 1)
+NEW = Start(Standing("run", 1))
 
 
 def read_up_to(offsets, **more):
@@ -388,7 +389,7 @@ def test_the_epoch_is_above_that_of_a_version_stepped_over(tmp_path):
     registry = Registry(a_job.registry)
     assert [one.epoch for one in versions(registry)] == [1, 2]
     registry.objects.put(registry.manifest("stream", 2).files["learner"].path, b"damaged")
-    assert (pinned(a_job).version, pinned(a_job).epoch) == (1, 3)
+    assert (pinned(a_job).standing.version, pinned(a_job).standing.epoch) == (1, 3)
 
 
 def test_a_damaged_version_is_stepped_over_and_its_epoch_kept(tmp_path):
@@ -399,7 +400,7 @@ def test_a_damaged_version_is_stepped_over_and_its_epoch_kept(tmp_path):
     path = registry.manifest("stream", 2).files["learner"].path
     registry.objects.put(path, b"damaged")
     second = pinned(a_job)
-    assert (second.version, second.head, second.epoch) == (1, 2, 2)
+    assert (second.standing.version, second.standing.head, second.standing.epoch) == (1, 2, 2)
     learner = newest(stream(reading(second, len(TOPIC), 30).end(), a_job, second))
     check_ids(learner, range(14))
     found = versions(registry)

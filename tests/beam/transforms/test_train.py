@@ -139,7 +139,7 @@ def test_from_files_to_a_registry_and_on_from_there(tmp_path):
     )
     assert [one.number for one in found] == [5, 6, 7, 8]
     assert second.progress.rows == 2 * 398
-    assert registry.manifest("job", 2).parent == 1
+    assert [(one.parent, one.epoch) for one in map(registry.manifest, ["job"] * 2, [1, 2])] == [(None, 1), (1, 2)]
     assert decode_learner(registry.read("job", 2), find).progress.rows == 2 * 398
 
     with pytest.raises(HeadMoved):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from beam_ml.beam.versions import lineage
-from beam_ml.beam.versions.lineage import Lineage, may_publish, publish_next
+from beam_ml.beam.versions.lineage import Standing, may_publish, publish_next
 from beam_ml.core.gate import Verdict
 from beam_ml.errors import HeadMoved
 from beam_ml.registry import Registry, new_round_id
@@ -30,14 +30,14 @@ def died(registry, mine):
 
 
 def test_one_trainer_counts_up(registry):
-    mine = Lineage("a", 1, None, 0)
+    mine = Standing("a", 1)
     for number in (1, 2, 3):
         made, mine = push(registry, mine)
         assert (made.number, made.parent, made.epoch) == (number, number - 1 or None, 1)
 
 
 def test_restored_within_one_submission_it_goes_on_under_the_next_free_number(registry):
-    _, kept = push(registry, Lineage("a", 1, None, 0))
+    _, kept = push(registry, Standing("a", 1))
     _, mine = push(registry, kept)
     push(registry, mine)
     made, mine = push(registry, died(registry, kept))
@@ -46,14 +46,14 @@ def test_restored_within_one_submission_it_goes_on_under_the_next_free_number(re
 
 
 def test_dying_again_and_again_before_the_next_checkpoint_never_locks_it_out(registry):
-    _, kept = push(registry, Lineage("a", 1, None, 0))
+    _, kept = push(registry, Standing("a", 1))
     for attempt in range(5):
         made, _ = push(registry, died(registry, kept), f"again {attempt}")
         assert (made.number, made.parent) == (attempt + 2, 1)
 
 
 def test_a_bundle_tried_again_in_the_same_process_makes_no_second_version(registry):
-    kept = Lineage("a", 1, None, 0)
+    kept = Standing("a", 1)
     first, mine = push(registry, kept)
     again, standing = push(registry, kept)
     assert (again, standing) == (first, mine)
@@ -63,7 +63,7 @@ def test_a_bundle_tried_again_in_the_same_process_makes_no_second_version(regist
 
 
 def test_a_state_given_back_in_the_same_process_is_taken_for_a_restore(registry):
-    _, kept = push(registry, Lineage("a", 1, None, 0))
+    _, kept = push(registry, Standing("a", 1))
     _, mine = push(registry, kept, "2")
     push(registry, mine, "3")
     made, _ = push(registry, kept, "2 again")
@@ -72,7 +72,7 @@ def test_a_state_given_back_in_the_same_process_is_taken_for_a_restore(registry)
 
 def test_a_worker_that_the_engine_has_given_up_ends(registry):
     """Its engine restored the job elsewhere while it went on."""
-    _, alone = push(registry, Lineage("a", 1, None, 0))
+    _, alone = push(registry, Standing("a", 1))
     remembered = dict(vars_of(lineage.own(registry.objects.where, "n", "a")))
     push(registry, died(registry, alone), "elsewhere")
     memory = lineage.own(registry.objects.where, "n", "a")
@@ -85,7 +85,7 @@ def test_a_worker_that_the_engine_has_given_up_ends(registry):
 
 
 def test_a_registry_that_has_lost_versions_is_refused(registry):
-    _, mine = push(registry, Lineage("a", 1, None, 0))
+    _, mine = push(registry, Standing("a", 1))
     _, mine = push(registry, mine, "2")
     shutil.rmtree(registry.objects.root / "n" / "v2")
     with pytest.raises(HeadMoved, match="n must still have version 2, from which this run resumes; its newest is 1"):
@@ -97,8 +97,8 @@ def vars_of(memory):
 
 
 def test_a_new_submission_takes_over_and_the_old_one_ends(registry):
-    _, old = push(registry, Lineage("a", 1, None, 0))
-    new = Lineage("b", 2, 1, 1)
+    _, old = push(registry, Standing("a", 1))
+    new = Standing("b", 2, 1, 1)
     _, old = push(registry, old, "the old one has not noticed")
     made, new = push(registry, new, "the new one")
     assert (made.number, made.parent, made.run_id, made.epoch) == (3, 1, "b", 2)
@@ -108,8 +108,8 @@ def test_a_new_submission_takes_over_and_the_old_one_ends(registry):
 
 
 def test_of_two_submissions_begun_together_one_goes_on(registry):
-    push(registry, Lineage("a", 1, None, 0))
-    one, other = Lineage("b", 2, 1, 1), Lineage("c", 2, 1, 1)
+    push(registry, Standing("a", 1))
+    one, other = Standing("b", 2, 1, 1), Standing("c", 2, 1, 1)
     _, one = push(registry, one)
     with pytest.raises(HeadMoved, match="continues and this one ends"):
         push(registry, other)
@@ -118,22 +118,22 @@ def test_of_two_submissions_begun_together_one_goes_on(registry):
 
 def test_an_old_checkpoint_under_a_new_submission_takes_over(registry):
     """Submitted again with a savepoint: the state is old, the run id and the epoch are those of the submission."""
-    mine = Lineage("a", 1, None, 0)
+    mine = Standing("a", 1)
     for _ in range(3):
         _, mine = push(registry, mine)
-    made, _ = push(registry, Lineage("b", 2, parent=1, head=1))
+    made, _ = push(registry, Standing("b", 2, version=1, head=1))
     assert (made.number, made.parent, made.epoch) == (4, 1, 2)
 
 
 def test_a_rounds_trainer_on_top_is_newer(registry):
-    _, mine = push(registry, Lineage("a", 1, None, 0))
+    _, mine = push(registry, Standing("a", 1))
     registry.publish("n", {"learner": b"r"}, parent=1, round_id=new_round_id(1), run_id="rounds", epoch=2)
     with pytest.raises(HeadMoved, match="epoch 2"):
         push(registry, mine)
 
 
 def test_somebody_who_publishes_at_the_same_time(registry, monkeypatch):
-    _, mine = push(registry, Lineage("b", 3, None, 0))
+    _, mine = push(registry, Standing("b", 3, None, 0))
     publish, races = Registry.publish, []
 
     def raced(self, *given, **more):
@@ -148,7 +148,7 @@ def test_somebody_who_publishes_at_the_same_time(registry, monkeypatch):
 
 
 def test_a_damaged_head_is_stepped_over(registry):
-    _, kept = push(registry, Lineage("a", 1, None, 0))
+    _, kept = push(registry, Standing("a", 1))
     _, mine = push(registry, kept)
     registry.objects.put("n/v2/manifest.json", b"{")
     assert push(registry, mine)[0].number == 3
@@ -158,8 +158,8 @@ def test_a_damaged_head_is_stepped_over(registry):
 
 def test_without_fencing_two_trainers_would_go_on(registry, monkeypatch):
     monkeypatch.setattr(lineage, "may_publish", lambda *given: None)
-    _, old = push(registry, Lineage("a", 1, None, 0))
-    push(registry, Lineage("b", 2, 1, 1), "new")
+    _, old = push(registry, Standing("a", 1))
+    push(registry, Standing("b", 2, 1, 1), "new")
     made, _ = push(registry, old, "old")
     assert made.number == 3
 
@@ -178,7 +178,7 @@ def test_without_fencing_two_trainers_would_go_on(registry, monkeypatch):
 )
 def test_each_branch(registry, head, run_id, epoch, remembered, continues):
     made = registry.publish("n", {"learner": b"x"}, parent=None, round_id=new_round_id(0), run_id=run_id, epoch=epoch)
-    mine = Lineage("mine", 3, 5, 5)
+    mine = Standing("mine", 3, 5, 5)
     if continues:
         may_publish(mine, "n", head, made, remembered)
     else:

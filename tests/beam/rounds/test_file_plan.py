@@ -183,10 +183,6 @@ def test_an_unread_older_file_keeps_the_names_that_are_newer(tmp_path: Path) -> 
     assert places(plans) == {"a.parquet": [[0, 10]], "z.parquet": [[0, 10]]}
 
 
-def test_what_was_taken_survives_json() -> None:
-    assert FileCursor.from_dict(FileCursor()) == FileCursor() == FileCursor.from_dict(None)
-
-
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 @pytest.mark.parametrize("empty", [(0,), (1,), (0, 1, 3), (4,)])
 def test_files_without_rows_do_not_count_for_a_round(tmp_path: Path, format: str, empty: tuple[int, ...]) -> None:

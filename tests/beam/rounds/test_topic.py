@@ -412,7 +412,7 @@ def test_places_that_a_stream_has_counted_ahead_are_left_out(monkeypatch: pytest
     """The stream had read half of message 12 into a window that it folded, and message 14 whole."""
     half = PLACES // 2
     counted = np.array([[0, 10 * PLACES], [12 * PLACES, 12 * PLACES + half], [14 * PLACES, 15 * PLACES]])
-    plan = plan_offsets(source(), NAME, state([20]), {"0": 10}, 100, {0: counted})
+    plan = plan_offsets(source(), NAME, state([20]), {0: 10}, 100, {0: counted})
     assert plan.ranges == {0: (10, 20)}
     assert plan.covered() == {
         Origin(NAME, "0"): [
@@ -420,5 +420,5 @@ def test_places_that_a_stream_has_counted_ahead_are_left_out(monkeypatch: pytest
         ]
     }  # fmt: skip
     assert plan.seen == {0: [[12 * PLACES, 12 * PLACES + half], [14 * PLACES, 15 * PLACES]]}
-    everything = plan_offsets(source(), NAME, state([12]), {"0": 10}, 100, {0: np.array([[0, 12 * PLACES]])})
+    everything = plan_offsets(source(), NAME, state([12]), {0: 10}, 100, {0: np.array([[0, 12 * PLACES]])})
     assert everything.covered() == {}

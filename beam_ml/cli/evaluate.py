@@ -20,6 +20,7 @@ from beam_ml.cli.score import named_or_option
 from beam_ml.core import metrics
 from beam_ml.errors import NoInput
 from beam_ml.formats import Block
+from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
 
@@ -57,7 +58,8 @@ def main(
     refuse_unknown(options, own_options())
     with tempfile.TemporaryDirectory() as folder:
         pipeline = new_pipeline(options)
-        blocks = pipeline | read_files(source, file_format, csv_options)
+        features = Predictor(where, name, which, algorithms=algorithms_named()).features
+        blocks = pipeline | read_files(source, file_format, csv_options, features.categories if features else ())
         measured = blocks | Evaluate(where, name, which, algorithms=algorithms_named())
         measured | Map(_as_block).with_output_types(Block) | WriteParquet(f"{folder}/measured")
         run(pipeline)

@@ -1,6 +1,7 @@
 """Files as the input of a command: read into blocks by the format that the option or their names say."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from beam_ml import formats
@@ -29,13 +30,16 @@ def as_mapping(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def read_files(source: str, format: str | None, csv: str) -> ReadAvro | ReadCsv | ReadParquet:
+def read_files(
+    source: str, format: str | None, csv: str, categories: Sequence[str] = ()
+) -> ReadAvro | ReadCsv | ReadParquet:
     """Return the transform that reads a file, folder or pattern.
 
     Args:
         source: the files.
         format: a key of FORMATS; None: by the files' names.
         csv: how CSV is to be understood, as JSON.
+        categories: columns that a model hashes.
 
     Raises:
         NoInput: there is no such file.
@@ -48,5 +52,8 @@ def read_files(source: str, format: str | None, csv: str) -> ReadAvro | ReadCsv 
             f"--source must name files of one format, or --file-format must choose one; got {' and '.join(named)}."
         )
         raise InvalidValue(message)
-    options = CsvOptions.parse(as_mapping("--csv", csv)) if named == ["csv"] else None
+    options = None
+    if named == ["csv"]:
+        given = CsvOptions.parse(as_mapping("--csv", csv))
+        options = given.model_copy(update={"categories": tuple(dict.fromkeys((*given.categories, *categories)))})
     return _READERS[named[0]](source, options=options)

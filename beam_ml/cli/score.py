@@ -12,6 +12,7 @@ from beam_ml.beam.telemetry import NAMESPACE, count
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json, styled
 from beam_ml.cli.files import read_files
 from beam_ml.cli.group import algorithms_named
+from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
 
@@ -65,7 +66,8 @@ def main(
     name, options = named_or_option(name, beam_options)
     refuse_unknown(options, own_options())
     pipeline = new_pipeline(options)
-    blocks = pipeline | read_files(source, file_format, csv_options)
+    features = Predictor(where, name, which, algorithms=algorithms_named()).features
+    blocks = pipeline | read_files(source, file_format, csv_options, features.categories if features else ())
     scored = blocks | Score(where, name, which, algorithms=algorithms_named())
     scored.predictions | _WRITERS[out_format](out)
     scored.rejected | "Count rejected" >> Map(_count_rejected)

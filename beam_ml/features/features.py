@@ -104,6 +104,11 @@ class Features(Settings):
     def _unit(self) -> str | None:
         return self.time.unit if isinstance(self.time, EventTime) else None
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The columns that are hashed: formats of text must not read them as floating numbers."""
+        return tuple(term.column for term in self.hashed)
+
     def columns(self, with_label: bool = True) -> list[str]:
         """Return the columns that are needed, each once: what to read of a file."""
         extra = [self.weight, self.time_column, self.label if with_label else None]

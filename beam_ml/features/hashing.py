@@ -23,6 +23,7 @@ __all__ = ["Hashed", "HashedTerm", "buckets_of"]
 
 _WHOLE = re.compile(rb"-?[0-9]{1,20}")
 _LEAST, _BITS = -(1 << 63), (1 << 64) - 1
+_EXACT = 2.0**53  # a float64 from here on stands for several whole numbers
 
 
 class Hashed(Settings):
@@ -46,7 +47,9 @@ HashedTerm = Annotated[Hashed, BeforeValidator(_spelled_out)]
 
 
 def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the place of each row's value, (n,) int64 in [0, buckets), and where there is none: null, or a float not whole.
+    """Return the place of each row's value, (n,) int64 in [0, buckets), and where there is none.
+
+    That is where it is null, or a float that is not whole, or not below 2⁵³, where it stands for several numbers.
 
     Raises:
         MissingColumn: the column is absent, or holds neither numbers nor text.
@@ -71,7 +74,7 @@ def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndar
         mixed = mix64(numbers.astype(np.uint64))
     elif types.is_floating(kind):
         reals = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null: NaN
-        none = (np.trunc(reals) != reals) | ~(np.abs(reals) < 2.0**63)
+        none = (np.trunc(reals) != reals) | ~(np.abs(reals) < _EXACT)
         missing = none if none.any() else None
         mixed = mix64(np.where(none, 0.0, reals).astype(np.int64).astype(np.uint64))
     elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):

@@ -13,7 +13,17 @@ import pyarrow as pa
 
 from beam_ml.errors import UnreadableInput
 
-__all__ = ["Records", "compression_of", "cut_points", "first_record", "header_line", "pieces", "records", "text_size"]
+__all__ = [
+    "Records",
+    "compression_of",
+    "cut_points",
+    "first_record",
+    "header_line",
+    "is_text",
+    "pieces",
+    "records",
+    "text_size",
+]
 
 _CHUNK_BYTES = 4 << 20
 _HEAD_BYTES = 1 << 16
@@ -26,6 +36,15 @@ _MARK = b"\xef\xbb\xbf"
 def compression_of(path: str) -> str | None:
     """Return ``gzip`` or ``zstd`` by the file's name, or None."""
     return {".gz": "gzip", ".zst": "zstd"}.get(path[path.rfind(".") :].lower())
+
+
+def is_text(data: bytes | memoryview) -> bool:
+    """Return whether bytes are UTF-8."""
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fault(path: str, error: Exception) -> UnreadableInput:

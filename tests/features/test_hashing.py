@@ -72,7 +72,7 @@ def test_places_are_the_same_for_ever() -> None:
 
 
 def test_a_number_keeps_its_place_however_a_format_gives_it() -> None:
-    numbers = [0, 7, -1, 2**40, -(2**62)]
+    numbers = [0, 7, -1, 2**40, 2**53 - 1, -(2**53) + 1]
     assert place([str(i) for i in numbers]) == place([float(i) for i in numbers]) == place(numbers)
     assert place([str(2**64 - 1)]) == place([2**64 - 1], kind=pa.uint64())
     assert place(["007"]) == place([7])
@@ -144,3 +144,10 @@ def test_columns_of_other_types_are_named(values: list, found: str) -> None:
         Features(hashed=["c"]).to_batch(Block(pa.record_batch({"c": values})))
     with pytest.raises(MissingColumn, match="got no such column"):
         Features(hashed=["d"]).to_batch(Block(pa.record_batch({"c": values})))
+
+
+def test_a_float_that_stands_for_several_numbers_is_no_category() -> None:
+    rows = pa.record_batch({"c": [2.0**53, -(2.0**53), 2.0**62, 1.5, 7.0]})
+    _, missing = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
+    assert missing is not None
+    assert missing.tolist() == [True, True, True, True, False]

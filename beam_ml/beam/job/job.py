@@ -116,7 +116,11 @@ class Job(Settings):
                 ("announce", Announce), ("early_stopping", EarlyStopping),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
-            return {**value, **parts}
+            whole = {**value, **parts}
+            source, features = whole.get("source"), whole.get("features")
+            if isinstance(source, FileSource | KafkaSource) and isinstance(features, Features):
+                whole["source"] = source.with_categories(features.categories)
+            return whole
         return value
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """What a job reads: files or a Kafka topic, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -63,6 +63,14 @@ class FileSource(Settings):
     def where(self) -> str:
         """The place it reads from, for messages."""
         return self.path
+
+    def with_categories(self, columns: Sequence[str]) -> "FileSource":
+        """Return the source with columns of categories known to the format."""
+        csv = self.csv or CsvOptions()
+        added = [name for name in columns if name not in csv.categories]
+        if not added:
+            return self
+        return self.model_copy(update={"csv": csv.model_copy(update={"categories": (*csv.categories, *added)})})
 
 
 class KafkaSource(Settings):
@@ -133,6 +141,14 @@ class KafkaSource(Settings):
     def where(self) -> str:
         """The place it reads from, for messages."""
         return f"topic {self.topic} at {self.brokers}"
+
+    def with_categories(self, columns: Sequence[str]) -> "KafkaSource":
+        """Return the source with columns of categories known to the format, where it is one of text."""
+        known = tuple(self.options.get("categories", ()))
+        added = [name for name in columns if name not in known]
+        if not added or self.format not in ("csv", "json"):
+            return self
+        return self.model_copy(update={"options": {**self.options, "categories": [*known, *added]}})
 
 
 Source = FileSource | KafkaSource

@@ -22,6 +22,7 @@ from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import arrow_types, files, lines
 from beam_ml.formats.block import Block
+from beam_ml.formats.csv.types import Ladder, Types, blamed, ladders, spelled
 from beam_ml.formats.files import FileRange
 
 __all__ = ["DEFAULT", "Options", "decode", "encode", "ranges", "read", "write"]
@@ -31,14 +32,13 @@ _DETAIL_CHARS = 200
 _MALFORMED = "malformed line"
 _UNPARSEABLE = "unparseable value"
 
-Types = dict[str, pa.DataType]
-
 
 class Options(Settings):
     """How the text is parsed.
 
     Types of columns not named in `types` are inferred from the first MiB of the file, so that every range of it finds
-    the same; where a later value does not fit, whole numbers and empty columns become float64, and dates timestamps.
+    the same; where a later value does not fit, that column alone changes: whole numbers and empty columns become float64,
+    dates timestamps, and whole numbers that are categories texts.
     """
 
     called: ClassVar[str] = "csv.Options"
@@ -46,6 +46,10 @@ class Options(Settings):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     column_names: Annotated[tuple[str, ...] | None, Field(description="None: the first line holds them")] = None
     types: Annotated[Mapping[str, str], Field(description="column → Arrow type, such as 'timestamp[us]'")] = {}
+    categories: Annotated[
+        tuple[str, ...],
+        Field(description="columns of categories, never read as floating numbers; a job adds those of features.hashed"),
+    ] = ()
 
     @field_validator("types")
     @classmethod
@@ -60,12 +64,17 @@ DEFAULT = Options()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Layout:
-    """The layout that parsing needs: all columns, the wanted ones, and their types, strictest first."""
+    """The layout that parsing needs: all columns, the wanted ones, and the types of these."""
 
     names: list[str]
     wanted: list[str]
     delimiter: str
-    levels: list[Types]
+    types: dict[str, Ladder]
+
+    @property
+    def strict(self) -> Types:
+        """The strictest types."""
+        return {name: self.types[name].steps[0] if name in self.types else pa.null() for name in self.wanted}
 
 
 def _words(error: Exception) -> str:
@@ -107,16 +116,6 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
     return [FileRange(file.path, file.size, file.mtime_ns, "csv", a, b) for a, b in itertools.pairwise(edges) if a < b]
 
 
-def _inferred(kind: pa.DataType) -> pa.DataType:
-    return pa.timestamp("ns", tz=kind.tz) if pa.types.is_timestamp(kind) else kind
-
-
-def _relaxed(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind):
-        return pa.float64()
-    return pa.timestamp("ns") if pa.types.is_date(kind) else kind
-
-
 def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | None, options: Options) -> _Layout:
     """Settle the types of the wanted columns, by `options` or by the beginning of the rows."""
     wanted = names if columns is None else list(columns)
@@ -125,37 +124,47 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
             message = f"{where} must have a column {name!r}; got {names}."
             raise MissingColumn(message)
     given = {name: arrow_types.named(kind) for name, kind in options.types.items() if name in wanted}
-    bare = _Layout(names, wanted, options.delimiter, [given])
+    bare = _Layout(names, wanted, options.delimiter, {name: Ladder((kind,)) for name, kind in given.items()})
     if len(given) == len(wanted):
         return bare
-    if not lines.records(head, options.delimiter).start.size:
-        nothing = {name: given.get(name, pa.null()) for name in wanted}
-        return dataclasses.replace(bare, levels=[nothing])
+    sound = _sound(head, options.delimiter)
     try:
-        found = _parse(head, bare, {})[0].schema
+        found = _parse(sound, bare, wanted, given)[0].schema if sound else pa.schema([(n, pa.null()) for n in wanted])
     except pa.ArrowException as error:
         message = f"{where} cannot be read as CSV: {_words(error)}."
         raise UnreadableInput(message) from error
-    strict = {field.name: _inferred(field.type) for field in found} | given
-    relaxed = {name: given.get(name, _relaxed(kind)) for name, kind in strict.items()}
-    texts = {field.name: pa.string() for field in found if pa.types.is_null(field.type)}
-    return dataclasses.replace(bare, levels=[strict, relaxed, relaxed | texts | given])
+    return dataclasses.replace(bare, types=ladders(found, given, options.categories))
 
 
-def _parse(data: Any, layout: _Layout, types: Types) -> tuple[pa.Table, list[int]]:
-    """Parse lines; return the wanted columns, and the numbers (from 0) of lines with too few or too many fields."""
+def _sound(head: bytes, delimiter: str) -> bytes:
+    """Return the lines that are text and whose quotes are closed: by others no type is inferred."""
+    found = lines.records(head, delimiter)
+    if found.start.size and not found.spoilt.any() and lines.is_text(head):
+        return head
+    parts = (head[a:b] for a, b, spoilt in zip(found.start, found.stop, found.spoilt, strict=True) if not spoilt)
+    return b"".join(part for part in parts if lines.is_text(part))
+
+
+def _parse(data: Any, layout: _Layout, columns: list[str], types: Types) -> tuple[pa.Table, list[int]]:
+    """Parse lines; return some columns, and the numbers (from 0) of lines with too few or too many fields.
+
+    Raises:
+        ArrowInvalid: a value does not fit; or a line of too few or too many fields, where the text is not UTF-8.
+    """
     bad: list[int] = []
 
     def skip(row: Any) -> str:
         bad.append(row.number - 1)
         return "skip"
 
-    parse = pa.csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=skip)
+    # pyarrow decodes a bad line before it hands it over: where that fails, it prints a traceback and gives up the text.
+    handler = skip if lines.is_text(data) else None
+    parse = pa.csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=handler)
     rows = pa.csv.read_csv(
         pa.BufferReader(data),
         read_options=pa.csv.ReadOptions(column_names=layout.names, use_threads=False, block_size=len(data) + 1),
         parse_options=parse,
-        convert_options=pa.csv.ConvertOptions(include_columns=layout.wanted, column_types=types),
+        convert_options=pa.csv.ConvertOptions(include_columns=columns, column_types=types),
     )
     return rows, bad
 
@@ -171,7 +180,7 @@ class _Part:
 
 def _whole(data: Any, n: int, first: int, layout: _Layout, types: Types) -> _Part | None:
     """Parse n lines at once; None where the parser sees other rows than the lines."""
-    rows, bad = _parse(data, layout, types)
+    rows, bad = _parse(data, layout, list(types), types)
     if rows.num_rows + len(bad) != n:
         return None
     numbers = np.delete(np.arange(n), bad) + first
@@ -187,10 +196,10 @@ def _piecewise(data: Any, start: np.ndarray, stop: np.ndarray, first: int, layou
         if part is not None:
             return part
     except pa.ArrowInvalid as error:
-        reason, words = _UNPARSEABLE, _words(error)
+        words = _words(error)
+        reason = _MALFORMED if words.startswith("CSV parse error") else _UNPARSEABLE
     if n == 1:
-        schema = pa.schema([(name, types.get(name, pa.null())) for name in layout.wanted])
-        return _Part(schema.empty_table(), np.empty(0, dtype=np.int64), [(first, reason, words)])
+        return _Part(pa.schema(types).empty_table(), np.empty(0, dtype=np.int64), [(first, reason, words)])
     half = n // 2
     a = _piecewise(data, start[:half], stop[:half], first, layout, types)
     b = _piecewise(data, start[half:], stop[half:], first + half, layout, types)
@@ -198,37 +207,70 @@ def _piecewise(data: Any, start: np.ndarray, stop: np.ndarray, first: int, layou
 
 
 def _part(data: Any, start: np.ndarray, stop: np.ndarray, layout: _Layout) -> _Part:
-    """Parse lines with the strictest types that all their values fit; lines that fit none are refused one by one."""
-    for types in layout.levels:
+    """Parse lines with the strictest types that each column's values fit; lines that fit none are refused one by one."""
+    types, text = layout.strict, data[int(start[0]) : int(stop[-1])]
+    hopeless: set[str] = set()
+    part = None
+    while len(hopeless) < len(types):
         try:
-            part = _whole(data[int(start[0]) : int(stop[-1])], start.size, 0, layout, types)
-        except pa.ArrowInvalid:
-            continue
-        if part is not None:
-            return part
-        break
-    return _piecewise(data, start, stop, 0, layout, layout.levels[min(1, len(layout.levels) - 1)])
+            part = _whole(text, start.size, 0, layout, {name: types[name] for name in types if name not in hopeless})
+            break
+        except pa.ArrowInvalid as error:
+            name = blamed(error, layout.names)
+            if name is None:
+                break
+            steps = layout.types[name].steps if name in layout.types else (types[name],)
+            later = steps[steps.index(types[name]) + 1 :]
+            if later:
+                types[name] = later[0]
+            else:
+                hopeless.add(name)  # other columns are looked at without it
+    if part is None or hopeless:
+        part = _piecewise(data, start, stop, 0, layout, types)
+    return dataclasses.replace(part, rows=spelled(part.rows, layout.types))
 
 
 def _sound_part(data: Any, start: np.ndarray, stop: np.ndarray, spoilt: np.ndarray, layout: _Layout) -> _Part:
     """Parse all lines but damaged ones, which are refused unseen: the parser would take later lines for theirs."""
-    if not spoilt.any():
-        return _part(data, start, stop, layout)
-    refused = [(int(i), _MALFORMED, "an unclosed quote") for i in np.flatnonzero(spoilt)]
-    sound = np.flatnonzero(~spoilt)
+    if spoilt.any():
+        refused = [(int(i), _MALFORMED, "an unclosed quote") for i in np.flatnonzero(spoilt)]
+        return _without(data, start, stop, refused, layout)
+    if not lines.is_text(data[int(start[0]) : int(stop[-1])]):
+        bad = _malformed(data[int(start[0]) : int(stop[-1])], start.size, layout)
+        if bad:
+            return _without(data, start, stop, [(i, _MALFORMED, "wrong number of fields") for i in bad], layout)
+    return _part(data, start, stop, layout)
+
+
+def _without(
+    data: Any, start: np.ndarray, stop: np.ndarray, refused: list[tuple[int, str, str]], layout: _Layout
+) -> _Part:
+    """Parse all lines but those refused already."""
+    sound = np.setdiff1d(np.arange(start.size), [i for i, _, _ in refused])
     if sound.size == 0:
         return dataclasses.replace(_nothing(layout), refused=refused)
     text = b"".join(data[int(a) : int(b)] for a, b in zip(start[sound], stop[sound], strict=True))
     ends = np.cumsum((stop - start)[sound])
-    part = _part(memoryview(text), np.concatenate([[0], ends[:-1]]), ends, layout)
+    part = _sound_part(memoryview(text), np.concatenate([[0], ends[:-1]]), ends, np.zeros(sound.size, bool), layout)
     more = [(int(sound[i]), reason, words) for i, reason, words in part.refused]
     return _Part(part.rows, sound[part.lines], sorted(refused + more))
 
 
+def _malformed(data: Any, n: int, layout: _Layout) -> list[int]:
+    """Return the lines with too few or too many fields of a text that is not UTF-8, which pyarrow cannot show."""
+    shown = np.frombuffer(data, np.uint8).copy()
+    shown[shown > 127] = ord("?")
+    first = layout.names[0]
+    try:
+        rows, bad = _parse(shown.tobytes(), layout, [first], {first: pa.string()})
+    except pa.ArrowInvalid:
+        return []
+    return bad if rows.num_rows + len(bad) == n else []
+
+
 def _nothing(layout: _Layout) -> _Part:
     """Return no rows of the strictest types."""
-    schema = pa.schema([(name, layout.levels[0].get(name, pa.null())) for name in layout.wanted])
-    return _Part(schema.empty_table(), np.empty(0, dtype=np.int64), [])
+    return _Part(pa.schema(layout.strict).empty_table(), np.empty(0, dtype=np.int64), [])
 
 
 def _rejects(part: _Part, data: Any, start: np.ndarray, stop: np.ndarray, offset: int) -> tuple[Reject, ...]:

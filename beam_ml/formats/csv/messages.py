@@ -107,14 +107,22 @@ class _Run:
         yield from self.parts(values[half:], numbers[half:])
 
     def _settle(self, schema: pa.Schema) -> None:
-        found = {field.name: str(field.type) for field in schema if not pa.types.is_null(field.type)}
+        known = [
+            field for field in schema if not pa.types.is_null(field.type) and field.name not in self._options.categories
+        ]
+        found = {field.name: str(field.type) for field in known}
         self._options = self._options.model_copy(update={"types": found | dict(self._options.types)})
 
 
 def _concat(batches: list[pa.RecordBatch]) -> dict[str, pa.Array]:
     if len(batches) == 1:
         return dict(zip(batches[0].schema.names, batches[0].columns, strict=True))
-    table = pa.concat_tables([pa.Table.from_batches([one]) for one in batches], promote_options="permissive")
+    texts = {field.name for one in batches for field in one.schema if pa.types.is_string(field.type)}
+    tables = [pa.Table.from_batches([one]) for one in batches]
+    for name in texts:  # identifiers are whole numbers in one part and texts in another
+        at = tables[0].column_names.index(name)
+        tables = [one.set_column(at, name, one.column(name).cast(pa.string())) for one in tables]
+    table = pa.concat_tables(tables, promote_options="permissive")
     return {name: table.column(name).combine_chunks() for name in table.column_names}
 
 
@@ -152,7 +160,7 @@ def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> D
     asked = wanted or list((options.column_names or ())[:1])
     trimmed = [value.strip(b"\r\n") for value in values]
     empty = [i for i, value in enumerate(trimmed) if not value]
-    foreign = [] if b"".join(trimmed).isascii() else [i for i, value in enumerate(trimmed) if not _is_text(value)]
+    foreign = [] if b"".join(trimmed).isascii() else [i for i, value in enumerate(trimmed) if not lines.is_text(value)]
     # an odd number of quotes may leave one open, so that lines reach into the next message: parse each alone
     odd = [i for i in _odd(trimmed) if i not in set(foreign)]
     good = np.setdiff1d(np.arange(len(values)), [*empty, *foreign, *odd])
@@ -172,14 +180,6 @@ def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> D
 
 def _odd(values: list[bytes]) -> list[int]:
     return [i for i, value in enumerate(values) if b'"' in value and value.count(b'"') % 2]
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:

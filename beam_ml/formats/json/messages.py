@@ -58,6 +58,13 @@ class Options(Settings):
         Mapping[str, str],
         Field(description="column → Arrow type; times may be ISO 8601 texts, or whole numbers in the type's unit"),
     ] = {}
+    categories: Annotated[
+        tuple[str, ...],
+        Field(
+            description="columns of categories, never read as floating numbers, whether they hold numbers, texts or both; "
+            "a job adds those of features.hashed"
+        ),
+    ] = ()
 
     @field_validator("types")
     @classmethod
@@ -212,14 +219,16 @@ def _first_rows(values: list[bytes], numbers: Sequence[int]) -> list[Mapping[str
     return [row for i in numbers if isinstance(row := json_text.first(values[i]), dict)]
 
 
-def _planned(values: list[bytes], names: Sequence[str], types: Mapping[str, pa.DataType]) -> list[Column]:
+def _planned(
+    values: list[bytes], names: Sequence[str], types: Mapping[str, pa.DataType], categories: Sequence[str]
+) -> list[Column]:
     """Plan by some messages, and by the first few that name what those leave open."""
     if not values:
-        return plan(names, types, [])
+        return plan(names, types, [], categories)
     if settled(names, types):
         return plan(names, types, [])
     sample = set(np.linspace(0, len(values) - 1, min(len(values), _SAMPLED)).astype(int).tolist())
-    columns = plan(names, types, _first_rows(values, sorted(sample)))
+    columns = plan(names, types, _first_rows(values, sorted(sample)), categories)
     named: set[int] = set()
     missing = [column.name for column in columns if column.kind == "nothing"]
     if not missing:
@@ -233,10 +242,12 @@ def _planned(values: list[bytes], names: Sequence[str], types: Mapping[str, pa.D
             if at < 0:
                 break
             named.add(int(np.searchsorted(ends, at, side="right")))
-    return plan(names, types, _first_rows(values, sorted(sample)) + _rows(values, sorted(named)))
+    return plan(names, types, _first_rows(values, sorted(sample)) + _rows(values, sorted(named)), categories)
 
 
-def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[str, pa.DataType]) -> Decoded:
+def _decode(
+    values: list[bytes], wanted: Sequence[str] | None, types: Mapping[str, pa.DataType], categories: Sequence[str]
+) -> Decoded:
     names = list(dict.fromkeys(wanted)) if wanted is not None else None
     objects, arrays, others = _shapes(values)
     foreign = _foreign(values)
@@ -248,7 +259,7 @@ def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[st
         found = dict.fromkeys(key for row in rows for key in row)
         names = [name for name in found if json_text.is_text(name) and _flat(rows, name)]
         names += [name for name in types if name not in names]
-    columns, replanned = _planned(values, names, types), False
+    columns, replanned = _planned(values, names, types, categories), False
     while True:
         run = _Run(values, columns, replanned)
         try:
@@ -258,7 +269,7 @@ def _decode(values: list[bytes], wanted: Sequence[str] | None, types: Mapping[st
             break
         except arrow.Replan:
             replanned = True
-            columns = plan(names, types, _rows(values, range(len(values))))
+            columns = plan(names, types, _rows(values, range(len(values))), categories)
     return _joined(run, columns)
 
 
@@ -277,7 +288,7 @@ def _joined(run: _Run, columns: list[Column]) -> Decoded:
         array = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else empty
         if order is not None:
             array = array.take(order)
-        named[column.name] = inferred(array) if column.target is None else array
+        named[column.name] = inferred(array) if column.target is None and not column.category else array
     return Decoded(rows_batch(named, len(message)), message, row, refusals(run.refused))
 
 
@@ -297,10 +308,11 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     >>> found.batch.column("x").to_pylist(), found.message.tolist(), found.refused[0].reason
     ([1.0, 2.5], [0, 1], 'unparseable value')
     """
-    types = {name: arrow_types.named(kind) for name, kind in Options.parse(options).types.items()}
+    known = Options.parse(options)
+    types = {name: arrow_types.named(kind) for name, kind in known.types.items()}
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
-        return _decode(_trimmed(values), columns, types)
+        return _decode(_trimmed(values), columns, types, known.categories)
 
     return decode
 

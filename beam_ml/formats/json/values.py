@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -10,11 +10,15 @@ import pyarrow.compute as pc
 
 __all__ = ["Column", "Unfit", "convert", "converted", "inferred", "outgrown", "plan", "settled", "wire_type"]
 
-Kind = Literal["nothing", "truth", "number", "whole", "text"]
-"""What a column's values are in JSON. `whole` numbers are read as int64: exact beyond 2⁵³."""
+Kind = Literal["nothing", "truth", "number", "whole", "text", "category"]
+"""What a column's values are in JSON. `whole` numbers are read as int64: exact beyond 2⁵³. `category`: texts and numbers."""
 
 _EXACT = 1 << 53
-_WIRE = {"nothing": pa.null(), "truth": pa.bool_(), "number": pa.float64(), "whole": pa.int64(), "text": pa.string()}
+_MOST_BITS = 4096  # of a number that is a category: Python spells longer ones slowly or not at all
+_WIRE = {
+    "nothing": pa.null(), "truth": pa.bool_(), "number": pa.float64(), "whole": pa.int64(), "text": pa.string(),
+    "category": pa.string(),
+}  # fmt: skip
 
 
 class Unfit(Exception):
@@ -29,11 +33,13 @@ class Column:
         name: its name.
         kind: what its values are in JSON.
         target: the Arrow type declared for it, or None: as the values have it.
+        category: whether its values are names, so that numbers among them must not become floating ones.
     """
 
     name: str
     kind: Kind
     target: pa.DataType | None
+    category: bool = False
 
 
 def wire_type(column: Column) -> pa.DataType:
@@ -75,17 +81,40 @@ def _kind(target: pa.DataType | None, values: Iterable[Any]) -> Kind:
     return found
 
 
+def _category(values: Iterable[Any]) -> Kind:
+    """Return what a column of categories holds: whole numbers or texts alone, or both."""
+    kinds: set[Kind] = set()
+    for value in values:
+        if isinstance(value, str):
+            kinds.add("text")
+        elif isinstance(value, int | float):
+            kinds.add("whole" if _is_int64(value) else "category")
+    return "nothing" if not kinds else kinds.pop() if len(kinds) == 1 else "category"
+
+
+def _is_int64(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+
+
 def settled(names: Sequence[str], types: Mapping[str, pa.DataType]) -> bool:
     """Return whether the declared types alone determine what the columns hold, whatever the values."""
     return all(name in types and not pa.types.is_integer(types[name]) and not _is_time(types[name]) for name in names)
 
 
-def plan(names: Sequence[str], types: Mapping[str, pa.DataType], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+def plan(
+    names: Sequence[str],
+    types: Mapping[str, pa.DataType],
+    rows: Sequence[Mapping[str, Any]],
+    categories: Container[str] = (),
+) -> list[Column]:
     """Return what the wanted columns hold, from their declared types and some rows; the first value's kind counts."""
     found = []
     for name in names:
-        target = types.get(name)
-        found.append(Column(name, _kind(target, (row.get(name) for row in rows)), target))
+        target, values = types.get(name), (row.get(name) for row in rows)
+        if target is None and name in categories:
+            found.append(Column(name, _category(values), None, category=True))
+        else:
+            found.append(Column(name, _kind(target, values), target))
     return found
 
 
@@ -150,6 +179,8 @@ def _parsed(value: Any, kind: Kind) -> Any:
     """
     if value is None:
         return None
+    if kind == "category":
+        return _spelled(value)
     if kind in ("number", "whole") and isinstance(value, int | float) and not isinstance(value, bool):
         if kind == "number":
             return float(value)
@@ -160,10 +191,24 @@ def _parsed(value: Any, kind: Kind) -> Any:
     raise Unfit
 
 
+def _spelled(value: Any) -> str | None:
+    """Return a category as text; None: a floating number, which is not whole or stands for several whole ones."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < _EXACT else None
+    if isinstance(value, int) and value.bit_length() <= _MOST_BITS:
+        return str(int(value))
+    raise Unfit
+
+
 def outgrown(column: Column, value: Any) -> bool:
     """Return whether a value shows that a column without a declared type is of another kind than was inferred from some."""
     if column.target is not None or isinstance(value, dict | list | None):
         return False
+    if column.category:
+        fits = _is_int64(value) if column.kind == "whole" else isinstance(value, str)
+        return column.kind != "category" and not fits
     if column.kind == "whole" and not isinstance(value, bool | str):
         return isinstance(value, float) or not -(1 << 63) <= value < 1 << 63
     return column.kind == "nothing"

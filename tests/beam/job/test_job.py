@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from beam_ml.beam.job import Job, load_job
+from beam_ml.beam.job import FileSource, Job, KafkaSource, load_job
 from beam_ml.errors import InvalidValue, UnreadableInput
 
 GOOD: dict[str, Any] = {
@@ -77,3 +77,27 @@ def test_shipped_jobs(path: Path) -> None:
     job = load_job(path, **{f"source.{field}": "x", "registry": None, "name": "other"})
     assert getattr(job.source, field) == "x"
     assert job.name == "other"
+
+
+def test_hashed_columns_are_categories_of_the_format() -> None:
+    hashed = {"numeric": ["a"], "hashed": ["card", "shop"], "label": "y"}
+    spec = {"algorithm": "linear.adagrad"}
+    base = {
+        **GOOD,
+        "gate": [],
+        "features": hashed,
+        "spec": spec,
+        "refresh": "round",
+        "models": {"m": {"kind": "classifier"}},
+    }
+    job = Job.parse({**base, "source": {"path": "x", "csv": {"delimiter": ";", "categories": ["card"]}}})
+    assert isinstance(job.source, FileSource)
+    assert job.source.csv is not None
+    assert (job.source.csv.delimiter, job.source.csv.categories) == (";", ("card", "shop"))
+    assert Job.parse(job.to_dict()) == job
+    for format, known in (("json", ["card", "shop"]), ("avro", None)):
+        topic = Job.parse(
+            {**base, "source": {"kind": "kafka", "brokers": "b:1", "topic": "t", "format": format}}
+        ).source
+        assert isinstance(topic, KafkaSource)
+        assert topic.options.get("categories") == known

@@ -3,7 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test integration soak kafka flink prism bench lint format schemas docs clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test integration soak kafka flink prism bench lint format schemas docs clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,7 +22,9 @@ demo: .venv/run.stamp ## train continuously on simulated card transactions, no s
 	$(BIN)/beam-ml demo
 
 test: .venv/dev.stamp ## the whole suite, no service needed
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	@echo "Every test that needs no service: 10 to 30 minutes on two cores; the first run compiles kernels, too."
+	@begun=$$(date +%s); $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered; code=$$?; \
+	  echo "make test: $$([ $$code = 0 ] && echo passed || echo FAILED) after $$(( ($$(date +%s) - begun + 59) / 60 )) minutes"; exit $$code
 
 integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what Java, Maven or Go is missing for is skipped
 	$(BIN)/python -m pytest integration -n 0 --timeout=1500
@@ -45,13 +51,13 @@ prism: .venv/dev.stamp ## Beam's Prism runner (needs Go)
 bench: .venv/dev.stamp ## every claim beside its peer; the last line of each script is one JSON object
 	for script in $(filter-out %/bench_support.py,$(wildcard integration/bench/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-lint: .venv/dev.stamp
+lint: .venv/dev.stamp ## ruff, mypy --strict, and whether schemas/ is up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m beam_ml.schemas --check
 
-format: .venv/dev.stamp
+format: .venv/dev.stamp ## ruff writes what it can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -67,5 +73,5 @@ docs: .venv/docs.stamp ## write the generated pages, run every example, build do
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/docs
 	$(BIN)/mkdocs build --strict
 
-clean:
+clean: ## remove .venv, demo/ and build/site
 	rm -rf .venv demo build/site

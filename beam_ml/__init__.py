@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from beam_ml.api import derive, fit, load, merge, predict, save
+from beam_ml.artefact.envelope import library_version
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
 from beam_ml.core.limits import Limits
@@ -26,6 +27,7 @@ __all__ = [
     "ModelSpec",
     "Registry",
     "Spec",
+    "__version__",
     "derive",
     "fit",
     "fm",
@@ -38,6 +40,8 @@ __all__ = [
     "sagemaker",
     "save",
 ]
+
+__version__ = library_version()
 
 if not TYPE_CHECKING:
     _AT_FIRST_USE = {

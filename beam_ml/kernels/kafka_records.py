@@ -6,10 +6,14 @@ import numba
 import numpy as np
 from numba import types
 
+from beam_ml.kernels.compiling import listen
+
 __all__ = ["FIELDS", "gather", "index"]
 
 FIELDS = ("offset", "time", "key", "key_size", "value", "value_size", "headers")
 """Rows of the index: offset and time are deltas to the batch's, the others places in its bytes; size -1: null."""
+
+listen()
 
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 _COLUMN = types.Array(types.int64, 1, "C", readonly=True)

@@ -1,1 +1,5 @@
 """Kernels of `fm`."""
+
+from beam_ml.kernels.compiling import listen
+
+listen()

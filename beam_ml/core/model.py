@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from beam_ml.core.coefficients import Coefficients, coefficients_of
 from beam_ml.core.labels import rule
 from beam_ml.core.spec import ModelSpec, Spec
 
@@ -39,6 +40,21 @@ class Model:
         """The names of the features, in their order; None: unknown."""
         names = self.facts.get("names")
         return None if names is None else tuple(names)
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """The coefficients and the intercept of a linear model, in the units of the features, by name.
+
+        Raises:
+            InvalidValue: the model is not linear.
+
+        >>> from beam_ml import Batch, derive, fit, linear
+        >>> rows = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
+        >>> model = derive(fit(linear.Newton(n_features=1, loss="squared"), rows), "regressor")
+        >>> round(model.coefficients["x0"], 6)
+        2.0
+        """
+        return coefficients_of(self.arrays, self.names, f"{self.spec.algorithm} {self.model_spec.kind}")
 
     def __repr__(self) -> str:
         written = self.facts.get("labels")

@@ -13,6 +13,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
 from beam_ml.core.spec import ModelSpec
+from beam_ml.features import Features
 
 __all__ = ["facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
 
@@ -45,7 +46,10 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
         "rows": learner.progress.rows,
         "trained_through": learner.progress.time_max,
     }
-    return facts if features is None else facts | {"features": dict(features)}
+    if features is None:
+        return facts
+    made = Features.parse(dict(features))
+    return facts | {"features": dict(features)} | ({} if made.hashed else {"names": list(made.names)})
 
 
 def models_of(

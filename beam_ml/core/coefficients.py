@@ -1,0 +1,74 @@
+"""The coefficients of a linear model in the units of its features, with their names.
+
+Letters: ``d`` features, ``o`` outputs.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_ml.errors import InvalidValue
+
+__all__ = ["Coefficients", "coefficients_of"]
+
+_FIELDS = ("coefficients", "intercept", "origin")
+_SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Coefficients:
+    """A linear score, ``intercept + x · values``: before the link, so that a classifier's are log-odds.
+
+    Attributes:
+        names: of the d features; x0, x1, … where they are unknown.
+        values: (d,) float64 per unit of each feature; (d, o) of several classes.
+        intercept: () float64, the score where all features are 0; (o,) of several classes.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    intercept: np.ndarray
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.names:
+            message = f"Coefficients have the names {list(self.names)[:_SHOWN]}; got {name!r}."
+            raise InvalidValue(message)
+        return self.values[self.names.index(name)].tolist()
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return name → coefficient; a list of several classes."""
+        return dict(zip(self.names, self.values.tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        shown = [f"intercept {np.array2string(self.intercept, precision=6)}"]
+        shown += [
+            f"{n} {np.array2string(v, precision=6)}" for n, v in zip(self.names[:_SHOWN], self.values, strict=False)
+        ]
+        rest = len(self.names) - _SHOWN
+        return f"Coefficients({', '.join(shown)}{f', … {rest} more' if rest > 0 else ''})"
+
+
+def coefficients_of(arrays: Any, names: tuple[str, ...] | None, kind: str) -> Coefficients:
+    """Return the coefficients of a model's arrays, whose score is ``intercept + (x − origin) · coefficients``.
+
+    Args:
+        arrays: a model record.
+        names: of its features, if they are known.
+        kind: how messages call the model.
+
+    Raises:
+        InvalidValue: the model is not linear.
+    """
+    if not all(hasattr(arrays, field) for field in _FIELDS):
+        message = f"model.coefficients must be asked of a linear model; got {kind}."
+        raise InvalidValue(message)
+    values = np.asarray(arrays.coefficients, dtype=np.float64)
+    intercept = np.asarray(arrays.intercept, dtype=np.float64)
+    if arrays.origin.size:  # none: 0
+        intercept = intercept - arrays.origin @ values
+    if values.ndim == 2 and values.shape[1] == 1:
+        values, intercept = values[:, 0], intercept.reshape(())
+    known = names if names is not None and len(names) == len(values) else tuple(f"x{j}" for j in range(len(values)))
+    return Coefficients(known, values, np.asarray(intercept))

@@ -165,3 +165,41 @@ def test_a_cell_has_the_score_of_its_heaviest_row():
     found = ranking.table(score, np.arange(score.size) % 2 == 0, np.where(heavy, 1_000.0, 1.0))
     assert found.score.size <= ranking.MOST
     assert np.isin(found.score[found.ones + found.zeros >= 1_000.0], score[heavy]).all()
+
+
+def test_equal_scores_of_either_sign_merge_in_any_order():
+    a, b = (ranking.table(np.array([zero, 1.0]), np.array([True, False]), np.ones(2)) for zero in (-0.0, 0.0))
+    assert all(x.tobytes() == y.tobytes() for x, y in zip(ranking.joined(a, b), ranking.joined(b, a), strict=True))
+
+
+def test_the_error_of_average_precision_is_that_of_its_slopes():
+    rng = np.random.default_rng(4)
+    score, is_one = rng.permutation(150).astype(float), rng.random(150) < 0.3
+    ones = float(is_one.sum())
+
+    def value(weight):
+        """Return Σ recall gained · precision, times the mass of class 1."""
+        found = ranking.table(score, is_one, weight)
+        return ranking.average_precision(found)[0] * float(found.ones.sum())
+
+    slope = np.array([(value(1.0 + h) - value(1.0 - h)) / 2e-4 for h in 1e-4 * np.eye(150)])
+    variance = 0.0
+    for mine, unknown in ((slope[is_one], ones / 150.0), (slope[~is_one], 0.0)):
+        variance += np.square(mine - mine.mean()).sum() + 0.5 * (unknown - mine.mean()) ** 2
+    found = ranking.average_precision(ranking.table(score, is_one, np.ones(150)))[1]
+    assert found == pytest.approx(np.sqrt(variance) / ones, rel=1e-5)
+
+
+def test_what_a_row_pushes_out_goes_by_the_rows_around_the_cut():
+    rank = np.arange(10_000)
+    found = ranking.table(-rank.astype(float), rank < 100, np.ones(10_000))
+    hits, error = ranking.at_k(found, 1_000.0)
+    assert hits == 100.0
+    assert error == np.sqrt(ranking.share_above(100.0, 100.0, 100.0, 100.0)), "of class 1 there is none near the cut"
+
+
+def test_a_cut_above_all_rows_of_a_class_is_not_without_noise():
+    half, share = 0.5, 0.5 / 11.0
+    assert ranking.share_above(0.0, 0.0, 10.0, 10.0) == pytest.approx(
+        half * (1.0 - share) ** 2 + (10.0 + half) * share**2
+    )

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -276,6 +277,25 @@ def test_rows_of_before_any_model_have_their_place_among_those_drawn_by_importan
     assert ranked is not None
     assert plain is not None
     assert np.array_equal(ranked.weights, plain.weights)
+
+
+def test_rows_of_before_any_model_weigh_the_same_where_none_was_drawn_by_one() -> None:
+    weight = np.random.default_rng(5).uniform(0.1, 4.0, 1_000)
+    before = Sample.of(CLASSES, rows(1_000, CLASSES, weight=weight))
+    ones = Sample.of(CLASSES, rows(40, CLASSES, start=1_000, label=np.ones(40)), None, scores)
+    both = before.merge(ones, CLASSES)
+    ranked, plain = both.ranked(CLASSES), both.estimate(CLASSES)
+    assert both.top is not None
+    assert ranked is not None
+    assert plain is not None
+    found, expected = (np.sort(one.weights[one.label == 0]) for one in (ranked, plain))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_bytes_of_rows_drawn_by_importance_count() -> None:
+    sample = Sample.of(CLASSES, rows(1_000, CLASSES), None, scores)
+    assert sample.top is not None
+    assert sample.nbytes == dataclasses.replace(sample, top=None).nbytes + sample.top.nbytes
 
 
 @pytest.mark.parametrize("half_life", [None, 200.0])

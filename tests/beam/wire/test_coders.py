@@ -80,7 +80,9 @@ def block():
     rejected = (Reject("malformed line", np.array([7, 9]), np.array([9, 10]), ("a", "b")), Reject("x", np.array([11])))
     columns = {"a": [1.0, None, 3.0], "s": ["x", "y", None], "d": pa.array(["u", "v", "u"]).dictionary_encode()}
     position = np.array([0, 2, 4])
-    return Block(pa.record_batch(columns), Origin("s", "f"), position, position + 2, 0, 12, rejected)
+    return Block(
+        pa.record_batch(columns), Origin("s", "f"), position, position + 2, 0, 12, rejected, np.array([5, 7, 6])
+    )
 
 
 def distortion():
@@ -118,6 +120,29 @@ def test_an_element_survives_its_coder(kind):
         assert coder.encode(value) == data
     assert_same(back, value)
     assert 0 < coder.estimate_size(value)
+
+
+def large():
+    """Return elements of some 100 kB."""
+    n = 4_096
+    rows = make_batch(0, n)
+    accumulator = Accumulator(pca.PCA, pca.Spec(n_features=120))
+    accumulator.add(Batch.dense(np.random.default_rng(0).normal(size=(8, 120))))
+    return [
+        Block(pa.record_batch({f"x{i}": np.arange(float(n)) for i in range(4)})),
+        rows,
+        Slice(rows, 0),
+        Reject("late", np.arange(4 * n)),
+        accumulator.result(),
+    ]
+
+
+@pytest.mark.parametrize("value", large(), ids=lambda value: type(value).__name__)
+def test_a_size_is_about_that_of_the_bytes(value):
+    coder = registry.get_coder(type(value))
+    size = len(coder.encode(value))
+    assert size > 90_000
+    assert 0.8 * size < coder.estimate_size(value) < 1.2 * size
 
 
 def assert_same(a, b):
@@ -203,7 +228,8 @@ def pickled(pipeline):
 def write_rows(folder, n=300):
     rng = np.random.default_rng(5)
     columns = {name: rng.normal(size=n) for name in "abc"}
-    batch = pa.record_batch(columns | {"y": (rng.random(n) < 0.3).astype(float), "t": np.arange(n) * 1_000_000})
+    seconds = pa.array(1_699_999_980 + np.arange(n), pa.timestamp("s"))  # from a full minute on
+    batch = pa.record_batch(columns | {"y": (rng.random(n) < 0.3).astype(float), "t": seconds})
     formats.write(str(folder / "rows.parquet"), [batch])
 
 

@@ -23,7 +23,7 @@ from soak.stream_rig import Produced, closed_sums, lines, produce, source, wait_
 
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
-from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.positions import LOST
 from beam_ml.beam.kafka.stream import consumer as unbounded_consumer
 from beam_ml.beam.kafka.stream.mark import MarkCoder, StreamMark
 from beam_ml.beam.kafka.stream.reader import Part, StreamReader

@@ -12,8 +12,8 @@ from typing import Any
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import Connection, TopicState
-from beam_ml.beam.kafka.gaps import LOST, refuse_recreated
-from beam_ml.beam.rounds.topic_plan import KafkaPlan, name_of, plan_offsets
+from beam_ml.beam.kafka.positions import LOST, counted_of, name_of
+from beam_ml.beam.rounds.topic_plan import KafkaPlan, plan_offsets
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Origin
@@ -81,25 +81,21 @@ class KafkaRounds:
 
         Raises:
             SourceUnavailable, NoInput: the brokers or the topic cannot be reached.
-            RowsLost: see `plan_offsets`.
+            RowsLost: see `positions`.
             SourceError: the learner has read this topic in another cluster, or one of this name that was deleted since.
         """
         self._planned = False
         state = self._state()
         self._name = name_of(self._source, state, learner.cursors)
         cursor = learner.cursors.topic(self._name)
-        where = f"topic {self._source.topic} at {self._source.brokers}"
-        refuse_recreated(where, cursor.id, state.identity)
-        taken = {**self._begins, **cursor.offsets}
+        cursor = dataclasses.replace(cursor, offsets={**self._begins, **cursor.offsets})
         if not self._follow:
             self._ends = self._ends or state.ends
             state = dataclasses.replace(
                 state, ends={p: min(end, self._ends.get(p, 0)) for p, end in state.ends.items()}
             )
-        covered = learners.scanned(learner).covered
-        counted = {int(o.partition): places for o, places in covered.items() if o.source == self._name}
-        plan = plan_offsets(self._source, self._name, state, taken, self._messages(learner, wanted_rows), counted)
-        plan = dataclasses.replace(plan, topic=state.identity)
+        counted = counted_of(learners.scanned(learner).covered, self._name)
+        plan = plan_offsets(self._source, self._name, state, cursor, self._messages(learner, wanted_rows), counted)
         for partition, at in plan.after.items():
             # Where a partition begins is settled once: its end moves on.
             self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])

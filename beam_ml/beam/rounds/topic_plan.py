@@ -11,8 +11,8 @@ from apache_beam import PTransform
 from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml.beam.job.sources import KafkaSource
-from beam_ml.beam.kafka.client import Connection, TopicState, source_name
-from beam_ml.beam.kafka.gaps import LOST, gap
+from beam_ml.beam.kafka.client import Connection, TopicState
+from beam_ml.beam.kafka.positions import lost_progress, positions
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
 from beam_ml.beam.rounds.seen import NoteSeen, in_text, within
 from beam_ml.beam.transforms.decode import Decode
@@ -21,10 +21,9 @@ from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
 from beam_ml.core.cursors import Cursors, TopicCursor
 from beam_ml.core.progress import Progress
-from beam_ml.errors import RowsLost, SourceError
 from beam_ml.formats.messages import place
 
-__all__ = ["KafkaPlan", "name_of", "plan_offsets"]
+__all__ = ["KafkaPlan", "plan_offsets"]
 
 _PIECES = 4
 """Pieces that a round's reading is cut into at least, so that workers share it."""
@@ -98,28 +97,6 @@ class KafkaPlan:
         return cursors.with_topic(self.name, TopicCursor(dict(self.after), before.begun, self.topic or before.id))
 
 
-def name_of(source: KafkaSource, state: TopicState, cursors: Cursors) -> str:
-    """Return what rows' origins call a topic.
-
-    Args:
-        source: settings of the source.
-        state: the topic now.
-        cursors: of the learner that is resumed.
-
-    Raises:
-        SourceError: that learner has read the topic in another cluster.
-    """
-    name = source_name(source.cluster or state.cluster, source.topic)
-    others = [one for one in cursors.topics if one.endswith(f"/{source.topic}")]
-    if others and name not in others:
-        message = (
-            f"job.source must be the cluster that the learner has read, {others[0]}; got {name} (source.cluster names one "
-            "that has moved with its offsets; another name in the registry starts afresh)."
-        )
-        raise SourceError(message)
-    return name
-
-
 class _ReadPlanned(PTransform):
     def __init__(self, plan: KafkaPlan, columns: Sequence[str]) -> None:
         super().__init__()
@@ -137,7 +114,7 @@ def plan_offsets(
     source: KafkaSource,
     name: str,
     state: TopicState,
-    taken: Mapping[int, int],
+    cursor: TopicCursor,
     wanted_messages: float,
     counted: Mapping[int, np.ndarray] = MappingProxyType({}),
 ) -> KafkaPlan:
@@ -147,32 +124,19 @@ def plan_offsets(
         source: settings.
         name: what rows' origins call the source.
         state: where the partitions begin and end now.
-        taken: partition → its read position.
+        cursor: what was read of it.
         wanted_messages: size of the round.
         counted: partition → places that the learner has scanned already.
 
     Raises:
-        RowsLost: what is next is gone, and `on_gap` is "fail"; or a partition that was read is not there, or ends before
-            what has been read of it.
+        RowsLost: see `positions`.
     """
-    topic = f"topic {source.topic} at {source.brokers}"
-    missing = sorted(taken.keys() - state.starts.keys())
-    if missing:
-        message = f"{topic} must still have partitions {missing}, which were read; it does not: was it recreated?"
-        raise RowsLost(message)
-    # A partition that has come since is new from its first message on.
-    latest = source.start == "latest" and not taken
-    after: dict[int, int] = {}
+    found = positions(f"topic {source.topic} at {source.brokers}", state, cursor, counted, source.start, source.on_gap)
+    after = {partition: one.at for partition, one in found.items()}
     lost = Progress()
-    for partition, first in sorted(state.starts.items()):
-        end = state.ends[partition]
-        at = taken.get(partition, end if latest else first)
-        where = f"partition {partition} of {topic}"
-        gone, messages = gap(where, at, first, end, counted.get(partition, intervals.EMPTY), source.on_gap)
-        if messages:
-            lost = lost.merge(Progress.of_ranges(Origin(name, str(partition)), gone, {LOST: messages}))
-        at = max(at, first)
-        after[partition] = at
+    for partition, one in found.items():
+        if one.lost:
+            lost = lost.merge(lost_progress(Origin(name, str(partition)), one.gone, one.lost))
     waiting = {partition: max(0, state.ends[partition] - at) for partition, at in after.items()}
     total = sum(waiting.values())
     share = min(1.0, wanted_messages / total) if total else 0.0
@@ -182,9 +146,9 @@ def plan_offsets(
         if taking:
             ranges[partition] = (after[partition], after[partition] + taking)
             after[partition] += taking
-    seen = {
-        partition: found
+    seen_before = {
+        partition: seen
         for partition, (start, stop) in ranges.items()
-        if partition in counted and (found := within(counted[partition], place(start), place(stop)))
+        if (seen := within(found[partition].seen, place(start), place(stop)))
     }
-    return KafkaPlan(source, name, ranges, after, lost, seen)
+    return KafkaPlan(source, name, ranges, after, lost, seen_before, state.identity)

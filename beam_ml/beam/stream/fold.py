@@ -24,6 +24,7 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner, encode_learner
 from beam_ml.beam.job.job import Announce, Job
+from beam_ml.beam.kafka.positions import counted_of, cursor_after
 from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
@@ -37,7 +38,7 @@ from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, empty
 from beam_ml.core.batch import Origin
-from beam_ml.core.cursors import Cursors, TopicCursor
+from beam_ml.core.cursors import Cursors
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
@@ -45,7 +46,6 @@ from beam_ml.core.spec import canonical_json
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import CorruptArtefact, MergeRefused, VersionNotFound
-from beam_ml.formats.messages import PLACES, place
 from beam_ml.registry import Registry
 
 __all__ = ["FoldJob", "Ledger", "StreamFold", "as_late"]
@@ -344,16 +344,12 @@ class _StreamFold(DoFn):
 
     def _read_on(self, learner: Learner) -> Cursors:
         """Note where a reader that does not know the places counted would resume: the first hole's message."""
-        start, covered = self._start, learners.scanned(learner).covered
+        start = self._start
         if not start.source:
             return learner.cursors
-        grown = {int(origin.partition): 0 for origin in covered if origin.source == start.source}  # since it began
-        holes = {}
-        for partition, at in sorted({**grown, **start.begun}.items()):
-            mine = covered.get(Origin(start.source, str(partition)), intervals.EMPTY)
-            holes[partition] = intervals.first_hole(mine, place(at)) // PLACES
-        known = learner.cursors.topic(start.source).id
-        return learner.cursors.with_topic(start.source, TopicCursor(holes, start.begun, start.topic or known))
+        counted = counted_of(learners.scanned(learner).covered, start.source)
+        cursor = cursor_after(start.begun, counted, start.topic or learner.cursors.topic(start.source).id)
+        return learner.cursors.with_topic(start.source, cursor)
 
 
 class StreamFold(PTransform):

@@ -97,7 +97,7 @@ def kafka_start(job: Job, registry: Registry) -> Start:
         InvalidValue: the registry's learner is not of this job.
     """
     from beam_ml.beam.kafka import client  # loads the client library
-    from beam_ml.beam.rounds.topic_plan import name_of
+    from beam_ml.beam.kafka.positions import name_of
 
     source = job.source
     assert isinstance(source, KafkaSource)  # noqa: S101 checked by _check
@@ -108,8 +108,7 @@ def kafka_start(job: Job, registry: Registry) -> Start:
         consumer.close()
     start, learner = begin(job, registry)
     name = name_of(source, state, learner.cursors)
-    partitions = {partition: (first, state.ends[partition]) for partition, first in state.starts.items()}
-    return pin(start, learner, name, partitions, source.start, source.on_gap, state.identity)
+    return pin(start, learner, name, state, source.start, source.on_gap)
 
 
 def build(

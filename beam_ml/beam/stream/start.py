@@ -12,18 +12,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.kafka.gaps import LOST, gap, refuse_recreated
+from beam_ml.beam.kafka.client import TopicState
+from beam_ml.beam.kafka.positions import counted_of, lost_progress, positions
 from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.versions.resume import resume
-from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Origin
-from beam_ml.core.cursors import TopicCursor
 from beam_ml.core.learner import Learner
-from beam_ml.core.progress import Progress
 from beam_ml.core.spec import canonical_json
-from beam_ml.errors import RowsLost
-from beam_ml.formats.messages import PLACES, place
 from beam_ml.registry import Registry
 
 __all__ = ["Start", "begin", "initial_learner", "pin"]
@@ -77,13 +73,7 @@ def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
 
 
 def pin(
-    start: Start,
-    learner: Learner,
-    source: str,
-    partitions: Mapping[int, tuple[int, int]],
-    begin_at: str = "earliest",
-    on_gap: str = "fail",
-    topic: str = "",
+    start: Start, learner: Learner, source: str, state: TopicState, begin_at: str = "earliest", on_gap: str = "fail"
 ) -> Start:
     """Add where to read each partition: from the first place that the learner has not scanned.
 
@@ -91,57 +81,27 @@ def pin(
         start: the version.
         learner: of that version.
         source: what rows' origins call the source.
-        partitions: partition → first offset that is there, offset behind the last.
-        begin_at: "earliest" or "latest": where a partition never read begins.
+        state: the topic now.
+        begin_at: "earliest" or "latest": where a topic never read begins.
         on_gap: "fail" or "skip": when messages that were not read are gone.
-        topic: ids of cluster and topic now; empty if unknown.
 
     Raises:
-        RowsLost: messages to be read next are gone, and `on_gap` is "fail"; a partition ends before them, or is not there;
-            or the topic is another one of the same name.
+        RowsLost: see `positions`.
 
-    >>> pin(Start(Standing("r", 1)), learners.new(*_pca()), "kafka://c/t", {0: (5, 90)}).offsets
+    >>> pin(Start(Standing("r", 1)), learners.new(*_pca()), "kafka://c/t", TopicState("c", {0: 5}, {0: 90})).offsets
     {0: 5}
     """
-    covered, cursor = learners.scanned(learner).covered, learner.cursors.topic(source)
-    refuse_recreated(source, cursor.id, topic)
-    read = {*cursor.offsets, *(int(origin.partition) for origin in covered if origin.source == source)}
-    missing = sorted(read - partitions.keys())
-    if missing:
-        message = f"{source} must still have partitions {missing}, which were read; it does not: was it recreated?"
-        raise RowsLost(message)
-    begun: dict[int, int] = {}
-    offsets: dict[int, int] = {}
-    seen: dict[int, list[list[int]]] = {}
-    lost: dict[int, tuple[list[list[int]], int]] = {}
-    for partition, (first, end) in sorted(partitions.items()):
-        mine = covered.get(Origin(source, str(partition)), intervals.EMPTY)
-        fresh = first if begin_at == "earliest" else end
-        begun[partition] = _begun(cursor, partition, mine, first, fresh)
-        at = intervals.first_hole(mine, place(begun[partition])) // PLACES
-        where = f"partition {partition} of {source}"
-        gone, messages = gap(where, at, first, end, mine, on_gap)
-        if messages:
-            lost[partition] = (gone.tolist(), messages)
-        at = max(at, first)
-        offsets[partition] = at
-        beyond = intervals.intersection(mine, np.array([[place(at), 2**63 - 1]], dtype=np.int64))
-        if len(beyond):
-            seen[partition] = beyond.tolist()
-    return dataclasses.replace(start, source=source, topic=topic, begun=begun, offsets=offsets, seen=seen, lost=lost)
-
-
-def _begun(cursor: TopicCursor, partition: int, mine: np.ndarray, first: int, fresh: int) -> int:
-    """Return the offset at which a partition was first read, or now is."""
-    if partition in cursor.begun:
-        return cursor.begun[partition]
-    # Rounds read a partition through from where they began, and record a position even of one that was empty then.
-    known = [int(mine[0, 0]) // PLACES] if len(mine) else []
-    if partition in cursor.offsets:
-        known.append(cursor.offsets[partition])
-    elif cursor.offsets:  # it came into being since, and is new from its first message on
-        known.append(first)
-    return min(known, default=fresh)
+    counted = counted_of(learners.scanned(learner).covered, source)
+    found = positions(source, state, learner.cursors.topic(source), counted, begin_at, on_gap)
+    return dataclasses.replace(
+        start,
+        source=source,
+        topic=state.identity,
+        begun={partition: one.begun for partition, one in found.items()},
+        offsets={partition: one.at for partition, one in found.items()},
+        seen={partition: one.seen.tolist() for partition, one in found.items() if len(one.seen)},
+        lost={partition: (one.gone.tolist(), one.lost) for partition, one in found.items() if one.lost},
+    )
 
 
 def initial_learner(start: Start, learner: Learner) -> Learner:
@@ -149,7 +109,7 @@ def initial_learner(start: Start, learner: Learner) -> Learner:
     progress = learner.progress
     for partition, (places, messages) in start.lost.items():
         gone = np.array(places, dtype=np.int64).reshape(-1, 2)
-        progress = progress.merge(Progress.of_ranges(Origin(start.source, str(partition)), gone, {LOST: messages}))
+        progress = progress.merge(lost_progress(Origin(start.source, str(partition)), gone, messages))
     return learner.replace(progress=progress)
 
 

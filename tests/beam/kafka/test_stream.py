@@ -14,8 +14,8 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_ml.beam import engine
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.gaps import LOST
 from beam_ml.beam.kafka.poll import Polled, messages_block
+from beam_ml.beam.kafka.positions import LOST
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream import reader as unbounded_reader
 from beam_ml.beam.kafka.stream.clock import PartitionClock, partition_watermarks, topic_watermark
@@ -27,7 +27,7 @@ from beam_ml.beam.wire.coders import BlockCoder
 from beam_ml.core.batch import Origin
 from beam_ml.core.progress import Progress
 from beam_ml.errors import EngineRefused, InvalidValue, RowsLost, SourceUnavailable
-from beam_ml.formats.messages import place, seen_before
+from beam_ml.formats.messages import decoder, place, seen_before, to_blocks
 
 S = 1_000_000
 NOW = 1_700_000_000 * S
@@ -299,6 +299,24 @@ def test_a_partition_made_while_the_stream_ran_is_read_from_its_first_message(re
     mark = StreamMark({0: 1}, {0: PartitionClock(TIME_MS * 1000, NOW, False)}, 77)
     reader = reading(log, mark, start="latest")
     assert offsets(drained(reader)) == {"1": [0, 1]}
+
+
+def test_a_partition_that_came_with_its_beginning_gone_counts_that_as_read(reading):
+    """Else it would be taken to have been read from 0, and the next start to miss messages that nobody could read."""
+    log = Log({p: [(i, TIME_MS) for i in range(first, first + 3)] for p, first in ((0, 0), (1, 100), (2, 50))})
+    log.starts = {0: 0, 1: 100, 2: 50}
+    reader = reading(log, starts={0: 0})
+    assert reader.start()
+    assert spans([reader.get_current()], 1) == [(0, 100)]
+    mark = MarkCoder().decode(MarkCoder().encode(reader.get_checkpoint_mark()))
+    blocks = drained(reading(log, mark, starts={0: 0}))
+    assert spans(blocks, 1)[0][0] == 100
+    assert spans(blocks, 2)[0] == (0, 50)
+    assert offsets(blocks) == {"0": [0, 1, 2], "1": [100, 101, 102], "2": [50, 51, 52]}
+    (decoded,) = to_blocks(next(one for one in blocks if one.origin.partition == "2"), decoder("json"))
+    assert (len(decoded), decoded.start, decoded.stop) == (0, 0, 50 << 20)
+    untold = drained(reading(log, start="earliest"))  # nobody noted where the topic was begun
+    assert spans(untold, 1)[0][0] == 100
 
 
 def test_splits_share_the_partitions(reading):

@@ -10,7 +10,7 @@ import pytest
 
 from beam_ml import formats
 from beam_ml.beam.job.sources import FileSource
-from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.positions import LOST
 from beam_ml.beam.rounds import Mode
 from beam_ml.beam.rounds.file_plan import FilePlan, plan_files
 from beam_ml.core.batch import Origin

@@ -22,7 +22,7 @@ from beam_ml.beam.rounds.topic_plan import plan_offsets
 from beam_ml.beam.versions import life
 from beam_ml.beam.versions.lineage import Standing
 from beam_ml.core import learner as learners
-from beam_ml.core.cursors import Cursors
+from beam_ml.core.cursors import Cursors, TopicCursor
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.errors import (
@@ -687,7 +687,9 @@ def test_the_growth_goes_by_what_was_read_from_any_source(tmp_path: Path, kind: 
     assert wanted == {0: 2_048, 10_000: 4_096, 10_000_000: one.source.round_rows}[learned]
     if isinstance(one.source, KafkaSource):
         topic = TopicState("c", {0: 0}, {0: 1_000_000})
-        assert plan_offsets(one.source, "kafka://c/t", topic, {}, wanted).ranges == {0: (0, min(wanted, 1_000_000))}
+        assert plan_offsets(one.source, "kafka://c/t", topic, TopicCursor(), wanted).ranges == {
+            0: (0, min(wanted, 1_000_000))
+        }
 
 
 def test_small_rounds_that_were_full_follow_each_other_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

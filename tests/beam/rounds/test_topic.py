@@ -14,7 +14,7 @@ from beam_ml.algorithms import find
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.positions import LOST
 from beam_ml.beam.rounds import topic as kafka_rounds
 from beam_ml.beam.rounds.topic import KafkaRounds, plan_offsets
 from beam_ml.core import learner as learners
@@ -55,7 +55,7 @@ def test_a_plan_is_next_to_what_was_read_and_about_as_large_as_wanted(
     starts = [low for low, _, _ in given_]
     taken = {p: low + more for p, (low, more, _) in enumerate(given_)}
     ends = [low + more + new for low, more, new in given_]
-    plan = plan_offsets(source(), NAME, state(ends, starts), taken, wanted)
+    plan = plan_offsets(source(), NAME, state(ends, starts), TopicCursor(taken), wanted)
     total = sum(new for _, _, new in given_)
     for partition, (start, stop) in plan.ranges.items():
         assert start == taken[partition]
@@ -69,7 +69,7 @@ def test_a_plan_is_next_to_what_was_read_and_about_as_large_as_wanted(
 
 
 def test_partitions_stay_abreast() -> None:
-    plan = plan_offsets(source(), NAME, state([1000, 100, 0]), {}, 110)
+    plan = plan_offsets(source(), NAME, state([1000, 100, 0]), TopicCursor(), 110)
     assert plan.ranges == {0: (0, 100), 1: (0, 10)}
     assert plan.after == {0: 100, 1: 10, 2: 0}
     assert plan.covered() == {Origin(NAME, "0"): [[0, 100 * PLACES]], Origin(NAME, "1"): [[0, 10 * PLACES]]}
@@ -77,13 +77,13 @@ def test_partitions_stay_abreast() -> None:
 
 
 def test_latest_begins_at_the_end() -> None:
-    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [5, 0]), {}, 100)
+    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [5, 0]), TopicCursor(), 100)
     assert plan.ranges == {}
     assert plan.after == {0: 70, 1: 8}
 
 
 def test_latest_reads_a_partition_that_came_later_from_its_first_message_on() -> None:
-    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [60, 0]), {1: 6}, 100)
+    plan = plan_offsets(source(start="latest"), NAME, state([70, 8], [60, 0]), TopicCursor({1: 6}), 100)
     assert plan.ranges == {0: (60, 70), 1: (6, 8)}
 
 
@@ -105,8 +105,8 @@ def test_latest_is_settled_by_a_first_version_without_rows(monkeypatch: pytest.M
 
 def test_a_gap_fails_or_is_counted() -> None:
     with pytest.raises(RowsLost, match=r"must still hold offset 3.*removed 7 messages unread"):
-        plan_offsets(source(), NAME, state([20], [10]), {0: 3}, 100)
-    plan = plan_offsets(source(on_gap="skip"), NAME, state([20], [10]), {0: 3}, 100)
+        plan_offsets(source(), NAME, state([20], [10]), TopicCursor({0: 3}), 100)
+    plan = plan_offsets(source(on_gap="skip"), NAME, state([20], [10]), TopicCursor({0: 3}), 100)
     assert plan.ranges == {0: (10, 20)}
     assert plan.lost.rejected == {LOST: 7}
     assert {o: r.tolist() for o, r in plan.lost.covered.items()} == {Origin(NAME, "0"): [[3 * PLACES, 10 * PLACES]]}
@@ -114,9 +114,9 @@ def test_a_gap_fails_or_is_counted() -> None:
 
 def test_a_recreated_topic_is_noticed() -> None:
     with pytest.raises(RowsLost, match=r"ends at 20, before offset 30, which was already read"):
-        plan_offsets(source(on_gap="skip"), NAME, state([20]), {0: 30}, 100)
+        plan_offsets(source(on_gap="skip"), NAME, state([20]), TopicCursor({0: 30}), 100)
     with pytest.raises(RowsLost, match=r"topic t at b:1 must still have partitions \[2, 10\], which were read"):
-        plan_offsets(source(on_gap="skip"), NAME, state([20]), {0: 10, 10: 3, 2: 3}, 100)
+        plan_offsets(source(on_gap="skip"), NAME, state([20]), TopicCursor({0: 10, 10: 3, 2: 3}), 100)
 
 
 def test_a_recreated_topic_is_noticed_though_it_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +402,7 @@ def test_rounds_keep_the_pace_that_the_job_sets(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_lost_places_are_covered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_offsets(source(on_gap="skip"), NAME, state([20, 4], [10, 0]), {0: 3}, 100)
+    plan = plan_offsets(source(on_gap="skip"), NAME, state([20, 4], [10, 0]), TopicCursor({0: 3}), 100)
     both = {o: [*plan.covered().get(o, []), *r.tolist()] for o, r in plan.lost.covered.items()}
     assert both == {Origin(NAME, "0"): [[10 * PLACES, 20 * PLACES], [3 * PLACES, 10 * PLACES]]}
     assert sum(map(size, plan.lost.covered.values())) == 7 * PLACES
@@ -412,7 +412,7 @@ def test_places_that_a_stream_has_counted_ahead_are_left_out(monkeypatch: pytest
     """The stream had read half of message 12 into a window that it folded, and message 14 whole."""
     half = PLACES // 2
     counted = np.array([[0, 10 * PLACES], [12 * PLACES, 12 * PLACES + half], [14 * PLACES, 15 * PLACES]])
-    plan = plan_offsets(source(), NAME, state([20]), {0: 10}, 100, {0: counted})
+    plan = plan_offsets(source(), NAME, state([20]), TopicCursor({0: 10}), 100, {0: counted})
     assert plan.ranges == {0: (10, 20)}
     assert plan.covered() == {
         Origin(NAME, "0"): [
@@ -420,5 +420,5 @@ def test_places_that_a_stream_has_counted_ahead_are_left_out(monkeypatch: pytest
         ]
     }  # fmt: skip
     assert plan.seen == {0: [[12 * PLACES, 12 * PLACES + half], [14 * PLACES, 15 * PLACES]]}
-    everything = plan_offsets(source(), NAME, state([12]), {0: 10}, 100, {0: np.array([[0, 12 * PLACES]])})
+    everything = plan_offsets(source(), NAME, state([12]), TopicCursor({0: 10}), 100, {0: np.array([[0, 12 * PLACES]])})
     assert everything.covered() == {}

@@ -6,7 +6,7 @@ import pytest
 from beam_ml.algorithms import find
 from beam_ml.artefact.cursors import summary_of
 from beam_ml.artefact.records import decode_learner
-from beam_ml.beam.kafka.gaps import gap
+from beam_ml.beam.kafka.positions import gap
 from beam_ml.beam.stream.start import Start
 from beam_ml.beam.versions.lineage import Standing
 from beam_ml.errors import MergeRefused, RowsLost

@@ -10,10 +10,9 @@ from beam_ml.artefact.records import encode_learner
 from beam_ml.beam.engine import new_pipeline
 from beam_ml.beam.kafka import client
 from beam_ml.beam.kafka.client import TopicState
-from beam_ml.beam.kafka.gaps import LOST
+from beam_ml.beam.kafka.positions import LOST
 from beam_ml.beam.kafka.stream import source
 from beam_ml.beam.stream import build, kafka_start
-from beam_ml.beam.stream import start as stream_start
 from beam_ml.beam.stream.start import Start, begin, initial_learner, pin
 from beam_ml.beam.versions import lineage
 from beam_ml.beam.versions.lineage import Standing
@@ -42,7 +41,18 @@ WHOLE = {0: (0, len(TOPIC))}
 def pinned(a_job, partitions=WHOLE, **more):
     registry = Registry(a_job.registry)
     start, learner = begin(a_job, registry)
-    return pin(start, learner, SOURCE, partitions, **more)
+    return pin(start, learner, SOURCE, log(partitions), **more)
+
+
+def log(partitions, topic=""):
+    """Return a topic of partition → (first offset, offset behind the last)."""
+    cluster, _, made = topic.rpartition("/")
+    return TopicState(
+        cluster,
+        {p: first for p, (first, _) in partitions.items()},
+        {p: end for p, (_, end) in partitions.items()},
+        made,
+    )
 
 
 def reading(start, upto, closes):
@@ -184,7 +194,7 @@ def test_what_was_lost_before_the_start_is_in_the_first_version(tmp_path):
     assert second.offsets == {0: 8}
     registry = stream(reading(second, 9, 30).end(), a_job, second)
     learner = newest(registry)
-    assert learner.progress.rejected == {stream_start.LOST: sum(n for _, n in second.lost.values())} == {LOST: 3}
+    assert learner.progress.rejected == {LOST: sum(n for _, n in second.lost.values())} == {LOST: 3}
     check_ids(learner, [*range(9), 13])
     assert learner.progress.covered[Origin(SOURCE, "0")].tolist() == [[0, place(9)]]
     assert learner.progress.repeated == 0
@@ -243,7 +253,7 @@ def test_pin_takes_the_first_hole_and_what_lies_beyond():
     learner = learner_of(
         {"0": [[0, place(3)], [place(3, 5), place(4)], [place(7), place(9)]], "1": [[place(4), place(6)]]}
     )
-    start = pin(NEW, learner, SOURCE, {0: (0, 20), 1: (0, 20), 2: (6, 20)})
+    start = pin(NEW, learner, SOURCE, log({0: (0, 20), 1: (0, 20), 2: (6, 20)}))
     assert start.offsets == {0: 3, 1: 6, 2: 6}
     assert start.begun == {0: 0, 1: 4, 2: 6}
     assert start.seen == {0: [[place(3, 5), place(4)], [place(7), place(9)]]}
@@ -254,25 +264,25 @@ def test_pin_takes_the_first_hole_and_what_lies_beyond():
 def test_a_partition_whose_first_message_is_still_open_is_read_from_there():
     """Offset 0 lies in an open window, offset 1 in a folded one: where the topic was begun is known, so 0 is not lost."""
     learner = learner_of({"0": [[place(1), place(2)]]})
-    start = pin(NEW, began_at(learner, 0), SOURCE, {0: (0, 20)})
+    start = pin(NEW, began_at(learner, 0), SOURCE, log({0: (0, 20)}))
     assert start.offsets == {0: 0}
     assert start.seen == {0: [[place(1), place(2)]]}
 
 
 def test_a_partition_that_grew_while_the_stream_ran_is_read_from_its_first_message():
     learner = learner_of({"0": [[0, place(4)]], "1": [[place(1), place(2)]]})
-    start = pin(NEW, began_at(learner, 0), SOURCE, {0: (0, 20), 1: (0, 3), 2: (0, 1)}, "latest")
+    start = pin(NEW, began_at(learner, 0), SOURCE, log({0: (0, 20), 1: (0, 3), 2: (0, 1)}), "latest")
     assert start.offsets == {0: 4, 1: 0, 2: 0}
 
 
 def test_a_partition_that_rounds_began_at_the_end_is_not_read_before_it():
-    start = pin(NEW, learner_of({"0": [[place(7), place(9)]]}), SOURCE, {0: (0, 20)}, "latest")
+    start = pin(NEW, learner_of({"0": [[place(7), place(9)]]}), SOURCE, log({0: (0, 20)}), "latest")
     assert start.offsets == {0: 9}
 
 
 def test_latest_begins_at_the_end_once():
-    assert pin(NEW, learner_of({}), SOURCE, {0: (3, 20)}, "latest").offsets == {0: 20}
-    assert pin(NEW, began_at(learner_of({}), 20), SOURCE, {0: (3, 50)}, "latest").offsets == {0: 20}
+    assert pin(NEW, learner_of({}), SOURCE, log({0: (3, 20)}), "latest").offsets == {0: 20}
+    assert pin(NEW, began_at(learner_of({}), 20), SOURCE, log({0: (3, 50)}), "latest").offsets == {0: 20}
 
 
 def test_what_retention_removed_fails_or_is_counted():
@@ -280,24 +290,24 @@ def test_what_retention_removed_fails_or_is_counted():
     with pytest.raises(
         RowsLost, match=r"partition 0 of .* must still hold offset 3, .* begins at 8.*removed 4 messages"
     ):
-        pin(NEW, learner, SOURCE, {0: (8, 20)})
-    start = pin(NEW, learner, SOURCE, {0: (8, 20)}, on_gap="skip")
+        pin(NEW, learner, SOURCE, log({0: (8, 20)}))
+    start = pin(NEW, learner, SOURCE, log({0: (8, 20)}), on_gap="skip")
     assert start.offsets == {0: 8}
     after = initial_learner(Start.from_json(start.to_json()), learner)
-    assert after.progress.rejected == {stream_start.LOST: 4}
+    assert after.progress.rejected == {LOST: 4}
     assert after.progress.covered[Origin(SOURCE, "0")].tolist() == [[0, place(8)]]
     assert after.progress.repeated == 0
 
 
 def test_a_topic_recreated_is_refused():
     with pytest.raises(RowsLost, match="was it recreated"):
-        pin(NEW, learner_of({"0": [[0, place(9)]]}), SOURCE, {0: (0, 4)})
+        pin(NEW, learner_of({"0": [[0, place(9)]]}), SOURCE, log({0: (0, 4)}))
 
 
 def test_a_partition_that_rounds_found_empty_is_read_from_where_it_ended():
     """Nothing of it was scanned, but its end has moved on since: what came belongs to the job."""
     learner = learner_of({}).replace(cursors=read_up_to({0: 20}))
-    start = pin(NEW, learner, SOURCE, {0: (3, 50), 1: (0, 4)}, "latest")
+    start = pin(NEW, learner, SOURCE, log({0: (3, 50), 1: (0, 4)}), "latest")
     assert start.offsets == {0: 20, 1: 0}  # 1 came into being since
     assert start.begun == {0: 20, 1: 0}
 
@@ -305,22 +315,22 @@ def test_a_partition_that_rounds_found_empty_is_read_from_where_it_ended():
 def test_what_retention_removed_of_a_partition_that_was_empty_is_seen():
     learner = learner_of({}).replace(cursors=read_up_to({0: 3}))
     with pytest.raises(RowsLost, match=r"must still hold offset 3.*removed 5 messages"):
-        pin(NEW, learner, SOURCE, {0: (8, 20)})
-    assert pin(NEW, learner, SOURCE, {0: (8, 20)}, on_gap="skip").lost == {0: ([[place(3), place(8)]], 5)}
+        pin(NEW, learner, SOURCE, log({0: (8, 20)}))
+    assert pin(NEW, learner, SOURCE, log({0: (8, 20)}), on_gap="skip").lost == {0: ([[place(3), place(8)]], 5)}
 
 
 def test_a_partition_that_is_gone_is_refused():
     for learner in (learner_of({"2": [[0, place(3)]]}), learner_of({}).replace(cursors=read_up_to({0: 0, 2: 3}))):
         with pytest.raises(RowsLost, match=r"kafka://cluster/topic must still have partitions \[2\], which were read"):
-            pin(NEW, learner, SOURCE, {0: (0, 20)})
+            pin(NEW, learner, SOURCE, log({0: (0, 20)}))
 
 
 def test_a_topic_recreated_is_refused_though_it_is_longer():
     learner = learner_of({"0": [[0, place(9)]]}).replace(cursors=read_up_to({0: 9}, id="cluster/first"))
     with pytest.raises(RowsLost, match=r"must be the one that was read, of id first; .* with id second"):
-        pin(NEW, learner, SOURCE, {0: (0, 400)}, topic="cluster/second")
+        pin(NEW, learner, SOURCE, log({0: (0, 400)}, "cluster/second"))
     for same in ("cluster/first", "", "other/second"):
-        assert pin(NEW, learner, SOURCE, {0: (0, 400)}, topic=same).offsets == {0: 9}
+        assert pin(NEW, learner, SOURCE, log({0: (0, 400)}, same)).offsets == {0: 9}
 
 
 class Brokers:
@@ -363,7 +373,7 @@ def test_a_partition_made_after_the_pin_is_read_from_its_first_message(tmp_path,
 
     monkeypatch.setattr(source.ReadKafkaStream, "expand", shown)
     a_job = job(tmp_path, source={"start": "latest"})
-    start = pin(NEW, learner_of({}), SOURCE, {0: (3, 20)}, "latest", topic="cluster/first")
+    start = pin(NEW, learner_of({}), SOURCE, log({0: (3, 20)}, "cluster/first"), "latest")
     build(new_pipeline(["--runner=PrismRunner"]), a_job, Registry(a_job.registry), start=start)
     part = shipped[0].create_reader(None, None)._part
     assert (part.starts, part.source.start, part.topic) == ({0: 20}, "earliest", "cluster/first")

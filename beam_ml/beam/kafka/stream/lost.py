@@ -12,8 +12,8 @@ from apache_beam import DoFn, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
-from beam_ml.beam.kafka.gaps import LOST
 from beam_ml.beam.kafka.poll import messages_block
+from beam_ml.beam.kafka.positions import lost_progress
 from beam_ml.beam.transforms.windowing import many_in_or_out
 from beam_ml.beam.wire import coders
 from beam_ml.core import intervals
@@ -74,7 +74,7 @@ class _SetLostAside(DoFn):
         places, seen = np.array([[element.start, element.stop]], dtype=np.int64), seen_before(element)
         if seen is not None:
             places = intervals.difference(places, seen)
-        yield TaggedOutput("lost", Progress.of_ranges(element.origin, places, {LOST: gone}))
+        yield TaggedOutput("lost", lost_progress(element.origin, places, gone))
 
 
 class SetLostAside(PTransform):

@@ -13,8 +13,9 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from beam_ml.beam import telemetry
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka import client
-from beam_ml.beam.kafka.gaps import gap, refuse_recreated
 from beam_ml.beam.kafka.poll import Polled, messages_block
+from beam_ml.beam.kafka.positions import first_read, gap, refuse_recreated
+from beam_ml.beam.kafka.records import Messages
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream.clock import PartitionClock, topic_watermark
 from beam_ml.beam.kafka.stream.lost import lost_block
@@ -115,13 +116,17 @@ class StreamReader(UnboundedReader):
         for partition in sorted(state.starts):
             if partition % self._part.of != self._part.part or partition in self._offsets:
                 continue
+            self._clocks[partition] = PartitionClock(None, self._now(), False)
             at = self._part.starts.get(partition)
             if at is None:
-                # One that came into being while the stream ran is new from its first message on.
-                earliest = self._resumed or self._source.start == "earliest"
-                at = state.starts[partition] if earliest else state.ends[partition]
+                first, end = state.starts[partition], state.ends[partition]
+                at = first_read(first, end, self._source.start, before=self._resumed)
+                if self._part.starts and at == first > 0:
+                    # It came with its beginning gone already, which nobody is to look for: those places count as read.
+                    gone = messages_block(self._name, partition, Messages(), 0, at)
+                    self._waiting.append(_Piece(gone, partition, at, None, None))
+                    continue  # a reader that is stopped before that was sent begins the partition again
             self._offsets[partition] = at
-            self._clocks[partition] = PartitionClock(None, self._now(), False)
         return self.advance()
 
     def advance(self) -> bool:
@@ -129,7 +134,7 @@ class StreamReader(UnboundedReader):
         if self._began is None:
             self._began, self._given = time.monotonic(), 0
             self._looked = self._read = self._behind = False
-            self._aside = not self._offsets  # one without partitions holds nobody back
+            self._aside = not self._clocks  # one without partitions holds nobody back
             self._clocks = {p: dataclasses.replace(clock, at_end=False) for p, clock in self._clocks.items()}
         while True:
             while self._waiting:

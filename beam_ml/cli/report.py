@@ -26,7 +26,10 @@ def day(window_end_us: int | None) -> str:
     """Say which window: the minute it ends, or `round`."""
     if window_end_us is None:
         return "round"
-    ends = datetime.datetime.fromtimestamp(window_end_us / 1e6, datetime.UTC)
+    try:
+        ends = datetime.datetime.fromtimestamp(window_end_us / 1e6, datetime.UTC)
+    except (OverflowError, ValueError, OSError):  # a year that calendars do not have
+        return f"{window_end_us} µs"
     last = ends - datetime.timedelta(microseconds=1)
     whole_days = (ends.hour, ends.minute, ends.second) == (0, 0, 0)
     return f"{last:%Y-%m-%d}" if whole_days else f"{ends:%Y-%m-%d %H:%M:%S}"

@@ -14,6 +14,7 @@ from beam_ml.errors import InvalidBatch
 __all__ = ["count", "reals", "times_us", "wholes"]
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NAT = -(2**63)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _EXACT = 2.0**53  # a float64 above this is one of several whole numbers
 
@@ -129,7 +130,11 @@ def times_us(name: str, value: Any) -> np.ndarray:
         return found.astype(np.int64)
     if array.dtype.kind == "O" and array.size and all(isinstance(one, datetime.datetime) for one in array.reshape(-1)):
         return np.array([_since_epoch(name, wanted, one) for one in array.reshape(-1)], np.int64).reshape(array.shape)
-    return wholes(name, array, wanted)
+    found = wholes(name, array, wanted)
+    missing = found == _NAT
+    if missing.any():
+        raise _refuse(name, wanted, f"NaT in entry {_first(missing)}")
+    return found
 
 
 def _since_epoch(name: str, wanted: str, one: datetime.datetime) -> int:

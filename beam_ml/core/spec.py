@@ -13,6 +13,7 @@ import pydantic
 from pydantic import Field
 
 from beam_ml.core.meant import did_you_mean
+from beam_ml.core.secrets import shown
 from beam_ml.errors import InvalidValue
 
 __all__ = ["Duration", "ModelSpec", "Settings", "Spec", "canonical_json", "parse_duration_s", "to_us"]
@@ -142,7 +143,7 @@ def _sentence(kind: "type[Settings]", field: str, errors: Sequence[Any]) -> str:
     text = " or ".join([rules[0], *(rule.removeprefix("must ") for rule in rules[1:])])
     if error["type"] == "missing":
         return f"{field} {text}."
-    return f"{field} {text}; got {error['input']!r}.{_meant(kind, errors)}"
+    return f"{field} {text}; got {shown(error['input'], error['loc'])}.{_meant(kind, errors)}"
 
 
 def _rule(error: Any) -> str:
@@ -199,7 +200,7 @@ class Settings(pydantic.BaseModel):
     def parse(cls, value: object) -> Self:
         """Build from a mapping (of strings, numbers) as read from JSON or TOML."""
         if not isinstance(value, dict):
-            message = f"{cls.called or cls.__name__} must be a mapping of settings; got {value!r}."
+            message = f"{cls.called or cls.__name__} must be a mapping of settings; got {shown(value, (cls.called,))}."
             raise InvalidValue(message)
         return cls(**value)
 

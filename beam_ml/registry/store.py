@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import obstore.store
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
+from beam_ml.core.secrets import has_password, shown
 from beam_ml.errors import RegistryError
 
 __all__ = ["STORE_ERRORS", "Objects", "Stat", "Store", "open_objects", "reason", "utc_now"]
@@ -174,6 +175,12 @@ def open_objects(where: "str | os.PathLike[str] | Store", *, create: bool = True
     if not isinstance(where, (str, os.PathLike)):
         return Objects(where, repr(where))
     text = os.fspath(where)
+    if has_password(text):
+        message = (
+            f"A registry's URL must hold no user and password, which manifests and messages would repeat; got {shown(text)} "
+            "(stores take them from the environment)."
+        )
+        raise RegistryError(message)
     try:
         if text.startswith("memory://"):
             return Objects(obstore.store.MemoryStore(), "memory://")

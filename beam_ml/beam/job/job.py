@@ -18,6 +18,7 @@ from beam_ml.core.limits import Limits
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
+from beam_ml.core.secrets import has_password, shown
 from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
@@ -126,6 +127,12 @@ class Job(Settings):
     @model_validator(mode="after")
     def _whole(self) -> "Job":
         """Build everything once, so that a bad job is refused before it starts."""
+        if has_password(self.registry):
+            message = (
+                f"registry must hold no user and password in its URL; got {shown(self.registry)} (stores take them from "
+                "the environment)"
+            )
+            raise ValueError(message)
         self._check_categories()
         self.plan()
         self.windows()
@@ -178,6 +185,9 @@ class Job(Settings):
                 f"passes must be 1 where refresh is a duration, since a window is folded once; got {self.passes} "
                 "(refresh = 'round')"
             )
+            raise ValueError(message)
+        if self.source.on_bad_file == "skip":
+            message = f"passes must be 1 with source.on_bad_file = 'skip', which leaves files unread; got {self.passes}"
             raise ValueError(message)
         if self.source.remember is not None:
             message = f"passes must be 1 with source.remember, which forgets what to read again; got {self.passes}"

@@ -40,6 +40,13 @@ class FileSource(Settings):
             "stream's time; None: the longest of a day, three windows, and a half-life"
         ),
     ] = None
+    on_bad_file: Annotated[
+        Literal["fail", "skip"],
+        Field(
+            description="when a file cannot be read, or has changed or gone since it was read; skip sets aside what is "
+            "left of it, counts the file, and goes on"
+        ),
+    ] = "fail"
     poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0
     settle: Annotated[
         Duration | Literal[0],

@@ -47,17 +47,14 @@ class FilePlan:
         after: what has been read then, and in which pass.
         options: of CSV files.
         last: nothing is left to read in this pass.
+        lost: what is given up of files that cannot be read, counted as rejected.
     """
 
     ranges: tuple[FileRange, ...]
     after: FileCursor
     options: csv.Options | None = None
     last: bool = False
-
-    @property
-    def lost(self) -> Progress:
-        """Nothing: a file that is gone before it has been read to its end fails the plan."""
-        return Progress()
+    lost: Progress = dataclasses.field(default_factory=Progress)
 
     def read(self, columns: Sequence[str]) -> PTransform:
         """Return the root transform that reads the ranges."""

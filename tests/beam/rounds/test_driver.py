@@ -352,6 +352,46 @@ def test_a_bad_file_fails_its_round_and_nothing_else(
     assert learner(one).progress.rows == 900
 
 
+@pytest.mark.parametrize("spoil", [truncate, garble, rubbish, lambda path: path.write_bytes(b"")])
+def test_a_bad_file_is_set_aside_where_the_job_wants_that(
+    tmp_path: Path, spoil: Callable[[Path], Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "_RETRY_S", 0.0)
+    for day in range(4):
+        write(tmp_path / "data", day)
+    spoil(tmp_path / "data" / "001.parquet")
+    one = job(tmp_path, source={"on_bad_file": "skip"})
+    done = run(one)
+    after = learner(one)
+    assert after.progress.rows == 900
+    assert after.progress.rejected == {"file set aside": 1}
+    assert done[-1].manifest.progress["rejected"] == {"file set aside": 1}
+    assert "001.parquet is set aside (source.on_bad_file): " in caplog.text
+    assert run(one) == []  # it is remembered
+
+
+def test_files_that_are_touched_or_gone_are_set_aside_once(tmp_path: Path) -> None:
+    for day in range(3):
+        write(tmp_path / "data", day)
+    one = job(tmp_path, source={"on_bad_file": "skip"})
+    run(one)
+    assert learner(one).progress.rows == 900
+    write(tmp_path / "data", 0, rows=310)
+    os.utime(tmp_path / "data" / "001.parquet", ns=(1, 1))
+    write(tmp_path / "data", 3)
+    run(one)
+    assert learner(one).progress.rows == 1200
+    assert learner(one).progress.rejected == {"file set aside": 2}
+    assert run(one) == []
+
+
+def test_a_registry_whose_only_file_is_bad_says_so(tmp_path: Path) -> None:
+    rubbish(write(tmp_path / "data", 0))
+    one = job(tmp_path, source={"on_bad_file": "skip"})
+    (only,) = run(one)
+    assert only.manifest.progress["rejected"] == {"file set aside": 1}
+
+
 def test_a_file_that_changed_after_it_was_read(tmp_path: Path) -> None:
     path = write(tmp_path / "data", 0)
     one = job(tmp_path)

@@ -3,10 +3,12 @@
 Factors have no axes of their own: the mean of two machines that were learned apart is often worse than either. So the
 merged machine is chosen by its loss on the rows that both have sampled: one of the two with what the other knows of
 features of its own, weighted means of both, and the best of these after a pass over the sampled rows. That pass is judged
-by rows it did not learn from. Where no machine fits both, as when the same inputs mean something else to each, scores are
-drawn towards the constant rate as far as the rows ask for, and until on neither learner's own rows the loss is above that
-of the joint constant: a machine that fits one region well and is far off in the other has the least loss on both, and yet
-is of no use in the other.
+by rows it did not learn from, and must gain more than chance. Where labels of numbers lie far apart, the level outweighs
+all that slopes explain: machines are tried at the joint level too, and of those whose loss differs by chance alone the
+one is taken that tells the rows within a region apart best. Where no machine fits both, as when the same inputs mean
+something else to each, scores are drawn towards the constant rate as far as the rows ask for, and until on neither
+learner's own rows the loss is above that of the joint constant: a machine that fits one region well and is far off in the
+other has the least loss on both, and yet is of no use in the other.
 """
 
 import dataclasses
@@ -169,10 +171,14 @@ class _Judge:
         if self.tested.spec.use_bias:
             drawn_to += self._weighed(score)
         theta = min((damp(theta, *one) for one in drawn_to), key=self.loss)
-        found, weight = self.loss(theta), self.tested.weight
+        found = self.loss(theta)
+        return theta, found + self.chance(found)
+
+    def chance(self, found: float) -> float:
+        """Return `SURE` units of log likelihood in units of the summed loss, where that is `found`."""
+        weight = self.tested.weight
         mean = float(np.square(weight).sum() / weight.sum())
-        unit = 2.0 * found * mean / float(weight.sum()) if self.tested.spec.task == "regression" else mean
-        return theta, found + SURE * unit
+        return SURE * (2.0 * found * mean / float(weight.sum()) if self.tested.spec.task == "regression" else mean)
 
     def _weighed(self, score: np.ndarray) -> list[tuple[float, float]]:
         """Return the factor and level that hold and are best if the worst region's rows count as much more as it takes.
@@ -193,6 +199,36 @@ class _Judge:
             else:
                 low = middle
         return best
+
+    def levelled(self, theta: np.ndarray) -> np.ndarray:
+        """Return parameters of numbers' scores whose mean over these rows is that of the labels."""
+        rows = self.tested
+        return damp(theta, 1.0, float(rows.weight @ (rows.label - rows.scores(theta[rows.rows])) / rows.weight.sum()))
+
+    def sharpest(self, held: list[tuple[np.ndarray, float]], most: float) -> tuple[np.ndarray, float]:
+        """Return the parameters and cost that tell rows of a region apart best, of those as good as the best but for chance.
+
+        Where regions' labels lie far apart, what slopes explain is nothing beside what chance makes of levels.
+
+        Args:
+            held: parameters and what they cost.
+            most: the better learner's loss alone, which nothing but the best may exceed.
+        """
+        least = min(cost for _, cost in held)
+        enough = max(least, min(least + self.chance(least), most))
+        return min((one for one in held if one[1] <= enough), key=lambda one: self._apart(one[0]))
+
+    def _apart(self, theta: np.ndarray) -> float:
+        """Return the summed loss where each region's scores get the factor and the level that are best for it."""
+        score, (rows, logistic) = (
+            self.tested.scores(theta[self.tested.rows]),
+            (self.tested, self.tested.spec.task == "binary"),
+        )
+        out = score.copy()
+        for one in self.regions:
+            alpha, beta = trusted(logistic, score[one], rows.label[one], rows.weight[one])
+            out[one] = alpha * score[one] + beta
+        return sum(self._losses(out))
 
     def corrected(self, theta: np.ndarray) -> np.ndarray | None:
         """Return parameters whose scores are corrected by these rows; None: they do not ask for it."""
@@ -217,14 +253,18 @@ def _best(
     """Return the merged state with the parameters that have the least loss on sampled rows, of those that hold in all."""
     judge = _Judge.of(spec, merged, rows)
     candidates = list(_candidates(merged, first, second))
-    theta, cost = min((judge.held(one) for one in candidates), key=_cost)
+    if spec.task == "regression" and spec.use_bias:
+        candidates += [judge.levelled(one) for one in candidates]
+    alone = min(judge.loss(one) for one, _ in (first, second))
+    theta, cost = judge.sharpest([judge.held(one) for one in candidates], alone)
     halves = [[half(one, at) for one in rows] for at in (0, 1)]
     if sum(one.weight.size for one in rows) >= _FEWEST and all(one.weight.size for half in halves for one in half):
         unseen = _Judge.of(spec, merged, halves[1])
         for begin in (theta, min(candidates, key=judge.loss)):
             tried = passed(spec, dataclasses.replace(merged, theta=begin), _mixed(halves[0]))
             learned, found = judge.held(unseen.held(tried)[0])
-            if unseen.held(learned)[1] < unseen.held(theta)[1] and found <= cost:
+            before = unseen.held(theta)[1]
+            if unseen.held(learned)[1] < before - unseen.chance(before) and found <= cost:
                 theta, cost = learned, found
     asked = judge.corrected(theta)
     if asked is not None:

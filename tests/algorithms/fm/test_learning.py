@@ -12,6 +12,7 @@ from beam_ml.algorithms.fm.start import starts
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close, identical, nbytes
+from beam_ml.core.limits import Limits
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.errors import DeriveRefused, InvalidBatch, InvalidValue, MergeRefused
 from beam_ml.testing.laws import check_algorithm
@@ -245,7 +246,7 @@ def test_a_divergence_is_a_discarded_fold():
         algorithm, learner, None, accumulated(spec, Batch.dense([[1.0, 2.0]] * 50, label=np.ones(50))), plan
     )
     before = learner.state
-    huge = Batch.dense([[1e200, 1e200]] * 3, label=[1.0, 2.0, 3.0])
+    huge = Batch.dense([[1e60, 1e60]] * 3, label=[1.0, 2.0, 3.0])
     learner, found = refresh(algorithm, learner, None, accumulated(spec, huge, learner), plan)
     assert found.discarded == "fm.Spec diverged: a parameter is not finite"
     assert not found.verdict.accepted
@@ -255,7 +256,9 @@ def test_a_divergence_is_a_discarded_fold():
 
 def accumulated(spec, rows, learner=None):
     anchor = None if learner is None else FM.anchor(spec, learner.state)
-    accumulator = Accumulator(FM, spec, 0 if learner is None else learner.refresh, anchor)
+    accumulator = Accumulator(
+        FM, spec, 0 if learner is None else learner.refresh, anchor, limits=Limits(feature=1e60, deviations="any")
+    )
     accumulator.add(rows)
     return accumulator.result()
 
@@ -369,22 +372,22 @@ def test_learners_of_two_days_merge():
     assert identical(FM.merge_states(REAL, new.state, days[0].state), days[0].state)
 
 
-@pytest.mark.parametrize(("level", "spread"), [(50.0, 1.0), (1_000.0, 1.0), (50.0, 20.0)])
-def test_learners_merge_in_the_units_of_the_data(level, spread):
+@pytest.mark.parametrize("seed", range(12, 24))
+@pytest.mark.parametrize(("level", "spread"), [(50.0, 1.0), (1_000.0, 1.0), (1e5, 1.0), (50.0, 20.0)])
+def test_learners_merge_in_the_units_of_the_data(level, spread, seed):
     """Labels and features of another level and scale: the merged scores lie between the two learners'."""
-    rng = np.random.default_rng(12)
+    rng = np.random.default_rng(seed)
     x = (rng.random((12_000, 5)) < 0.5).astype(float)
     told = x[:, 0] * x[:, 1] + x[:, 2] - x[:, 3]
     spec = fm.Spec(n_features=5, n_factors=2, task="regression", normalize=False)
-    days = [
-        fit(spec, [Batch.dense(x[rows], label=at + by * told[rows])])
-        for rows, at, by in ((slice(6_000), 50.0, 1.0), (slice(6_000, None), level, spread))
-    ]
+    label = np.concatenate([50.0 + told[:6_000], level + spread * told[6_000:]])
+    days = [fit(spec, [Batch.dense(x[rows], label=label[rows])]) for rows in (slice(6_000), slice(6_000, None))]
     merged = merge(*days)
     a, b, both = (predict(derive(one, fm.Regressor()), Batch.dense(x))["score"] for one in (*days, merged))
     assert min(a.mean(), b.mean()) - 0.1 < both.mean() < max(a.mean(), b.mean()) + 0.1
     assert 0.95 * min(a.std(), b.std()) < both.std() < 1.05 * max(a.std(), b.std())
     assert np.corrcoef(both, told)[0, 1] > 0.98
+    assert np.mean((both - label) ** 2) < min(np.mean((one - label) ** 2) for one in (a, b))
     assert int(merged.state.folds) == max(int(one.state.folds) for one in days)
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from beam_ml import fm
 from beam_ml.algorithms.fm.rows import in_frames
 from beam_ml.kernels.fm import fold, frames
 from beam_ml.kernels.fm import run as kernels
-from beam_ml.kernels.shared import moves
+from beam_ml.kernels.shared import losses, moves
 
 K = 3
 M = K + 1
@@ -33,6 +34,11 @@ def table_of(rng, d):
     table[:, 2 * M : 3 * M] = rng.uniform(0.1, 2.0, (d + 1, M))
     table[:, 3 * M + 1] = 1.0  # every scale is 1
     return table
+
+
+def test_a_task_has_the_number_of_its_loss():
+    codes = [fm.Spec(n_features=2, task=task).loss_code for task in ("binary", "regression")]
+    assert codes == [losses.LOGISTIC, losses.SQUARED]
 
 
 def score(x, w0, w, v):

@@ -11,7 +11,7 @@ from beam_ml.algorithms.fm.known import check_rising, places
 from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
-from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
+from beam_ml.algorithms.fm.spec import SQUARED, Classifier, Regressor, Spec
 from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.algorithms.shared.thresholds import Threshold
@@ -23,7 +23,6 @@ from beam_ml.errors import DeriveRefused, InvalidBatch
 
 __all__ = ["Model", "asked_of", "derive", "machine_of", "measure", "predict", "predicted"]
 
-_LOGISTIC, _SQUARED = 0, 1
 _FAR = 1e4
 """Scales from 0 beyond which the products of features would lose the digits that tell rows apart."""
 
@@ -90,7 +89,7 @@ def machine_of(spec: Spec, state: State, at: float = threshold.NEUTRAL) -> Model
         linear=linear,
         factors=factors,
         threshold=np.asarray(at),
-        loss=np.asarray(_SQUARED if spec.task == "regression" else _LOGISTIC, dtype=np.int64),
+        loss=np.asarray(spec.loss_code, dtype=np.int64),
         width=np.asarray(spec.n_features, dtype=np.int64),
     )
 
@@ -144,7 +143,7 @@ def predicted(model: Model, batch: Batch) -> np.ndarray:
     if model.centred:
         rows = in_frames(*rows, model.centre, np.ones(model.centre.size), np.inf)
     score = linear_scores(*rows, float(model.intercept), model.linear, model.factors)
-    return score if int(model.loss) == _SQUARED else np.asarray(expit(score))
+    return score if int(model.loss) == SQUARED else np.asarray(expit(score))
 
 
 def predict(model: Model, batch: Batch) -> Predictions:
@@ -154,7 +153,7 @@ def predict(model: Model, batch: Batch) -> Predictions:
         ``score``: probability of class 1, or the value, (n,); for classifiers also ``predicted_label`` (n,) int64.
     """
     score = predicted(model, batch)
-    if int(model.loss) == _SQUARED:
+    if int(model.loss) == SQUARED:
         return {"score": score}
     return {"score": score, "predicted_label": (score >= float(model.threshold)).astype(np.int64)}
 
@@ -165,6 +164,6 @@ def measure(model: Model, batch: Batch) -> metrics.Binary | metrics.Regression:
         message = "Measuring a factorization machine needs labels; got a batch without."
         raise InvalidBatch(message)
     score = predicted(model, batch)
-    if int(model.loss) == _SQUARED:
+    if int(model.loss) == SQUARED:
         return metrics.regression(score, batch.label, batch.weights)
     return metrics.binary(score, batch.label, batch.weights, float(model.threshold))

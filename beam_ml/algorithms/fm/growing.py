@@ -20,7 +20,6 @@ from beam_ml.core.passes import first_pass
 
 __all__ = ["Run", "accumulate", "grow"]
 
-_LOGISTIC, _SQUARED = 0, 1
 _ENOUGH = 32.0
 """Rows from which a cold run tells numbers that all rows have from features that few have."""
 
@@ -85,13 +84,12 @@ class Run:
         centre, unit = label_scale(known)
         place = self._placed(rows.indices)
         everywhere = self._framed(rows, place)
-        code = _SQUARED if spec.task == "regression" else _LOGISTIC
         clip = np.inf if spec.clip_gradient is None else spec.clip_gradient
         self._table[0, 3 * m + 5] = 0.0
         self._kernels.run(
-            rows.indptr, place, rows.values, (rows.label - centre) / unit, np.stack([weight, rows.weight], axis=1), code,
-            self._rate, self._l2 / self._spread**2, clip, self._prior(), self._longer(), self._farthest, self._spread,
-            m, everywhere, self._table[: self._count],
+            rows.indptr, place, rows.values, (rows.label - centre) / unit, np.stack([weight, rows.weight], axis=1),
+            spec.loss_code, self._rate, self._l2 / self._spread**2, clip, self._prior(), self._longer(), self._farthest,
+            self._spread, m, everywhere, self._table[: self._count],
         )  # fmt: skip
         self._noise = self._noise + float(self._table[0, 3 * m + 5]) * np.array([fresh, 1.0])
 

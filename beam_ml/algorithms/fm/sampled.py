@@ -118,13 +118,12 @@ class Sampled:
             self.indptr, self.place, self.values, before, np.ascontiguousarray(ways[0]), np.ascontiguousarray(ways[1]),
             self.common, linear, pairs,
         )  # fmt: skip
-        code = int(spec.task == "regression")
         grown = [self._grown(before, ways, part) for part in (np.s_[:, :1], np.s_[:, 1:])]
 
         def loss(step: Step) -> float:
             along = [np.concatenate([[1.0], _lengths(step, group)]) for group in (1, 2)]
             bias = float(before[-1, 0] + step.length[0] * ways[int(step.mean[0])][-1, 0])
-            found = float(fold.loss_after(linear, pairs, bias, *along, self.label, self.weight, code))
+            found = float(fold.loss_after(linear, pairs, bias, *along, self.label, self.weight, spec.loss_code))
             for strength, squares, at in zip((spec.linear_wd, spec.factors_wd), grown, along, strict=True):
                 if strength:
                     found += 0.5 * strength * float(at @ squares @ at)

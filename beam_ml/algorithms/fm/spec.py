@@ -9,8 +9,10 @@ from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 
-__all__ = ["Classifier", "Group", "Regressor", "Spec"]
+__all__ = ["LOGISTIC", "SQUARED", "Classifier", "Group", "Regressor", "Spec"]
 
+LOGISTIC, SQUARED = 0, 1
+"""Losses as models store them and `beam_ml.kernels.shared.losses` numbers them."""
 Method = Literal["normal", "uniform", "constant"]
 Group = Literal["bias", "linear", "factors"]
 
@@ -104,6 +106,11 @@ class Spec(BaseSpec):
     def n_label_classes(self) -> int:
         """Number of label classes the sample keeps apart."""
         return 1 if self.task == "regression" else 2
+
+    @property
+    def loss_code(self) -> int:
+        """Number of the loss: that of the task."""
+        return SQUARED if self.task == "regression" else LOGISTIC
 
     @property
     def columns(self) -> int:

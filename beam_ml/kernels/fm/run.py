@@ -37,7 +37,7 @@ import numpy as np
 from numba import types
 
 from beam_ml.kernels.fm.frames import count, within
-from beam_ml.kernels.shared.losses import pull
+from beam_ml.kernels.shared.losses import SQUARED, pull
 
 __all__ = ["EXTRA", "assign", "fill", "gather", "run", "scores"]
 
@@ -45,7 +45,6 @@ EXTRA = 6
 """Columns of a table's row besides 3m: a feature's frame, and the moments of its values."""
 _ENOUGH = 16.0  # rows' weight from which a new feature's scale tells what is far
 
-_SQUARED = 1
 _FEW = 4.0
 _STRANGE = 16.0  # times the mean square of residuals beyond which one counts no further in Σ gradient²
 _MOST = (2.0, 0.5)  # how far a row may move its own score per unit of ∂loss/∂η: logistic, squared
@@ -291,7 +290,7 @@ def run(
         pull(code, score, y[i], 1.0, 1, 0.0, 1.0, slope)
         e = slope[0]
         tame = 1.0
-        if code == _SQUARED and flat[seen_all] >= _ENOUGH * counted:
+        if code == SQUARED and flat[seen_all] >= _ENOUGH * counted:
             far = _STRANGE * flat[seen_all + 1]
             tame = far / max(e * e, far)
         flat[seen_all] += counted
@@ -300,7 +299,7 @@ def run(
         bias = _moved(flat, 0, m, min(max(e, -clip), clip), w, rate[0], l2[0], tame)
         gone = bias
         parts[widest] = bias
-        bend = 1.0 if code == _SQUARED else abs(e) * (1.0 - abs(e))
+        bend = 1.0 if code == SQUARED else abs(e) * (1.0 - abs(e))
         for h in range(held):
             at, value, step, own = ats[h], x[h], steps[h], doubt[h]
             pulled = e * value

@@ -15,14 +15,29 @@ LEAST_WEIGHT = 1e-100
 """Smallest weight of a row that is not 0: products of smaller ones lose their digits, and then divide 0 by 0."""
 
 
-def bad_features(batch: Batch) -> np.ndarray | None:
-    """Rows with a NaN or infinite feature; None when there is none. The sum of squares decides the common case."""
+def _values(batch: Batch) -> np.ndarray:
     values = batch.X if batch.X is not None else batch.values
     assert values is not None  # noqa: S101
-    flat = values.reshape(-1)
+    return values
+
+
+def _squares(batch: Batch) -> float:
+    """Return the sum of squares of all features: BLAS, one pass at the speed of memory, which decides the common case."""
+    flat = _values(batch).reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.dot(flat, flat)):  # BLAS: one pass at the speed of memory
-            return None
+        return float(np.dot(flat, flat))
+
+
+def bad_features(batch: Batch, squares: float | None = None) -> np.ndarray | None:
+    """Return the mask of rows with a NaN or infinite feature; None when there is none.
+
+    Args:
+        batch: n rows.
+        squares: the sum of squares of all features, where it is known.
+    """
+    if np.isfinite(_squares(batch) if squares is None else squares):
+        return None
+    values = _values(batch)
     finite = np.isfinite(values)
     if finite.all():
         return None  # finite values whose squares overflow
@@ -56,14 +71,12 @@ def _bad_labels(spec: Spec, batch: Batch) -> list[tuple[str, np.ndarray]]:
     return [("missing label", missing), (f"label outside {names}", ~known & ~missing)]
 
 
-def _large(batch: Batch, most: float, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    """Return, by column, the rows with a feature whose magnitude is above the bound; the sum of squares decides."""
-    values = batch.X if batch.X is not None else batch.values
-    assert values is not None  # noqa: S101
-    flat = values.reshape(-1)
+def _large(batch: Batch, most: float, names: Sequence[str], squares: float) -> list[tuple[str, np.ndarray]]:
+    """Return, by column, the rows with a feature whose magnitude is above the bound."""
+    if squares <= most * most:
+        return []
+    flat = _values(batch).reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.dot(flat, flat) <= most * most:
-            return []
         at = np.flatnonzero(np.isfinite(flat) & (np.abs(flat) > most))
     if batch.X is not None:
         rows, columns = np.divmod(at, max(1, batch.n_features))
@@ -112,10 +125,11 @@ def admit(
         return batch, {}
     names = names or batch.names or ()
     rules: list[tuple[str, np.ndarray]] = []
-    features = bad_features(batch)
+    squares = _squares(batch)
+    features = bad_features(batch, squares)
     if features is not None:
         rules.append(("non-finite feature", features))
-    rules += _large(batch, limits.feature, names)
+    rules += _large(batch, limits.feature, names, squares)
     rules += _bad_labels(spec, batch)
     if spec.label_target == "real" and batch.label is not None:
         rules.append((f"label beyond {limits.label:g}", np.abs(batch.label) > limits.label))

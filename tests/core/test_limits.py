@@ -11,7 +11,7 @@ from beam_ml.algorithms import find
 from beam_ml.core import decay
 from beam_ml.core.admit import admit
 from beam_ml.core.arrays import array_fields
-from beam_ml.core.limits import ABSOLUTE, FAR_BEYOND, Limits, Seen, far_beyond
+from beam_ml.core.limits import ABSOLUTE, FAR_BEYOND, Limits, Seen, _extremes, far_beyond
 from beam_ml.core.rejects import warning
 from beam_ml.core.sample import Sample
 from beam_ml.errors import InvalidValue
@@ -210,3 +210,19 @@ def test_limits_are_bounded(field: str, value: float) -> None:
     with pytest.raises(InvalidValue, match=rf"^limits\.{field}"):
         Limits.parse({field: value})
     assert ABSOLUTE.deviations == "any"
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 200, 5_000])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_extremes_are_those_of_the_columns(n: int, kind: type) -> None:
+    x = np.random.default_rng(n).normal(size=(n, 3)).astype(kind)
+    low, high = _extremes(x)
+    np.testing.assert_array_equal(low, x.min(axis=0))
+    np.testing.assert_array_equal(high, x.max(axis=0))
+
+
+@pytest.mark.parametrize("at", [0, 1, 4_321, 49_999])
+def test_one_row_of_a_large_first_batch_is_found_wherever_it_is(at: int) -> None:
+    batch = Batch.dense(np.random.default_rng(0).normal(size=(50_000, 3)) * [1.0, 1e-9, 1e9])
+    batch.dense_x[at, 1] = 1e-3
+    assert far_of(batch) == {"feature 1 far beyond what was seen": [at]}

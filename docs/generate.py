@@ -56,6 +56,10 @@ half_life = "14d"
 kind = "classifier"
 ```
 
+`beam-ml new-job my_job.toml --source data/` writes a job to begin with, and its JSON schema, by which editors complete and
+check it. `beam-ml train --check my_job.toml` reads the first rows, and says which columns, windows and batches the job would
+use and how large its state gets.
+
 Durations are seconds or texts such as `"500ms"`, `"90s"`, `"15m"`, `"6h"`, `"14d"`, `"2w"`. Unknown settings are refused,
 with one sentence that names field, rule and value.
 """

@@ -5,10 +5,12 @@ import time
 import click
 
 from beam_ml.beam.engine import refuse_unknown
-from beam_ml.beam.job import load_job
+from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.rounds import Mode, train
-from beam_ml.cli.console import Command, Screen, as_json, own_options
+from beam_ml.cli.checking import checked, lines
+from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.jobs import find_job
+from beam_ml.cli.layout import laid_out
 from beam_ml.cli.report import JsonRounds, RoundTable
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.registry import Registry
@@ -35,6 +37,9 @@ __all__ = ["main"]
     type=click.IntRange(min=1),
     help="Threads of the in-process runner; default: the cores that it may use. Workers of other runners: BEAM_ML_THREADS.",
 )
+@click.option(
+    "--check", is_flag=True, help="Only look: read the first rows, say what would be used and how large the state gets."
+)
 @as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -47,6 +52,7 @@ def main(
     name: str | None,
     passes: int | None,
     threads: int | None,
+    check: bool,
     json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
@@ -55,6 +61,9 @@ def main(
     refuse_unknown(beam_options, own_options())
     given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
     job = load_job(find_job(job_file), **given, passes=passes)
+    if check:
+        _look(job, json)
+        return
     registry = Registry(job.registry)
     table = JsonRounds(job, registry) if json else RoundTable(Screen(), job, registry)
     begun = time.monotonic()
@@ -62,3 +71,11 @@ def main(
     for one in train(job, registry, how, list(beam_options), stopping, threads):
         table.show(one)
     table.end(time.monotonic() - begun)
+
+
+def _look(job: Job, json: bool) -> None:
+    found = checked(job)
+    if json:
+        print_json(found)
+    else:
+        Screen().table(laid_out(["setting", "value"], lines(found)))

@@ -16,10 +16,22 @@ from beam_ml.core.meant import did_you_mean
 from beam_ml.core.secrets import shown
 from beam_ml.errors import InvalidValue
 
-__all__ = ["Duration", "ModelSpec", "Settings", "Spec", "canonical_json", "parse_duration_s", "to_us"]
+__all__ = [
+    "DURATION_PATTERN",
+    "Duration",
+    "ModelSpec",
+    "Settings",
+    "Spec",
+    "canonical_json",
+    "duration_s",
+    "parse_duration_s",
+    "to_us",
+]
 
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$")
+DURATION_PATTERN = r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*$"
+"""What a duration with a unit looks like, such as `14d`."""
+_DURATION = re.compile(DURATION_PATTERN)
 
 
 _WORDS = {
@@ -50,7 +62,7 @@ def parse_duration_s(value: object) -> object:
     return value
 
 
-def _duration(value: object) -> object:
+def duration_s(value: object) -> object:
     """Return seconds; raise ValueError for a text that is no duration, and for more than 285,000 years."""
     seconds = parse_duration_s(value)
     if isinstance(seconds, str) and not _is_number(seconds):
@@ -77,7 +89,7 @@ def _meant_duration(text: object) -> str:
     return f" Did you mean '{match[1]}{unit}'?" if match and unit in _UNITS_S else ""
 
 
-Duration = Annotated[float, pydantic.BeforeValidator(_duration), Field(gt=0)]
+Duration = Annotated[float, pydantic.BeforeValidator(duration_s), Field(gt=0)]
 """Seconds, or a string such as ``"14d"``; greater than 0."""
 
 

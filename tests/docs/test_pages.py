@@ -13,7 +13,7 @@ import pytest
 from beam_ml import Batch, linear
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.job.sources import KafkaSource
-from beam_ml.beam.kafka import gaps
+from beam_ml.beam.kafka import positions
 from beam_ml.cli import main
 from beam_ml.core import folding
 from beam_ml.core.admit import admit
@@ -117,7 +117,7 @@ def test_commands_that_are_shown_parse(words: list[str]) -> None:
 def test_every_reason_of_a_reject_is_explained() -> None:
     text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     table = text.partition("## What each reject means")[2].partition("\n## ")[0]
-    known = [messages.EMPTY, messages.MALFORMED, messages.UNPARSEABLE, folding.STALE, gaps.LOST]
+    known = [messages.EMPTY, messages.MALFORMED, messages.UNPARSEABLE, folding.STALE, positions.LOST]
     _, rejected = admit(
         linear.Newton(n_features=1),
         Batch.dense(

@@ -1,0 +1,94 @@
+"""`beam-ml train --check`: all of a job but running it: what it would read, use and keep."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from beam_ml import api, formats
+from beam_ml.artefact.records import encode_learner
+from beam_ml.beam.job import FileSource, Job
+from beam_ml.core import learner as learners
+from beam_ml.core.batch import Batch
+from beam_ml.core.cursors import FileId
+from beam_ml.core.spec import to_us
+from beam_ml.formats import Block
+
+__all__ = ["checked", "lines"]
+
+_ROWS = 10_000
+"""Rows that are looked at, and learned from to see how large the state gets."""
+
+
+def checked(job: Job) -> dict[str, Any]:
+    """Return what a job would do, from its settings and the first rows of its files.
+
+    Raises:
+        NoInput, UnreadableInput, MissingColumn: its files, or the columns it names, are not there.
+    """
+    spec, algorithm = job.algorithm_spec(), job.algorithm()
+    found: dict[str, Any] = {
+        "name": job.name,
+        "registry": job.registry,
+        "source": job.source.where,
+        "algorithm": spec.algorithm,
+        "features": spec.n_features,
+        "columns": job.features.columns(),
+        "models": list(job.models),
+        "gate": list(job.gate),
+        "window": job.refresh,
+        "empty_state_bytes": len(encode_learner(algorithm, learners.new(algorithm, spec))),
+    }
+    return found | _rows(job, job.source) if isinstance(job.source, FileSource) else found
+
+
+def _rows(job: Job, source: FileSource) -> dict[str, Any]:
+    files = formats.list_files(source.path, source.format)
+    block = next(_blocks(source, files[0], job.features.columns()), None)
+    found: dict[str, Any] = {"files": len(files), "bytes": sum(file.size for file in files)}
+    if block is None:
+        return found | {"rows_looked_at": 0}
+    batch, rejects = job.features.to_batch(block)
+    learner = api.fit(job.algorithm_spec(), [batch])
+    rejected = {reject.reason: len(reject) for reject in (*block.rejected, *rejects)} | dict(learner.progress.rejected)
+    types = {field.name: str(field.type) for field in block.batch.schema}
+    return found | {
+        "rows_looked_at": len(block),
+        "rows_learned": learner.progress.rows,
+        "rejected": rejected,
+        "columns": types,
+        "windows": _windows(job, batch),
+        "batch": "sparse" if job.features.hashed else "dense",
+        "state_bytes": len(encode_learner(job.algorithm(), learner)),
+    }
+
+
+def _blocks(source: FileSource, file: FileId, columns: list[str]) -> Iterator[Block]:
+    format = source.format or formats.format_of(file.path)
+    options = source.csv if format == "csv" else None
+    for piece in formats.ranges(file, 1 << 20, format, options):
+        yield from formats.read(piece, columns, _ROWS, options=options)
+
+
+def _windows(job: Job, batch: Batch) -> int:
+    """Return how many windows the rows looked at fall into."""
+    if job.refresh == "round" or batch.time is None:
+        return 1
+    return int(np.unique(batch.time // to_us(job.refresh)).size)
+
+
+def lines(found: dict[str, Any]) -> list[list[str]]:
+    """Return what was found as rows of a table: setting, value."""
+    return [[name.replace("_", " "), _text(name, value)] for name, value in found.items()]
+
+
+def _text(name: str, value: Any) -> str:
+    if name.endswith("bytes"):
+        return f"{value / 1e6:,.3f} MB"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one:,}" if isinstance(one, int) else f"{key} ({one})" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if name == "window":
+        return value if value == "round" else f"{value:,g} s of event time"
+    return f"{value:,}" if isinstance(value, int) else str(value)

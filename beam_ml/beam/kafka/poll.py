@@ -4,17 +4,15 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
 import pyarrow as pa
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from beam_ml.beam.kafka.connection import refused, translate
-from beam_ml.beam.kafka.records import HEADERS, Messages, Run
+from beam_ml.beam.kafka.records import Messages, Run
 from beam_ml.core.batch import Origin
 from beam_ml.errors import RowsLost
 from beam_ml.formats.block import Block
@@ -170,14 +168,14 @@ def _origin(source: str, partition: int) -> Origin:
 
 
 def messages_block(
-    source: str, partition: int, records: Messages | Sequence[Any], start: int, stop: int, headers: bool = False
+    source: str, partition: int, messages: Messages, start: int, stop: int, headers: bool = False
 ) -> Block:
     """Make a block of raw messages.
 
     Args:
         source: names the topic in the block's origin (`client.source_name`).
         partition: its number.
-        records: of [start, stop), in order: as `poll_partition` returns them, or the library's own records.
+        messages: of [start, stop), in order.
         start: first offset that the block accounts for.
         stop: offset behind the last one.
         headers: whether to add the column `headers`.
@@ -185,38 +183,11 @@ def messages_block(
     Returns:
         Columns `value` and `key` (binary, null where there is none) and `timestamp` (ms, UTC); each message's place.
     """
-    if isinstance(records, Messages):
-        offsets, times, (value, key, given) = _of_messages(records, headers)
-    else:
-        offsets, times, (value, key, given) = _of_records(records, headers)
-    arrays = {"value": value, "key": key, "timestamp": pa.array(times).cast(_TIMESTAMP)}
-    if given is not None:
-        arrays["headers"] = given
+    offsets, times = messages.offsets, pa.array(messages.times).cast(_TIMESTAMP)
+    arrays = {"value": messages.values(), "key": messages.keys(), "timestamp": times}
+    if headers:
+        arrays["headers"] = messages.headers()
     batch = pa.record_batch(arrays)
     return Block(
         batch, _origin(source, partition), place(offsets), place(offsets + 1), int(place(start)), int(place(stop))
-    )
-
-
-Columns = tuple[np.ndarray, np.ndarray, tuple[pa.Array, pa.Array, pa.Array | None]]
-"""Offsets, times, and values, keys and, where wanted, headers."""
-
-
-def _of_messages(messages: Messages, headers: bool) -> Columns:
-    given = messages.headers() if headers else None
-    return messages.offsets, messages.times, (messages.values(), messages.keys(), given)
-
-
-def _of_records(records: Sequence[Any], headers: bool) -> Columns:
-    columns = list(zip(*records, strict=True)) if records else [()] * 9
-    _, _, _, offset, timestamp, _, key, value, given = columns[:9]
-    named = [[{"key": name, "value": held} for name, held in one] for one in given] if headers else None
-    return (
-        np.array(offset, dtype=np.int64),
-        np.array(timestamp, dtype=np.int64),
-        (
-            pa.array(value, type=pa.binary()),
-            pa.array(key, type=pa.binary()),
-            None if named is None else pa.array(named, type=HEADERS),
-        ),
     )

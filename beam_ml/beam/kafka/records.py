@@ -35,6 +35,20 @@ class Run:
     data: np.ndarray
     fields: np.ndarray
 
+    @staticmethod
+    def of_records(records: Sequence[Any]) -> "Run":
+        """Make a run of the library's records, of message formats before 2, which have no headers."""
+        fields = np.zeros((len(kernels.kafka_records.FIELDS), len(records)), dtype=np.int64)
+        parts: list[bytes] = [b"\0"]  # no headers
+        at = 1
+        for i, record in enumerate(records):
+            fields[:2, i] = record.offset, -1 if record.timestamp is None else record.timestamp
+            for row, part in ((2, record.key), (4, record.value)):
+                fields[row : row + 2, i] = at, -1 if part is None else len(part)
+                parts.append(part or b"")
+                at += len(parts[-1])
+        return Run(np.frombuffer(b"".join(parts), dtype=np.uint8), fields)
+
     def __len__(self) -> int:
         return int(self.fields.shape[1])
 
@@ -160,7 +174,7 @@ class _Batches(Fetcher.PartitionRecords):
                 run = _index(batch)
                 self.next_fetch_offset = batch.next_offset
             else:
-                run = _of_records(list(batch))
+                run = Run.of_records(list(batch))
                 self.next_fetch_offset = run.offset + 1 if len(run) else self.next_fetch_offset
             first = int(np.searchsorted(run.fields[0], self.fetch_offset))
             if first:  # a fetch returns whole batches: what lies before is left out
@@ -198,17 +212,3 @@ def _index(batch: Any) -> Run:
     else:
         fields[1] += batch.first_timestamp
     return Run(data, fields)
-
-
-def _of_records(records: Sequence[Any]) -> Run:
-    """Make a run of the library's records, of message formats before 2: they have no headers."""
-    fields = np.zeros((len(kernels.kafka_records.FIELDS), len(records)), dtype=np.int64)
-    parts: list[bytes] = [b"\0"]  # no headers
-    at = 1
-    for i, record in enumerate(records):
-        fields[:2, i] = record.offset, -1 if record.timestamp is None else record.timestamp
-        for row, part in ((2, record.key), (4, record.value)):
-            fields[row : row + 2, i] = at, -1 if part is None else len(part)
-            parts.append(part or b"")
-            at += len(parts[-1])
-    return Run(np.frombuffer(b"".join(parts), dtype=np.uint8), fields)

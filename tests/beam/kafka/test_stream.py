@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import TopicState
 from beam_ml.beam.kafka.poll import Polled, messages_block
 from beam_ml.beam.kafka.positions import LOST
+from beam_ml.beam.kafka.records import Messages, Run
 from beam_ml.beam.kafka.stream import consumer
 from beam_ml.beam.kafka.stream import reader as unbounded_reader
 from beam_ml.beam.kafka.stream.clock import PartitionClock, partition_watermarks, topic_watermark
@@ -129,7 +131,7 @@ def test_finalizing_shows_the_lag_of_a_group_and_only_of_a_group(monkeypatch: py
 
 def test_lost_messages_are_counted_by_the_million_without_an_entry_each():
     gap = lost_block("kafka://c/t", 3, np.array([[place(5), place(5_000_005)]]), 5_000_000)
-    raw = messages_block("kafka://c/t", 3, [], 5_000_005, 5_000_005)
+    raw = messages_block("kafka://c/t", 3, Messages(), 5_000_005, 5_000_005)
     assert (lost_messages(gap), lost_messages(raw), len(gap)) == (5_000_000, 0, 0)
     coder = BlockCoder()
     pipeline = engine.new_pipeline()
@@ -187,19 +189,13 @@ class Log:
             taken = [one for one in self.partitions[partition] if one[0] >= offset][: self.most]
             stop = taken[-1][0] + 1 if taken else self.ends[partition]
             if stop > offset:
-                records = [("t", partition, -1, at, ms, 0, None, b"%d" % at, []) for at, ms in taken]
-                found.append(Polled(partition, Records(records), offset, stop))
+                records = [SimpleNamespace(offset=at, timestamp=ms, key=None, value=b"%d" % at) for at, ms in taken]
+                found.append(Polled(partition, Messages([Run.of_records(records)] if records else []), offset, stop))
         return found, {}
 
     def topic_ends(self, source: KafkaSource, at: dict[int, int]) -> dict[int, int] | None:
         self.asked += 1
         return None if self.silent else dict(self.ends)
-
-
-class Records(list):
-    @property
-    def times(self) -> np.ndarray:
-        return np.array([record[4] for record in self], dtype=np.int64)
 
 
 class Clock:

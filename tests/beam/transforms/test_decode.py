@@ -1,6 +1,7 @@
 """Raw messages → rows in a pipeline, by a decoder of one's own."""
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from beam_ml.beam import engine
 from beam_ml.beam.kafka.poll import messages_block
-from beam_ml.beam.kafka.records import Messages
+from beam_ml.beam.kafka.records import Messages, Run
 from beam_ml.beam.transforms.decode import Decode, _decoder
 from beam_ml.beam.wire import coders
 from beam_ml.errors import InvalidValue
@@ -33,13 +34,11 @@ def words(options: Mapping[str, Any]) -> Any:
 
 
 def raw(first: int, values: list[bytes | None]) -> Block:
-    fields = ["t", 4, 0, 0, 0, 0, None, None, [], None, 0, 0, 0]
-    records = []
-    for i, value in enumerate(values):
-        one = list(fields)
-        one[3], one[4], one[7] = first + i, 1_700_000_000_000 + i, value
-        records.append(tuple(one))
-    return messages_block("s", 4, records, first, first + len(values))
+    records = [
+        SimpleNamespace(offset=first + i, timestamp=1_700_000_000_000 + i, key=None, value=value)
+        for i, value in enumerate(values)
+    ]
+    return messages_block("s", 4, Messages([Run.of_records(records)]), first, first + len(values))
 
 
 def test_decode_in_a_pipeline(tmp_path) -> None:

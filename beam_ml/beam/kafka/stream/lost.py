@@ -14,6 +14,7 @@ from apache_beam.typehints import with_output_types
 
 from beam_ml.beam.kafka.poll import messages_block
 from beam_ml.beam.kafka.positions import lost_progress
+from beam_ml.beam.kafka.records import Messages
 from beam_ml.beam.transforms.windowing import many_in_or_out
 from beam_ml.beam.wire import coders
 from beam_ml.core import intervals
@@ -52,7 +53,7 @@ def lost_block(source: str, partition: int, places: np.ndarray, messages: int) -
     1000000
     """
     span = places[:1, 0].tolist() + places[-1:, 1].tolist()
-    block = messages_block(source, partition, [], 0, 0).replace(start=span[0], stop=span[1])
+    block = messages_block(source, partition, Messages(), 0, 0).replace(start=span[0], stop=span[1])
     block = with_seen(block, intervals.difference(np.array([span], dtype=np.int64), places))
     noted = {**(block.batch.schema.metadata or {}), _NOTED: str(messages).encode()}
     return block.replace(batch=block.batch.replace_schema_metadata(noted))

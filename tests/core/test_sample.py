@@ -292,6 +292,15 @@ def test_rows_of_before_any_model_weigh_the_same_where_none_was_drawn_by_one() -
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_ranked_rows_are_in_an_order_that_no_identity_changes() -> None:
+    sample = Sample.of(CLASSES, rows(1_000, CLASSES), None, scores)
+    ranked = sample.ranked(CLASSES)
+    assert sample.rows is not None
+    assert ranked is not None
+    zeros = sample.rows.take(sample.kind == 0).dense_x
+    assert np.array_equal(ranked.dense_x[ranked.label == 0][: len(zeros)], zeros)
+
+
 def test_the_bytes_of_rows_drawn_by_importance_count() -> None:
     sample = Sample.of(CLASSES, rows(1_000, CLASSES), None, scores)
     assert sample.top is not None

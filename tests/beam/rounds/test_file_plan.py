@@ -63,6 +63,9 @@ def test_every_row_is_planned_once_in_order_of_path(tmp_path: Path, wanted: int)
     last = plans[-1].after
     assert sorted(map(os.path.basename, last.done)) == ["a.parquet", "b.parquet"]
     assert last.part == {}
+    assert all(one.start < one.stop for plan in plans for one in plan.ranges)
+    assert [plan.last for plan in plans] == [*(False for _ in plans[1:]), True]
+    assert not plan_files(FileSource(path=str(tmp_path)), last, wanted).last, "a round of nothing ends no pass"
 
 
 def test_a_change_of_round_size_loses_and_repeats_nothing(tmp_path: Path) -> None:

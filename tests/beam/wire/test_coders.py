@@ -145,6 +145,14 @@ def test_a_size_is_about_that_of_the_bytes(value):
     assert 0.8 * size < coder.estimate_size(value) < 1.2 * size
 
 
+def test_columns_that_break_their_type_are_refused():
+    ends = pa.py_buffer(np.array([0, 1], dtype=np.int32))
+    letters = pa.Array.from_buffers(pa.utf8(), 1, [None, ends, pa.py_buffer(b"\xff")])
+    coder = registry.get_coder(Block)
+    with pytest.raises(CorruptArtefact, match=r"columns are no Arrow stream: .*UTF8"):
+        coder.decode(coder.encode(Block(pa.record_batch({"s": letters}))))
+
+
 def assert_same(a, b):
     assert type(a) is type(b), (a, b)
     if isinstance(a, np.ndarray):

@@ -546,3 +546,55 @@ def test_it_is_imported_at_its_first_use() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "1\n"
     with pytest.raises(AttributeError, match="no attribute 'sagemakers'"):
         beam_ml.sagemakers  # type: ignore[attr-defined]  # noqa: B018
+
+
+REQUIRED = {
+    "linear-learner": {"predictor_type": "regressor", "feature_dim": "20"},
+    "factorization-machines": {"predictor_type": "regressor", "feature_dim": "20", "num_factors": "4"},
+    "kmeans": {"feature_dim": "20", "k": "4"},
+    "pca": {"feature_dim": "20", "num_components": "4"},
+}
+LOGGED = {
+    "_kvstore": "dist_async",
+    "_num_kv_servers": "auto",
+    "_num_slices": "1",
+    "_num_gpus": "auto",
+    "_log_level": "info",
+    "_ftp_port": "8999",
+    "_enable_profiler": "false",
+    "_disable_wait_to_read": "false",
+    "_use_full_symbolic": "true",
+    "_tuning_objective_metric": "",
+    "force_dense": "true",
+}
+
+
+@pytest.mark.parametrize("name", LOGGED)
+@pytest.mark.parametrize("algorithm", REQUIRED)
+def test_a_name_of_the_engine_that_a_container_logs_is_noted_and_changes_nothing(algorithm: str, name: str) -> None:
+    plain = hyperparameters(algorithm, REQUIRED[algorithm])
+    found = hyperparameters(algorithm, {**REQUIRED[algorithm], name: LOGGED[name]})
+    assert (found.spec, found.model, found.job) == (plain.spec, plain.model, plain.job)
+    assert found.notes[0].startswith(f"{name} has no effect: ")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "given", "sentence"),
+    [
+        (
+            "linear-learner",
+            {"optimizer": "adam"},
+            r"linear-learner.optimizer may only be auto: only the steps of AdaGrad",
+        ),
+        (
+            "factorization-machines",
+            {"num_factors": "512"},
+            r"num_factors must be a whole number in \[2, 256\]: a row's",
+        ),
+        ("kmeans", {"_kvstor": "auto"}, "no hyperparameter '_kvstor'; the nearest is '_kvstore'"),
+        ("pca", {"_num_gpus": "many"}, "pca._num_gpus must be a whole number >= 0 or auto; got 'many'"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_the_reason(algorithm: str, given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InvalidValue, match=sentence):
+        hyperparameters(algorithm, {**REQUIRED[algorithm], **given})

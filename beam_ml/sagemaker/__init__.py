@@ -2,7 +2,9 @@
 
 Each algorithm has a table with one row per name (`TABLES`). A name is mapped to fields; or accepted with a note, where it
 controls something that is not needed here; or refused with the reason, where what it asks for cannot be had. ``auto``
-leaves the choice to this library. Unknown names are refused, as SageMaker refuses them.
+leaves the choice to this library. Names that the containers log of their own engine (`_kvstore`, `force_dense` …) are
+accepted with a note, for every algorithm, so that a logged configuration can be passed as it is.
+Unknown names are refused, as SageMaker refuses them.
 
 >>> found = hyperparameters("kmeans", {"feature_dim": "30", "k": "8", "epochs": "3"})
 >>> found.spec.k_max, found.model.k
@@ -19,6 +21,7 @@ from typing import Any
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
 from beam_ml.sagemaker import factorization_machines, kmeans, linear_learner, pca
+from beam_ml.sagemaker.logged import with_logged
 from beam_ml.sagemaker.names import Given, Name, nearest, read
 from beam_ml.sagemaker.passes import job_settings
 
@@ -87,7 +90,7 @@ def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
         known = ", ".join(TABLES)
         message = f"algorithm must be one of {known}; got {algorithm!r}, nearest to {nearest(algorithm, TABLES)!r}."
         raise InvalidValue(message)
-    found = read(algorithm, TABLES[algorithm], given)
+    found = read(algorithm, with_logged(TABLES[algorithm]), given)
     spec, model = _BUILD[algorithm](found)
     job, idle = job_settings(found, spec) if algorithm in _WITH_PASSES else ({}, ())
     return Found(spec, model, (*found.notes, *idle), job)

@@ -11,6 +11,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_ml.beam.steps import Step
+from beam_ml.beam.transforms.rows import in_blocks
 from beam_ml.beam.transforms.windowing import many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Slice
@@ -116,7 +117,7 @@ def _uncarried(block: Block, batch: Batch, refused: tuple[Reject, ...]) -> Progr
 
 
 class ToBatches(PTransform):
-    """Blocks → `Batches`.
+    """Blocks, or rows that are dicts, `beam.Row`s or named tuples → `Batches`.
 
     Bad rows leave on `.rejected` with reason and place. They are counted in `.progress`, as are places without any row.
 
@@ -145,7 +146,8 @@ class ToBatches(PTransform):
     def expand(self, pcoll: PCollection) -> Batches:
         """Compute the features of each block."""
         coders.install(pcoll.pipeline)
-        out = pcoll | ParDo(_ToBatches(self._features, self._with_label, self._max_ahead_us)).with_outputs(
+        blocks = pcoll if pcoll.element_type is Block else in_blocks(pcoll)
+        out = blocks | ParDo(_ToBatches(self._features, self._with_label, self._max_ahead_us)).with_outputs(
             "rejected", "progress", main="batches"
         )
         return Batches(out.batches, out.rejected, out.progress)

@@ -12,6 +12,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_ml.beam.telemetry import count, timed
+from beam_ml.beam.transforms.rows import as_rows, holds_rows, in_blocks
 from beam_ml.beam.transforms.windowing import globally, many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Measured
@@ -35,7 +36,7 @@ class ScoredBlocks(NamedTuple):
     """The outputs of `Score`.
 
     Attributes:
-        predictions: PCollection of Block.
+        predictions: PCollection of Block; of dict where rows were scored.
         rejected: PCollection of Reject.
 
     >>> import tempfile, apache_beam as beam
@@ -97,6 +98,12 @@ def _placed(reject: Reject, block: Block | Batch) -> Reject:
 @with_output_types(Block, rejected=Reject)
 class _Score(_Following):
     def process(self, element: Block | Batch) -> Iterator[Any]:
+        if not isinstance(element, Block | Batch):
+            message = (
+                "Score takes blocks, batches, and rows that their PCollection declares, as Map(…).with_output_types(dict) "
+                f"does; got {type(element).__name__}."
+            )
+            raise InvalidBatch(message)
         with timed("predict_us"), one_thread():
             scored = self._predictor.score(element)
         n = int(scored.rows.size)
@@ -119,6 +126,9 @@ class _Score(_Following):
 
 class Score(PTransform):
     """Blocks (for a model that was stored with features) or batches → `ScoredBlocks`.
+
+    Rows that are dicts, `beam.Row`s or named tuples (by the declared type of their PCollection) are scored as blocks are,
+    and `predictions` are then dicts.
 
     A block keeps its columns and gains the predictions, under SageMaker's names, and `model_version`; a batch yields the
     predictions alone. An array per row (`projection`) is a list column.
@@ -158,8 +168,9 @@ class Score(PTransform):
     def expand(self, pcoll: PCollection) -> ScoredBlocks:
         """Predict with the worker's predictor, and set aside what it cannot."""
         coders.install(pcoll.pipeline)
-        out = pcoll | ParDo(self._fn).with_outputs("rejected", main="predictions")
-        return ScoredBlocks(out.predictions, out.rejected)
+        rows = holds_rows(pcoll)
+        out = (in_blocks(pcoll) if rows else pcoll) | ParDo(self._fn).with_outputs("rejected", main="predictions")
+        return ScoredBlocks(as_rows(out.predictions) if rows else out.predictions, out.rejected)
 
 
 @with_output_types(tuple[bytes, Measured])

@@ -1,0 +1,121 @@
+"""Rows that are single elements are learned from and scored as blocks are."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from beam_ml import Batch, api, derive, fit, linear, save
+from beam_ml.beam import Score, ToBatches, Train, new_pipeline, run
+from beam_ml.core.model import Model
+from beam_ml.errors import InvalidBatch
+from beam_ml.features import Features
+from beam_ml.formats import Block
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(2, 9_000))
+Y = 2.0 * A - B + 1.0
+FEATURES = Features(numeric=["a", "b"], label="y")
+SPEC = linear.Newton(n_features=2, loss="squared")
+DICTS = [{"a": a, "b": b, "y": y} for a, b, y in zip(A.tolist(), B.tolist(), Y.tolist(), strict=True)]
+
+
+class Payment(NamedTuple):
+    a: float
+    b: float
+    y: float
+
+
+FORMS = {
+    "dicts": lambda: beam.Create(DICTS),
+    "rows": lambda: beam.Create([beam.Row(**one) for one in DICTS]),
+    "tuples": lambda: beam.Create([Payment(**one) for one in DICTS]).with_output_types(Payment),
+    "blocks": lambda: beam.Create([Block(pa.record_batch({"a": A, "b": B, "y": Y}))]).with_output_types(Block),
+}
+
+
+def written(where: Path) -> list[Any]:
+    return [json.loads(line) for file in where.parent.glob(f"{where.name}*") for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_learned_alike(form: str, tmp_path: Path) -> None:
+    pipeline = new_pipeline()
+    out = pipeline | FORMS[form]() | Train(SPEC, {"m": linear.Regressor()}, features=FEATURES)
+    found = out.learner | beam.Map(lambda one: json.dumps([one.progress.rows, _slope(one)]))
+    found | beam.io.WriteToText(str(tmp_path / "learner"))
+    run(pipeline)
+    ((rows, slope),) = written(tmp_path / "learner")
+    assert rows == 9_000
+    np.testing.assert_allclose(slope, [2.0, -1.0], rtol=1e-6)
+
+
+def _slope(learner: Any) -> list[float]:
+    values: list[float] = api.derive(learner, linear.Regressor()).coefficients.values.tolist()
+    return values
+
+
+def model(folder: Path) -> str:
+    made = derive(fit(SPEC, Batch.dense(np.c_[A, B], label=Y)), "regressor")
+    stored = Model(made.spec, made.model_spec, made.arrays, {**made.facts, "features": FEATURES.to_dict()})
+    save(stored, folder / "model")
+    return str(folder / "model")
+
+
+@pytest.mark.parametrize("form", ["dicts", "rows", "tuples"])
+def test_rows_are_scored_to_dicts_that_print(form: str, tmp_path: Path) -> None:
+    pipeline = new_pipeline()
+    out = pipeline | FORMS[form]() | Score(model(tmp_path))
+    out.predictions | beam.Map(json.dumps) | beam.io.WriteToText(str(tmp_path / "scored"))
+    run(pipeline)
+    found = sorted(written(tmp_path / "scored"), key=lambda one: one["a"])
+    assert set(found[0]) == {"a", "b", "y", "score", "model_version"}
+    np.testing.assert_allclose([one["score"] for one in found], [one["y"] for one in found], atol=1e-6)
+    assert len(found) == 9_000
+
+
+def test_windows_are_kept_and_bad_rows_are_set_aside(tmp_path: Path) -> None:
+    rows = [beam.window.TimestampedValue({"a": float(i), "b": None if i == 3 else 1.0, "y": 0.0}, i) for i in range(20)]
+    pipeline = new_pipeline()
+    given = pipeline | beam.Create(rows) | beam.Map(lambda one: one).with_output_types(dict)
+    out = given | beam.WindowInto(beam.window.FixedWindows(10)) | Score(model(tmp_path))
+    counted = out.predictions | beam.combiners.Count.Globally().without_defaults()
+    counted | beam.Map(json.dumps) | "Counts" >> beam.io.WriteToText(str(tmp_path / "counts"))
+    reasons = out.rejected | "Reasons" >> beam.Map(lambda one: json.dumps(one.reason))
+    reasons | "Written" >> beam.io.WriteToText(str(tmp_path / "reasons"))
+    run(pipeline)
+    assert sorted(written(tmp_path / "counts")) == [9, 10]
+    assert written(tmp_path / "reasons") == ["non-finite feature b"]
+
+
+def test_rows_may_lack_columns(tmp_path: Path) -> None:
+    pipeline = new_pipeline()
+    out = pipeline | beam.Create([{"a": 1.0}, {"b": 2.0, "a": 3}]) | ToBatches(Features(numeric=["a", "b"]))
+    out.batches | beam.Map(lambda one: json.dumps(one.X.tolist())) | beam.io.WriteToText(str(tmp_path / "x"))
+    run(pipeline)
+    assert written(tmp_path / "x") == [[[3.0, 2.0]]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([{"a": 1.0, "b": 1}, {"a": "x", "b": 1}], "Rows must hold values of one kind in each column; got in 'a': "),
+        ([5, 6], "Rows must be blocks, dicts or beam.Rows; got int"),
+    ],
+)
+def test_what_makes_no_block_is_one_sentence(rows: list[Any], sentence: str) -> None:
+    pipeline = new_pipeline()
+    pipeline | beam.Create(rows) | ToBatches(Features(numeric=["a", "b"]))
+    with pytest.raises(InvalidBatch, match=sentence):
+        run(pipeline)
+
+
+def test_rows_of_no_declared_type_are_refused_by_score_with_the_remedy(tmp_path: Path) -> None:
+    pipeline = new_pipeline()
+    pipeline | beam.Create(DICTS[:3]) | beam.Map(lambda one: one).with_output_types(Any) | Score(model(tmp_path))
+    with pytest.raises(InvalidBatch, match=r"declares, as Map\(…\)\.with_output_types\(dict\) does; got dict\."):
+        run(pipeline)

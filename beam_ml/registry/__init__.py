@@ -2,7 +2,7 @@
 
 from beam_ml.registry.manifest import File, Manifest, Verdict, manifest_schema
 from beam_ml.registry.registry import Found, Registry
-from beam_ml.registry.retention import keep, sweep
+from beam_ml.registry.retention import keep, sweep, sweep_rounds
 from beam_ml.registry.rounds import drop_round, new_round_id, put_round, read_round, round_files
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "read_round",
     "round_files",
     "sweep",
+    "sweep_rounds",
 ]

@@ -9,7 +9,7 @@ from beam_ml.registry.pin import read_pin
 from beam_ml.registry.registry import Registry
 from beam_ml.registry.store import Stat
 
-__all__ = ["keep", "sweep"]
+__all__ = ["keep", "sweep", "sweep_rounds"]
 
 _PAYLOAD = re.compile(r"v([1-9]\d*)/(.+)")
 _ROUND = re.compile(r"rounds/([^/]+)/(.+)")
@@ -118,13 +118,36 @@ def sweep(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]
         if manifest is not None:
             named = {file.path for file in manifest.files.values()}
             removed += [one.path for one in orphans if one.path not in named and one.written_s < before]
+    removed += _of_dead_rounds(registry, name, stats, before)
+    registry.objects.delete(removed)
+    registry.objects.delete_staged(name, before)
+    return sorted(removed)
+
+
+def sweep_rounds(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]:
+    """Remove the files of rounds as `sweep` does, and look at nothing else: cheap however many versions there are.
+
+    Args:
+        registry: where.
+        name: the learner's.
+        grace_s: age in seconds; above the longest round.
+
+    Returns:
+        The paths removed.
+    """
+    stats = registry.objects.walk(f"{name}/rounds")
+    removed = _of_dead_rounds(registry, name, stats, registry.clock() - grace_s) if stats else []
+    registry.objects.delete(removed)
+    return sorted(removed)
+
+
+def _of_dead_rounds(registry: Registry, name: str, stats: Iterable[Stat], before: float) -> list[str]:
+    removed: list[str] = []
     for round_id, files in _rounds(stats, name).items():
         if max(one.written_s for one in files) < before:
             spared = _named_by_version(registry, name, round_id)
             removed += [one.path for one in files if one.path not in spared]
-    registry.objects.delete(removed)
-    registry.objects.delete_staged(name, before)
-    return sorted(removed)
+    return removed
 
 
 def _rounds(stats: Iterable[Stat], name: str) -> dict[str, list[Stat]]:

@@ -27,7 +27,7 @@ from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
-from beam_ml.beam.versions.life import folded, take_in, tidy
+from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
 from beam_ml.core import learner as learners
@@ -39,7 +39,7 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.threads import VARIABLE, cores, one_thread, using, whole
 from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
-from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files
+from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files, sweep_rounds
 
 __all__ = ["Mode", "Round", "train"]
 
@@ -212,6 +212,7 @@ def _pause(seconds: float, stopping: Callable[[], bool]) -> None:
 
 def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[str]) -> _Run:
     (standing, learner), algorithm = resume(job, registry), job.algorithm()
+    sweep_rounds(registry, job.name, job.retention.grace)  # what a crash loop leaves is bounded by the grace
     with one_thread():
         models = derive_all(algorithm, learner, job.plan().models)
     return _Run(
@@ -244,31 +245,32 @@ def _rows_wanted(run: _Run) -> int:
 def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
     round_id = new_round_id(run.standing.head)
-    with handing_over(round_id) as handed:
-        run_round_pipeline(
-            run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
-        )
-    piped = time.monotonic()
-    found = _collect(run, round_id)
-    rows = rows_of(run.registry, run.job.name, round_id, handed) if run.in_order else {}
-    gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
-    total = reduce(Progress.merge, gathered, Progress())
-    total = reduce(Progress.merge, (value.progress for value in found.values()), total)
-    _check(plan, total)
-    _refuse_repeat(run.learner, total)
-    learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
-    learner = take_in(run.algorithm, learner, sorted(found.items()), run.job.refresh != "round")
-    learner = learner.replace(cursors=plan.advance(learner.cursors))
-    if run.in_order:
-        through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
-        windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
-        steps = learn_in_order(run.algorithm, learner, windows, run.job.plan(), through, run.models)
-    else:
-        through = float("inf") if run.job.refresh == "round" else run.source.watermark(learner)
-        steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
-    after, refreshes = folded(learner, steps)
-    after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
-    models = _newest(run, refreshes)
+    with undone(run.registry, run.job.name, round_id):
+        with handing_over(round_id) as handed:
+            run_round_pipeline(
+                run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
+            )
+        piped = time.monotonic()
+        found = _collect(run, round_id)
+        rows = rows_of(run.registry, run.job.name, round_id, handed) if run.in_order else {}
+        gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
+        total = reduce(Progress.merge, gathered, Progress())
+        total = reduce(Progress.merge, (value.progress for value in found.values()), total)
+        _check(plan, total)
+        _refuse_repeat(run.learner, total)
+        learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
+        learner = take_in(run.algorithm, learner, sorted(found.items()), run.job.refresh != "round")
+        learner = learner.replace(cursors=plan.advance(learner.cursors))
+        if run.in_order:
+            through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
+            windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
+            steps = learn_in_order(run.algorithm, learner, windows, run.job.plan(), through, run.models)
+        else:
+            through = float("inf") if run.job.refresh == "round" else run.source.watermark(learner)
+            steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
+        after, refreshes = folded(learner, steps)
+        after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
+        models = _newest(run, refreshes)
     manifest = _publish(run, round_id, after, refreshes, models)
     if run.in_order and not handed:
         drop_rows(run.registry, run.job.name, round_id)

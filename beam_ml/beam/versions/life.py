@@ -1,7 +1,8 @@
 """The life of windows, the same for rounds, a stream or a user's own pipeline: taken in, folded, tidied up after."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from beam_ml.beam.telemetry import count_refreshes, timed
 from beam_ml.core import learner as learners
@@ -11,9 +12,10 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Refresh
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
-from beam_ml.registry import Registry, keep, sweep
+from beam_ml.errors import RegistryError
+from beam_ml.registry import Registry, drop_round, keep, round_files, sweep
 
-__all__ = ["folded", "take_in", "tidy"]
+__all__ = ["folded", "take_in", "tidy", "undone"]
 
 _TIDY_EVERY = 10
 """Publishes between two looks for payloads to remove: a look lists every object of the name."""
@@ -78,3 +80,22 @@ def tidy(registry: Registry, name: str, number: int, versions: int, grace_s: flo
     if number % _TIDY_EVERY == 0:
         keep(registry, name, versions, grace_s)
         sweep(registry, name, grace_s)
+
+
+@contextlib.contextmanager
+def undone(registry: Registry, name: str, round_id: str) -> Iterator[None]:
+    """Remove the files of a round that fails here, before a version can name them.
+
+    A round that is tried again and again would fill the registry.
+
+    Args:
+        registry: where.
+        name: the learner's.
+        round_id: of the attempt.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RegistryError):  # the sweep finds what is left
+            drop_round(registry, name, round_id, round_files(registry, name, round_id))
+        raise

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from beam_ml.errors import (
     TrainingFailed,
     UnreadableInput,
 )
-from beam_ml.registry import Registry, new_round_id, read_round
+from beam_ml.registry import Registry, new_round_id, put_round, read_round
 
 DAY_US = 86_400_000_000
 CLOSE = Mode("once", close=True)
@@ -390,6 +391,37 @@ def test_a_registry_whose_only_file_is_bad_says_so(tmp_path: Path) -> None:
     one = job(tmp_path, source={"on_bad_file": "skip"})
     (only,) = run(one)
     assert only.manifest.progress["rejected"] == {"file set aside": 1}
+
+
+@pytest.mark.parametrize("order", ["in_order", "together"])
+def test_a_round_that_fails_leaves_nothing_and_what_a_kill_left_goes_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    write(tmp_path / "data", 0, a=np.where(np.arange(300) == 7, np.nan, 1.0))
+    one = job(tmp_path, retention={"grace": 1.0}, order=order)
+    registry, real = Registry(one.registry), driver.run_round_pipeline
+    written: list[int] = []
+
+    def interrupt(*arguments: Any) -> None:
+        real(*arguments)
+        written.append(len(registry.objects.walk("test")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "run_round_pipeline", interrupt)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(one)
+    assert written == [written[0]] * 3
+    assert written[0] > 0
+    assert registry.objects.walk("test") == []
+    for age_s in (100.0, 0.0):
+        left = new_round_id(0)
+        put_round(registry, "test", left, "5.safetensors", b"left by a kill")
+        path = Path(one.registry) / "test" / "rounds" / left / "5.safetensors"
+        os.utime(path, (time.time() - age_s,) * 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(one)
+    assert [Path(stat.path).parent.name for stat in registry.objects.walk("test")] == [left]  # that may be under way
 
 
 def test_a_file_that_changed_after_it_was_read(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_whole_artefact_of_a_module_that_is_not_installed_is_no_damage(tmp_pat
         load(tmp_path / "learner", [learner.spec.algorithm])
     del sys.modules["some_where_else"]
     sentence = (
-        r"^The artefact is whole, but its algorithm 'some_where_else:ROUGH_MEAN' cannot be imported here "
+        rf"^{tmp_path / 'learner'}: The artefact is whole, but its algorithm 'some_where_else:ROUGH_MEAN' cannot be imported here "
         r"\(No module named 'some_where_else'\): install the module that defines it, or put its folder on PYTHONPATH\.$"
     )
     with pytest.raises(MissingAlgorithm, match=sentence) as told:

@@ -149,7 +149,7 @@ def spec_from(value: Mapping[str, Any]) -> Spec:
 def model_spec_from(algorithm: Algorithm, value: Mapping[str, Any]) -> ModelSpec:
     """Build a ModelSpec of this algorithm from its JSON mapping, which names its kind (default: the first)."""
     kind = value.get("kind", next(iter(algorithm.models)))
-    if kind not in algorithm.models:
+    if not isinstance(kind, str) or kind not in algorithm.models:
         message = f"model.kind must be one of {sorted(algorithm.models)} for {algorithm.name}; got {kind!r}."
         message += did_you_mean(kind, algorithm.models)
         raise InvalidValue(message)

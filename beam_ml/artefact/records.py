@@ -1,7 +1,8 @@
 """Learners, models, accumulations and batches as artefacts: the arrays by path, everything else in the JSON header."""
 
+import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -9,9 +10,20 @@ from beam_ml.artefact import written
 from beam_ml.artefact.cursors import cursors_from_json, cursors_to_json
 from beam_ml.artefact.envelope import Envelope, decode, encode
 from beam_ml.artefact.guard import Find, found, guarded
+from beam_ml.artefact.reading import (
+    Reader,
+    number_of,
+    origin_of,
+    ranges_of,
+    refuse,
+    text_of,
+    time_of,
+    weight_of,
+    whole,
+)
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
-from beam_ml.core.arrays import from_arrays, to_arrays
+from beam_ml.core.arrays import axis_lengths, from_arrays, to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch, Origin
 from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
@@ -55,65 +67,6 @@ _SAMPLE: Mapping[str, tuple[np.dtype[Any], bool]] = {
 """Name → dtype, and whether there is one per class (else one per row)."""
 
 
-class _Reader:
-    """The arrays under one path; a missing one is a typed error."""
-
-    def __init__(self, arrays: Mapping[str, np.ndarray], path: str = "") -> None:
-        self._arrays, self._path = arrays, path
-
-    def at(self, name: str) -> "_Reader":
-        return _Reader(self._arrays, f"{self._path}{name}/")
-
-    def get(self, name: str) -> np.ndarray | None:
-        return self._arrays.get(self._path + name)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        array = self.get(name)
-        if array is None:
-            message = f"The artefact lacks the array {self._path + name}."
-            raise CorruptArtefact(message)
-        return array
-
-    def record(self, kind: type) -> Any:
-        mine = {k[len(self._path) :]: v for k, v in self._arrays.items() if k.startswith(self._path)}
-        return from_arrays(kind, mine)
-
-
-def _refuse(what: str) -> NoReturn:
-    message = f"The artefact must hold {what}."
-    raise CorruptArtefact(message)
-
-
-def _whole(meta: Mapping[str, Any], name: str) -> int:
-    value = meta[name]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        _refuse(f"a number of 0 or more as {name}; got {value!r}")
-    return value
-
-
-def _time(value: Any) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        _refuse(f"event times in whole µs or none; got {value!r}")
-    return value
-
-
-def _origin(source: Any, partition: Any) -> Origin:
-    if not (isinstance(source, str) and isinstance(partition, str)):
-        _refuse(f"origins of two texts; got {source!r}, {partition!r}")
-    return Origin(source, partition)
-
-
-def _ranges(arrays: "_Reader", name: str) -> np.ndarray:
-    """Read an interval set: sorted, disjoint, none empty."""
-    ranges = arrays[name]
-    if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1:] != (2,):
-        _refuse(f"int64 ranges (k, 2) as {name}; got {ranges.dtype} {ranges.shape}")
-    bounds = ranges.reshape(-1)
-    if np.any(bounds[1:] <= bounds[:-1]):
-        _refuse(f"rising ranges that do not touch as {name}")
-    return ranges
-
-
 def _put(into: Arrays, path: str, arrays: Mapping[str, np.ndarray]) -> None:
     into.update({path + name: array for name, array in arrays.items()})
 
@@ -130,7 +83,7 @@ def _batch_out(batch: Batch, path: str, into: Arrays) -> dict[str, Any]:
     return {"n_features": batch.n_features, "origin": None if origin is None else [origin.source, origin.partition]}
 
 
-def _batch_in(meta: Mapping[str, Any], arrays: _Reader) -> Batch:
+def _batch_in(meta: Mapping[str, Any], arrays: Reader) -> Batch:
     origin = None if meta["origin"] is None else Origin(*meta["origin"])
     columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
     if arrays.get("X") is not None:
@@ -148,19 +101,19 @@ def _progress_out(progress: Progress, path: str, into: Arrays) -> dict[str, Any]
     return {**progress.summary(), "places": progress.places, "covered": covered, "latest": newest}
 
 
-def _progress_in(meta: Mapping[str, Any], arrays: _Reader) -> Progress:
-    covered = {_origin(*origin): _ranges(arrays, f"covered/{i}") for i, origin in enumerate(meta["covered"])}
+def _progress_in(meta: Mapping[str, Any], arrays: Reader) -> Progress:
+    covered = {origin_of(*origin): ranges_of(arrays, f"covered/{i}") for i, origin in enumerate(meta["covered"])}
     return Progress(
-        rows=_whole(meta, "rows"),
-        weight=float(meta["weight"]),
-        bytes=_whole(meta, "bytes"),
-        time_min=_time(meta["time_min"]),
-        time_max=_time(meta["time_max"]),
-        late=_whole(meta, "late"),
-        rejected={str(reason): _whole(meta["rejected"], reason) for reason in meta["rejected"]},
+        rows=whole(meta, "rows"),
+        weight=weight_of(meta, "weight"),
+        bytes=whole(meta, "bytes"),
+        time_min=time_of(meta["time_min"]),
+        time_max=time_of(meta["time_max"]),
+        late=whole(meta, "late"),
+        rejected={str(reason): whole(meta["rejected"], reason) for reason in meta["rejected"]},
         covered=covered,
-        latest={_origin(source, partition): int(time) for source, partition, time in meta["latest"]},
-        places=_whole(meta, "places"),
+        latest={origin_of(source, partition): number_of(time, "latest time") for source, partition, time in meta["latest"]},
+        places=whole(meta, "places"),
     )
 
 
@@ -173,23 +126,23 @@ def _sample_out(sample: Sample, path: str, into: Arrays) -> dict[str, Any]:
     return {"rows": rows, "time": sample.time, "too_wide": sample.too_wide} | top
 
 
-def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: _Reader) -> Sample:
+def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Sample:
     rows = None if meta["rows"] is None else _batch_in(meta["rows"], arrays.at("rows"))
     n, c = 0 if rows is None else len(rows), classes(spec)
     columns: dict[str, Any] = {name: arrays[name] for name in _SAMPLE} | {"importance": arrays.get("importance")}
     for name, (dtype, by_class) in _SAMPLE.items():
         array, length = columns[name], c if by_class else n
         if array.dtype != dtype or array.shape != (length,):
-            _refuse(f"a sample's {name} as {dtype} ({length},); got {array.dtype} {array.shape}")
+            refuse(f"a sample's {name} as {dtype} ({length},); got {array.dtype} {array.shape}")
     if rows is not None and rows.n_features != spec.n_features:
-        _refuse(f"a sample of {spec.n_features} features; got {rows.n_features}")
+        refuse(f"a sample of {spec.n_features} features; got {rows.n_features}")
     if n and not 0 <= int(columns["kind"].min()) <= int(columns["kind"].max()) < c:
-        _refuse(f"a sample's kind in [0, {c})")
+        refuse(f"a sample's kind in [0, {c})")
     weights = columns["importance"]
     if weights is not None and (weights.dtype != np.float64 or weights.shape != (n,) or np.any(weights < 1.0)):
-        _refuse(f"a sample's importance as float64 ({n},) of at least 1; got {weights.dtype} {weights.shape}")
+        refuse(f"a sample's importance as float64 ({n},) of at least 1; got {weights.dtype} {weights.shape}")
     columns["top"] = _sample_in(spec, meta["top"], arrays.at("top")) if "top" in meta else None
-    return Sample(rows, **columns, time=_time(meta["time"]), too_wide=_whole(meta, "too_wide"))
+    return Sample(rows, **columns, time=time_of(meta["time"]), too_wide=whole(meta, "too_wide"))
 
 
 def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str, Any]:
@@ -206,12 +159,12 @@ def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str,
     }
 
 
-def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], arrays: _Reader) -> Accumulation:
-    parts = {}
+def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Accumulation:
+    parts, lengths = {}, axis_lengths(algorithm.empty(spec))
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
-        dated = AsOf(at.at("partial").record(algorithm.partial), _time(part["time"]))
-        parts[int(part["anchor"])] = Part(dated, _progress_in(part["progress"], at.at("progress")))
+        dated = AsOf(at.at("partial").record(algorithm.partial, lengths), time_of(part["time"]))
+        parts[number_of(part["anchor"], "anchor")] = Part(dated, _progress_in(part["progress"], at.at("progress")))
     rest = _progress_in(meta["rest"], arrays.at("rest"))
     return Accumulation(spec, parts, rest, _sample_in(spec, meta["sample"], arrays.at("sample")))
 
@@ -221,7 +174,7 @@ def _metrics_out(value: Metrics, path: str, into: Arrays) -> str:
     return next(name for name, kind in _METRICS.items() if isinstance(value, kind))
 
 
-def _metrics_in(name: str, arrays: _Reader) -> Metrics:
+def _metrics_in(name: str, arrays: Reader) -> Metrics:
     value: Metrics = arrays.record(_METRICS[name])
     return value
 
@@ -244,8 +197,15 @@ def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
         raise UnsupportedVersion(message)
     spec = algorithm.spec.parse(meta["spec"])
     if spec.algorithm != algorithm.name:
-        _refuse(f"a spec of {algorithm.name}, as its header says; got one of {spec.algorithm}")
+        refuse(f"a spec of {algorithm.name}, as its header says; got one of {spec.algorithm}")
     return algorithm, spec
+
+
+def _candidate(algorithm: Algorithm, text: Any) -> str:
+    """Return the JSON of a model spec of this algorithm, as it is stored."""
+    value = json.loads(text)
+    algorithm.models[value["kind"]].spec.parse(value)
+    return str(text)
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
@@ -289,26 +249,28 @@ def decode_learner(data: bytes, find: Find) -> Learner:
     """
 
     def read(envelope: Envelope) -> Learner:
-        meta, arrays = envelope.meta, _Reader(envelope.arrays)
+        meta, arrays = envelope.meta, Reader(envelope.arrays)
         algorithm, spec = _spec_in(find, meta)
         return Learner(
             spec=spec,
-            dated=AsOf(arrays.at("state").record(algorithm.state), _time(meta["time"])),
+            dated=AsOf(
+                arrays.at("state").record(algorithm.state, axis_lengths(algorithm.init(spec))), time_of(meta["time"])
+            ),
             progress=_progress_in(meta["progress"], arrays.at("progress")),
             sample=_sample_in(spec, meta["sample"], arrays.at("sample")),
             metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},
-            metrics_time=_time(meta["metrics_time"]),
-            candidates=dict(meta["candidates"]),
-            champion=meta["champion"],
-            refresh=_whole(meta, "refresh"),
-            coalesced=_whole(meta, "shared") if "shared" in meta else 0,
-            last_cold_version=_whole(meta, "cold"),
-            folded_through=_time(meta["folded_through"]),
-            discarded=_whole(meta, "discarded"),
+            metrics_time=time_of(meta["metrics_time"]),
+            candidates={name: _candidate(algorithm, text) for name, text in meta["candidates"].items()},
+            champion=text_of(meta, "champion"),
+            refresh=whole(meta, "refresh"),
+            coalesced=whole(meta, "shared") if "shared" in meta else 0,
+            last_cold_version=whole(meta, "cold"),
+            folded_through=time_of(meta["folded_through"]),
+            discarded=whole(meta, "discarded"),
             history=tuple({name: float(value) for name, value in entry.items()} for entry in meta["history"]),
             cursors=cursors_from_json(meta["cursors"]),
             pending={
-                int(window["end"]): _accumulation_in(
+                number_of(window["end"], "window end"): _accumulation_in(
                     algorithm, spec, window["accumulation"], arrays.at(f"pending/{window['end']}")
                 )
                 for window in meta["pending"]
@@ -332,7 +294,9 @@ def decode_model(data: bytes, find: Find) -> Model:
         algorithm, spec = _spec_in(find, envelope.meta)
         kind = algorithm.models[envelope.meta["model_spec"]["kind"]]
         chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
-        return Model(spec, chosen, _Reader(envelope.arrays).record(kind.model), envelope.meta["facts"])
+        return Model(
+            spec, chosen, Reader(envelope.arrays).record(kind.model, {"d": spec.n_features}), envelope.meta["facts"]
+        )
 
     return guarded(read, decode(data, "model"))
 
@@ -349,7 +313,7 @@ def decode_accumulation(data: bytes, find: Find) -> tuple[Spec, Accumulation]:
 
     def read(envelope: Envelope) -> tuple[Spec, Accumulation]:
         algorithm, spec = _spec_in(find, envelope.meta)
-        return spec, _accumulation_in(algorithm, spec, envelope.meta["accumulation"], _Reader(envelope.arrays))
+        return spec, _accumulation_in(algorithm, spec, envelope.meta["accumulation"], Reader(envelope.arrays))
 
     return guarded(read, decode(data, "accumulation"))
 
@@ -367,7 +331,7 @@ def decode_batch(data: bytes) -> Batch:
 
 def decode_batch_with(data: bytes, kind: str, *facts: str) -> tuple[Any, ...]:
     """Return the batch and the named facts about it; raises ArtefactError as `decode_learner` does."""
-    read = lambda e: (_batch_in(e.meta, _Reader(e.arrays)), *(e.meta[name] for name in facts))  # noqa: E731
+    read = lambda e: (_batch_in(e.meta, Reader(e.arrays)), *(e.meta[name] for name in facts))  # noqa: E731
     return guarded(read, decode(data, kind))
 
 
@@ -379,7 +343,7 @@ def encode_metrics(value: Metrics) -> bytes:
 
 def decode_metrics(data: bytes) -> Metrics:
     """Return the metrics; raises ArtefactError as `decode_learner` does."""
-    return guarded(lambda e: _metrics_in(e.meta["metrics"], _Reader(e.arrays)), decode(data, "metrics"))
+    return guarded(lambda e: _metrics_in(e.meta["metrics"], Reader(e.arrays)), decode(data, "metrics"))
 
 
 def encode_progress(value: Progress) -> bytes:
@@ -390,4 +354,4 @@ def encode_progress(value: Progress) -> bytes:
 
 def decode_progress(data: bytes) -> Progress:
     """Return the progress; raises ArtefactError as `decode_learner` does."""
-    return guarded(lambda e: _progress_in(e.meta["progress"], _Reader(e.arrays)), decode(data, "progress"))
+    return guarded(lambda e: _progress_in(e.meta["progress"], Reader(e.arrays)), decode(data, "progress"))

@@ -5,7 +5,7 @@ a dict of arrays and back, byte size, tolerance equality and the wire schema.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -16,6 +16,8 @@ __all__ = [
     "ArrayField",
     "array_dataclass",
     "array_fields",
+    "axis_lengths",
+    "check_code",
     "close",
     "from_arrays",
     "identical",
@@ -115,6 +117,27 @@ def from_arrays(kind: type[T], arrays: Mapping[str, np.ndarray]) -> T:
         return kind(**arrays)
     except InvalidBatch as error:
         raise CorruptArtefact(str(error)) from error
+
+
+def check_code(what: str, value: np.ndarray, known: Collection[int]) -> None:
+    """Refuse a number () that stands for one of some choices and is none of them.
+
+    Raises:
+        InvalidBatch: it is not.
+    """
+    if int(value) not in known:
+        message = f"{what} must be one of {sorted(known)}; got {int(value)}."
+        raise InvalidBatch(message)
+
+
+def axis_lengths(value: Any) -> dict[str, int]:
+    """Return the length of each axis that has a letter."""
+    return {
+        axis: length
+        for field in array_fields(value)
+        for axis, length in zip(field.axes, getattr(value, field.name).shape, strict=True)
+        if isinstance(axis, str)
+    }
 
 
 def nbytes(value: Any) -> int:

@@ -214,6 +214,10 @@ class Settings(pydantic.BaseModel):
         if not isinstance(value, dict):
             message = f"{cls.called or cls.__name__} must be a mapping of settings; got {shown(value, (cls.called,))}."
             raise InvalidValue(message)
+        for name in value:
+            if not isinstance(name, str):
+                message = f"{cls.called or cls.__name__} must name its settings by text; got {name!r}."
+                raise InvalidValue(message)
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:

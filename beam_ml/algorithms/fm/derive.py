@@ -17,7 +17,7 @@ from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
-from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.arrays import array_dataclass, check_code
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
@@ -50,6 +50,7 @@ class Model:
     width: Int64[np.ndarray, ""]  # d, features of a row
 
     def __post_init__(self) -> None:
+        check_code("Model.loss", self.loss, {0, 1})
         check_rising("Model.features", self.features)
         if self.features.size and self.features[-1] >= self.width:
             message = f"Model.features must be below {int(self.width)}; got {self.features[-1]}."

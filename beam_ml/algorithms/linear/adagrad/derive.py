@@ -7,6 +7,7 @@ from beam_ml.algorithms.linear.adagrad import losses
 from beam_ml.algorithms.linear.adagrad.arrays import State
 from beam_ml.algorithms.linear.adagrad.fold import DIVERGED, LEARNS, progressive
 from beam_ml.algorithms.linear.adagrad.known import spread
+from beam_ml.algorithms.linear.adagrad.losses import CODES, is_multiclass
 from beam_ml.algorithms.linear.adagrad.refine import linear_scores
 from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
@@ -17,7 +18,7 @@ from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
-from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.arrays import array_dataclass, check_code
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
@@ -45,6 +46,19 @@ class AdaGradModel:
     top_k: Int64[np.ndarray, ""]  # multiclass: best scores among which the label counts as found
     loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared, 2 hinge, 3 softmax, 4 multiclass hinge, 5 … 9 regression
     variant: Int64[np.ndarray, ""]  # which one
+
+    def __post_init__(self) -> None:
+        check_code("AdaGradModel.loss", self.loss, set(CODES.values()))
+        if len(self.origin) not in (0, len(self.coefficients)):
+            message = (
+                f"AdaGradModel.origin must have no entry or {len(self.coefficients)}, one per feature; got "
+                f"{len(self.origin)}."
+            )
+            raise InvalidBatch(message)
+        outputs, many = len(self.intercept), is_multiclass(int(self.loss))
+        if (outputs < 2 and many) or (outputs != 1 and not many):
+            message = f"AdaGradModel.intercept must have one entry, of several classes one per class; got {outputs}."
+            raise InvalidBatch(message)
 
 
 def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | bool]]:

@@ -19,7 +19,7 @@ from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
-from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.arrays import array_dataclass, check_code
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
@@ -46,6 +46,9 @@ class Model:
     origin: Float64[np.ndarray, "d"]  # feature units
     threshold: Float64[np.ndarray, ""]  # score from which predicted_label is 1; 0.5 and unused for a regressor
     loss: Int64[np.ndarray, ""]  # 0: logistic, score is the probability of class 1; 1: squared, score is the value
+
+    def __post_init__(self) -> None:
+        check_code("Model.loss", self.loss, {loss.code for loss in LOSSES.values()})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

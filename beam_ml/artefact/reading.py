@@ -1,0 +1,109 @@
+"""What a reader of stored arrays and facts insists on: each part as its record and its spec say."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from beam_ml.core.arrays import axis_lengths, from_arrays
+from beam_ml.core.batch import Origin
+from beam_ml.errors import CorruptArtefact
+
+__all__ = ["Reader", "origin_of", "ranges_of", "number_of", "refuse", "text_of", "time_of", "weight_of", "whole"]
+
+T = TypeVar("T")
+_ANY: Mapping[str, int] = {}
+
+
+class Reader:
+    """The arrays under one path; a missing one is a typed error."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], path: str = "") -> None:
+        self._arrays, self._path = arrays, path
+
+    def at(self, name: str) -> "Reader":
+        return Reader(self._arrays, f"{self._path}{name}/")
+
+    def get(self, name: str) -> np.ndarray | None:
+        return self._arrays.get(self._path + name)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.get(name)
+        if array is None:
+            message = f"The artefact lacks the array {self._path + name}."
+            raise CorruptArtefact(message)
+        return array
+
+    def record(self, kind: type[T], lengths: Mapping[str, int] = _ANY) -> T:
+        """Return a record; an axis of one of these letters must have that length, unless that is 0: then it may grow."""
+        mine = {k[len(self._path) :]: v for k, v in self._arrays.items() if k.startswith(self._path)}
+        value = from_arrays(kind, mine)
+        for axis, length in axis_lengths(value).items():
+            if lengths.get(axis, 0) not in (0, length):
+                refuse(f"{kind.__name__} of axes {axis} = {lengths[axis]}, as its spec says; got {length}")
+        return value
+
+
+def refuse(what: str) -> NoReturn:
+    """Say what an artefact must hold."""
+    message = f"The artefact must hold {what}."
+    raise CorruptArtefact(message)
+
+
+def whole(meta: Mapping[str, Any], name: str) -> int:
+    """Return a count."""
+    value = meta[name]
+    if not _is_int64(value) or value < 0:
+        refuse(f"a number of 0 or more, below 2⁶³, as {name}; got {value!r}")
+    return int(value)
+
+
+def weight_of(meta: Mapping[str, Any], name: str) -> float:
+    """Return a sum of weights."""
+    value = meta[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        refuse(f"a finite number of 0 or more as {name}; got {value!r}")
+    return float(value)
+
+
+def text_of(meta: Mapping[str, Any], name: str) -> str | None:
+    """Return a text, or None."""
+    value = meta[name]
+    if value is not None and not isinstance(value, str):
+        refuse(f"text or none as {name}; got {value!r}")
+    return value
+
+
+def time_of(value: Any) -> int | None:
+    """Return an event time, µs, or None."""
+    return None if value is None else number_of(value, "event time in µs")
+
+
+def number_of(value: Any, what: str) -> int:
+    """Return a whole number of 64 bits."""
+    if not _is_int64(value):
+        refuse(f"a whole number of 64 bits as {what}; got {value!r}")
+    return int(value)
+
+
+def _is_int64(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) < value < 1 << 63
+
+
+def origin_of(source: Any, partition: Any) -> Origin:
+    """Return an origin."""
+    if not (isinstance(source, str) and isinstance(partition, str)):
+        refuse(f"origins of two texts; got {source!r}, {partition!r}")
+    return Origin(source, partition)
+
+
+def ranges_of(arrays: "Reader", name: str) -> np.ndarray:
+    """Read an interval set: sorted, disjoint, none empty."""
+    ranges = arrays[name]
+    if ranges.dtype != np.int64 or ranges.ndim != 2 or ranges.shape[1:] != (2,):
+        refuse(f"int64 ranges (k, 2) as {name}; got {ranges.dtype} {ranges.shape}")
+    bounds = ranges.reshape(-1)
+    if np.any(bounds[1:] <= bounds[:-1]):
+        refuse(f"rising ranges that do not touch as {name}")
+    return ranges

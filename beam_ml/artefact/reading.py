@@ -10,7 +10,7 @@ from beam_ml.core.arrays import axis_lengths, from_arrays
 from beam_ml.core.batch import Origin
 from beam_ml.errors import CorruptArtefact
 
-__all__ = ["Reader", "origin_of", "ranges_of", "number_of", "refuse", "text_of", "time_of", "weight_of", "whole"]
+__all__ = ["Reader", "number_of", "origin_of", "ranges_of", "refuse", "text_of", "time_of", "weight_of", "whole"]
 
 T = TypeVar("T")
 _ANY: Mapping[str, int] = {}
@@ -23,9 +23,11 @@ class Reader:
         self._arrays, self._path = arrays, path
 
     def at(self, name: str) -> "Reader":
+        """Return the arrays under a longer path."""
         return Reader(self._arrays, f"{self._path}{name}/")
 
     def get(self, name: str) -> np.ndarray | None:
+        """Return an array; None: it is not there."""
         return self._arrays.get(self._path + name)
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -77,6 +79,8 @@ def text_of(meta: Mapping[str, Any], name: str) -> str | None:
 
 def time_of(value: Any) -> int | None:
     """Return an event time, µs, or None."""
+    if value == -(1 << 63):
+        refuse("event times that numpy does not take for missing; got −2⁶³")
     return None if value is None else number_of(value, "event time in µs")
 
 
@@ -88,7 +92,7 @@ def number_of(value: Any, what: str) -> int:
 
 
 def _is_int64(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) < value < 1 << 63
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
 
 
 def origin_of(source: Any, partition: Any) -> Origin:

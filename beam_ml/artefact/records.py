@@ -23,7 +23,7 @@ from beam_ml.artefact.reading import (
 )
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
-from beam_ml.core.arrays import axis_lengths, from_arrays, to_arrays
+from beam_ml.core.arrays import axis_lengths, to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch, Origin
 from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
@@ -32,7 +32,7 @@ from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample, classes
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import CorruptArtefact, UnsupportedVersion
+from beam_ml.errors import UnsupportedVersion
 
 __all__ = [
     "decode_accumulation",
@@ -112,7 +112,9 @@ def _progress_in(meta: Mapping[str, Any], arrays: Reader) -> Progress:
         late=whole(meta, "late"),
         rejected={str(reason): whole(meta["rejected"], reason) for reason in meta["rejected"]},
         covered=covered,
-        latest={origin_of(source, partition): number_of(time, "latest time") for source, partition, time in meta["latest"]},
+        latest={
+            origin_of(source, partition): number_of(time, "latest time") for source, partition, time in meta["latest"]
+        },
         places=whole(meta, "places"),
     )
 
@@ -126,6 +128,13 @@ def _sample_out(sample: Sample, path: str, into: Arrays) -> dict[str, Any]:
     return {"rows": rows, "time": sample.time, "too_wide": sample.too_wide} | top
 
 
+def _are_labels(spec: Spec, labels: np.ndarray | None) -> bool:
+    if labels is None or not np.isfinite(labels).all():
+        return False
+    known = (labels >= 0) & (labels < spec.n_label_classes) & (labels == np.rint(labels))
+    return spec.label_rule == "real" or bool(known.all())
+
+
 def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Sample:
     rows = None if meta["rows"] is None else _batch_in(meta["rows"], arrays.at("rows"))
     n, c = 0 if rows is None else len(rows), classes(spec)
@@ -136,8 +145,12 @@ def _sample_in(spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Sample:
             refuse(f"a sample's {name} as {dtype} ({length},); got {array.dtype} {array.shape}")
     if rows is not None and rows.n_features != spec.n_features:
         refuse(f"a sample of {spec.n_features} features; got {rows.n_features}")
+    if rows is not None and spec.label_rule != "none" and not _are_labels(spec, rows.label):
+        refuse(f"a sample's labels as {spec.algorithm} learns from: {spec.label_rule}")
     if n and not 0 <= int(columns["kind"].min()) <= int(columns["kind"].max()) < c:
         refuse(f"a sample's kind in [0, {c})")
+    if c > 1 and rows is not None and rows.label is not None and np.any(columns["kind"] != rows.label):
+        refuse("a sample whose kinds are the labels of its rows")
     weights = columns["importance"]
     if weights is not None and (weights.dtype != np.float64 or weights.shape != (n,) or np.any(weights < 1.0)):
         refuse(f"a sample's importance as float64 ({n},) of at least 1; got {weights.dtype} {weights.shape}")
@@ -201,11 +214,11 @@ def _spec_in(find: Find, meta: Mapping[str, Any]) -> tuple[Algorithm, Spec]:
     return algorithm, spec
 
 
-def _candidate(algorithm: Algorithm, text: Any) -> str:
-    """Return the JSON of a model spec of this algorithm, as it is stored."""
-    value = json.loads(text)
-    algorithm.models[value["kind"]].spec.parse(value)
-    return str(text)
+def _candidate(text: Any) -> str:
+    """Return the JSON of a model spec, as it is stored."""
+    if not isinstance(text, str) or not isinstance(json.loads(text)["kind"], str):
+        refuse(f"candidates as JSON of model specs; got {text!r}")
+    return text
 
 
 def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
@@ -260,12 +273,14 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             sample=_sample_in(spec, meta["sample"], arrays.at("sample")),
             metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},
             metrics_time=time_of(meta["metrics_time"]),
-            candidates={name: _candidate(algorithm, text) for name, text in meta["candidates"].items()},
+            candidates={name: _candidate(text) for name, text in meta["candidates"].items()},
             champion=text_of(meta, "champion"),
             refresh=whole(meta, "refresh"),
             coalesced=whole(meta, "shared") if "shared" in meta else 0,
             last_cold_version=whole(meta, "cold"),
-            folded_through=time_of(meta["folded_through"]),
+            folded_through=None
+            if meta["folded_through"] is None
+            else number_of(meta["folded_through"], "folded_through"),
             discarded=whole(meta, "discarded"),
             history=tuple({name: float(value) for name, value in entry.items()} for entry in meta["history"]),
             cursors=cursors_from_json(meta["cursors"]),
@@ -287,6 +302,14 @@ def encode_model(algorithm: Algorithm, model: Model) -> bytes:
     return encode("model", meta, to_arrays(model.arrays))
 
 
+def _facts(spec: Spec, facts: Any) -> dict[str, Any]:
+    """Return what is known about a model, after a look at what predictions use."""
+    if not isinstance(facts, dict):
+        refuse(f"facts as an object; got {facts!r:.80}")
+    written.read(spec, {name: facts[name] for name in ("labels", "names") if facts.get(name) is not None})
+    return facts
+
+
 def decode_model(data: bytes, find: Find) -> Model:
     """Return the model; raises ArtefactError as `decode_learner` does."""
 
@@ -294,9 +317,8 @@ def decode_model(data: bytes, find: Find) -> Model:
         algorithm, spec = _spec_in(find, envelope.meta)
         kind = algorithm.models[envelope.meta["model_spec"]["kind"]]
         chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
-        return Model(
-            spec, chosen, Reader(envelope.arrays).record(kind.model, {"d": spec.n_features}), envelope.meta["facts"]
-        )
+        arrays = Reader(envelope.arrays).record(kind.model, {"d": spec.n_features})
+        return Model(spec, chosen, arrays, _facts(spec, envelope.meta["facts"]))
 
     return guarded(read, decode(data, "model"))
 

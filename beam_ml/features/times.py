@@ -44,7 +44,7 @@ class EventTime(Settings):
 
 def _spelled_out(value: Any) -> Any:
     if isinstance(value, dict):
-        return EventTime(**value)
+        return EventTime.parse(value)
     if value is not None and not isinstance(value, str | EventTime):
         message = (
             "Features.time must be a column's name, or a table such as { column = 'ts', unit = 's' }; got "

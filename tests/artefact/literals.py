@@ -1,5 +1,6 @@
 """Learners, models and accumulations from literal arrays, for golden bytes: no solver has a hand in them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from beam_ml.algorithms import find, spec_from
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
-from beam_ml.core.arrays import array_fields
+from beam_ml.core.arrays import array_fields, axis_lengths
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, TopicCursor
 from beam_ml.core.decay import AsOf
@@ -48,12 +49,14 @@ MODELS: dict[str, dict[str, Any]] = {
 ORIGIN = Origin("files", "2024-01-01.parquet")
 
 
-def fill(kind: type) -> Any:
+def fill(kind: type, lengths: Mapping[str, int] = LENGTHS) -> Any:
     """Return a record whose arrays count up in sevenths (or whole numbers), by field."""
     arrays = {}
     for i, field in enumerate(array_fields(kind)):
-        shape = tuple(axis if isinstance(axis, int) else LENGTHS[axis] for axis in field.axes)
+        shape = tuple(axis if isinstance(axis, int) else lengths.get(axis) or LENGTHS[axis] for axis in field.axes)
         values = (np.arange(np.prod(shape, dtype=int)) + i + 1.0).reshape(shape)
+        if field.name == "loss" and field.dtype.kind == "i":
+            values = np.ones(shape)  # the number of a loss that there is
         arrays[field.name] = (values / 7.0 if field.dtype.kind == "f" else values).astype(field.dtype)
     return kind(**arrays)
 
@@ -107,7 +110,8 @@ def progress(start: int, stop: int) -> Progress:
 
 
 def accumulation(algorithm: Algorithm, spec: Spec) -> Accumulation:
-    parts = {number: Part(AsOf(fill(algorithm.partial), 7), progress(number, number + 5)) for number in (0, 9)}
+    lengths = axis_lengths(algorithm.empty(spec))
+    parts = {number: Part(AsOf(fill(algorithm.partial, lengths), 7), progress(number, number + 5)) for number in (0, 9)}
     return Accumulation(spec, parts, Progress.of_range(ORIGIN, 100, 103, {"late": 3}), sample(spec, sparse=True))
 
 
@@ -116,7 +120,7 @@ def learner(name: str) -> tuple[Algorithm, Learner]:
     algorithm = find(name)
     return algorithm, Learner(
         spec=spec,
-        dated=AsOf(fill(algorithm.state), 7),
+        dated=AsOf(fill(algorithm.state, axis_lengths(algorithm.init(spec))), 7),
         progress=progress(0, 50),
         sample=sample(spec),
         metrics={"a": fill(Binary), "b": fill(Regression), "c": fill(Distortion)},

@@ -59,7 +59,7 @@ def _threshold(value: object) -> object:
             argument = {"beta" if match[1] == "f_beta" else "target": match[2]}
         return Threshold(**{"by": match[1], **argument})
     if isinstance(value, dict):
-        return Threshold(**value)
+        return Threshold.parse(value)
     return value
 
 

@@ -1,0 +1,179 @@
+"""Artefacts that somebody else wrote, with right digests: refused when they are read, or as good as any other."""
+
+import functools
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beam_ml import Batch, Learner, Model, derive, fit, fm, kmeans, linear, merge, pca, predict
+from beam_ml.algorithms import algorithm_of, finder
+from beam_ml.artefact import records
+from beam_ml.artefact.envelope import decode, encode
+from beam_ml.errors import ArtefactError, BeamMLError, CorruptArtefact
+from tests.attacks.effort import EFFORT
+
+SPECS: Mapping[str, Any] = {
+    "newton": (linear.Newton(n_features=3), linear.Classifier()),
+    "squared": (linear.Newton(n_features=3, loss="squared"), linear.Regressor()),
+    "adagrad": (linear.AdaGrad(n_features=3, loss="logistic"), linear.Classifier()),
+    "fm": (fm.Spec(n_features=3, n_factors=2), fm.Classifier()),
+    "kmeans": (kmeans.Spec(n_features=3, k_max=4), kmeans.Clusters(k=2)),
+    "pca": (pca.Spec(n_features=3), pca.Components(n_components=2)),
+}
+VALUES = [
+    None,
+    True,
+    -1,
+    7,
+    10**9,
+    10**40,
+    -(2**63),
+    1.5,
+    1e308,
+    "",
+    "x",
+    "5",
+    [],
+    {},
+    [[1]],
+    {"a": {}},
+    [None],
+    ["x", "y", 1],
+]
+
+
+def rows(seed: int = 1) -> Batch:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(60, 3))
+    return Batch.dense(x, label=(x[:, 0] > 0).astype(float), time=np.arange(60) * 1_000_000)
+
+
+@functools.cache
+def whole(name: str) -> tuple[Learner, Model]:
+    spec, model_spec = SPECS[name]
+    learner = fit(spec, [rows()])
+    return learner, derive(learner, model_spec)
+
+
+def data_of(name: str, kind: str) -> bytes:
+    learner, model = whole(name)
+    algorithm = algorithm_of(learner.spec)
+    return records.encode_learner(algorithm, learner) if kind == "learner" else records.encode_model(algorithm, model)
+
+
+def decoded(data: bytes, kind: str) -> Any:
+    return (records.decode_learner if kind == "learner" else records.decode_model)(data, finder())
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all values in a header."""
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(leaf for key, one in inner for leaf in leaves(one, (*path, key)))]
+
+
+def exchanged(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copy = dict(value) if isinstance(value, Mapping) else list(value)
+    copy[path[0]] = exchanged(copy[path[0]], path[1:], by)
+    return copy
+
+
+def odd(rng: random.Random, array: np.ndarray) -> np.ndarray:
+    """Return an array of another shape or type, or with other values."""
+    kind = rng.randrange(6)
+    if kind == 0:
+        return np.concatenate([array.reshape(-1), array.reshape(-1)])
+    if kind == 1:
+        return array.reshape(-1)[: array.size // 2]
+    if kind == 2:
+        with np.errstate(invalid="ignore"):
+            return array.astype(np.int64 if array.dtype.kind == "f" else np.float64)
+    if kind == 3:
+        return array[None]
+    if kind == 4 and array.ndim:
+        return np.concatenate([array, array[:1]])
+    return np.full_like(array, rng.choice([7, 0, 1, 100]))
+
+
+def used(value: Learner | Model, spec: Any, model_spec: Any) -> None:
+    if isinstance(value, Model):
+        found = predict(value, rows())
+        assert all(len(one) == 60 for one in found.values())
+        return
+    derive(value, model_spec)
+    fit(spec, [rows(2)], learner=value)
+    merge(value, fit(spec, [rows(3)]))
+
+
+@pytest.mark.parametrize("kind", ["learner", "model"])
+@pytest.mark.parametrize("name", SPECS)
+def test_forged_content_fails_when_it_is_read(name: str, kind: str) -> None:
+    rng = random.Random(f"{name} {kind}")
+    before = decode(data_of(name, kind))
+    paths = leaves(before.meta)
+    spec, model_spec = SPECS[name]
+    for _ in range((12 if kind == "learner" else 40) * EFFORT):
+        meta, arrays = before.meta, dict(before.arrays)
+        if rng.random() < 0.5:
+            meta = exchanged(meta, rng.choice(paths[1:]), rng.choice(VALUES))
+        else:
+            which = rng.choice(sorted(arrays))
+            arrays[which] = odd(rng, arrays[which])
+        data = encode(kind, meta, arrays)
+        try:
+            value = decoded(data, kind)
+        except ArtefactError:
+            continue
+        try:
+            used(value, spec, model_spec)
+        except BeamMLError as error:
+            assert not isinstance(error, ArtefactError)  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", ["newton", "squared", "adagrad", "fm"])
+@pytest.mark.parametrize("loss", [7_000, -1])
+def test_a_loss_that_there_is_not(name: str, loss: int) -> None:
+    before = decode(data_of(name, "model"))
+    data = encode("model", before.meta, {**before.arrays, "loss": np.int64(loss)})
+    with pytest.raises(CorruptArtefact, match=f"loss must be one of .*; got {loss}"):
+        decoded(data, "model")
+
+
+@pytest.mark.parametrize("name", ["newton", "squared", "adagrad", "kmeans", "pca"])
+@pytest.mark.parametrize("kind", ["learner", "model"])
+def test_arrays_of_another_width_than_the_spec_says(name: str, kind: str) -> None:
+    before = decode(data_of(name, kind))
+    wider = {**before.meta["spec"], "n_features": 4}
+    with pytest.raises(CorruptArtefact, match=r"as its spec says; got \d|features; got 3"):
+        decoded(encode(kind, {**before.meta, "spec": wider}, before.arrays), kind)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("champion", 5),
+        ("candidates", {"a": "no json"}),
+        ("candidates", {"a": "[1]"}),
+        ("candidates", {"a": 7}),
+        ("time", 10**40),
+        ("metrics_time", 1.5),
+        ("folded_through", 10**40),
+        ("refresh", 2**63),
+    ],
+)
+def test_facts_of_another_kind(field: str, value: Any) -> None:
+    before = decode(data_of("newton", "learner"))
+    with pytest.raises(CorruptArtefact):
+        decoded(encode("learner", {**before.meta, field: value}, before.arrays), "learner")
+
+
+@pytest.mark.parametrize("weight", ["nan", -1.0, True, None])
+def test_a_weight_that_is_none(weight: Any) -> None:
+    before = decode(data_of("newton", "learner"))
+    meta = {**before.meta, "progress": {**before.meta["progress"], "weight": weight}}
+    with pytest.raises(CorruptArtefact):
+        decoded(encode("learner", meta, before.arrays), "learner")

@@ -197,6 +197,12 @@ class Settings(pydantic.BaseModel):
             super().__init__(**data)
         except pydantic.ValidationError as error:
             raise InvalidValue(_sentences(type(self), error.errors())) from None
+        except TypeError as error:  # a mapping within, whose keys are no text: pydantic hands them on as keywords
+            if "keywords must be strings" not in str(error):
+                raise
+            called = self.called or type(self).__name__
+            message = f"{called} must name its settings by text, nested ones too; got a name that is none."
+            raise InvalidValue(message) from None
 
     @pydantic.field_validator("*", mode="before")
     @classmethod

@@ -336,6 +336,19 @@ class TestGrowing:
             a, b = getattr(pure, field.name), getattr(run.partial(), field.name)
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-300, err_msg=field.name)
 
+    def test_the_rows_of_a_wide_table_rise_whichever_came_first(self) -> None:
+        d = 1_000_000
+        spec = linear.AdaGrad(n_features=d, sparse=True, learning_rates=0.1, l1=0.0, l2=0.0)
+        run = ALGORITHM.grow(spec, ALGORITHM.empty(spec), None)
+        for column in (700_000, 3):
+            run.add(Batch.csr([0, 1], [column], [1.0], d, label=[1]))
+        found = run.partial()
+        assert found.open_rows.tolist() == [3, 700_000, d]
+        assert found.moment_rows.tolist() == [3, 700_000]
+        whole = Batch.csr([0, 1, 2], [700_000, 3], [1.0, 1.0], d, label=[1, 1])
+        assert found.open_squares[:2].all()
+        np.testing.assert_allclose(found.moments, grown(spec, whole).moments)
+
     def test_rows_that_no_longer_count_are_forgotten(self) -> None:
         spec = linear.AdaGrad(n_features=4, half_life="1d", **PLAIN)
         run = ALGORITHM.grow(spec, ALGORITHM.empty(spec), None)

@@ -171,7 +171,7 @@ class TestModels:
 
     def test_batches_of_another_width_and_without_labels_are_refused(self) -> None:
         model = derive(learner_of("binary"), linear.Variant())
-        with pytest.raises(InvalidBatch, match=r"takes 3 features; got a batch of 2"):
+        with pytest.raises(InvalidBatch, match=r"AdaGrad\.n_features is 3; got a batch of 2\."):
             predict(model, Batch.dense(np.zeros((1, 2))))
         with pytest.raises(InvalidBatch, match="needs labels"):
             linear.ADAGRAD.models["variant"].measure(model.arrays, Batch.dense(np.zeros((1, 3))))

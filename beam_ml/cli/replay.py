@@ -143,7 +143,6 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
 @click.option(
     "--rows-per-message",
     default=1,
-    type=click.IntRange(min=1),
     show_default=True,
     help="Rows of one message; it is due with its last row.",
 )

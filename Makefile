@@ -32,8 +32,9 @@ integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what 
 # Scripts import what stands beside them in integration/.
 soak bench: export PYTHONPATH := $(CURDIR)/integration:$(CURDIR)/integration/bench
 
-soak: .venv/dev.stamp ## the long versions: 200 kills, and ten minutes each of rounds and of streaming
+soak: .venv/dev.stamp ## the long versions: 200 kills, 200 times as many attacks, and ten minutes each of rounds and of streaming
 	BEAM_ML_KILLS=200 $(BIN)/python -m pytest integration/test_crash_resume.py integration/test_faults_rounds.py -n 0 --timeout=7200
+	BEAM_ML_ATTACKS=200 $(BIN)/python -m pytest tests/attacks -n 0 --timeout=7200
 	$(BIN)/python integration/soak/rounds_soak.py
 	$(BIN)/python integration/soak/checkpoint_growth.py --minutes 10
 

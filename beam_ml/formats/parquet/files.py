@@ -21,6 +21,9 @@ __all__ = ["decode", "encode", "ranges", "read", "write"]
 
 _FAULTS = (pa.ArrowException, OSError, ValueError)
 
+_ROWS_PER_BYTE, _LEAST_BOUND = 1024, 1 << 26
+"""More rows than these a footer does not claim in earnest: a column of one value takes some bytes per page of it."""
+
 _READING: dict[str, Any] = {"page_checksum_verification": True, "coerce_int96_timestamp_unit": "us"}
 """INT96 holds days and ns of a day: as int64 ns it would wrap around after 2262, so that the year 9999 became 1816."""
 
@@ -38,10 +41,19 @@ def _open(path: str) -> pq.ParquetFile:
         raise _unreadable(path, error) from error
 
 
-def _bounds(parquet: pq.ParquetFile) -> np.ndarray:
-    """Return the row number at which each row group starts, and the number of rows."""
+def _bounds(parquet: pq.ParquetFile, path: str, n_bytes: int) -> np.ndarray:
+    """Return the row number at which each row group starts, and the number of rows.
+
+    Raises:
+        UnreadableInput: the footer claims more rows than a file of so many bytes holds: reading them would not end.
+    """
     metadata = parquet.metadata
-    return np.cumsum([0, *(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups))])
+    rows = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+    most = max(_LEAST_BOUND, n_bytes * _ROWS_PER_BYTE)
+    if min(rows, default=0) < 0 or sum(rows) > most:
+        message = f"{path} cannot be read as Parquet: its footer claims {sum(rows)} rows in {n_bytes} bytes."
+        raise UnreadableInput(message)
+    return np.cumsum([0, *rows])
 
 
 def ranges(file: FileId, target_rows: int) -> list[FileRange]:
@@ -55,7 +67,7 @@ def ranges(file: FileId, target_rows: int) -> list[FileRange]:
     """
     with _open(file.path) as parquet:
         files.check(file)
-        bounds = _bounds(parquet).tolist()
+        bounds = _bounds(parquet, file.path, file.size).tolist()
     cuts, start = [0], 0
     for low, high in itertools.pairwise(bounds):
         if high - low > 2 * target_rows:
@@ -81,9 +93,16 @@ def _check_columns(path: str, parquet: pq.ParquetFile, columns: Sequence[str] | 
 
 
 def _blocks(
-    path: str, parquet: pq.ParquetFile, start: int, stop: int, columns: list[str] | None, rows: int, origin: Origin
+    path: str,
+    n_bytes: int,
+    parquet: pq.ParquetFile,
+    start: int,
+    stop: int,
+    columns: list[str] | None,
+    rows: int,
+    origin: Origin,
 ) -> Iterator[Block]:
-    bounds = _bounds(parquet)
+    bounds = _bounds(parquet, path, n_bytes)
     groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
     place = int(bounds[groups[0]]) if groups else start
     decoded = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
@@ -118,7 +137,7 @@ def read(
         files.check(piece)
         wanted = _check_columns(piece.path, parquet, columns)
         origin = Origin(source, piece.path)
-        yield from _blocks(piece.path, parquet, piece.start, piece.stop, wanted, max_rows, origin)
+        yield from _blocks(piece.path, piece.size, parquet, piece.start, piece.stop, wanted, max_rows, origin)
     files.check(piece)
 
 
@@ -161,6 +180,7 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     where = f"<{len(data)} bytes>"
     try:
         parquet = pq.ParquetFile(pa.BufferReader(data), **_READING)
+        _bounds(parquet, where, len(data))
         wanted = _check_columns(where, parquet, columns)
         table = parquet.read(columns=wanted, use_threads=False).combine_chunks()
     except _FAULTS as error:

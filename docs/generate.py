@@ -178,7 +178,9 @@ def _table(kind: type[Settings]) -> str:
         if field.default is pydantic_core.PydanticUndefined and not field.is_required():
             default = "its defaults"
         limits = _limits(field.metadata)
-        timed = any(isinstance(one, pydantic.BeforeValidator) for one in field.metadata)
+        timed = any(
+            one in typing.get_args(Duration) for one in field.metadata if isinstance(one, pydantic.BeforeValidator)
+        )
         value = ("duration" if timed else _type(field.annotation)) + (f", {limits}" if limits else "")
         lines.append(
             f"| `{name}` | {_cell(value)} | {_cell(default)} | {_cell(field.description or MEANINGS.get(name, ''))} |"

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
+from beam_ml.algorithms.shared.thresholds import Cut
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 
@@ -128,14 +128,7 @@ class Classifier(ModelSpec):
     called = "fm.Classifier"
 
     kind: Literal["classifier"] = "classifier"
-    threshold: Annotated[
-        float | Threshold, Field(description="score from which a row is predicted positive, or a rule")
-    ] = 0.5
-
-    @pydantic.field_validator("threshold", mode="before")
-    @classmethod
-    def _read_threshold(cls, value: object) -> object:
-        return read_threshold(value)
+    threshold: Cut = 0.5
 
 
 class Regressor(ModelSpec):

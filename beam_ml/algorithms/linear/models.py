@@ -2,10 +2,9 @@
 
 from typing import Annotated, Literal
 
-import pydantic
 from pydantic import Field
 
-from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
+from beam_ml.algorithms.shared.thresholds import Cut
 from beam_ml.core.spec import ModelSpec
 
 __all__ = ["Classifier", "Penalty", "Regressor"]
@@ -30,14 +29,7 @@ class Classifier(ModelSpec):
     l1: Annotated[Penalty, Field(description="strength of Σ s_j|β_j|")] = 0.0
     l2: Annotated[Penalty, Field(description="strength of ½ Σ s_j²β_j²")] = 0.0
     standardize: Annotated[bool, Field(description="penalise coefficients of standardised features")] = True
-    threshold: Annotated[
-        float | Threshold, Field(description="score from which a row is predicted positive, or a rule")
-    ] = 0.5
-
-    @pydantic.field_validator("threshold", mode="before")
-    @classmethod
-    def _read_threshold(cls, value: object) -> object:
-        return read_threshold(value)
+    threshold: Cut = 0.5
 
 
 class Regressor(ModelSpec):

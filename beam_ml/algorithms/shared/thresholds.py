@@ -7,11 +7,11 @@ import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from beam_ml.core.spec import Settings
 
-__all__ = ["Threshold", "choose", "read_threshold"]
+__all__ = ["NEUTRAL", "Cut", "Threshold", "choose"]
 
 _RULE_TEXT = re.compile(r"^\s*([a-z_]+)\s*(?:\(\s*([0-9.eE+-]+)\s*\))?\s*$")
 
@@ -33,9 +33,9 @@ class Threshold(Settings):
     target: Annotated[float, Field(ge=0, le=1, description="recall or precision that must be reached")] = 0.8
 
 
-def read_threshold(value: object) -> object:
+def _read(value: object) -> object:
     """Read ``"0.5"``, ``"accuracy"``, ``"f_beta(2)"`` and ``"precision_at_target_recall(0.9)"``; refuse anything else."""
-    value = _threshold(value)
+    value = _parsed(value)
     if isinstance(value, Threshold):
         return value
     if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
@@ -44,7 +44,7 @@ def read_threshold(value: object) -> object:
     return value
 
 
-def _threshold(value: object) -> object:
+def _parsed(value: object) -> object:
     if isinstance(value, str):
         try:
             return float(value)
@@ -63,6 +63,12 @@ def _threshold(value: object) -> object:
     return value
 
 
+Cut = Annotated[
+    float | Threshold,
+    BeforeValidator(_read),
+    Field(description="score from which a row is predicted positive, or a rule"),
+]
+"""What a model spec says of its threshold."""
 NEUTRAL = 0.5
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from beam_ml.algorithms.shared.thresholds import Threshold, read_threshold
+from beam_ml.algorithms.shared.thresholds import Cut
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
 
@@ -266,9 +266,9 @@ class Variant(ModelSpec):
         Annotated[int, Field(ge=0, lt=MAX_VARIANTS)] | Literal["best"],
         Field(description="place among the spec's variants, or 'best'"),
     ] = "best"
-    threshold: Annotated[
-        float | Threshold, Field(description="binary: score from which a row is predicted positive, or a rule")
-    ] = 0.5
+    threshold: Annotated[Cut, Field(description="binary: score from which a row is predicted positive, or a rule")] = (
+        0.5
+    )
     top_k: Annotated[int, Field(ge=1, description="multiclass: best scores among which the label must be")] = 3
 
     @pydantic.field_validator("index", mode="before")
@@ -281,8 +281,3 @@ class Variant(ModelSpec):
             message = f"must be a number in [0, {MAX_VARIANTS}) or 'best'"
             raise ValueError(message)
         return int(text)
-
-    @pydantic.field_validator("threshold", mode="before")
-    @classmethod
-    def _read_threshold(cls, value: object) -> object:
-        return read_threshold(value)

@@ -173,6 +173,8 @@ class TestModels:
         model = derive(learner_of("binary"), linear.Variant())
         with pytest.raises(InvalidBatch, match=r"AdaGrad\.n_features is 3; got a batch of 2\."):
             predict(model, Batch.dense(np.zeros((1, 2))))
+        with pytest.raises(InvalidBatch, match=r"takes 3 features; got a batch of 2"):
+            linear.ADAGRAD.models["variant"].predict(model.arrays, Batch.dense(np.zeros((1, 2))))
         with pytest.raises(InvalidBatch, match="needs labels"):
             linear.ADAGRAD.models["variant"].measure(model.arrays, Batch.dense(np.zeros((1, 3))))
 

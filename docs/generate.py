@@ -67,7 +67,7 @@ with one sentence that names field, rule and value.
 TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("The job", "Top level of the file.", Job),
     ("[source], files", '`kind = "files"`, the default.', FileSource),
-    ("[source.csv]", "How CSV text is to be understood.", CsvOptions),
+    ("[source.options], CSV files", "How CSV text is to be understood.", CsvOptions),
     ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),
     ("[features]", "Which columns become features, label, weight and event time.", Features),
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),

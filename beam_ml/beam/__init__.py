@@ -5,11 +5,11 @@ from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge,
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, Slices, ToBatches
 from beam_ml.beam.transforms.combine_fns import MergeLearners, TrainFn
 from beam_ml.beam.transforms.decode import Decode
-from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadParquet, ReadRanges
+from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadFiles, ReadParquet, ReadRanges
 from beam_ml.beam.transforms.rejects import WriteRejects, reject_records
 from beam_ml.beam.transforms.score import Evaluate, Score, ScoredBlocks
 from beam_ml.beam.transforms.train import Fold, Publish, Train, Trained
-from beam_ml.beam.transforms.write import WriteAvro, WriteCsv, WriteParquet
+from beam_ml.beam.transforms.write import WriteAvro, WriteCsv, WriteFiles, WriteParquet
 from beam_ml.beam.wire.elements import Folded, Measured, Slice
 from beam_ml.beam.wire.references import AnchorRef
 from beam_ml.core.rejects import Reject
@@ -33,6 +33,7 @@ __all__ = [
     "Publish",
     "ReadAvro",
     "ReadCsv",
+    "ReadFiles",
     "ReadParquet",
     "ReadRanges",
     "Reject",
@@ -47,6 +48,7 @@ __all__ = [
     "Trained",
     "WriteAvro",
     "WriteCsv",
+    "WriteFiles",
     "WriteParquet",
     "WriteRejects",
     "new_pipeline",

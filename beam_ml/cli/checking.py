@@ -65,7 +65,7 @@ def _rows(job: Job, source: FileSource) -> dict[str, Any]:
 
 def _blocks(source: FileSource, file: FileId, columns: list[str]) -> Iterator[Block]:
     format = source.format or formats.format_of(file.path)
-    options = source.csv if format == "csv" else None
+    options = formats.of_files(format).options(source.options, source.categories)
     for piece in formats.ranges(file, 1 << 20, format, options):
         yield from formats.read(piece, columns, _ROWS, options=options)
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import Map
 
-from beam_ml import formats
 from beam_ml.beam import Evaluate, Measured, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
@@ -36,8 +35,8 @@ def _as_block(measured: Measured) -> Block:
 @click.argument("name", required=False)
 @click.option("--source", required=True, help="File, folder or pattern of labelled rows.")
 @click.option("--model", "which", help="Which of the version's models; its champion when not given.")
-@click.option("--file-format", type=click.Choice(sorted(formats.FORMATS)), help="Of the files; else by their names.")
-@click.option("--csv", "csv_options", default="{}", help="How CSV files are to be understood, as JSON.")
+@click.option("--file-format", help="Of the files: parquet, csv, avro, or one's own; else by their names.")
+@click.option("--file-options", default="{}", help="The file format's options, as JSON.")
 @as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -46,7 +45,7 @@ def main(
     source: str,
     which: str | None,
     file_format: str | None,
-    csv_options: str,
+    file_options: str,
     json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
@@ -59,7 +58,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         pipeline = new_pipeline(options)
         features = Predictor(where, name, which, algorithms=algorithms_named()).features
-        blocks = pipeline | read_files(source, file_format, csv_options, features.categories if features else ())
+        blocks = pipeline | read_files(source, file_format, file_options, features.categories if features else ())
         measured = blocks | Evaluate(where, name, which, algorithms=algorithms_named())
         measured | Map(_as_block).with_output_types(Block) | WriteParquet(f"{folder}/measured")
         run(pipeline)

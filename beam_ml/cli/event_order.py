@@ -6,13 +6,13 @@ not are brought into order within a bounded buffer, or refused. Letters: ``n`` r
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from beam_ml import formats
-from beam_ml.core.spec import Settings
 from beam_ml.errors import UnreadableInput
 from beam_ml.features.times import times_us
 
@@ -42,7 +42,7 @@ class Input:
     source: str
     time: str
     format: str | None = None
-    options: Settings | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] | None = None
     begin_us: int | None = None
     end_us: int | None = None
@@ -80,8 +80,9 @@ def _blocks(given: Input, columns: Sequence[str] | None, left_out: _LeftOut) -> 
     schema: pa.Schema | None = None
     for file in formats.list_files(given.source, given.format):
         format = given.format or formats.format_of(file.path)
-        target = _RANGE_BYTES if formats.TABLE[format].counts == "bytes" else _RANGE_ROWS
-        options = given.options if format == "csv" else None
+        record = formats.of_files(format)
+        target = _RANGE_BYTES if record.counts == "bytes" else _RANGE_ROWS
+        options = record.options(given.options)
         for piece in formats.ranges(file, target, format, options):
             for block in formats.read(piece, columns, _BLOCK_ROWS, options=options):
                 for reject in block.rejected:

@@ -5,19 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_ml import formats
-from beam_ml.beam import ReadAvro, ReadCsv, ReadParquet
+from beam_ml.beam import ReadFiles
 from beam_ml.errors import InvalidValue
-from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["as_mapping", "read_files"]
-
-_READERS = {"avro": ReadAvro, "csv": ReadCsv, "parquet": ReadParquet}
 
 
 def as_mapping(option: str, text: str) -> dict[str, Any]:
     """Read an option that is a JSON object.
 
-    >>> as_mapping("--csv", '{"delimiter": ";"}')
+    >>> as_mapping("--file-options", '{"delimiter": ";"}')
     {'delimiter': ';'}
     """
     try:
@@ -30,15 +27,13 @@ def as_mapping(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def read_files(
-    source: str, format: str | None, csv: str, categories: Sequence[str] = ()
-) -> ReadAvro | ReadCsv | ReadParquet:
+def read_files(source: str, format: str | None, options: str, categories: Sequence[str] = ()) -> ReadFiles:
     """Return the transform that reads a file, folder or pattern.
 
     Args:
         source: the files.
-        format: a key of FORMATS; None: by the files' names.
-        csv: how CSV is to be understood, as JSON.
+        format: a key of FORMATS, or 'module:attribute'; None: by the files' names.
+        options: the format's own, as JSON.
         categories: columns that a model hashes.
 
     Raises:
@@ -52,8 +47,5 @@ def read_files(
             f"--source must name files of one format, or --file-format must choose one; got {' and '.join(named)}."
         )
         raise InvalidValue(message)
-    options = None
-    if named == ["csv"]:
-        given = CsvOptions.parse(as_mapping("--csv", csv))
-        options = given.model_copy(update={"categories": tuple(dict.fromkeys((*given.categories, *categories)))})
-    return _READERS[named[0]](source, options=options)
+    given = as_mapping("--file-options", options)
+    return ReadFiles(source, options=formats.of_files(named[0]).options(given, categories), format=named[0])

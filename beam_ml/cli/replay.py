@@ -13,7 +13,6 @@ import click
 from rich.status import Status
 from rich.text import Text
 
-from beam_ml import formats
 from beam_ml.beam.kafka import Connection, topics
 from beam_ml.beam.kafka.replay import Replay, Sent, replay_to
 from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
@@ -21,7 +20,6 @@ from beam_ml.cli.event_order import Input, Rows, Survey, read, stamp, survey
 from beam_ml.cli.files import as_mapping
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.errors import InvalidValue, MissingColumn, NoInput
-from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["main"]
 
@@ -160,8 +158,8 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
     "topic's retention.ms (a week unless set otherwise); set it to -1 for such a topic before.",
 )  # fmt: skip
 @click.option("--columns", help="Columns to send, by commas; the event time always is. All when not given.")
-@click.option("--file-format", type=click.Choice(sorted(formats.FORMATS)), help="Of the files; else by their names.")
-@click.option("--csv", "csv_options", default="{}", help="How CSV files are to be understood, as JSON.")
+@click.option("--file-format", help="Of the files: parquet, csv, avro, or one's own; else by their names.")
+@click.option("--file-options", default="{}", help="The file format's options, as JSON.")
 @click.option(
     "--sort-rows", default=1_000_000, show_default=True, help="Rows held in memory to bring files into order."
 )
@@ -186,7 +184,7 @@ def main(
     record_time: str,
     columns: str | None,
     file_format: str | None,
-    csv_options: str,
+    file_options: str,
     sort_rows: int,
     client: tuple[str, ...],
     json: bool,
@@ -203,7 +201,7 @@ def main(
     how = Replay(rows_per_message, _speed(speed), key, spread, record_time)  # type: ignore[arg-type]
     wanted = None if columns is None else tuple(columns.split(","))
     given = Input(
-        source, time, file_format, CsvOptions.parse(as_mapping("--csv", csv_options)), wanted,
+        source, time, file_format, as_mapping("--file-options", file_options), wanted,
         _time_us("--from", begin), _time_us("--until", end), _positive("--sort-rows", sort_rows),
     )  # fmt: skip
     found = survey(given)

@@ -6,7 +6,7 @@ import click
 from apache_beam import Map
 
 from beam_ml import formats
-from beam_ml.beam import Reject, Score, WriteAvro, WriteCsv, WriteParquet, new_pipeline, run
+from beam_ml.beam import Reject, Score, WriteFiles, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.telemetry import NAMESPACE, count
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json, styled
@@ -16,7 +16,6 @@ from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
 
-_WRITERS = {"avro": WriteAvro, "csv": WriteCsv, "parquet": WriteParquet}
 _REJECTED = "score rejected: "
 
 
@@ -34,15 +33,12 @@ def _count_rejected(element: Reject) -> None:
 @click.option("--model", "which", help="Which of the version's models; its champion when not given.")
 @click.option(
     "--out-format",
-    type=click.Choice(sorted(_WRITERS)),
     default="parquet",
     show_default=True,
-    help="Of the files written.",
+    help="Of the files written: parquet, csv, avro, or one's own.",
 )
-@click.option(
-    "--file-format", type=click.Choice(sorted(formats.FORMATS)), help="Of the files read; else by their names."
-)
-@click.option("--csv", "csv_options", default="{}", help="How CSV files are to be understood, as JSON.")
+@click.option("--file-format", help="Of the files read: parquet, csv, avro, or one's own; else by their names.")
+@click.option("--file-options", default="{}", help="The file format's options, as JSON.")
 @as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -53,7 +49,7 @@ def main(
     which: str | None,
     out_format: str,
     file_format: str | None,
-    csv_options: str,
+    file_options: str,
     json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
@@ -67,9 +63,9 @@ def main(
     refuse_unknown(options, own_options())
     pipeline = new_pipeline(options)
     features = Predictor(where, name, which, algorithms=algorithms_named()).features
-    blocks = pipeline | read_files(source, file_format, csv_options, features.categories if features else ())
+    blocks = pipeline | read_files(source, file_format, file_options, features.categories if features else ())
     scored = blocks | Score(where, name, which, algorithms=algorithms_named())
-    scored.predictions | _WRITERS[out_format](out)
+    scored.predictions | WriteFiles(out, format=out_format)
     scored.rejected | "Count rejected" >> Map(_count_rejected)
     counters = run(pipeline).result.metrics().query()["counters"]
     counted = {one.key.metric.name: one.result for one in counters if one.key.metric.namespace == NAMESPACE}
@@ -78,7 +74,7 @@ def main(
     if json:
         print_json({"out": out, "rows": rows, "rejected": left_out, "seconds": seconds})
         return
-    screen.say(f"{rows:,} rows predicted into {out}-*.{out_format} in {seconds:.1f} s")
+    screen.say(f"{rows:,} rows predicted into {out}-*{formats.of_files(out_format).endings[0]} in {seconds:.1f} s")
     for reason, n in left_out.items():
         screen.say(styled("left out", "yellow"), f": {n:,} rows, {reason}")
 

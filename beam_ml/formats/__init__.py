@@ -1,18 +1,15 @@
 """bytes ↔ `pyarrow.RecordBatch`: one package per format, the same verbs in each: ``ranges read write encode decode``."""
 
-import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from beam_ml.core.cursors import FileId
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
-from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange, check, format_of, list_files, stat
-from beam_ml.formats.table import FORMATS, TABLE, Format
+from beam_ml.formats.table import FORMATS, TABLE, Format, of_files
 
 __all__ = [
     "FORMATS",
@@ -22,26 +19,14 @@ __all__ = [
     "Format",
     "Reject",
     "check",
-    "find",
     "format_of",
     "list_files",
+    "of_files",
     "ranges",
     "read",
     "stat",
     "write",
 ]
-
-
-def find(name: str) -> Any:
-    """Return the module of a format by its key in FORMATS.
-
-    Raises:
-        InvalidValue: no such format.
-    """
-    if name not in FORMATS:
-        message = f"format must be one of {sorted(FORMATS)}; got {name!r}."
-        raise InvalidValue(message)
-    return importlib.import_module(f"beam_ml.formats.{name}")
 
 
 def _with(options: Settings | None) -> dict[str, Settings]:
@@ -54,13 +39,14 @@ def ranges(file: FileId, target: int, format: str | None = None, options: Settin
     Args:
         file: as returned by `list_files` or `stat`.
         target: about how large a range may be: rows or bytes, whatever the format counts (`Format.counts`).
-        format: a key of FORMATS; None: by the file's name.
+        format: a key of FORMATS, or 'module:attribute'; None: by the file's name.
         options: the format's own (`csv.Options`).
 
     Raises:
         UnreadableInput, InputChanged: see the format.
     """
-    return find(format or format_of(file.path)).ranges(file, target, **_with(options))
+    found: list[FileRange] = of_files(format or format_of(file.path)).module.ranges(file, target, **_with(options))
+    return found
 
 
 def read(
@@ -82,11 +68,12 @@ def read(
     Raises:
         UnreadableInput, InputChanged, MissingColumn: see the format.
     """
-    return find(piece.format).read(piece, columns, max_rows, source, **_with(options))
+    blocks: Iterator[Block] = of_files(piece.format).module.read(piece, columns, max_rows, source, **_with(options))
+    return blocks
 
 
 def write(
     path: str, batches: Iterable[pa.RecordBatch], format: str | None = None, options: Settings | None = None
 ) -> None:
     """Write batches of one schema as one file, whole or not at all."""
-    find(format or format_of(path)).write(path, batches, **_with(options))
+    of_files(format or format_of(path)).module.write(path, batches, **_with(options))

@@ -13,7 +13,7 @@ from typing import Any
 
 from beam_ml.core.cursors import FileId
 from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
-from beam_ml.formats.table import FORMATS, TABLE
+from beam_ml.formats.table import FORMATS, of_files
 
 __all__ = ["FileRange", "check", "format_of", "list_files", "replacing", "stat"]
 
@@ -26,7 +26,7 @@ class FileRange:
 
     Attributes:
         path, size, mtime_ns: the file as the plan saw it.
-        format: a key of FORMATS.
+        format: a key of FORMATS, or 'module:attribute'.
         start, stop: the places of the rows that belong to it: row numbers (Parquet, Avro) or byte offsets of the
             decompressed text (CSV). The ranges of a file tile its rows; a row's place never depends on the split.
         offset, offset_row: byte at which reading starts, and the row there (Avro; else 0).
@@ -49,7 +49,7 @@ class FileRange:
     @property
     def n_rows(self) -> int | None:
         """Number of rows; None where places are bytes."""
-        return self.stop - self.start if TABLE[self.format].counts == "rows" else None
+        return self.stop - self.start if of_files(self.format).counts == "rows" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain JSON form."""
@@ -133,7 +133,7 @@ def list_files(source: str, format: str | None = None) -> list[FileId]:
 
     Args:
         source: directory, pattern (``**`` goes into sub-directories) or file.
-        format: a key of FORMATS; None: by the files' names.
+        format: a key of FORMATS, or 'module:attribute'; None: by the files' names.
 
     Returns:
         Identities with absolute paths, so that a file has one name wherever a job is started.
@@ -142,10 +142,7 @@ def list_files(source: str, format: str | None = None) -> list[FileId]:
         NoInput: there is no such file.
         InvalidValue: the format is not known.
     """
-    if format is not None and format not in FORMATS:
-        message = f"format must be one of {sorted(FORMATS)}; got {format!r}."
-        raise InvalidValue(message)
-    endings = FORMATS[format] if format else tuple(ending for each in FORMATS.values() for ending in each)
+    endings = of_files(format).endings if format else tuple(ending for each in FORMATS.values() for ending in each)
     if os.path.isdir(source):
         paths = [os.path.join(source, name) for name in os.listdir(source)]
         paths = [path for path in paths if path.lower().endswith(endings)]

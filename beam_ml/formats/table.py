@@ -1,11 +1,15 @@
-"""The table of formats. What a format does is defined in the package of its name."""
+"""The table of formats. What a format does is defined in the package of its name, or in one's own module."""
 
 import dataclasses
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["FORMATS", "MESSAGE_FORMATS", "TABLE", "Format"]
+from beam_ml.core.spec import Settings
+from beam_ml.errors import InvalidValue
+
+__all__ = ["FORMATS", "MESSAGE_FORMATS", "TABLE", "Format", "of_files"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -13,17 +17,50 @@ class Format:
     """A format, and what its package offers.
 
     Attributes:
-        name: of the format, and of its package in `beam_ml.formats`.
-        endings: of its files' names; none: there are no files of it. With any, the package offers ``ranges``, ``read``,
-            ``write``, ``encode`` and ``decode``.
+        name: of the format, and of its package in `beam_ml.formats`; of one's own, `module:attribute` of this record.
+        endings: of its files' names, the usual one first; none: there are no files of it. With any, the package offers
+            ``ranges``, ``read``, ``write``, ``encode`` and ``decode``, and if it has settings, their model ``Options``.
         counts: what a range of a file counts, and a row's place is: rows, or bytes of the text.
         messages: whether messages come in it. If so, the package offers ``message_decoder`` and ``message_encoder``.
+        package: the module that offers these; empty: the package of the name.
     """
 
     name: str
     endings: tuple[str, ...] = ()
     counts: Literal["rows", "bytes"] = "rows"
     messages: bool = False
+    package: str = ""
+
+    @property
+    def module(self) -> Any:
+        """What offers the format's functions; imported when it is first asked for."""
+        return importlib.import_module(self.package or f"beam_ml.formats.{self.name}")
+
+    def options(self, given: Mapping[str, Any] | None, categories: Sequence[str] = ()) -> Settings | None:
+        """Return a format's settings as its own model; None: there are none.
+
+        Args:
+            given: as read from TOML or JSON; None or empty: the defaults.
+            categories: columns of categories, added to the option of that name where the format has one.
+
+        Raises:
+            InvalidValue: the model refuses them, or the format has no settings.
+
+        >>> TABLE["csv"].options({"delimiter": ";"}).delimiter
+        ';'
+        """
+        if not given and not categories:
+            return None
+        model: type[Settings] | None = getattr(self.module, "Options", None)
+        given = dict(given or {})
+        if model is not None and categories and "categories" in model.model_fields:
+            given["categories"] = list(dict.fromkeys([*given.get("categories", ()), *categories]))
+        if not given:
+            return None
+        if model is None:
+            message = f"options must be left out with {self.name} files, which have none; got {given!r}."
+            raise InvalidValue(message)
+        return model.parse(given)
 
 
 TABLE: Mapping[str, Format] = MappingProxyType(
@@ -46,3 +83,32 @@ FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 MESSAGE_FORMATS = tuple(one.name for one in TABLE.values() if one.messages)
 """Formats of messages."""
+
+
+def of_files(name: str) -> Format:
+    """Return the record of a format of files.
+
+    Args:
+        name: a key of FORMATS, or 'module:attribute' of one's own record.
+
+    Raises:
+        InvalidValue: there is no such format, or no files of it.
+
+    >>> of_files("parquet").endings
+    ('.parquet', '.pq')
+    """
+    if name in FORMATS:
+        return TABLE[name]
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
+        message = f"format must be one of {sorted(FORMATS)}, or 'module:attribute' of one's own; got {name!r}."
+        raise InvalidValue(message)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        message = f"format must name a record that can be imported; got {name!r} ({error})."
+        raise InvalidValue(message) from error
+    if not isinstance(found, Format) or found.name != name or not found.endings:
+        message = f"format must name a Format of files whose name is {name!r}; got {found!r}."
+        raise InvalidValue(message)
+    return found

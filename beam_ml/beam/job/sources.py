@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from beam_ml.core.spec import Duration, Settings
-from beam_ml.formats.csv import Options as CsvOptions
+from beam_ml.errors import InvalidValue
+from beam_ml.formats.table import of_files
 
 __all__ = ["FileSource", "KafkaSource", "Source"]
 
@@ -22,8 +23,15 @@ class FileSource(Settings):
 
     kind: Literal["files"] = "files"
     path: str = ""
-    format: Literal["parquet", "csv", "avro"] | None = None
-    csv: Annotated[CsvOptions | None, Field(description="how CSV text is to be understood")] = None
+    format: Annotated[
+        str | None,
+        Field(description="parquet, csv, avro, or 'module:attribute' of one's own; none: by the files' names"),
+    ] = None
+    options: Annotated[Mapping[str, Any], Field(description="the format's own; `format` must be given with them")] = {}
+    categories: Annotated[
+        tuple[str, ...],
+        Field(description="columns of categories, for formats of text; a job adds those of features.hashed"),
+    ] = ()
     round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
         500_000
     )
@@ -66,6 +74,27 @@ class FileSource(Settings):
         ),
     ] = None
 
+    @model_validator(mode="after")
+    def _check_format(self) -> "FileSource":
+        if self.format is None and self.options:
+            message = f"format must be given where options are; got {dict(self.options)!r}"
+            raise ValueError(message)
+        try:
+            record = None if self.format is None else of_files(self.format)
+        except InvalidValue as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        if record is not None:
+            record.options(self.options)
+        return self
+
+    def format_options(self) -> Settings | None:
+        """Return the options as the format's own model; None: its defaults.
+
+        Raises:
+            InvalidValue: there is no such format, or it refuses them.
+        """
+        return None if self.format is None else of_files(self.format).options(self.options, self.categories)
+
     @property
     def where(self) -> str:
         """The place it reads from, for messages."""
@@ -73,11 +102,8 @@ class FileSource(Settings):
 
     def with_categories(self, columns: Sequence[str]) -> "FileSource":
         """Return the source with columns of categories known to the format."""
-        csv = self.csv or CsvOptions()
-        added = [name for name in columns if name not in csv.categories]
-        if not added:
-            return self
-        return self.model_copy(update={"csv": csv.model_copy(update={"categories": (*csv.categories, *added)})})
+        added = [name for name in columns if name not in self.categories]
+        return self.model_copy(update={"categories": (*self.categories, *added)}) if added else self
 
 
 class KafkaSource(Settings):

@@ -21,8 +21,8 @@ from beam_ml.core.cursors import Cursors, FileCursor, FileId
 from beam_ml.core.learner import Learner
 from beam_ml.core.passes import in_pass
 from beam_ml.core.progress import Progress
+from beam_ml.core.spec import Settings
 from beam_ml.errors import InputChanged, NoInput
-from beam_ml.formats import csv
 from beam_ml.formats.files import FileRange
 
 __all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "forget", "plan_files"]
@@ -40,29 +40,31 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FilePlan:
-    """The ranges that a round reads, what has been read once it is published, and how CSV text is parsed.
+    """The ranges that a round reads, what has been read once it is published, and the options of their format.
 
     Attributes:
         ranges: in order.
         after: what has been read then, and in which pass.
-        options: of CSV files.
+        options: the format's own; None: its defaults, or files of several formats.
+        categories: columns of categories, for those formats that have such an option.
         last: nothing is left to read in this pass.
         lost: what is given up of files that cannot be read, counted as rejected.
     """
 
     ranges: tuple[FileRange, ...]
     after: FileCursor
-    options: csv.Options | None = None
+    options: Settings | None = None
+    categories: tuple[str, ...] = ()
     last: bool = False
     lost: Progress = dataclasses.field(default_factory=Progress)
 
     def read(self, columns: Sequence[str]) -> PTransform:
         """Return the root transform that reads the ranges."""
-        return _ReadPlanned(self.ranges, columns, self.options, in_pass(SOURCE, self.after.number))
+        return _ReadPlanned(self.ranges, columns, self.options, self.categories, in_pass(SOURCE, self.after.number))
 
     def shape(self) -> Hashable:
-        """Return what the transform that reads depends on: how text is parsed, and the pass that rows are counted in."""
-        return self.after.number, None if self.options is None else self.options.to_json()
+        """Return what the transform that reads depends on: how files are parsed, and the pass that rows are counted in."""
+        return self.after.number, None if self.options is None else self.options.to_json(), self.categories
 
     def renewed(self) -> Mapping[str, Any]:
         """Return the ranges, as the steps hold them."""
@@ -89,10 +91,16 @@ class FilePlan:
 
 class _ReadPlanned(PTransform):
     def __init__(
-        self, ranges: Sequence[FileRange], columns: Sequence[str], options: csv.Options | None, source: str
+        self,
+        ranges: Sequence[FileRange],
+        columns: Sequence[str],
+        options: Settings | None,
+        categories: Sequence[str],
+        source: str,
     ) -> None:
         super().__init__()
-        self._ranges, self._read = ranges, ReadRanges(columns, source=source, options=options)
+        self._ranges = ranges
+        self._read = ReadRanges(columns, source=source, options=options, categories=categories)
 
     def expand(self, pbegin: PBegin) -> PCollection:
         return pbegin | FileRanges(self._ranges) | self._read
@@ -168,7 +176,7 @@ def plan_files(
         fresh = {path: one for path, one in done.items() if path not in before.done}
         after = dataclasses.replace(after, batch={**batch, **fresh})
     kept = after if source.remember is None else _pruned(after, source.remember, waiting)
-    return FilePlan(tuple(ranges), kept, source.csv, last=bool(ranges) and not waiting)
+    return FilePlan(tuple(ranges), kept, source.format_options(), source.categories, last=bool(ranges) and not waiting)
 
 
 def _plan_again(source: FileSource, before: FileCursor, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
@@ -194,7 +202,7 @@ def _plan_again(source: FileSource, before: FileCursor, found: Mapping[str, File
         else:
             part[path] = (known, stop)
     after = dataclasses.replace(before, part=part, again=frozenset(again))
-    return FilePlan(tuple(ranges), after, source.csv, last=len(again) == len(batch))
+    return FilePlan(tuple(ranges), after, source.format_options(), source.categories, last=len(again) == len(batch))
 
 
 def _cut(
@@ -213,7 +221,10 @@ def _cut(
         The ranges; where the file is left, None: at its end; and the rows in the round then.
     """
     pieces: list[FileRange] = []
-    for one in _ranges(file, source.format, wanted_rows, source.csv.to_json() if source.csv else None):
+    options = source.format_options()
+    for one in _ranges(
+        file, source.format, wanted_rows, None if options is None else options.to_json(), source.categories
+    ):
         if at is not None and one.stop <= at:
             continue
         if rows >= wanted_rows:
@@ -273,11 +284,13 @@ def _same(known: FileId, now: FileId) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _ranges(file: FileId, format: str | None, rows: int, options: str | None) -> Sequence[FileRange]:
+def _ranges(
+    file: FileId, format: str | None, rows: int, options: str | None, categories: tuple[str, ...]
+) -> Sequence[FileRange]:
     """Cut a file once, however many rounds read it."""
     kind = format or formats.format_of(file.path)
-    target = rows if formats.TABLE[kind].counts == "rows" else rows * BYTES_PER_ROW
-    return tuple(formats.ranges(file, target, kind, options_of(kind, options)))
+    target = rows if formats.of_files(kind).counts == "rows" else rows * BYTES_PER_ROW
+    return tuple(formats.ranges(file, target, kind, options_of(kind, options, categories)))
 
 
 def _pruned(taken: FileCursor, remember_s: float, waiting: list[int]) -> FileCursor:

@@ -18,7 +18,7 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.spec import to_us
 from beam_ml.core.windows import watermark
 from beam_ml.errors import InvalidValue, NoInput, SourceError
-from beam_ml.formats import TABLE, format_of, list_files
+from beam_ml.formats import format_of, list_files, of_files
 
 __all__ = ["FileRounds"]
 
@@ -109,7 +109,7 @@ class FileRounds:
     def _in_bytes(self, origin: Origin) -> bool:
         if first_pass(origin).source != SOURCE:
             return False
-        return TABLE[self._source.format or format_of(origin.partition)].counts == "bytes"
+        return of_files(self._source.format or format_of(origin.partition)).counts == "bytes"
 
     def wait(self, learner: Learner, stopping: Callable[[], bool]) -> None:
         """Wait between two looks, where the last one found nothing."""

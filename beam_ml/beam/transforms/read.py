@@ -17,9 +17,11 @@ from beam_ml.core.spec import Settings
 from beam_ml.core.threads import ahead
 from beam_ml.formats import Block, FileRange
 
-__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadParquet", "ReadRanges", "in_json", "options_of"]
+__all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadFiles", "ReadParquet", "ReadRanges", "in_json", "options_of"]
 
 _INDEX = struct.Struct(">I")
+_TARGET = {"rows": 1 << 20, "bytes": 64 << 20}
+"""About how large a range is, in what its format counts."""
 
 
 def in_json(ranges: Iterable[Any]) -> tuple[bytes, ...]:
@@ -73,20 +75,27 @@ class FileRanges(PTransform):
 
 
 @functools.lru_cache(maxsize=16)
-def options_of(format: str, text: str | None) -> Settings | None:
-    """Return a format's options of their JSON; formats without any ignore them."""
-    kind = getattr(formats.find(format), "Options", None)
-    return None if text is None or kind is None else kind.parse(json.loads(text))
+def options_of(format: str, text: str | None, categories: tuple[str, ...] = ()) -> Settings | None:
+    """Return a format's options of their JSON, None: the defaults, with columns of categories added."""
+    return formats.of_files(format).options(None if text is None else json.loads(text), categories)
 
 
 @with_output_types(Block)
 class _ReadRange(Step):
-    def __init__(self, columns: tuple[str, ...] | None, max_rows: int, source: str, options: str | None) -> None:
-        self._columns, self._max_rows, self._source, self._options = columns, max_rows, source, options
+    def __init__(
+        self,
+        columns: tuple[str, ...] | None,
+        max_rows: int,
+        source: str,
+        options: str | None,
+        categories: tuple[str, ...],
+    ) -> None:
+        self._columns, self._max_rows, self._source = columns, max_rows, source
+        self._options, self._categories = options, categories
 
     def process(self, element: bytes | dict[str, Any]) -> Iterator[Block]:
         piece = FileRange.from_dict(element if isinstance(element, dict) else json.loads(element))
-        options = options_of(piece.format, self._options)
+        options = options_of(piece.format, self._options, self._categories)
         yield from ahead(formats.read(piece, self._columns, self._max_rows, self._source, options))
 
 
@@ -97,7 +106,8 @@ class ReadRanges(PTransform):
         columns: what to decode; None: all.
         max_rows: of one block.
         source: names the source in each block's origin.
-        options: of CSV files.
+        options: the format's own (`csv.Options`).
+        categories: columns of categories, for those formats that have such an option.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa
     >>> from beam_ml.beam import new_pipeline, run
@@ -117,10 +127,11 @@ class ReadRanges(PTransform):
         max_rows: int = 65_536,
         source: str = "files",
         options: Settings | None = None,
+        categories: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        wanted = None if columns is None else tuple(columns)
-        self._fn = _ReadRange(wanted, max_rows, source, None if options is None else options.to_json())
+        wanted, given = None if columns is None else tuple(columns), None if options is None else options.to_json()
+        self._fn = _ReadRange(wanted, max_rows, source, given, tuple(categories))
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Read each range where it arrives."""
@@ -150,11 +161,28 @@ def _key(element: tuple[bytes, Any]) -> bytes:
     return element[0]
 
 
-class _ReadFiles(PTransform):
-    """Base of the three sources: a directory, pattern or file → blocks, read in parallel."""
+class ReadFiles(PTransform):
+    """Files of a format (a directory, a pattern, one file) → blocks. They are cut into ranges that are read in parallel.
+
+    Args:
+        pattern: which files.
+        columns: what to decode; None: all.
+        max_rows: of one block.
+        source: names the source in each block's origin.
+        options: the format's own (`csv.Options`).
+        format: a key of FORMATS, or 'module:attribute' of one's own record.
+
+    >>> import tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = formats.write(f"{folder}/a.avro", [pa.record_batch({"x": [1.0, 2.0]})])
+    >>> pipeline = new_pipeline()
+    >>> _ = pipeline | ReadFiles(folder, format="avro") | beam.Map(lambda block: print(block.batch.to_pydict()))
+    >>> _ = run(pipeline)
+    {'x': [1.0, 2.0]}
+    """
 
     format = ""
-    target = 1 << 20
 
     def __init__(
         self,
@@ -163,21 +191,22 @@ class _ReadFiles(PTransform):
         max_rows: int = 65_536,
         source: str = "files",
         options: Settings | None = None,
+        format: str = "",
     ) -> None:
         super().__init__()
-        self._pattern, self._options = pattern, None if options is None else options.to_json()
-        self._read = ReadRanges(columns, max_rows, source, options)
+        record = formats.of_files(format or self.format)
+        cut = _CutFiles(pattern, record.name, _TARGET[record.counts], None if options is None else options.to_json())
+        self._cut, self._read = cut, ReadRanges(columns, max_rows, source, options)
 
     def expand(self, pbegin: PBegin) -> PCollection:
         """List and cut the files where the pipeline runs, spread the pieces, and read them."""
-        cut = _CutFiles(self._pattern, self.format, self.target, self._options)
-        pieces = pbegin | Impulse() | "List" >> ParDo(cut)
+        pieces = pbegin | Impulse() | "List" >> ParDo(self._cut)
         keyed = pieces | "Key" >> Map(_keyed).with_output_types(tuple[bytes, bytes])
         spread = keyed | GroupByKey() | "Ranges" >> Map(_key).with_output_types(bytes)
         return spread | self._read
 
 
-class ReadParquet(_ReadFiles):
+class ReadParquet(ReadFiles):
     """Parquet files (a directory, a pattern, one file) → blocks. Row groups are read in parallel.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa, pyarrow.parquet
@@ -193,7 +222,7 @@ class ReadParquet(_ReadFiles):
     format = "parquet"
 
 
-class ReadCsv(_ReadFiles):
+class ReadCsv(ReadFiles):
     """CSV files, gzip and zstd included → blocks. Plain ones are cut at lines and read in parallel.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa
@@ -209,10 +238,9 @@ class ReadCsv(_ReadFiles):
     """
 
     format = "csv"
-    target = 64 << 20
 
 
-class ReadAvro(_ReadFiles):
+class ReadAvro(ReadFiles):
     """Avro container files → blocks, cut at their sync markers.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa

@@ -16,7 +16,7 @@ from beam_ml.beam.wire import coders
 from beam_ml.core.spec import Settings
 from beam_ml.formats import Block
 
-__all__ = ["WriteAvro", "WriteCsv", "WriteParquet"]
+__all__ = ["WriteAvro", "WriteCsv", "WriteFiles", "WriteParquet"]
 
 _SHARD_BYTES = 64 << 20
 
@@ -72,31 +72,46 @@ class _Finish(DoFn):
             os.rmdir(self._folder)
 
 
-class _WriteFiles(PTransform):
-    """Base of the three sinks."""
+class WriteFiles(PTransform):
+    """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; yields the paths as bytes.
+
+    Args:
+        prefix: how the files' names begin.
+        options: the format's own (`csv.Options`).
+        format: a key of FORMATS, or 'module:attribute' of one's own record.
+
+    >>> import os, tempfile, apache_beam as beam, pyarrow as pa
+    >>> from beam_ml.beam import new_pipeline, run
+    >>> pipeline, folder = new_pipeline(), tempfile.mkdtemp()
+    >>> blocks = pipeline | beam.Create([Block(pa.record_batch({"x": [1.0, 2.0]}))])
+    >>> _ = blocks | WriteFiles(f"{folder}/scored", format="csv")
+    >>> _ = run(pipeline)
+    >>> os.listdir(folder)
+    ['scored-00000-of-00001.csv']
+    """
 
     format = ""
-    ending = ""
 
-    def __init__(self, prefix: str, options: Settings | None = None) -> None:
+    def __init__(self, prefix: str, options: Settings | None = None, format: str = "") -> None:
         super().__init__()
+        self._record = formats.of_files(format or self.format)
         self._prefix, self._options = os.path.abspath(prefix), None if options is None else options.to_json()
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Write shards into a hidden folder, and rename them once all are there."""
         coders.install(pcoll.pipeline)
         parent, name = os.path.split(self._prefix)
-        folder = os.path.join(parent, f".{name}-{uuid.uuid4().hex}")
-        shards = ParDo(_WriteShards(folder, self.ending, self.format, self._options))
+        folder, ending = os.path.join(parent, f".{name}-{uuid.uuid4().hex}"), self._record.endings[0]
+        shards = ParDo(_WriteShards(folder, ending, self._record.name, self._options))
         return (
             to_global(pcoll)
             | "Shards" >> shards
             | GroupByKey()
-            | "Finish" >> ParDo(_Finish(self._prefix, folder, self.ending))
+            | "Finish" >> ParDo(_Finish(self._prefix, folder, ending))
         )
 
 
-class WriteParquet(_WriteFiles):
+class WriteParquet(WriteFiles):
     """Blocks → ``<prefix>-00000-of-00002.parquet`` …, on a disk that all workers share; yields the paths as bytes.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa, pyarrow.parquet
@@ -108,10 +123,10 @@ class WriteParquet(_WriteFiles):
     {'x': [1.0, 2.0]}
     """
 
-    format, ending = "parquet", ".parquet"
+    format = "parquet"
 
 
-class WriteCsv(_WriteFiles):
+class WriteCsv(WriteFiles):
     """Blocks → ``<prefix>-00000-of-00002.csv`` …, on a disk that all workers share; yields the paths as bytes.
 
     >>> import pathlib, tempfile, apache_beam as beam, pyarrow as pa
@@ -125,10 +140,10 @@ class WriteCsv(_WriteFiles):
     2,4
     """
 
-    format, ending = "csv", ".csv"
+    format = "csv"
 
 
-class WriteAvro(_WriteFiles):
+class WriteAvro(WriteFiles):
     """Blocks → ``<prefix>-00000-of-00002.avro`` …, on a disk that all workers share; yields the paths as bytes.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa
@@ -142,4 +157,4 @@ class WriteAvro(_WriteFiles):
     {'x': [1.0, 2.0]}
     """
 
-    format, ending = "avro", ".avro"
+    format = "avro"

@@ -5,6 +5,7 @@ import pytest
 
 from beam_ml.beam.job import FileSource, Job, KafkaSource, load_job
 from beam_ml.errors import InvalidValue, UnreadableInput
+from beam_ml.formats.csv import Options
 
 GOOD: dict[str, Any] = {
     "name": "fraud",
@@ -42,7 +43,13 @@ def test_a_good_job() -> None:
         ({"refresh": "soon"}, r"job.refresh"),
         ({"refresh": 0}, r"job.refresh"),
         ({"source": {"round_rows": 0}}, r"source.round_rows must be >= 1; got 0"),
-        ({"source": {"format": "xml"}}, r"source.format must be"),
+        (
+            {"source": {"format": "xml"}},
+            r"source.format must be one of .*, or 'module:attribute' of one's own; got 'xml'",
+        ),
+        ({"source": {"options": {"delimiter": ";"}}}, r"source.format must be given where options are; got \{'delim"),
+        ({"source": {"format": "csv", "options": {"delimeter": ";"}}}, r"csv.Options.delimeter must not be given"),
+        ({"source": {"format": "avro", "options": {"x": 1}}}, r"options must be left out with avro files, which have"),
         ({"features": {"numeric": ["a"], "label": "y"}}, r"features.time must be given where spec.half_life is"),
         ({"retention": {"keep": 0}}, r"retention.keep must be >= 1; got 0"),
         ({"colour": "red"}, r"job.colour must not be given: there is no such field"),
@@ -90,11 +97,16 @@ def test_hashed_columns_are_categories_of_the_format() -> None:
         "refresh": "round",
         "models": {"m": {"kind": "classifier"}},
     }
-    job = Job.parse({**base, "source": {"path": "x", "csv": {"delimiter": ";", "categories": ["card"]}}})
+    csv = {"path": "x", "format": "csv", "options": {"delimiter": ";", "categories": ["card"]}}
+    job = Job.parse({**base, "source": csv})
     assert isinstance(job.source, FileSource)
-    assert job.source.csv is not None
-    assert (job.source.csv.delimiter, job.source.csv.categories) == (";", ("card", "shop"))
+    assert job.source.format_options() == Options(delimiter=";", categories=("card", "shop"))
     assert Job.parse(job.to_dict()) == job
+    for source in ({"path": "x"}, {"path": "x", "format": "parquet"}):
+        job = Job.parse({**base, "source": source})
+        assert isinstance(job.source, FileSource)
+        assert (job.source.categories, job.source.format_options()) == (("card", "shop"), None)
+        assert Job.parse(job.to_dict()) == job
     for format, known in (("json", ["card", "shop"]), ("avro", None)):
         topic = Job.parse(
             {**base, "source": {"kind": "kafka", "brokers": "b:1", "topic": "t", "format": format}}

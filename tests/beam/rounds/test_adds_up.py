@@ -1,5 +1,6 @@
 """What a round has read is what its plan says, what is lost is counted, and no file's rows are passed over or read twice."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from beam_ml import formats
 from beam_ml.beam.job.sources import FileSource
 from beam_ml.beam.kafka.positions import LOST
-from beam_ml.beam.rounds import Mode
+from beam_ml.beam.rounds import Mode, files
 from beam_ml.beam.rounds.file_plan import FilePlan, plan_files
 from beam_ml.core.batch import Origin
 from beam_ml.core.cursors import FileCursor
@@ -42,7 +43,10 @@ def test_what_a_plan_gives_up_is_in_the_learner_it_leads_to(tmp_path: Path, monk
     gone = Progress.of_range(Origin("kafka://c/t", "4"), 70, 950, {LOST: 11})
     write(tmp_path / "data", 0, rows=120)
     one = job(tmp_path)
-    monkeypatch.setattr(FilePlan, "lost", property(lambda plan: gone))
+    plan_files = files.plan_files
+    monkeypatch.setattr(
+        files, "plan_files", lambda *given, **more: dataclasses.replace(plan_files(*given, **more), lost=gone)
+    )
     (done,) = run(one, Mode("once"))
     after = learner(one).progress
     assert after.rejected == {LOST: 11}

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import toy_lines
 
+from beam_ml import formats
 from beam_ml.algorithms import find, linear, pca
 from beam_ml.artefact.records import decode_learner, decode_model, encode_learner
 from beam_ml.beam.job import Job
@@ -813,3 +815,21 @@ def test_a_number_of_threads_that_cannot_be_used(tmp_path: Path, threads: int, o
     write(tmp_path / "data", 0)
     with pytest.raises(InvalidValue, match=told):
         run(job(tmp_path), threads=threads, options=options)
+
+
+@pytest.mark.parametrize("separator", [" ", ";"])
+def test_files_of_a_format_from_outside_the_package(tmp_path: Path, separator: str) -> None:
+    """Rounds cut, read and count them by the record that the job names."""
+    path = write(tmp_path / "data", 0)
+    rows = pq.read_table(path, columns=["a", "b", "y"]).to_batches()
+    where, name = tmp_path / "lines", toy_lines.FORMAT.name
+    where.mkdir()
+    formats.write(str(where / "000.lines"), rows, name, toy_lines.Options(separator=separator))
+    given = {"path": str(where), "format": name, "options": {"separator": separator}, "round_rows": 70}
+    features = {"numeric": ["a", "b"], "label": "y"}
+    by_lines = job(tmp_path, name="lines", source=given, features=features, refresh="round")
+    by_table = job(tmp_path, features=features, refresh="round")
+    assert [one.progress.scanned for one in run(by_lines)] == [70, 70, 70, 70, 20]
+    run(by_table)
+    assert learner(by_lines).progress.rows == learner(by_table).progress.rows == 300
+    assert list(learner(by_lines).cursors.files.done) == [str(where / "000.lines")]

@@ -5,12 +5,23 @@ import os
 import numpy as np
 import pyarrow as pa
 import pytest
+import toy_lines
 
 from beam_ml import formats
-from beam_ml.beam import ReadAvro, ReadCsv, ReadParquet, WriteAvro, WriteCsv, WriteParquet, engine
+from beam_ml.beam import (
+    ReadAvro,
+    ReadCsv,
+    ReadFiles,
+    ReadParquet,
+    WriteAvro,
+    WriteCsv,
+    WriteFiles,
+    WriteParquet,
+    engine,
+)
 from beam_ml.beam.wire import coders
 from beam_ml.core.batch import Origin
-from beam_ml.errors import BeamMLError, NoInput
+from beam_ml.errors import BeamMLError, InvalidValue, NoInput
 from beam_ml.formats import Block
 from beam_ml.formats.csv import Options
 from tests.beam.support import Seen, create, ran
@@ -70,6 +81,26 @@ def test_options_of_a_format_reach_the_workers(tmp_path):
     ran(pipeline)
     assert (tmp_path / "o-00000-of-00001.csv").read_text().splitlines()[0].count(";") == 2
     assert rows_of(read(tmp_path, ReadCsv(str(tmp_path), options=options))) == table(0, 5).to_pylist()
+
+
+@pytest.mark.parametrize("options", [None, toy_lines.Options(separator=";")])
+def test_a_format_from_outside_the_package(tmp_path, options):
+    name = toy_lines.FORMAT.name
+    rows = pa.record_batch({"id": np.arange(90.0), "x": np.sqrt(np.arange(90.0))})
+    pipeline = engine.new_pipeline()
+    blocks = create(pipeline, [Block(rows)], Block, coders.BlockCoder())
+    blocks | WriteFiles(str(tmp_path / "out" / "rows"), options, name)
+    ran(pipeline)
+    assert os.listdir(tmp_path / "out") == ["rows-00000-of-00001.lines"]
+    found = read(tmp_path, ReadFiles(str(tmp_path / "out"), ["x", "id"], 40, options=options, format=name))
+    assert rows_of(found) == rows.select(["x", "id"]).to_pylist()
+    assert sorted(len(block) for block in found) == [10, 40, 40]
+
+
+def test_a_format_must_be_named():
+    for transform in (ReadFiles, WriteFiles):
+        with pytest.raises(InvalidValue, match="format must be one of"):
+            transform("there")
 
 
 def test_shards_of_several_schemas_and_of_a_full_buffer(tmp_path, monkeypatch):

@@ -29,6 +29,13 @@ def flagged(partial: object) -> float:
     return float(partial.underdetermined)
 
 
+def test_each_early_block_adds_to_those_before() -> None:
+    partial = early(0, weight=2.0)
+    summed = NEWTON.weight(partial) - float(partial.pending_weight.sum())
+    assert flagged(partial) == pytest.approx(summed)
+    assert summed > 2.0 * 1_000  # more than a buffer of rows holds
+
+
 def test_what_two_workers_say_adds_up() -> None:
     a, b = early(0), early(1, weight=2.5)
     room = SPEC.pending_bytes // (8 * 9)

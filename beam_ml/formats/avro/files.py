@@ -19,6 +19,7 @@ from beam_ml.core.batch import Origin
 from beam_ml.core.cursors import FileId
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
+from beam_ml.formats.avro.codecs import unpacked
 from beam_ml.formats.avro.schema import arrow_type, avro_schema, plain, stored
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
@@ -29,6 +30,8 @@ _FAULTS = Exception
 """What fastavro, the codecs and the conversion raise on damaged bytes has no narrower common base."""
 
 _SYNC_BYTES = 16
+_MOST_EMPTY = 1 << 20
+"""Rows that a block may claim without a byte each: records of nothing but nulls have none."""
 
 
 def _unreadable(where: str, reason: object) -> UnreadableInput:
@@ -128,19 +131,43 @@ def ranges(file: FileId, target_rows: int) -> list[FileRange]:
     ]
 
 
-class _Joined(io.RawIOBase):
-    """A container header followed by the rest of another file."""
+class _Unpacked(io.RawIOBase):
+    """A container file's rest from one of its blocks on, without compression, behind a header that says so."""
 
-    def __init__(self, head: bytes, tail: BinaryIO) -> None:
-        self._head, self._tail = io.BytesIO(head), tail
+    def __init__(self, head: bytes, blocks: Iterator[bytes]) -> None:
+        self._piece, self._blocks = memoryview(head), blocks
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._head.read(len(buffer)) or self._tail.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        if not self._piece:
+            self._piece = memoryview(next(self._blocks, b""))
+        n = min(len(buffer), len(self._piece))
+        buffer[:n], self._piece = self._piece[:n], self._piece[n:]
+        return n
+
+
+def _zigzag(value: int) -> bytes:
+    left, found = value << 1, bytearray()
+    while left > 127:
+        found.append(left & 127 | 128)
+        left >>= 7
+    return bytes([*found, left])
+
+
+def _unpacked_blocks(stream: BinaryIO, header: _Header) -> Iterator[bytes]:
+    """Return container blocks from where the stream stands, without compression."""
+    while (count := _varint(stream)) is not None:
+        width = _varint(stream)
+        if width is None or width < 0:
+            message = "a block's header is cut off"
+            raise ValueError(message)
+        data = unpacked(header.codec, stream.read(width))
+        if count > max(len(data), _MOST_EMPTY):
+            message = f"a block of {len(data)} bytes claims {count} rows"
+            raise ValueError(message)
+        yield b"".join((_zigzag(count), _zigzag(len(data)), data, stream.read(_SYNC_BYTES)))
 
 
 def _records(stream: BinaryIO, header: _Header, offset: int) -> Iterator[dict[str, Any]]:
@@ -149,9 +176,10 @@ def _records(stream: BinaryIO, header: _Header, offset: int) -> Iterator[dict[st
     All columns are decoded: a reader's schema of fewer columns makes fastavro slower, not faster.
     """
     empty = io.BytesIO()
-    fastavro.writer(empty, plain(header.schema), [], codec=header.codec, sync_marker=header.sync)
+    fastavro.writer(empty, plain(header.schema), [], codec="null", sync_marker=header.sync)
     stream.seek(offset)
-    return iter(fastavro.reader(io.BufferedReader(_Joined(empty.getvalue(), stream), 1 << 16)))
+    source = _Unpacked(empty.getvalue(), _unpacked_blocks(stream, header))
+    return iter(fastavro.reader(io.BufferedReader(source, 1 << 16)))
 
 
 def _blocks(

@@ -185,7 +185,8 @@ def _singly(
         stream = io.BytesIO(values[i])
         stream.seek(skipped)
         try:
-            found: Any = fastavro.schemaless_reader(stream, schema.parsed)
+            # Texts that are not UTF-8 are kept from columns that are wanted, by `_arrays`; others do not matter.
+            found: Any = fastavro.schemaless_reader(stream, schema.parsed, handle_unicode_errors="surrogateescape")
             left = len(values[i]) - stream.tell()
         except (_FAULTS, RecursionError) as error:
             words = " ".join(str(error).split()) or type(error).__name__

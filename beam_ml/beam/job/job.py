@@ -194,8 +194,12 @@ class Job(Settings):
             raise ValueError(message)
 
     def algorithm_spec(self) -> Spec:
-        """Return the Spec, its width that of the features."""
-        return spec_from({"n_features": self.features.n_features, **self.spec})
+        """Return the Spec: its width is that of the features, and of hashed ones its rows are sparse unless it says no."""
+        given = {"n_features": self.features.n_features, **self.spec}
+        name = given.get("algorithm")
+        if self.features.hashed and isinstance(name, str) and "sparse" in find(name).spec.model_fields:
+            given = {"sparse": True, **given}
+        return spec_from(given)
 
     def algorithm(self) -> Algorithm:
         """Return the algorithm that the spec names."""

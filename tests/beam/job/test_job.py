@@ -113,3 +113,18 @@ def test_hashed_columns_are_categories_of_the_format() -> None:
         ).source
         assert isinstance(topic, KafkaSource)
         assert topic.options.get("categories") == known
+
+
+@pytest.mark.parametrize(
+    ("features", "spec", "sparse"),
+    [
+        ({"hashed": ["a"], "label": "y"}, {}, True),
+        ({"hashed": ["a"], "label": "y"}, {"sparse": False}, False),
+        ({"numeric": ["a"], "label": "y"}, {}, False),
+    ],
+)
+def test_rows_of_hashed_columns_are_sparse_unless_the_job_says_no(
+    features: dict[str, Any], spec: dict[str, Any], sparse: bool
+) -> None:
+    changes = {"features": features, "spec": {"algorithm": "linear.adagrad", **spec}, "refresh": "round", "gate": []}
+    assert Job.parse(GOOD | changes | {"models": {}}).algorithm_spec().sparse is sparse

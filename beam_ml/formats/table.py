@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
+from beam_ml.core.importing import attribute_of
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 
@@ -99,15 +100,10 @@ def of_files(name: str) -> Format:
     """
     if name in FORMATS:
         return TABLE[name]
-    module, _, attribute = name.partition(":")
-    if not (module and attribute):
+    if ":" not in name:
         message = f"format must be one of {sorted(FORMATS)}, or 'module:attribute' of one's own; got {name!r}."
         raise InvalidValue(message)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        message = f"format must name a record that can be imported; got {name!r} ({error})."
-        raise InvalidValue(message) from error
+    found = attribute_of("format", name)
     if not isinstance(found, Format) or found.name != name or not found.endings:
         message = f"format must name a Format of files whose name is {name!r}; got {found!r}."
         raise InvalidValue(message)

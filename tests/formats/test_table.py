@@ -51,8 +51,10 @@ NO_FILES = Format("tests.formats.test_table:NO_FILES")
     [
         ("json", r"format must be one of \['avro', 'csv', 'parquet'\], or 'module:attribute' of one's own; got 'json'"),
         ("", "format must be one of"),
-        ("nowhere:FORMAT", r"format must name a record that can be imported; got 'nowhere:FORMAT' \(No module"),
-        ("toy_lines:NONE", "format must name a record that can be imported"),
+        ("nowhere:FORMAT", r"format must name an importable 'module:attribute'; got 'nowhere:FORMAT' \(No module"),
+        ("toy_lines:NONE", "format must name an importable 'module:attribute'"),
+        ("..:FORMAT", "format must name an importable 'module:attribute'; got '..:FORMAT'"),
+        (":FORMAT", "format must name an importable 'module:attribute'; got ':FORMAT'"),
         ("toy_lines:DEFAULT", "format must name a Format of files whose name is 'toy_lines:DEFAULT'; got Options"),
         ("tests.formats.test_table:NOT_A_FORMAT", "whose name is 'tests.formats.test_table:NOT_A_FORMAT'; got Format"),
         ("tests.formats.test_table:NO_FILES", "format must name a Format of files"),

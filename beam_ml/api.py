@@ -29,7 +29,7 @@ from beam_ml.core.passes import check_passes, in_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, model_kind, refresh
 from beam_ml.core.scoring import refuse, score
-from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
+from beam_ml.core.spec import LONGEST_S, ModelSpec, Spec, parse_duration_s
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import ArtefactError, DeriveRefused, InvalidValue, MergeRefused, UnreadableInput, WrongKind
 
@@ -174,7 +174,7 @@ def _lineage(learner: Learner, batches: Iterable[Batch]) -> tuple[Iterable[Batch
 def _accumulator(current: Learner, max_leap: float | str | None, limits: Limits) -> Accumulator:
     algorithm, spec = algorithm_of(current.spec), current.spec
     anchor, leap_s = algorithm.anchor(spec, current.state), parse_duration_s(max_leap)
-    if leap_s is not None and not (isinstance(leap_s, float | int) and leap_s > 0):
+    if leap_s is not None and not (isinstance(leap_s, float | int) and 0 < leap_s <= LONGEST_S):
         message = f"fit.max_leap must be a duration > 0, such as '7d', or None; got {max_leap!r}."
         raise InvalidValue(message)
     newest = learners.scanned(current).time_max

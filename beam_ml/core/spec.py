@@ -18,6 +18,7 @@ from beam_ml.errors import InvalidValue
 
 __all__ = [
     "DURATION_PATTERN",
+    "LONGEST_S",
     "Duration",
     "ModelSpec",
     "Settings",
@@ -46,7 +47,8 @@ _WORDS = {
     "week": "w",
 }
 _WORDED = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+?)s?\s*$")
-_LONGEST_S = 9e12  # in µs it still is an int64
+LONGEST_S = 9e12
+"""Longest duration: in µs it still is an int64."""
 
 
 def parse_duration_s(value: object) -> object:
@@ -68,8 +70,8 @@ def duration_s(value: object) -> object:
     if isinstance(seconds, str) and not _is_number(seconds):
         message = "must be a duration such as '90s', '15m', '6h' or '14d' (units: ms, s, m, h, d, w)"
         raise ValueError(message)
-    if isinstance(seconds, int | float) and seconds > _LONGEST_S:
-        message = f"must be a duration of at most {_LONGEST_S:g} s"
+    if isinstance(seconds, int | float) and seconds > LONGEST_S:
+        message = f"must be a duration of at most {LONGEST_S:g} s"
         raise ValueError(message)
     return seconds
 
@@ -130,9 +132,16 @@ _RULES = {
 }
 
 
+_BARE = {"float", "int", "str", "bool"}
+
+
 def _is_branch(part: object) -> bool:
     """Return whether a part of an error's place names a branch of a union, which no user has written."""
-    return isinstance(part, str) and ("[" in part or part in {kind.__name__ for kind in Settings.__subclasses__()})
+    if not isinstance(part, str):
+        return False
+    # pydantic calls the branch of a bounded number `constrained-float`.
+    kinds = {kind.__name__ for kind in Settings.__subclasses__()}
+    return "[" in part or part in kinds or part.rpartition("-")[2] in _BARE
 
 
 def _sentences(kind: "type[Settings]", errors: Sequence[Any]) -> str:

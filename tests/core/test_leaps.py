@@ -130,7 +130,7 @@ def test_fit_measures_from_what_it_has_learned_before() -> None:
     assert fit(spec, [two], learner=before).progress.rejected == {FAR: 1}
 
 
-@pytest.mark.parametrize("wrong", ["soon", 0, -1.0])
+@pytest.mark.parametrize("wrong", ["soon", 0, -1.0, float("inf"), float("nan"), 1e13])
 def test_fit_refuses_what_is_no_duration(wrong: object) -> None:
     with pytest.raises(InvalidValue, match=r"^fit\.max_leap must be a duration > 0, such as '7d', or None; got "):
         fit(linear.Newton(n_features=3), [], max_leap=wrong)  # type: ignore[arg-type]

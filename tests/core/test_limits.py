@@ -212,6 +212,18 @@ def test_limits_are_bounded(field: str, value: float) -> None:
     assert ABSOLUTE.deviations == "any"
 
 
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("none", r"^limits\.deviations must be a number or be 'any'; got 'none'\.$"),
+        (3, r"^limits\.deviations must be >= 50\.0 or be 'any'; got 3\.$"),
+    ],
+)
+def test_a_bad_bound_is_one_sentence_about_the_field(value: object, sentence: str) -> None:
+    with pytest.raises(InvalidValue, match=sentence):
+        Limits(deviations=value)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 200, 5_000])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_extremes_are_those_of_the_columns(n: int, kind: type) -> None:

@@ -50,7 +50,7 @@ def far_ahead(times: np.ndarray, most_us: int, known: int | None = None) -> np.n
     Args:
         times: (n,) int64.
         most_us: gap that single rows may lie behind.
-        known: newest time of what was learned before, which counts as one more row.
+        known: newest time of what was learned before, which counts as one more row; what is no newer is not far.
 
     >>> far_ahead(np.array([10, 900, 30, 20]), 100)
     array([False,  True, False, False])
@@ -73,7 +73,9 @@ def far_ahead(times: np.ndarray, most_us: int, known: int | None = None) -> np.n
     if first is None:
         return None
     far: np.ndarray = times.astype(np.float64) >= first
-    return far if far.sum() <= math.ceil(_SHARE * n) else None
+    if known is not None:
+        far &= times > known  # late rows come beside current ones, which move neither watermark nor decay reference
+    return far if 0 < far.sum() <= math.ceil(_SHARE * n) else None
 
 
 def newest(times: np.ndarray, most_us: int | None, known: int | None = None) -> int:

@@ -61,6 +61,22 @@ def test_a_batch_after_a_pause_is_believed_however_small() -> None:
     assert far_of(later + minutes(3) - START, known=START) == []
 
 
+def test_a_current_row_among_late_ones_is_not_far() -> None:
+    now = START + 60 * DAY
+    times = minutes(300)
+    times[7] = now
+    assert far_of(times, known=now) == []
+    assert far_of(times, known=now + DAY) == []
+    assert far_of(minutes(3) * 2 - START, known=now) == []
+    times[8] = YEAR_9999
+    assert far_of(times, known=now) == [8]
+
+
+def test_rows_all_older_than_what_is_known_are_left_as_they_are() -> None:
+    times = np.append(minutes(100), START + 3 * DAY)
+    assert far_ahead(times, DAY, known=START + 400 * DAY) is None
+
+
 def test_two_rows_are_judged_where_something_is_known() -> None:
     assert far_of(np.array([START, YEAR_9999])) == []
     assert far_of(np.array([START, YEAR_9999]), known=START - 5) == [1]

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from beam_ml.errors import MissingColumn
 
-__all__ = ["column", "numbers"]
+__all__ = ["column", "numbers", "wrong"]
 
 
 def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Array:
@@ -29,7 +29,8 @@ def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Arra
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def _wrong(name: str, field: str, wanted: str, kind: pa.DataType) -> MissingColumn:
+def wrong(name: str, field: str, wanted: str, kind: pa.DataType) -> MissingColumn:
+    """Return the error of a column that is of another type than is wanted."""
     message = f"{field} names the column {name!r}, which must be {wanted}; got {kind}."
     return MissingColumn(message)
 
@@ -50,6 +51,6 @@ def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
     elif types.is_decimal(kind):
         array = array.cast(pa.float64())
     elif not (types.is_integer(kind) or types.is_floating(kind)):
-        raise _wrong(name, field, "a number", kind)
+        raise wrong(name, field, "a number", kind)
     values: np.ndarray = array.to_numpy(zero_copy_only=False)
     return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)

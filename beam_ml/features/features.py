@@ -16,7 +16,7 @@ from beam_ml.core.spec import Settings
 from beam_ml.features.columns import numbers
 from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
-from beam_ml.features.times import EventTime, TimeColumn, times_us
+from beam_ml.features.times import TIME, EventTime, TimeColumn, Times, times_us
 from beam_ml.formats.block import Block
 
 __all__ = ["Features"]
@@ -140,11 +140,11 @@ class Features(Settings):
         """
         batch = block.batch
         dated = self.time_column
-        X, gaps = _matrix(self.numeric, batch, {} if dated is None or self._unit is None else {dated: self._unit})
+        found = None if dated is None else times_us(batch, dated, TIME, self._unit)
+        X, gaps = _matrix(self.numeric, batch, {} if dated is None or found is None else {dated: found})
         rules = _unusable(self.names, X, gaps)
         time = weight = label = None
-        if dated is not None:
-            found = times_us(batch, dated, "Features.time", self._unit)
+        if found is not None:
             time = found.us
             if found.missing is not None:
                 rules.append(("missing event time", found.missing))
@@ -192,16 +192,16 @@ class Features(Settings):
 
 
 def _matrix(
-    terms: tuple[Term, ...], batch: pa.RecordBatch, units: dict[str, str]
+    terms: tuple[Term, ...], batch: pa.RecordBatch, times: dict[str, Times]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the (n, d) matrix, and where time columns hold no time; `units` are those given of such columns."""
+    """Return the (n, d) matrix, and where time columns hold no time; `times` are such columns as far as they are read."""
     values: dict[str, np.ndarray] = {}
     clock: dict[str, np.ndarray] = {}
     gaps: dict[str, np.ndarray] = {}
     for term in terms:
         if isinstance(term, Clock):
             if term.column not in clock:
-                found = times_us(batch, term.column, "Features.numeric", units.get(term.column))
+                found = times.get(term.column) or times_us(batch, term.column, "Features.numeric")
                 clock[term.column] = found.us
                 if found.unusable is not None:
                     gaps[term.column] = found.unusable

@@ -14,13 +14,15 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from beam_ml.core.spec import Settings
-from beam_ml.errors import InvalidValue, MissingColumn
-from beam_ml.features.columns import column
+from beam_ml.errors import InvalidValue
+from beam_ml.features.columns import column, wrong
 
-__all__ = ["EventTime", "TimeColumn", "Times", "times_us"]
+__all__ = ["TIME", "EventTime", "TimeColumn", "Times", "times_us"]
 
 _log = logging.getLogger(__name__)
 
+TIME = "Features.time"
+"""What messages call the setting that names the event times."""
 Unit = Literal["s", "ms", "us", "ns"]
 
 _PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -36,7 +38,7 @@ class EventTime(Settings):
     'ms'
     """
 
-    called: ClassVar[str] = "Features.time"
+    called: ClassVar[str] = TIME
 
     column: str
     unit: Annotated[Unit, Field(description="what whole numbers count since 1970: s, ms, us or ns")]
@@ -106,8 +108,7 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
     if types.is_timestamp(kind):
         unit, array = kind.unit, array.cast(pa.int64())
     elif not (types.is_integer(kind) or types.is_floating(kind)):
-        message = f"{field} names the column {name!r}, which must be {_WANTED}; got {kind}."
-        raise MissingColumn(message)
+        raise wrong(name, field, _WANTED, kind)
     missing = (
         array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         if array.null_count or types.is_floating(kind)
@@ -121,17 +122,20 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
 
 
 def _read(values: np.ndarray, missing: np.ndarray | None, name: str, field: str, unit: str | None) -> Times:
-    units = [unit] if unit is not None else _units(values, missing)
+    if unit is None and _are_us(values, missing):
+        unit = "us"
+    if unit is not None:
+        us, inside = _in_us(values, unit)
+        return Times(us, missing, None if inside.all() else ~inside)
     us, lost = np.zeros(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
-    for one in units:
-        rows = np.ones(len(values), dtype=bool) if unit is not None else _counts(values, one)
-        if one != "us" and unit is None:
-            _say(field, name, one)
-        found, inside = _in_us(values[rows], one)
-        us[rows], lost[rows] = found, ~inside
+    for one in _PER_SECOND:
+        rows = _counts(values, one)
+        if rows.any():
+            if one != "us":
+                _say(field, name, one)
+            us[rows], lost[rows] = _in_us(values[rows], one)[0], False
     if missing is not None:
         lost &= ~missing
-        us[missing] = 0
     return Times(us, missing, lost if lost.any() else None)
 
 
@@ -141,12 +145,10 @@ def _counts(values: np.ndarray, unit: str) -> np.ndarray:
     return (values >= low) & (values < high)
 
 
-def _units(values: np.ndarray, missing: np.ndarray | None) -> list[str]:
-    """Return the units that some numbers count; one comparison decides the common case."""
+def _are_us(values: np.ndarray, missing: np.ndarray | None) -> bool:
+    """Return whether all numbers count µs: the common case."""
     known = _counts(values, "us")
-    if bool((known if missing is None else known | missing).all()):
-        return ["us"]
-    return [unit for unit in _PER_SECOND if _counts(values, unit).any()]
+    return bool((known if missing is None else known | missing).all())
 
 
 def _in_us(values: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
@@ -159,13 +161,14 @@ def _in_us(values: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
     factor = 10**6 // _PER_SECOND[unit]
     if kept.dtype.kind == "f":
         return np.rint(kept * float(factor)).astype(np.int64), inside
-    return kept.astype(np.int64) * factor, inside
+    us = kept.astype(np.int64, copy=False)
+    return us if factor == 1 else us * factor, inside
 
 
 @functools.cache
 def _say(field: str, name: str, unit: str) -> None:
-    """Say once which unit was recognised."""
+    """Say once which unit was recognised, and how to settle it where a setting does."""
+    settles = f"; time = {{ column = {name!r}, unit = {unit!r} }} settles it" if field == TIME else ""
     _log.warning(
-        "%s: the numbers of column %r are read as %s since the epoch, by their size; "
-        "time = { column = %r, unit = %r } settles it.", field, name, unit, name, unit,
-    )  # fmt: skip
+        "%s: the numbers of column %r are read as %s since the epoch, by their size%s.", field, name, unit, settles
+    )

@@ -58,6 +58,27 @@ def test_a_recognised_unit_is_said_once(unit: str, caplog: pytest.LogCaptureFixt
     )
 
 
+def test_what_settles_a_unit_is_said_where_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    features = Features(numeric=[{"column": "made", "transform": "hour"}])  # type: ignore[list-item]
+    with caplog.at_level(logging.WARNING):
+        features.to_batch(Block(pa.record_batch({"made": [AT_S]})))
+    (record,) = [one for one in caplog.records if "'made'" in one.getMessage()]
+    assert record.getMessage().endswith("are read as s since the epoch, by their size.")
+
+
+def test_the_column_of_event_times_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_columns: list[str] = []
+
+    def counted(batch: pa.RecordBatch, name: str, *rest: Any) -> Any:
+        read_columns.append(name)
+        return times_us(batch, name, *rest)
+
+    monkeypatch.setattr("beam_ml.features.features.times_us", counted)
+    features = Features(numeric=[{"column": "ts", "transform": "hour"}], time={"column": "ts", "unit": "s"})  # type: ignore[list-item, arg-type]
+    batch, _ = features.to_batch(Block(pa.record_batch({"ts": [AT_S]})))
+    assert (batch.dense_x.tolist(), read_columns) == ([[12.0]], ["ts"])
+
+
 def test_microseconds_and_a_given_unit_need_no_word(caplog: pytest.LogCaptureFixture) -> None:
     for unit, column in ((None, [AT_US]), ("s", [AT_S])):
         times_us(pa.record_batch({"quiet": column}), "quiet", "Features.time", unit)

@@ -13,6 +13,10 @@ __all__ = ["Find", "found", "guarded"]
 
 Find = Callable[[str], Algorithm]
 T = TypeVar("T")
+_WRONG = (
+    LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, pydantic.ValidationError
+)  # fmt: skip
+"""What reading a header of the wrong content raises; JSON within it may nest deeper than Python reads."""
 
 
 def found(find: Find, name: Any) -> Algorithm:
@@ -37,7 +41,7 @@ def guarded(read: Callable[[Envelope], T], envelope: Envelope) -> T:
     """Read an envelope; whatever a wrong header provokes becomes a `CorruptArtefact`."""
     try:
         return read(envelope)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pydantic.ValidationError) as error:
+    except _WRONG as error:
         if isinstance(error, (InvalidValue, InvalidBatch)) or not isinstance(error, CorruptArtefact):
             message = f"The {envelope.kind} artefact has a header that does not fit its kind: {error}"
             raise CorruptArtefact(message) from error

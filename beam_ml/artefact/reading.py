@@ -10,7 +10,18 @@ from beam_ml.core.arrays import axis_lengths, from_arrays
 from beam_ml.core.batch import Origin
 from beam_ml.errors import CorruptArtefact
 
-__all__ = ["Reader", "number_of", "origin_of", "ranges_of", "refuse", "text_of", "time_of", "weight_of", "whole"]
+__all__ = [
+    "Reader",
+    "finite",
+    "number_of",
+    "origin_of",
+    "ranges_of",
+    "refuse",
+    "text_of",
+    "time_of",
+    "weight_of",
+    "whole",
+]
 
 T = TypeVar("T")
 _ANY: Mapping[str, int] = {}
@@ -63,9 +74,16 @@ def whole(meta: Mapping[str, Any], name: str) -> int:
 
 def weight_of(meta: Mapping[str, Any], name: str) -> float:
     """Return a sum of weights."""
-    value = meta[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        refuse(f"a finite number of 0 or more as {name}; got {value!r}")
+    value = finite(meta[name], name)
+    if value < 0:
+        refuse(f"a number of 0 or more as {name}; got {value!r}")
+    return value
+
+
+def finite(value: Any, what: str) -> float:
+    """Return a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        refuse(f"a finite number as {what}; got {value!r}")
     return float(value)
 
 

@@ -12,6 +12,7 @@ from beam_ml.artefact.envelope import Envelope, decode, encode
 from beam_ml.artefact.guard import Find, found, guarded
 from beam_ml.artefact.reading import (
     Reader,
+    finite,
     number_of,
     origin_of,
     ranges_of,
@@ -24,7 +25,7 @@ from beam_ml.artefact.reading import (
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import axis_lengths, to_arrays
-from beam_ml.core.batch import ROW_COLUMNS, Batch, Origin
+from beam_ml.core.batch import ROW_COLUMNS, Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Metrics, Multiclass, Regression
@@ -84,11 +85,11 @@ def _batch_out(batch: Batch, path: str, into: Arrays) -> dict[str, Any]:
 
 
 def _batch_in(meta: Mapping[str, Any], arrays: Reader) -> Batch:
-    origin = None if meta["origin"] is None else Origin(*meta["origin"])
+    origin = None if meta["origin"] is None else origin_of(*meta["origin"])
     columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
     if arrays.get("X") is not None:
         return Batch.dense(arrays["X"], origin=origin, **columns)
-    sparse = arrays["indptr"], arrays["indices"], arrays["values"], int(meta["n_features"])
+    sparse = arrays["indptr"], arrays["indices"], arrays["values"], whole(meta, "n_features")
     return Batch.csr(*sparse, origin=origin, **columns)
 
 
@@ -282,7 +283,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
             if meta["folded_through"] is None
             else number_of(meta["folded_through"], "folded_through"),
             discarded=whole(meta, "discarded"),
-            history=tuple({name: float(value) for name, value in entry.items()} for entry in meta["history"]),
+            history=tuple({name: finite(value, name) for name, value in entry.items()} for entry in meta["history"]),
             cursors=cursors_from_json(meta["cursors"]),
             pending={
                 number_of(window["end"], "window end"): _accumulation_in(

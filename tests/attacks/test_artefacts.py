@@ -159,6 +159,8 @@ def test_arrays_of_another_width_than_the_spec_says(name: str, kind: str) -> Non
         ("candidates", {"a": "no json"}),
         ("candidates", {"a": "[1]"}),
         ("candidates", {"a": 7}),
+        ("candidates", {"a": "[" * 100_000}),
+        ("history", [{"auc": "nan"}]),
         ("time", 10**40),
         ("metrics_time", 1.5),
         ("folded_through", 10**40),
@@ -175,5 +177,14 @@ def test_facts_of_another_kind(field: str, value: Any) -> None:
 def test_a_weight_that_is_none(weight: Any) -> None:
     before = decode(data_of("newton", "learner"))
     meta = {**before.meta, "progress": {**before.meta["progress"], "weight": weight}}
+    with pytest.raises(CorruptArtefact):
+        decoded(encode("learner", meta, before.arrays), "learner")
+
+
+@pytest.mark.parametrize("origin", [[1, 2], ["a"], 7])
+def test_rows_of_an_origin_that_is_none(origin: Any) -> None:
+    before = decode(data_of("newton", "learner"))
+    sample = before.meta["sample"]
+    meta = {**before.meta, "sample": {**sample, "rows": {**sample["rows"], "origin": origin}}}
     with pytest.raises(CorruptArtefact):
         decoded(encode("learner", meta, before.arrays), "learner")

@@ -1,5 +1,6 @@
 """`beam-ml train --check`: all of a job but running it: what it would read, use and keep."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from beam_ml.beam.job import FileSource, Job
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Batch
 from beam_ml.core.cursors import FileId
+from beam_ml.core.labels import BINARY
 from beam_ml.core.spec import to_us
 from beam_ml.formats import Block
 
@@ -49,13 +51,17 @@ def _rows(job: Job, source: FileSource) -> dict[str, Any]:
     if block is None:
         return found | {"rows_looked_at": 0}
     batch, rejects = job.features.to_batch(block)
-    learner = api.fit(job.algorithm_spec(), [batch])
-    rejected = {reject.reason: len(reject) for reject in (*block.rejected, *rejects)} | dict(learner.progress.rejected)
+    # A job takes labels as they are, where `fit` would read −1 and 1 as 0 and 1.
+    empty = learners.new(job.algorithm(), job.algorithm_spec()).replace(labels=BINARY)
+    learner = api.fit(empty.spec, [batch], learner=empty, limits=job.limits)
+    rejected = Counter(learner.progress.rejected)
+    for reject in (*block.rejected, *rejects):
+        rejected[reject.reason] += len(reject)
     types = {field.name: str(field.type) for field in block.batch.schema}
     return found | {
         "rows_looked_at": len(block),
         "rows_learned": learner.progress.rows,
-        "rejected": rejected,
+        "rejected": dict(rejected),
         "columns": types,
         "windows": _windows(job, batch),
         "batch": "sparse" if job.features.hashed else "dense",

@@ -57,13 +57,13 @@ def main(
     beam_options: tuple[str, ...],
 ) -> None:
     """Train the job in rounds; interrupt or kill it at any instant and start it again."""
-    stopping = hear_stop("finishing this round, then ending.")
     refuse_unknown(beam_options, own_options())
     given = {"source.path": source, "source.brokers": brokers, "registry": registry_url, "name": name}
     job = load_job(find_job(job_file), **given, passes=passes)
     if check:
         _look(job, json)
         return
+    stopping = hear_stop("finishing this round, then ending.")
     registry = Registry(job.registry)
     table = JsonRounds(job, registry) if json else RoundTable(Screen(), job, registry)
     begun = time.monotonic()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -95,6 +97,18 @@ def test_check_says_what_would_be_used(here: Path) -> None:
     assert found["state_bytes"] > found["empty_state_bytes"] > 0
     topic = json.loads(CliRunner().invoke(main, ["train", "--check", "jobs/fraud_kafka.toml", "--json"]).stdout)
     assert topic["source"] == "topic transactions at localhost:9092"
+
+
+def test_check_rejects_what_the_job_would_reject(here: Path) -> None:
+    table = pq.read_table("data/2024-01-01.parquet")
+    column = table.schema.get_field_index("TX_FRAUD")
+    signed = pc.if_else(pc.equal(table["TX_FRAUD"], 1), 1, -1).cast("int32")
+    Path("signed").mkdir()
+    pq.write_table(table.set_column(column, "TX_FRAUD", signed), "signed/a.parquet")
+    words = ["train", "--check", "jobs/fraud_demo.toml", "--source", "signed", "--json"]
+    found = json.loads(CliRunner().invoke(main, words).stdout)
+    assert sum(found["rejected"].values()) == found["rows_looked_at"] - found["rows_learned"]
+    assert found["rows_learned"] == pc.sum(table["TX_FRAUD"][: found["rows_looked_at"]]).as_py()
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def ls(url: str, name: str | None, json: bool) -> None:
 
 
 def _named(store: Registry, name: str) -> dict[str, Any]:
-    standing, newest = standing_of(store, name), store.newest_readable(name)
+    standing, newest = standing_of(store, name), next(store.manifests(name), None)
     rows = None if newest is None else newest.progress.get("rows", 0)
     return {
         "name": name,

@@ -172,10 +172,6 @@ class Registry:
             raise CorruptArtefact(message)
         return found
 
-    def newest_readable(self, name: str, what: str = "learner") -> Manifest | None:
-        """Return the manifest of `latest`."""
-        return found.manifest if (found := self.latest(name, what)) else None
-
     def serving(self, name: str, what: str) -> Found | None:
         """Return the served version's payload, or that of the newest readable accepted version before it.
 

@@ -138,6 +138,13 @@ def test_ls_steps_over_a_damaged_version(where: Path) -> None:
     assert "damaged" in lines[2]
 
 
+def test_ls_reads_manifests_alone(where: Path) -> None:
+    for path in (where / "south").rglob("*.safetensors"):
+        path.unlink()
+    names = json.loads(run("registry", "ls", where, "--json").output)
+    assert [(one["name"], one["rows"]) for one in names] == [("north", 100), ("south", 100)]
+
+
 def test_merge_refuses_learners_of_different_columns(where: Path) -> None:
     store = Registry(where)
     facts = {"features": {"numeric": ["c", "b", "a"]}}

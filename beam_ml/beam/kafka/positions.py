@@ -225,14 +225,15 @@ def gap(where: str, at: int, first: int, end: int, counted: np.ndarray, on_gap: 
         (places, messages): the places gone without having been counted, and how many messages those were at most.
 
     Raises:
-        RowsLost: something is gone and `on_gap` is "fail"; or the partition ends before `at`.
+        RowsLost: something is gone and `on_gap` is "fail"; or the partition ends before what was read of it.
 
     >>> places, messages = gap("partition 0 of t", 3, 10, 20, np.zeros((0, 2), dtype=np.int64), "skip")
     >>> messages
     7
     """
-    if at > max(end, first):
-        message = f"{where} ends at {end}, before offset {at}, which was already read; was it recreated?"
+    read = max(at, -(-int(counted[-1, 1]) // PLACES)) if len(counted) else at
+    if read > max(end, first):
+        message = f"{where} ends at {end}, before offset {read}, which was already read; was it recreated?"
         raise RowsLost(message)
     if at >= first:
         return intervals.EMPTY, 0

@@ -68,6 +68,14 @@ def test_a_topic_cut_off_is_refused_or_its_messages_are_counted_once() -> None:
     assert one.gone.tolist() == of_messages((3, 5), (7, 10)).tolist()
 
 
+def test_a_topic_cut_off_behind_a_hole_is_refused() -> None:
+    """Else what is written anew at the offsets counted ahead would be taken for read."""
+    counted = {0: of_messages((0, 6), (8, 12))}
+    assert positions("t", TopicState("c", {0: 0}, {0: 12}), TopicCursor({0: 6}, {0: 0}), counted)[0].at == 6
+    with pytest.raises(RowsLost, match="partition 0 of t ends at 11, before offset 12, which was already read"):
+        positions("t", TopicState("c", {0: 0}, {0: 11}), TopicCursor({0: 6}, {0: 0}), counted)
+
+
 def test_a_partition_whose_beginning_was_gone_when_it_came_is_not_read_from_0() -> None:
     """The reader counts those places as read; the next start finds nothing missing."""
     counted = {0: of_messages((0, 4)), 1: of_messages((0, 102))}

@@ -66,6 +66,7 @@ class KafkaRounds:
         self._name = ""
         self._ends: Mapping[int, int] | None = None
         self._begins: dict[int, int] = {}
+        self._at: dict[int, int] = {}
         self._moved: dict[int, tuple[int | None, float]] = {}
         self._started = (-math.inf, -math.inf)
         self._planned = False
@@ -96,9 +97,8 @@ class KafkaRounds:
             )
         counted = counted_of(learners.scanned(learner).covered, self._name)
         plan = plan_offsets(self._source, self._name, state, cursor, self._messages(learner, wanted_rows), counted)
-        for partition, at in plan.after.items():
-            # Where a partition begins is settled once: its end moves on.
-            self._begins.setdefault(partition, plan.ranges.get(partition, (at, at))[0])
+        self._at = {partition: plan.ranges.get(partition, (at, at))[0] for partition, at in plan.after.items()}
+        self._begins = self._at | self._begins  # where a partition begins is settled once: its end moves on
         self._planned = True
         settled = self._source.start == "earliest" or self._name in learner.cursors.topics
         if not plan.ranges and settled:
@@ -159,8 +159,9 @@ class KafkaRounds:
         taken = learner.cursors.topic(self._name).offsets
         messages = 0
         for partition, end in state.ends.items():
-            first = state.starts[partition]
-            messages += max(0, end - max(first, taken.get(partition, self._begins.get(partition, first))))
+            # The last plan may have found more counted than the learner's position says: a stream reads ahead.
+            known = (state.starts[partition], taken.get(partition, 0), self._at.get(partition, 0))
+            messages += max(0, end - max(known))
         return messages * (self._rows_per_message(learner) or 1.0)
 
     def _due(self, learner: Learner) -> bool:

@@ -401,6 +401,19 @@ def test_rounds_keep_the_pace_that_the_job_sets(monkeypatch: pytest.MonkeyPatch)
     assert due(rounds, learner)
 
 
+def test_messages_that_a_stream_has_counted_ahead_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hole before them is read, and nothing else has come: a round would have nothing to read."""
+    broker = Broker(monkeypatch, [20])
+    monkeypatch.setattr(kafka_rounds.time, "sleep", lambda seconds: None)
+    counted = Progress(rows=20, covered={Origin(NAME, "0"): np.array([[0, 20 * PLACES]])})
+    learner = learner_with(progress=counted, cursors=Cursors(topics={NAME: TopicCursor({0: 14}, {0: 0})}))
+    rounds = KafkaRounds(source(), 5.0, follow=True)
+    assert rounds.plan(learner, 10) is None
+    assert not due(rounds, learner)
+    broker.ends = [21]
+    assert due(rounds, learner)
+
+
 def test_lost_places_are_covered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_offsets(source(on_gap="skip"), NAME, state([20, 4], [10, 0]), TopicCursor({0: 3}), 100)
     both = {o: [*plan.covered().get(o, []), *r.tolist()] for o, r in plan.lost.covered.items()}

@@ -104,10 +104,10 @@ def own(where: str, name: str, run_id: str) -> Own:
 
 
 def may_publish(mine: Standing, name: str, head: int, newest: Manifest | None, remembered: int) -> None:
-    """Return whether to publish on top of version `head`.
+    """Refuse to publish on top of version `head` where another trainer continues.
 
     Args:
-        mine: the place of this run's learner.
+        mine: the trainer's standing.
         name: published under.
         head: the newest number now.
         newest: the newest readable manifest; None if there is none.
@@ -191,7 +191,7 @@ def publish_next(
     verdict: Verdict,
     facts: Mapping[str, Any],
 ) -> tuple[Manifest, Standing]:
-    """Publish the next version of a run, under the next free number; return the learner's place then.
+    """Publish the next version of a run, under the next free number; return it, and the trainer's standing then.
 
     A bundle that an engine tries again finds its version made, and makes no second one.
 

@@ -1,11 +1,13 @@
 """A job file to begin with, and the JSON schema that an editor completes it by: ``beam-ml new-job my_job.toml``."""
 
 import json as json_text
+import tomllib
 from pathlib import Path
 
 import click
 
 from beam_ml import formats
+from beam_ml.beam.job import Job
 from beam_ml.beam.job.schema import job_schema
 from beam_ml.cli.console import Command, Screen, as_json, print_json
 from beam_ml.cli.jobs import SHIPPED
@@ -33,11 +35,14 @@ def main(path: str, like: str, source: str | None, json: bool) -> None:
         raise InvalidValue(message)
     # Comments before the first setting are about the example.
     text = examples[like].read_text(encoding="utf-8")
-    settings = text[text.index("name = ") :].replace(f'name = "{_name(text)}"', f'name = "{target.stem}"', 1)
+    settings = text[text.index("name = ") :].replace(
+        f'name = "{_name(text)}"', f"name = {json_text.dumps(target.stem)}", 1
+    )
     head = [f"#:schema ./{SCHEMA}", f"# Check it: beam-ml train --check {path}; every setting: docs/jobs.md"]
     if source is not None:
         head.append(f"# Columns of {source}: {', '.join(_columns(source))}")
         settings = _with_path(settings, source)
+    Job.parse(tomllib.loads(settings))  # so that nothing is written which is refused when it is loaded
     target.write_text("\n".join([*head, "", settings]), encoding="utf-8")
     schema = target.with_name(SCHEMA)
     schema.write_text(json_text.dumps(job_schema(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

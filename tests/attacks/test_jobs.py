@@ -27,7 +27,7 @@ VALUES = [
 PLACES = [
     *((name,) for name in Job.model_fields),
     *(("spec", name) for name in ("algorithm", "n_features", "half_life", "seed", "loss", "classes")),
-    *(("source", name) for name in ("kind", "csv", "format", "allowed_lateness", "max_ahead", "remember", "path")),
+    *(("source", name) for name in ("kind", "options", "format", "allowed_lateness", "max_ahead", "remember", "path")),
     *(("features", name) for name in ("numeric", "time", "weight", "hashed", "label")),
     *(("models", "m", name) for name in ("l1", "l2", "threshold", "kind")),
 ]

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_ml.formats import lines
+
 __all__ = ["Found", "Reader", "buffers", "reader"]
 
 _PAD = 16
@@ -218,17 +220,9 @@ def _typed(cursor: _Cursor, values: Any, kind: pa.DataType, which: np.ndarray | 
     try:
         return values.cast(kind)
     except pa.ArrowInvalid:  # not UTF-8
-        bad = np.array([not _is_utf8(value) for value in values.to_pylist()])
+        bad = np.array([not lines.is_text(value) for value in values.to_pylist()])
         cursor.fail(bad, which)
         return pa.array([b"" if odd else value for value, odd in zip(values.to_pylist(), bad, strict=True)]).cast(kind)
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _records(

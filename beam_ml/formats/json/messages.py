@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
-from beam_ml.formats import arrow_types
+from beam_ml.formats import arrow_types, lines
 from beam_ml.formats.json import arrow
 from beam_ml.formats.json import text as json_text
 from beam_ml.formats.json.values import Column, Unfit, converted, inferred, outgrown, plan, settled, wire_type
@@ -202,7 +202,7 @@ def _foreign(values: list[bytes]) -> list[int]:
     """Return the numbers of messages that are not UTF-8."""
     if b"".join(values).isascii():
         return []
-    return [i for i, value in enumerate(values) if not json_text.is_utf8(value)]
+    return [i for i, value in enumerate(values) if not lines.is_text(value)]
 
 
 def _rows(values: list[bytes], numbers: Sequence[int]) -> list[Mapping[str, Any]]:

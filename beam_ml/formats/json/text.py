@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from beam_ml.errors import InvalidValue
+from beam_ml.formats import lines
 
-__all__ = ["encode", "first", "is_one", "is_text", "is_utf8", "nearly", "quoted", "values"]
+__all__ = ["encode", "first", "is_one", "is_text", "nearly", "quoted", "values"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -23,15 +24,6 @@ def _int(text: str) -> int | float:
 
 
 _decoder = json.JSONDecoder(parse_int=_int)
-
-
-def is_utf8(value: bytes) -> bool:
-    """Return whether bytes are UTF-8."""
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def is_text(name: str) -> bool:
@@ -62,7 +54,9 @@ def is_one(value: bytes) -> bool:
 
 def nearly(value: bytes) -> bool:
     """Return whether a text that does not parse may be what other parsers take: odd infinities, or very deep nesting."""
-    return is_utf8(value) and (b"NaN" in value or b"Inf" in value or max(value.count(b"["), value.count(b"{")) > 900)
+    return lines.is_text(value) and (
+        b"NaN" in value or b"Inf" in value or max(value.count(b"["), value.count(b"{")) > 900
+    )
 
 
 def values(message: bytes) -> list[Any]:

@@ -12,7 +12,8 @@ from beam_ml.core.spec import Spec
 __all__ = ["LEAST_WEIGHT", "admit", "bad_features"]
 
 LEAST_WEIGHT = 1e-100
-"""Smallest weight of a row that is not 0: products of smaller ones lose their digits, and then divide 0 by 0."""
+"""Smallest weight of a row that is not 0, and smallest factor that weights are aged by: products of smaller ones lose their
+digits, and then divide 0 by 0. What ages further is 0."""
 
 
 def _values(batch: Batch) -> np.ndarray:

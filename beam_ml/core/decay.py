@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from beam_ml.core.admit import LEAST_WEIGHT
 from beam_ml.core.algorithm import Algorithm, Growing
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
@@ -19,8 +20,6 @@ from beam_ml.errors import InvalidBatch
 __all__ = ["AsOf", "Growth", "accumulate", "advance", "empty", "factor", "later", "merge", "weight_at"]
 
 _US = 1e-6
-_LEAST = 1e-100
-"""A factor or weight below is 0: some more such factors, and a weight would lose its digits before it is gone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,14 +60,14 @@ def advance(algorithm: Algorithm, spec: Spec, dated: AsOf, time: int | None) -> 
     if time <= dated.time:
         return dated
     by = _factor(spec.half_life, time - dated.time)
-    if algorithm.weight(dated.summary) * by < _LEAST:
+    if algorithm.weight(dated.summary) * by < LEAST_WEIGHT:
         by = 0.0
     return AsOf(algorithm.scale(spec, dated.summary, by), time)
 
 
 def _factor(half_life_s: float, age_us: int) -> float:
     by = factor(half_life_s, age_us)
-    return by if by >= _LEAST else 0.0
+    return by if by >= LEAST_WEIGHT else 0.0
 
 
 def weight_at(spec: Spec, batch: Batch, time: int) -> Batch:
@@ -80,7 +79,7 @@ def weight_at(spec: Spec, batch: Batch, time: int) -> Batch:
         raise InvalidBatch(message)
     aged = np.exp2((batch.time - np.int64(time)) * (_US / spec.half_life))
     weight = aged if batch.weight is None else batch.weight * aged
-    weight[weight < _LEAST] = 0.0
+    weight[weight < LEAST_WEIGHT] = 0.0
     return batch.replace(weight=weight)
 
 

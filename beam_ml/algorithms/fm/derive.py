@@ -11,7 +11,7 @@ from beam_ml.algorithms.fm.known import check_rising, places
 from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
-from beam_ml.algorithms.fm.spec import SQUARED, Classifier, Regressor, Spec
+from beam_ml.algorithms.fm.spec import LOGISTIC, SQUARED, Classifier, Regressor, Spec
 from beam_ml.algorithms.shared import thresholds as threshold
 from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.algorithms.shared.thresholds import Threshold
@@ -50,7 +50,7 @@ class Model:
     width: Int64[np.ndarray, ""]  # d, features of a row
 
     def __post_init__(self) -> None:
-        check_code("Model.loss", self.loss, {0, 1})
+        check_code("Model.loss", self.loss, {LOGISTIC, SQUARED})
         check_rising("Model.features", self.features)
         if self.features.size and self.features[-1] >= self.width:
             message = f"Model.features must be below {int(self.width)}; got {self.features[-1]}."

@@ -220,10 +220,8 @@ class _Judge:
 
     def _apart(self, theta: np.ndarray) -> float:
         """Return the summed loss where each region's scores get the factor and the level that are best for it."""
-        score, (rows, logistic) = (
-            self.tested.scores(theta[self.tested.rows]),
-            (self.tested, self.tested.spec.task == "binary"),
-        )
+        rows, logistic = self.tested, self.tested.spec.task == "binary"
+        score = rows.scores(theta[rows.rows])
         out = score.copy()
         for one in self.regions:
             alpha, beta = trusted(logistic, score[one], rows.label[one], rows.weight[one])

@@ -64,9 +64,13 @@ class FileCursor:
         ['a', 'b']
         """
         batches = [one for one in (self.batch, other.batch) if one is not None]
+        earlier, later = sorted((self, other), key=lambda one: one.number)
+        part = {**earlier.part, **later.part}
+        if earlier.number == later.number:
+            part |= {path: max(at, earlier.part.get(path, at)) for path, at in later.part.items()}
         return FileCursor(
             {**self.done, **other.done},
-            {**self.part, **other.part},
+            part,
             max(self.horizon_ns, other.horizon_ns),
             max(self.number, other.number),
             {path: one for batch in batches for path, one in batch.items()} if batches else None,

@@ -13,6 +13,13 @@ def test_files_that_either_has_read_are_read_in_the_later_pass() -> None:
     assert other.merge(other) == other
 
 
+def test_of_a_file_that_both_have_begun_the_further_place_counts_in_the_same_pass() -> None:
+    one, other = FileCursor(part={"c": (C, 500)}), FileCursor(part={"c": (C, 100)})
+    assert one.merge(other) == other.merge(one) == one
+    again = FileCursor({"c": C}, {"c": (C, 100)}, number=2, batch={"c": C})
+    assert one.merge(again).part == again.merge(one).part == again.part
+
+
 def test_topics_are_read_to_the_larger_offset_and_begun_at_the_smaller() -> None:
     one, other = TopicCursor({0: 5, 1: 9}, {0: 2}, "c/first"), TopicCursor({0: 8}, {0: 3, 1: 1})
     assert one.merge(other) == other.merge(one) == TopicCursor({0: 8, 1: 9}, {0: 2, 1: 1}, "c/first")

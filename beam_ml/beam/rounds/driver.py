@@ -45,7 +45,7 @@ __all__ = ["Mode", "Round", "train"]
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 5.0
-"""How long brokers may take to acknowledge an announced version before the next round starts regardless."""
+"""Between two attempts at a round, where brokers do not answer."""
 _FIRST_ROWS, _FIRST_ADDING_ROWS = 2_048, 65_536
 """Sizes of a cold start's first round."""
 
@@ -184,8 +184,10 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool], threads: int | 
             # What was planned or half read has had no effect.
             if not source.is_transient(error):
                 raise
-            _log.warning("%s Retrying in %g s.", error, _RETRY_S)
-            _pause(_RETRY_S, stopping)
+            # Without --follow nobody is waited for: what cannot be read is passed by in the next plan.
+            pause_s = _RETRY_S if follow else 0.0
+            _log.warning("%s Retrying in %g s.", error, pause_s)
+            _pause(pause_s, stopping)
     if mode.close and run.learner.pending and not stopping():
         yield _close(run)
 

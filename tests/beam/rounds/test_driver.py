@@ -359,7 +359,8 @@ def test_a_bad_file_fails_its_round_and_nothing_else(
 def test_a_bad_file_is_set_aside_where_the_job_wants_that(
     tmp_path: Path, spoil: Callable[[Path], Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "_RETRY_S", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr(driver, "_pause", lambda seconds, stopping: pauses.append(seconds))
     for day in range(4):
         write(tmp_path / "data", day)
     spoil(tmp_path / "data" / "001.parquet")
@@ -370,6 +371,7 @@ def test_a_bad_file_is_set_aside_where_the_job_wants_that(
     assert after.progress.rejected == {"file set aside": 1}
     assert done[-1].manifest.progress["rejected"] == {"file set aside": 1}
     assert "001.parquet is set aside (source.on_bad_file): " in caplog.text
+    assert not any(pauses), "a file is no broker that comes back"
     assert run(one) == []  # it is remembered
 
 

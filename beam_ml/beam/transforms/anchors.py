@@ -125,8 +125,8 @@ class Newest:
 
     @property
     def nbytes(self) -> int:
-        anchor = self._found[1]
-        return 0 if anchor is None else nbytes(anchor)
+        anchor, rows = self._found[1], self._rows
+        return (0 if anchor is None else nbytes(anchor)) + (0 if rows is None else rows.nbytes)
 
     def get(self, now_s: float) -> tuple[int, Any]:
         """Return `Learner.version` and anchor, looked for again where the last look is `ttl_s` ago, or versions come fast.

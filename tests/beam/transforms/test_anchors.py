@@ -172,6 +172,7 @@ def test_workers_of_any_algorithm_know_what_the_newest_version_has_seen(tmp_path
         assert seen is not None
         assert seen.reach[0] == times
     assert newest_anchor(reference, spec.to_json()) == (0, None)
+    assert anchors.held().nbytes == learner.sample.estimate(spec).nbytes
 
 
 def spoil(registry: Registry, *numbers: int) -> None:

@@ -2,7 +2,7 @@
 
 from beam_ml.registry.manifest import File, Manifest, Verdict, manifest_schema
 from beam_ml.registry.registry import Found, Registry
-from beam_ml.registry.retention import keep, sweep, sweep_rounds
+from beam_ml.registry.retention import keep, sweep, sweep_rounds, tidy
 from beam_ml.registry.rounds import drop_round, new_round_id, put_round, read_round, round_files
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "round_files",
     "sweep",
     "sweep_rounds",
+    "tidy",
 ]

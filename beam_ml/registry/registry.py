@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from beam_ml.artefact.envelope import library_version
 from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound
@@ -29,7 +29,7 @@ from beam_ml.registry.pin import write_pin
 from beam_ml.registry.publishing import own_version, publishing, read_manifest, write_version
 from beam_ml.registry.store import Objects, Store, open_objects, utc_now
 
-__all__ = ["Found", "Registry"]
+__all__ = ["Found", "Held", "Registry"]
 
 LOGGER = logging.getLogger("beam_ml.registry")
 
@@ -49,6 +49,18 @@ class Found:
     head: int
 
 
+class Held(NamedTuple):
+    """Versions of a name that may still lose something by retention.
+
+    Attributes:
+        since: from this number on, all.
+        older: and these, which were spared: pinned, served, or the parent of one.
+    """
+
+    since: int
+    older: tuple[int, ...] = ()
+
+
 class Registry:
     """Versions of named learners: publish, read, serve.
 
@@ -57,6 +69,9 @@ class Registry:
         create: make a local folder that is not there.
         clock: seconds since the epoch.
         store_options: of a cloud store, as `obstore.store.from_url` takes them.
+
+    Attributes:
+        held: by name, what this process's `tidy` has to look at next time.
 
     Raises:
         RegistryError: it cannot be opened.
@@ -78,6 +93,7 @@ class Registry:
     ) -> None:
         self.objects: Objects = open_objects(where, create=create, **store_options)
         self.clock = clock
+        self.held: dict[str, Held] = {}
         self._heads: dict[str, int] = {}
 
     def __repr__(self) -> str:

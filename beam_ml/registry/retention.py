@@ -1,4 +1,8 @@
-"""Retention: what may be removed from a registry, and when. Manifests never are."""
+"""Retention: what may be removed from a registry, and when. Manifests never are.
+
+They are more and more: who looks at all of them after every few versions takes longer each time. `tidy` looks at all of a
+name once per process, and from then on only at versions that may still lose something.
+"""
 
 import re
 from collections.abc import Iterable
@@ -6,10 +10,10 @@ from collections.abc import Iterable
 from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, VersionNotFound
 from beam_ml.registry.manifest import Manifest
 from beam_ml.registry.pin import read_pin
-from beam_ml.registry.registry import Registry
+from beam_ml.registry.registry import Held, Registry
 from beam_ml.registry.store import Stat
 
-__all__ = ["keep", "sweep", "sweep_rounds"]
+__all__ = ["keep", "sweep", "sweep_rounds", "tidy"]
 
 _PAYLOAD = re.compile(r"v([1-9]\d*)/(.+)")
 _ROUND = re.compile(r"rounds/([^/]+)/(.+)")
@@ -33,21 +37,57 @@ def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> li
     Returns:
         The paths removed.
     """
+    return _keep(registry, name, n, grace_s, None)[0]
+
+
+def tidy(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> list[str]:
+    """Remove what `keep` and `sweep` remove of the versions that this registry object has not seen tidied before.
+
+    Args:
+        registry: where; it remembers the lowest version that may still lose something.
+        name: the learner's.
+        n: number of newest versions to keep, at least 1.
+        grace_s: youngest age, in seconds, at which a version may lose its payloads.
+
+    Returns:
+        The paths removed.
+    """
+    held = registry.held.get(name)
+    removed, registry.held[name] = _keep(registry, name, n, grace_s, held)
+    return removed + _sweep(registry, name, grace_s, held)
+
+
+def _keep(registry: Registry, name: str, n: int, grace_s: float, held: Held | None) -> tuple[list[str], Held]:
+    """Do what `keep` does, of the versions held (None: all); return the paths removed, and what is held from now on."""
     if n < 1 or grace_s < 0:
         message = f"keep must have n >= 1 and grace_s >= 0; got n {n} and grace_s {grace_s}."
         raise InvalidValue(message)
     head = registry.head_number(name)
-    versions, manifests = _payloads(registry.objects.walk(name), name)
+    versions, manifests = _payloads(_walked(registry, name, held), name)
     spared = _spared(registry, name, head, {stat.path: stat.n_bytes for stats in versions.values() for stat in stats})
     before = registry.clock() - grace_s
-    removed = [
-        stat.path
-        for number, stats in sorted(versions.items())
+    gone = [
+        number
+        for number in sorted(versions)
         if number <= head - n and number not in spared and number in manifests and manifests[number] < before
-        for stat in stats
     ]
+    removed = [stat.path for number in gone for stat in versions[number]]
     registry.objects.delete(removed)
-    return removed
+    left = versions.keys() - set(gone)
+    young = {number for number, written_s in manifests.items() if written_s >= before}
+    since = min([max(1, head - n + 1), *young, *(left - spared)])
+    return removed, Held(since, tuple(sorted(number for number in left if number < since)))
+
+
+def _folders(registry: Registry, name: str, held: Held | None) -> list[str]:
+    """Return the folders of the versions held; None: that of all."""
+    if held is None:
+        return [name]
+    return [f"{name}/v{number}" for number in (*held.older, *range(held.since, registry.head_number(name) + 1))]
+
+
+def _walked(registry: Registry, name: str, held: Held | None) -> list[Stat]:
+    return [stat for folder in _folders(registry, name, held) for stat in registry.objects.walk(folder)]
 
 
 def _payloads(stats: Iterable[Stat], name: str) -> tuple[dict[int, list[Stat]], dict[int, float]]:
@@ -106,11 +146,16 @@ def sweep(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]
     Returns:
         The paths removed.
     """
+    return _sweep(registry, name, grace_s, None)
+
+
+def _sweep(registry: Registry, name: str, grace_s: float, held: Held | None) -> list[str]:
+    """Do what `sweep` does, of the versions held and of rounds for the newer of them (None: all)."""
     if grace_s < 0:
         message = f"sweep.grace_s must be >= 0; got {grace_s}."
         raise InvalidValue(message)
     before = registry.clock() - grace_s
-    stats = registry.objects.walk(name)
+    stats = _walked(registry, name, held)
     payloads, decided = _payloads(stats, name)
     removed: list[str] = []
     for number, orphans in payloads.items():
@@ -118,10 +163,23 @@ def sweep(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]
         if manifest is not None:
             named = {file.path for file in manifest.files.values()}
             removed += [one.path for one in orphans if one.path not in named and one.written_s < before]
+    folders = _folders(registry, name, held)
+    if held is not None:
+        rounds = _later_rounds(registry, name, held.since)
+        stats = [stat for folder in rounds for stat in registry.objects.walk(folder)]
+        folders += rounds
     removed += _of_dead_rounds(registry, name, stats, before)
     registry.objects.delete(removed)
-    registry.objects.delete_staged(name, before)
+    for folder in folders:
+        registry.objects.delete_staged(folder, before)
     return sorted(removed)
+
+
+def _later_rounds(registry: Registry, name: str, since: int) -> list[str]:
+    """Return the folders of rounds for this version or a later one, and those of odd names."""
+    rounds = registry.objects.folders(f"{name}/rounds")
+    matches = [(one, _ROUND_ID.fullmatch(one)) for one in rounds]
+    return [f"{name}/rounds/{one}" for one, match in matches if match is None or int(match[1]) >= since]
 
 
 def sweep_rounds(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]:

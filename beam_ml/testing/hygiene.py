@@ -165,7 +165,7 @@ def _axes(value: Any) -> dict[str, int]:
 def codec(subject: Subject) -> None:
     """Stored and read back, every record is the same to the bit, and its bytes are always the same."""
     algorithm = subject.algorithm
-    encode, decode = subject.codec.encode, subject.codec.decode
+    encode, decode = subject.stored.encode, subject.stored.decode
 
     def check(case: Scenario) -> None:
         partial = subject.accumulate(case.batches, case.anchor)
@@ -189,7 +189,7 @@ def resume(subject: Subject) -> None:
     algorithm, spec = subject.algorithm, subject.spec
 
     def through_bytes(kind: type, value: Any) -> Any:
-        return subject.codec.decode(kind, subject.codec.encode(value))
+        return subject.stored.decode(kind, subject.stored.encode(value))
 
     def check(case: Scenario) -> None:
         first, second = case.batches

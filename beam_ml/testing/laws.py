@@ -109,7 +109,7 @@ def laws_for(
     spec: Spec,
     models: Iterable[ModelSpec] = (),
     *,
-    codec: Codec = ARRAYS,
+    codec: Codec | Callable[[Spec], Codec] = ARRAYS,
     examples: int = 20,
     sparse: bool = False,
     shrink: bool = True,
@@ -120,7 +120,7 @@ def laws_for(
         algorithm: the record.
         spec: one spec; small sizes keep the run short.
         models: model specs to derive; none: each kind of model with its defaults.
-        codec: how records become bytes.
+        codec: how records become bytes; a function of the spec where bytes say whose they are.
         examples: cases drawn for each law; the same ones every time.
         sparse: feed CSR batches instead of dense ones.
         shrink: look for the smallest counterexample of a broken law.
@@ -166,7 +166,7 @@ def check_algorithm(
     spec: Spec,
     models: Iterable[ModelSpec] = (),
     *,
-    codec: Codec = ARRAYS,
+    codec: Codec | Callable[[Spec], Codec] = ARRAYS,
     examples: int = 20,
     sparse: bool = False,
     shrink: bool = True,

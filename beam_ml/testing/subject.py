@@ -133,7 +133,7 @@ class Subject:
         algorithm: the record.
         spec: one spec of it.
         model_specs: what to derive; none: each kind of model with its defaults.
-        codec: how records become bytes.
+        codec: how records become bytes; a function of the spec where bytes say whose they are.
         examples: examples that Hypothesis draws for each law.
         sparse: feed CSR batches.
         shrink: look for the smallest counterexample.
@@ -145,7 +145,7 @@ class Subject:
     algorithm: Algorithm
     spec: Spec
     model_specs: tuple[ModelSpec, ...]
-    codec: Codec = ARRAYS
+    codec: Codec | Callable[[Spec], Codec] = ARRAYS
     examples: int = 20
     sparse: bool = False
     shrink: bool = True
@@ -167,6 +167,11 @@ class Subject:
             if width != self.spec.n_features:
                 few = min(self.examples, max(3, self.examples // 6))
                 yield dataclasses.replace(self, spec=spec, examples=few, elsewhere=True, named=i % 2 == 0, drawn=[])
+
+    @property
+    def stored(self) -> Codec:
+        """How this spec's records become bytes."""
+        return self.codec if isinstance(self.codec, Codec) else self.codec(self.spec)
 
     @property
     def law(self) -> Law:

@@ -90,7 +90,7 @@ def test_one_huge_row_does_not_spoil_the_metrics_of_the_windows_after() -> None:
             X[0] = 1e200
         accumulator = Accumulator(algorithm, spec)
         with np.errstate(over="ignore", invalid="ignore"):
-            accumulator.add(Batch.dense(X))
+            accumulator.add_admitted(Batch.dense(X))  # what admission would not let through
             rows = accumulator.result()
             if i == 3:
                 measured = refresh(algorithm, learner, None, rows, plan)[1]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from beam_ml.errors import VersionNotFound
-from beam_ml.registry import Registry, keep, new_round_id, put_round, round_files, sweep
-from tests.registry.faulty_store import PAYLOADS, publish_next
+from beam_ml.registry import Registry, keep, new_round_id, put_round, round_files, sweep, tidy
+from beam_ml.registry.store import open_objects
+from tests.registry.faulty_store import PAYLOADS, FaultyStore, publish_next
 
 
 @pytest.mark.parametrize("n", [2, 4, 7])
@@ -58,3 +59,58 @@ def test_a_version_whose_file_is_not_as_long_as_it_was_is_not_pinned(tmp_path: P
     with pytest.raises(VersionNotFound, match=f"version 1 cannot be served: its {what} is missing or incomplete"):
         registry.serve("fraud", 1)
     assert registry.served("fraud").number == 2
+
+
+def _tidied(registry: Registry, store: FaultyStore, versions: int) -> list[int]:
+    """Publish; tidy every ten versions; return how many listings and reads each tidying took."""
+    took = []
+    for number in range(1, versions + 1):
+        publish_next(registry, "run")
+        put_round(registry, "fraud", new_round_id(number), "0.safetensors", b"rows of an attempt that failed")
+        if number % 10 == 0:
+            begun = len(store.operations)
+            tidy(registry, "fraud", 3, grace_s=0)
+            took.append(sum(one in ("list", "list_with_delimiter", "get") for one, _ in store.operations[begun:]))
+    return took
+
+
+def test_tidying_looks_at_no_more_the_more_versions_there_are(tmp_path: Path) -> None:
+    now = [time.time()]
+    store = FaultyStore(open_objects(tmp_path).store)
+    registry = Registry(store, clock=lambda: now[0] + 60)
+    took = _tidied(registry, store, 120)
+    assert max(took[6:]) <= max(took[1:6])
+    held = {int(path.parts[-2][1:]) for path in tmp_path.glob("fraud/v*/learner-*")}
+    assert held == {118, 119, 120}
+    assert not list(tmp_path.glob("fraud/rounds/*/*")), "what attempts left is gone, too"
+
+
+def test_what_was_pinned_loses_its_payloads_when_it_is_no_longer(tmp_path: Path) -> None:
+    now = [time.time()]
+    registry = Registry(tmp_path, clock=lambda: now[0] + 60)
+    for number in range(1, 41):
+        publish_next(registry, "run")
+        if number == 5:
+            registry.serve("fraud", 5)
+        if number % 10 == 0:
+            tidy(registry, "fraud", 2, grace_s=0)
+    assert registry.read("fraud", 5) == PAYLOADS["learner"]
+    assert registry.read("fraud", 4) == PAYLOADS["learner"], "the anchor of the one that is served"
+    registry.serve("fraud", None)
+    removed = tidy(registry, "fraud", 2, grace_s=0)
+    assert {path.split("/")[1] for path in removed} == {"v4", "v5"}
+
+
+def test_young_versions_and_orphans_are_looked_at_until_they_are_old(tmp_path: Path) -> None:
+    now = [time.time()]
+    registry = Registry(tmp_path, clock=lambda: now[0])
+    for _ in range(20):
+        publish_next(registry, "run")
+    assert tidy(registry, "fraud", 2, grace_s=3600) == []
+    orphan = "fraud/v3/learner-0.safetensors"
+    registry.objects.put(orphan, b"of a publisher that lost the race")
+    now[0] += 7200
+    removed = tidy(registry, "fraud", 2, grace_s=3600)
+    assert orphan in removed
+    assert {path.split("/")[1] for path in removed} == {f"v{number}" for number in range(1, 19)}
+    assert tidy(registry, "fraud", 2, grace_s=3600) == []

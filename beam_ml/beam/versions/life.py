@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from beam_ml import registry as registries
 from beam_ml.beam.telemetry import count_refreshes, timed
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation
@@ -13,12 +14,12 @@ from beam_ml.core.refresh import Refresh
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import RegistryError
-from beam_ml.registry import Registry, drop_round, keep, round_files, sweep
+from beam_ml.registry import Registry, drop_round, round_files
 
 __all__ = ["folded", "take_in", "tidy", "undone"]
 
 _TIDY_EVERY = 10
-"""Publishes between two looks for payloads to remove: a look lists every object of the name."""
+"""Publishes between two looks for payloads to remove."""
 
 
 def take_in(
@@ -78,8 +79,7 @@ def tidy(registry: Registry, name: str, number: int, versions: int, grace_s: flo
         grace_s: how long a version's payloads stay however many follow.
     """
     if number % _TIDY_EVERY == 0:
-        keep(registry, name, versions, grace_s)
-        sweep(registry, name, grace_s)
+        registries.tidy(registry, name, versions, grace_s)
 
 
 @contextlib.contextmanager

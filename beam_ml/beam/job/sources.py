@@ -52,7 +52,7 @@ class FileSource(Settings):
         Literal["fail", "skip"],
         Field(
             description="when a file cannot be read, or has changed or gone since it was read; skip sets aside what is "
-            "left of it, counts the file, and goes on"
+            "left of it, counts the file, and continues"
         ),
     ] = "fail"
     poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0

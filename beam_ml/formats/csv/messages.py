@@ -162,7 +162,7 @@ def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> D
     empty = [i for i, value in enumerate(trimmed) if not value]
     foreign = [] if b"".join(trimmed).isascii() else [i for i, value in enumerate(trimmed) if not lines.is_text(value)]
     # an odd number of quotes may leave one open, so that lines reach into the next message: parse each alone
-    odd = [i for i in _odd(trimmed) if i not in set(foreign)]
+    odd = np.setdiff1d(_odd(trimmed), foreign).astype(np.int64).tolist()
     good = np.setdiff1d(np.arange(len(values)), [*empty, *foreign, *odd])
     run = _Run(asked, options)
     parts = list(run.parts([trimmed[i] for i in good], good)) if len(good) else []

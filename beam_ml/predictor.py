@@ -238,4 +238,5 @@ def as_reference(
     model: Any, name: str | None = None, which: str | None = None, algorithms: Iterable[str] = ()
 ) -> ModelRef:
     """Return the reference of a path, a URL or a reference."""
-    return model if isinstance(model, ModelRef) else ModelRef(str(model), name, which, tuple(algorithms))
+    named = (algorithms,) if isinstance(algorithms, str) else tuple(algorithms)
+    return model if isinstance(model, ModelRef) else ModelRef(str(model), name, which, named)

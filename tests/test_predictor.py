@@ -141,3 +141,4 @@ def test_a_process_shares_one_predictor(tmp_path):
     assert predictor_of(reference) is predictor_of(ModelRef(str(tmp_path), "job"))
     assert as_reference(reference) is reference
     assert as_reference(tmp_path / "m", None) == ModelRef(str(tmp_path / "m"))
+    assert as_reference("m", algorithms="toy:RECORD") == as_reference("m", algorithms=["toy:RECORD"])

@@ -127,13 +127,13 @@ def _fit(
     anchored = algorithm.law(spec).kind is LawKind.ANCHORED
     due = min(_FIRST_FOLD_ROWS, refresh_rows)
     seen = dict(learners.scanned(learner).covered)
-    rows, names = 0, learner.names
+    rows, names, unnamed = 0, learner.names, learner.names is None and learner.progress.rows == 0
     accumulator = begin(current)
     for batch, new in _passes_over(batches, passes, lineage):
         if not new:
             _see(seen, batch)
-        if names is None and learner.progress.rows == 0:
-            names = batch.names
+        if unnamed and len(batch):
+            names, unnamed = batch.names, False
         accumulator.add(labels.coded(batch.ordered(names)))
         rows += len(batch)
         if anchored and rows >= due:

@@ -152,9 +152,7 @@ class Batch:
             absent, more = (
                 [n for n in one if n not in other] for one, other in ((names, self.names), (self.names, names))
             )
-            message = (
-                f"Batch.names must be those learned from, {list(names)[:8]}; lacking {absent[:8]}, unknown {more[:8]}."
-            )
+            message = f"Batch.names must be {list(names)[:8]} in any order; lacking {absent[:8]}, unknown {more[:8]}."
             raise InvalidBatch(message)
         place = {name: j for j, name in enumerate(self.names)}
         return dataclasses.replace(
@@ -271,7 +269,13 @@ class Batch:
 
     @staticmethod
     def concat(batches: Iterable["Batch"]) -> "Batch":
-        """Concatenate batches of one form and width; a column that one lacks is dropped (weight is filled with 1)."""
+        """Concatenate batches of one form and width; a column that one lacks is dropped (weight is filled with 1).
+
+        Features that have names are matched by them.
+
+        Raises:
+            InvalidBatch: no batch, or batches of several forms, widths or sets of names.
+        """
         parts: Sequence[Batch] = list(batches)
         if not parts:
             message = "Batch.concat needs at least one batch."
@@ -299,8 +303,9 @@ class Batch:
                 ]
                 shared["position_end"] = np.concatenate([e for e in ends if e is not None])
         if first.is_dense:
-            names = first.names if all(p.names == first.names for p in parts) else None
-            return Batch.dense(np.concatenate([p.dense_x for p in parts]), **shared).replace(names=names)
+            names = first.names if all(p.names is not None for p in parts) else None
+            matrix = np.concatenate([p.ordered(first.names).dense_x for p in parts])
+            return Batch.dense(matrix, **shared).replace(names=names)
         offsets = np.cumsum([0, *(int(p.indptr[-1]) for p in parts if p.indptr is not None)])
         indptr = np.concatenate(
             [[0], *(p.indptr[1:] + o for p, o in zip(parts, offsets, strict=False) if p.indptr is not None)]

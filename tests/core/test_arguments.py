@@ -94,7 +94,7 @@ def test_names_are_kept_through_files_and_later_fits(tmp_path: Path) -> None:
 
 def test_frames_of_other_columns_are_refused() -> None:
     other = TABLE.rename_columns(["a", "b", "d"])
-    sentence = r"Batch\.names must be those learned from, \['a', 'b', 'c'\]; lacking \['c'\], unknown \['d'\]\."
+    sentence = r"Batch\.names must be \['a', 'b', 'c'\] in any order; lacking \['c'\], unknown \['d'\]\."
     with pytest.raises(InvalidBatch, match=sentence):
         predict(MODEL, other)
     with pytest.raises(InvalidBatch, match=sentence):
@@ -108,6 +108,8 @@ def test_frames_of_other_columns_are_refused() -> None:
 def test_rows_learned_without_names_are_not_renamed() -> None:
     assert fit(PCA, TABLE, learner=fit(PCA, X)).names is None
     assert fit(PCA, X, learner=fit(PCA, TABLE)).names == ("a", "b", "c")
+    assert fit(PCA, [Batch.dense(X), Batch.dense(MIXED)]).names is None
+    assert fit(PCA, [Batch.dense(X[:0]), Batch.dense(TABLE), Batch.dense(X)]).names == ("a", "b", "c")
 
 
 def test_a_frame_is_read_by_its_types() -> None:
@@ -141,6 +143,11 @@ def test_names_stay_with_parts_of_a_batch() -> None:
     assert batch.take(slice(0, 2)).names == batch.take(np.array([1])).names == ("a", "b", "c")
     assert Batch.concat([batch, batch]).names == ("a", "b", "c")
     assert Batch.concat([batch, Batch.dense(X)]).names is None
+    both = Batch.concat([batch, Batch.dense(MIXED)])
+    assert both.names == ("a", "b", "c")
+    assert np.array_equal(both.dense_x, np.vstack([X, X]))
+    with pytest.raises(InvalidBatch, match="in any order; lacking"):
+        Batch.concat([batch, Batch.dense(TABLE.rename_columns(["a", "b", "d"]))])
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,20 @@
 """What a reader of stored arrays and facts insists on: each part as its record and its spec say."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
 from beam_ml.core.arrays import axis_lengths, from_arrays
 from beam_ml.core.batch import Origin
+from beam_ml.core.spec import Spec
 from beam_ml.errors import CorruptArtefact
 
 __all__ = [
     "Reader",
     "finite",
+    "lengths_of",
     "number_of",
     "origin_of",
     "ranges_of",
@@ -56,6 +58,18 @@ class Reader:
             if lengths.get(axis, 0) not in (0, length):
                 refuse(f"{kind.__name__} of axes {axis} = {lengths[axis]}, as its spec says; got {length}")
         return value
+
+
+def lengths_of(build: Callable[[Spec], object], spec: Spec) -> dict[str, int]:
+    """Return the lengths of the axes of what a spec builds.
+
+    A forged width may ask for more memory than any machine has.
+    """
+    try:
+        return axis_lengths(build(spec))
+    except MemoryError as error:
+        message = f"The artefact must hold a spec whose arrays fit into memory; {error}"
+        raise CorruptArtefact(message) from error
 
 
 def refuse(what: str) -> NoReturn:

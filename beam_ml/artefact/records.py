@@ -13,6 +13,7 @@ from beam_ml.artefact.guard import Find, found, guarded
 from beam_ml.artefact.reading import (
     Reader,
     finite,
+    lengths_of,
     number_of,
     origin_of,
     ranges_of,
@@ -24,7 +25,7 @@ from beam_ml.artefact.reading import (
 )
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
-from beam_ml.core.arrays import axis_lengths, to_arrays
+from beam_ml.core.arrays import to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
@@ -174,7 +175,7 @@ def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str,
 
 
 def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Accumulation:
-    parts, lengths = {}, axis_lengths(algorithm.empty(spec))
+    parts, lengths = {}, lengths_of(algorithm.empty, spec)
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
         dated = AsOf(at.at("partial").record(algorithm.partial, lengths), time_of(part["time"]))
@@ -268,7 +269,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
         return Learner(
             spec=spec,
             dated=AsOf(
-                arrays.at("state").record(algorithm.state, axis_lengths(algorithm.init(spec))), time_of(meta["time"])
+                arrays.at("state").record(algorithm.state, lengths_of(algorithm.init, spec)), time_of(meta["time"])
             ),
             progress=_progress_in(meta["progress"], arrays.at("progress")),
             sample=_sample_in(spec, meta["sample"], arrays.at("sample")),

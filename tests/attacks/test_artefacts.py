@@ -152,6 +152,13 @@ def test_arrays_of_another_width_than_the_spec_says(name: str, kind: str) -> Non
         decoded(encode(kind, {**before.meta, "spec": wider}, before.arrays), kind)
 
 
+def test_a_width_of_petabytes() -> None:
+    before = decode(data_of("pca", "learner"))
+    spec = {**before.meta["spec"], "n_features": 10**8}
+    with pytest.raises(CorruptArtefact, match="a spec whose arrays fit into memory"):
+        decoded(encode("learner", {**before.meta, "spec": spec}, before.arrays), "learner")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

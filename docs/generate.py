@@ -86,6 +86,7 @@ MEANINGS = {
     "registry": "folder or URL of the registry",
     "source": "what is read: a table, below",
     "features": "which columns are used: a table, below",
+    "limits": "how large values may be: a table, below",
     "spec": "what is learned: a table, below; `algorithm` names it, `n_features` follows from the features",
     "models": "candidate name → model to derive at each refresh: tables, below",
     "gate": "rules that a version must keep to be served",

@@ -201,6 +201,9 @@ def _labels(a: Learner, b: Learner) -> Pair | None:
         text = " and ".join(f"{negative:g} and {positive:g}" for negative, positive in sorted(known))
         message = f"Learners merge whose classes were written alike; got {text}."
         raise MergeRefused(message)
+    if known:
+        (pair,) = known
+        return None if pair == BINARY else pair
     return a.labels or b.labels
 
 

@@ -121,6 +121,10 @@ def test_learners_merge_whose_classes_were_written_alike() -> None:
     ones, signed = fit(SPEC, batches(Y)), fit(SPEC, batches(Y * 2 - 1))
     assert merge(signed, fit(SPEC, batches(Y * 2 - 1))).labels == (-1, 1)
     assert merge(fit(SPEC, []), signed).labels == (-1, 1)
+    without_rows = fit(SPEC, [Batch.dense(np.full((2, 2), np.nan), label=[-1, 1])])
+    assert (without_rows.labels, without_rows.progress.rows) == ((-1, 1), 0)
+    assert merge(without_rows, ones).labels is None
+    assert merge(ones, without_rows).labels is None
     with pytest.raises(MergeRefused, match="classes were written alike; got -1 and 1 and 0 and 1"):
         merge(ones, signed)
 

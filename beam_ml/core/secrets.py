@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["has_password", "is_secret", "shown"]
 
 _NAMES = re.compile(r"passw|secret|token|credential|api_?key|access_?key|private", re.IGNORECASE)
-_IN_URL = re.compile(r"(?<=://)[^/@\s'\"]*:[^/@\s'\"]*(?=@)")
+_IN_URL = re.compile(r"(?<=://)[^/@\s'\"]*:[^/\s'\"]*(?=@)")
 _HIDDEN = "(not shown)"
 
 

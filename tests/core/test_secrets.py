@@ -24,6 +24,7 @@ KAFKA: dict[str, Any] = {"kind": "kafka", "brokers": "b:9092", "topic": "t"}
     "changes",
     [
         {"registry": "s3://me:hunter2@bucket/x"},
+        {"registry": "s3://me:p@hunter2@bucket/x"},
         {"source": KAFKA | {"password": "hunter2"}},
         {"source": KAFKA | {"client": {"sasl_plain_password": ["hunter2"]}}},
         {"source": KAFKA | {"client": [{"sasl_plain_password": "hunter2"}]}},

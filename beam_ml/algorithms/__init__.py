@@ -86,8 +86,7 @@ def finder(algorithms: Named = ()) -> Callable[[str], Algorithm]:
 not named: nothing was imported. Where you trust it, name it: algorithms=['unittest.__main__:x'], or \
 BEAM_ML_ALGORITHMS=unittest.__main__:x.
     """
-    if isinstance(algorithms, str | Algorithm):
-        algorithms = (algorithms,)
+    algorithms = (algorithms,) if isinstance(algorithms, str | Algorithm) else tuple(algorithms)
     records = {one.name: one for one in algorithms if isinstance(one, Algorithm)}
     names = {one for one in algorithms if isinstance(one, str)}
 

@@ -111,9 +111,10 @@ def test_what_the_caller_names_is_taken(mean: Path, monkeypatch: pytest.MonkeyPa
         load(mean)
     with pytest.raises(MissingAlgorithm):
         load(mean, algorithms=["toy_sgd:TOY_SGD"])
-    found = load(mean, algorithms=[NAME])
-    assert isinstance(found, Learner)
-    assert found.progress.rows == 2
+    for named in ([NAME], NAME, iter([NAME])):
+        found = load(mean, algorithms=named)
+        assert isinstance(found, Learner)
+        assert found.progress.rows == 2
     assert load(mean, algorithms=[find(NAME)]).spec == found.spec
     assert load(mean, algorithms=NAME).spec == found.spec
     monkeypatch.setenv(VARIABLE, f"other:THING, {NAME}")

@@ -183,7 +183,7 @@ def _later_rounds(registry: Registry, name: str, since: int) -> list[str]:
 
 
 def sweep_rounds(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]:
-    """Remove the files of rounds as `sweep` does, and look at nothing else: one listing, and a manifest per round left there.
+    """Remove the files of rounds as `sweep` does, and look at nothing else: one listing, a manifest per round left there.
 
     Args:
         registry: where.

@@ -85,10 +85,15 @@ def _large(batch: Batch, most: float, names: Sequence[str], squares: float) -> l
         assert batch.indptr is not None  # noqa: S101
         assert batch.indices is not None  # noqa: S101
         rows, columns = np.searchsorted(batch.indptr, at, side="right") - 1, batch.indices[at]
+    order = np.argsort(columns, kind="stable")
+    rows, columns = rows[order], columns[order]
+    starts = np.flatnonzero(np.diff(columns, prepend=-1))
     found: dict[str, np.ndarray] = {}
-    for column in np.unique(columns):
-        mask = found.setdefault(f"{feature_name(int(column), names)} beyond {most:g}", np.zeros(len(batch), dtype=bool))
-        mask[rows[columns == column]] = True
+    for column, mine in zip(columns[starts].tolist(), np.split(rows, starts[1:]), strict=False):
+        reason = f"{feature_name(column, names)} beyond {most:g}"
+        if reason not in found:
+            found[reason] = np.zeros(len(batch), dtype=bool)
+        found[reason][mine] = True
     return list(found.items())
 
 

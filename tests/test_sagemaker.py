@@ -14,7 +14,7 @@ from beam_ml.beam.job import Job
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.errors import InvalidValue
 from beam_ml.sagemaker import TABLES, Found, Name, hyperparameters
-from beam_ml.sagemaker.names import anything, metric_list, nearest, one_of, read, real, truth, whole
+from beam_ml.sagemaker.names import anything, metric_list, one_of, read, real, truth, whole
 
 BINARY = {"predictor_type": "binary_classifier", "feature_dim": "20"}
 MULTI = {"predictor_type": "multiclass_classifier", "feature_dim": "20", "num_classes": "4"}
@@ -315,14 +315,12 @@ def test_a_name_without_a_default_must_be_given(algorithm: str, row: Name) -> No
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidValue) as caught:
         hyperparameters("linear-learner", BINARY | {"mini_batch_siz": "10"})
-    assert (
-        str(caught.value) == "linear-learner has no hyperparameter 'mini_batch_siz'; the nearest is 'mini_batch_size'."
-    )
-    with pytest.raises(InvalidValue, match=r"the nearest is 'k'\.$"):
+    assert str(caught.value) == "linear-learner has no hyperparameter 'mini_batch_siz'. Did you mean 'mini_batch_size'?"
+    with pytest.raises(InvalidValue, match=r"Did you mean 'k'\?$"):
         hyperparameters("kmeans", KMEANS | {"kk": "3"})
     with pytest.raises(
         InvalidValue,
-        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca; got 'k-means', nearest to 'kmeans'\.$",
+        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca; got 'k-means'\. Did you mean 'kmeans'\?$",
     ):
         hyperparameters("k-means", KMEANS)
 
@@ -503,7 +501,6 @@ def test_values() -> None:
     assert metric_list("msd", "ssd").parse('["ssd"]') == ("ssd",)
     assert [metric_list("msd").parse(x) for x in ("msd", "[1]", '["rmse"]', '["msd","msd"]', '"msd"')] == [None] * 5
     assert anything().parse("x") == "x"
-    assert nearest("alpha", ["beta", "alphas"]) == "alphas"
     assert read("t", (Name("a", whole(0, 9), "3", to="x"),), {})["a"] == 3
 
 
@@ -591,7 +588,7 @@ def test_a_name_of_the_engine_that_a_container_logs_is_noted_and_changes_nothing
             {"num_factors": "512"},
             r"num_factors must be a whole number in \[2, 256\]: a row's",
         ),
-        ("kmeans", {"_kvstor": "auto"}, "no hyperparameter '_kvstor'; the nearest is '_kvstore'"),
+        ("kmeans", {"_kvstor": "auto"}, "no hyperparameter '_kvstor'. Did you mean '_kvstore'?"),
         ("pca", {"_num_gpus": "many"}, "pca._num_gpus must be a whole number >= 0 or auto; got 'many'"),
     ],
 )

@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
 from beam_ml.sagemaker import factorization_machines, kmeans, linear_learner, pca
 from beam_ml.sagemaker.logged import with_logged
-from beam_ml.sagemaker.names import Given, Name, nearest, read
+from beam_ml.sagemaker.names import Given, Name, read
 from beam_ml.sagemaker.passes import job_settings
 
 __all__ = ["TABLES", "Found", "Name", "hyperparameters"]
@@ -88,7 +89,7 @@ def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
     """
     if algorithm not in TABLES:
         known = ", ".join(TABLES)
-        message = f"algorithm must be one of {known}; got {algorithm!r}, nearest to {nearest(algorithm, TABLES)!r}."
+        message = f"algorithm must be one of {known}; got {algorithm!r}.{did_you_mean(algorithm, TABLES)}"
         raise InvalidValue(message)
     found = read(algorithm, with_logged(TABLES[algorithm]), given)
     spec, model = _BUILD[algorithm](found)

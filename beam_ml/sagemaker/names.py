@@ -1,17 +1,17 @@
 """One row per hyperparameter: its values, and whether it is mapped, accepted with a note, or refused."""
 
 import dataclasses
-import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from beam_ml.core.meant import did_you_mean
 from beam_ml.errors import InvalidValue
 
-__all__ = ["Given", "Name", "Values", "anything", "metric_list", "nearest", "one_of", "read", "real", "truth", "whole"]
+__all__ = ["Given", "Name", "Values", "anything", "metric_list", "one_of", "read", "real", "truth", "whole"]
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -167,15 +167,6 @@ class Given:
             raise InvalidValue(message)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return the known name that is spelt most like this one.
-
-    >>> nearest("mini_batch_siz", ["epochs", "mini_batch_size"])
-    'mini_batch_size'
-    """
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
-
-
 def read(title: str, table: tuple[Name, ...], given: Mapping[str, str]) -> Given:
     """Read hyperparameters by a table.
 
@@ -186,7 +177,7 @@ def read(title: str, table: tuple[Name, ...], given: Mapping[str, str]) -> Given
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in rows:
-            message = f"{title} has no hyperparameter {name!r}; the nearest is {nearest(str(name), rows)!r}."
+            message = f"{title} has no hyperparameter {name!r}.{did_you_mean(name, rows)}"
             raise InvalidValue(message)
         values[name] = _value(title, rows[name], value)
     for row in table:

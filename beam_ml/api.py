@@ -55,27 +55,27 @@ def fit(
     EXACT and SKETCH algorithms fold once, at the end; ANCHORED ones after 1,000, 2,000, 4,000 … rows and then every
     `refresh_rows`, so that workers always start from a fresh anchor.
 
-    Labels of two classes are 0 and 1, or two other whole numbers: the smaller becomes 0, the larger 1, as the learner then
-    says. Of a list of batches all labels decide, of an iterator the first ones.
+    Labels of two classes are 0 and 1, or two other whole numbers: the smaller becomes 0, the larger 1, and the learner says
+    so (`Learner.labels`). In a list of batches all labels decide which they are, in an iterator the first ones.
 
     Args:
         spec: what to learn.
-        batches: any iterable of batches, or one; of specs without label also an (n, d) array, a frame or a sparse matrix.
-            Rows that may not be learned from are counted as rejected, by reason. The features of frames are matched by name.
+        batches: any iterable of batches, or one; for specs without a label also an (n, d) array, a frame or a sparse
+            matrix. Rows that may not be learned from are counted as rejected, by reason. The features of frames are
+            matched by name if the first batch with rows has names.
         learner: an earlier learner of the same spec to resume from; it is left as it is.
         refresh_rows: largest number of rows between two folds of an ANCHORED learner.
         passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
-        max_leap: seconds, or "7d", that few rows (1 % of a batch) may be dated ahead of all others where the spec has a
-            half-life; others are counted as rejected. None: the longer of a day and the half-life.
-        limits: how large values may be; `Limits()` refuses those far beyond what was seen, too.
+        max_leap: how far ahead of all others a few rows (at most 1 % of a batch) may be dated if the spec has a half-life,
+            in seconds or as "7d"; those further ahead are rejected. None: the longer of a day and the half-life.
+        limits: how large values may be; `Limits()` also refuses those far beyond what was seen.
 
     Returns:
         A new learner.
 
     Raises:
         InvalidBatch: a batch's width is not the spec's, or labels of two classes are neither 0 and 1 nor two whole numbers.
-        InvalidValue: what are no batches; several passes over what can be gone through once, or of an algorithm that has
-            no use for them.
+        InvalidValue: anything but batches; several passes over an iterator, or for an algorithm that has no use for them.
         MergeRefused: `learner` has another spec, or rows with positions come twice, here or in `learner`.
 
     >>> from beam_ml import Batch, fit, kmeans
@@ -268,9 +268,7 @@ def predict(model: Model, rows: Any) -> Predictions:
     >>> predict(model, Batch.dense([[10.0]]))["score"].round(6).tolist()
     [21.0]
     """
-    if isinstance(model, Learner):
-        arguments.model("predict.model", model, arguments.kinds(algorithm_of(model.spec)))
-    arguments.model("predict.model", model)
+    arguments.model("predict.model", model, list(algorithm_of(model.spec).models) if isinstance(model, Learner) else ())
     batch = Batch.of(rows)
     check_batch(model.spec, batch)
     batch = batch.ordered(model.names)

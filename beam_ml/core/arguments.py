@@ -12,7 +12,7 @@ from beam_ml.core.model import Model
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
 
-__all__ = ["batches", "kinds", "learner", "model", "model_spec", "spec"]
+__all__ = ["batches", "learner", "model", "model_spec", "spec"]
 
 _BATCHES, _MODEL_SPEC = "fit.batches", "derive.model_spec"
 
@@ -29,31 +29,26 @@ def _refuse(argument: str, rule: str, value: object) -> InvalidValue:
 
 
 def spec(argument: str, value: object) -> Spec:
-    """Return a spec, or refuse what is none."""
+    """Return the spec; refuse anything else."""
     if not isinstance(value, Spec):
         raise _refuse(argument, "a spec, such as linear.Newton(n_features=3)", value)
     return value
 
 
 def learner(argument: str, value: object) -> Learner:
-    """Return a learner, or refuse what is none."""
+    """Return the learner; refuse anything else."""
     if not isinstance(value, Learner):
         raise _refuse(argument, "a learner, as fit returns it", value)
     return value
 
 
 def model(argument: str, value: object, kinds: Sequence[str] = ()) -> Model:
-    """Return a model, or refuse what is none; of a learner say how to come by one."""
+    """Return the model; refuse anything else. Of a learner, say how to derive one, if its kinds are given."""
     if isinstance(value, Learner):
         raise _refuse(argument, f"a model: derive(learner, {kinds[0]!r}) makes one" if kinds else "a model", value)
     if not isinstance(value, Model):
         raise _refuse(argument, "a model, as derive returns it", value)
     return value
-
-
-def kinds(algorithm: Algorithm) -> list[str]:
-    """Return the kinds of models, the default first."""
-    return list(algorithm.models)
 
 
 def model_spec(algorithm: Algorithm, value: Any) -> ModelSpec:
@@ -75,7 +70,7 @@ def batches(spec: Spec, value: Any) -> Iterable[Batch]:
     """Return batches: themselves, one alone, or rows of features where the spec asks for no label.
 
     Raises:
-        InvalidValue: what are no batches, at once or when it is reached.
+        InvalidValue: something else, at once or, in an iterator, when it is reached.
     """
     labelled = "" if spec.label_target == "none" else ", label=y"
     rule = f"batches, as Batch.dense(X{labelled}) makes them"

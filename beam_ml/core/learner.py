@@ -198,8 +198,8 @@ def _labels(a: Learner, b: Learner) -> Pair | None:
     """Return the numbers that stand for the classes in both; a learner without rows agrees with any."""
     known = {one.labels or BINARY for one in (a, b) if one.progress.rows}
     if len(known) > 1:
-        text = " and ".join(f"{negative:g} and {positive:g}" for negative, positive in sorted(known))
-        message = f"Learners merge whose classes were written alike; got {text}."
+        text = " and ".join(f"({negative:g}, {positive:g})" for negative, positive in sorted(known))
+        message = f"Learners merge if their classes were written alike; got {text}."
         raise MergeRefused(message)
     if known:
         (pair,) = known
@@ -211,7 +211,7 @@ def _names(a: Learner, b: Learner) -> tuple[str, ...] | None:
     """Return the names of the features in both; they add place by place."""
     if a.names is not None and b.names is not None and a.names != b.names:
         message = (
-            f"Learners merge whose features are the same in order; got {list(a.names)[:8]} and {list(b.names)[:8]}."
+            f"Learners merge if their features are the same in order; got {list(a.names)[:8]} and {list(b.names)[:8]}."
         )
         raise MergeRefused(message)
     return a.names or b.names

@@ -97,13 +97,15 @@ def _closing(console: Screen, job: Job, last: Round) -> None:
     for name, ours, prior in rows:
         if ours is not None and prior is not None:
             table.add_row(name, f"{ours:.4f}", f"{prior:.4f}")
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    program = "beam-ml" if shutil.which("beam-ml") else ".venv/bin/beam-ml"  # as `make demo` has it
     where, name = job.registry, job.name
     console.say(f"Registry: {Path(where).resolve()}\nNext:")
     for command in (
-        f"beam-ml registry ls {where} {name}",
-        f"beam-ml registry diff {where} {name} v2 v{last.manifest.number}",
-        f"beam-ml registry serve {where} {name} v{max(1, last.manifest.number - 1)}    # roll back",
-        f'beam-ml derive {where} {name} --model \'{{"kind": "classifier", "l2": 0.1}}\' --out {name}-l2',
+        f"registry ls {where} {name}",
+        f"registry diff {where} {name} v2 v{last.manifest.number}",
+        f"registry serve {where} {name} v{max(1, last.manifest.number - 1)}    # roll back",
+        f'derive {where} {name} --model \'{{"kind": "classifier", "l2": 0.1}}\' --out {name}-l2',
     ):
-        console.say(f"  .venv/bin/{command}")
+        console.say(f"  {program} {command}")

@@ -99,6 +99,20 @@ def test_demo(tmp_path: Path) -> None:
     assert measured["log_loss"] < measured["prior_log_loss"]
 
 
+@pytest.mark.parametrize(("folder", "program"), [("bin", "beam-ml"), ("none", ".venv/bin/beam-ml")])
+def test_a_demo_of_one_day_shows_no_empty_table_and_commands_that_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, program: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "beam-ml").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / folder))
+    arguments = ["--folder", str(tmp_path / "demo"), "--days", "1", "--customers", "200", "--terminals", "100"]
+    result = CliRunner().invoke(demo.main, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "model None" not in result.output
+    assert f"  {program} registry ls " in result.output
+
+
 def test_the_demo_leaves_other_peoples_folders_alone(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.txt").write_text("years of work")

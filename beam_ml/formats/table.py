@@ -50,18 +50,18 @@ class Format:
         >>> TABLE["csv"].options({"delimiter": ";"}).delimiter
         ';'
         """
-        if not given and not categories:
-            return None
         model: type[Settings] | None = getattr(self.module, "Options", None)
-        given = dict(given or {})
-        if model is not None and categories and "categories" in model.model_fields:
-            given["categories"] = list(dict.fromkeys([*given.get("categories", ()), *categories]))
-        if not given:
+        adds = bool(categories) and model is not None and "categories" in model.model_fields
+        if not given and not adds:
             return None
         if model is None:
             message = f"options must be left out with {self.name} files, which have none; got {given!r}."
             raise InvalidValue(message)
-        return model.parse(given)
+        found = model.parse(dict(given or {}))
+        if not adds:
+            return found
+        known: Sequence[str] = found.to_dict()["categories"]
+        return found.model_copy(update={"categories": tuple(dict.fromkeys([*known, *categories]))})
 
 
 TABLE: Mapping[str, Format] = MappingProxyType(

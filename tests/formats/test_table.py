@@ -74,6 +74,12 @@ def test_a_format_of_ones_own_is_its_record() -> None:
 def test_options_are_checked_by_the_formats_own_model() -> None:
     assert TABLE["csv"].options({"delimiter": ";"}) == Options(delimiter=";")
     assert TABLE["csv"].options({}) is None
+    assert TABLE["csv"].options({"categories": ["a"]}, ["b", "a"]) == Options(categories=("a", "b"))
+    assert TABLE["csv"].options(None, ["b"]) == Options(categories=("b",))
+    assert TABLE["parquet"].options(None, ["b"]) is None
+    for wrong in ("shop", 5, [{}]):
+        with pytest.raises(InvalidValue, match=r"csv\.Options\.categories"):
+            TABLE["csv"].options({"categories": wrong}, ["b"])
     assert TABLE["parquet"].options(None) is None
     with pytest.raises(InvalidValue, match=r"csv\.Options"):
         TABLE["csv"].options({"delimeter": ";"})

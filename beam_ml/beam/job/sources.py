@@ -177,7 +177,9 @@ class KafkaSource(Settings):
 
     def with_categories(self, columns: Sequence[str]) -> "KafkaSource":
         """Return the source with columns of categories known to the format, where it is one of text."""
-        known = tuple(self.options.get("categories", ()))
+        known = self.options.get("categories", [])
+        if not isinstance(known, list | tuple):
+            return self  # for the format to refuse
         added = [name for name in columns if name not in known]
         if not added or self.format not in ("csv", "json"):
             return self

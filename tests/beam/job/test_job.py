@@ -6,6 +6,7 @@ import pytest
 from beam_ml.beam.job import FileSource, Job, KafkaSource, load_job
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.formats.csv import Options
+from beam_ml.formats.messages import decoder
 
 GOOD: dict[str, Any] = {
     "name": "fraud",
@@ -84,6 +85,13 @@ def test_shipped_jobs(path: Path) -> None:
     job = load_job(path, **{f"source.{field}": "x", "registry": None, "name": "other"})
     assert getattr(job.source, field) == "x"
     assert job.name == "other"
+
+
+@pytest.mark.parametrize("wrong", ["card", 5])
+def test_categories_that_are_no_list_are_left_to_the_format_to_refuse(wrong: object) -> None:
+    source = KafkaSource(kind="kafka", brokers="b:1", topic="t", format="json", options={"categories": wrong})
+    with pytest.raises(InvalidValue, match=r"json\.Options\.categories must be a list"):
+        decoder("json", source.with_categories(["shop"]).options)
 
 
 def test_hashed_columns_are_categories_of_the_format() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from beam_ml.algorithms import Named, algorithm_of, finder
 from beam_ml.artefact.records import decode_model
-from beam_ml.core.algorithm import ModelKind, Predictions
+from beam_ml.core.algorithm import ModelKind, Predictions, check_batch
 from beam_ml.core.batch import Batch
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import model_kind
@@ -170,9 +170,7 @@ class Predictor:
         """
         now = self._now
         batch, rejected = (rows, _NONE) if isinstance(rows, Batch) else _featurised(now, rows)
-        if batch.n_features != now.model.spec.n_features:
-            message = f"{now.model.spec.algorithm}.n_features is {now.model.spec.n_features}; got {batch.n_features}."
-            raise InvalidBatch(message)
+        check_batch(now.model.spec, batch)
         batch = batch.ordered(now.model.names)
         good = np.ones(len(batch) + sum(map(len, rejected)), dtype=bool)
         for reject in rejected:

@@ -121,7 +121,7 @@ def test_wrong_input_is_one_sentence(tmp_path):
     with pytest.raises(InvalidValue, match=r"Predictor\.name must be given with a registry\."):
         Predictor(registry)
     predictor = Predictor(registry, "job")
-    with pytest.raises(InvalidBatch, match=r"pca\.n_features is 2; got 3\."):
+    with pytest.raises(InvalidBatch, match=r"^pca\.Spec\.n_features is 2; got a batch of 3\.$"):
         predictor.predict(Batch.dense(np.zeros((1, 3))))
     with pytest.raises(MissingColumn, match="names the column 'b'"):
         predictor.predict(pa.record_batch({"a": [1.0]}))

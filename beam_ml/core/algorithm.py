@@ -353,5 +353,6 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
 def check_batch(spec: Spec, batch: Batch) -> None:
     """Refuse a batch whose width is not the spec's."""
     if batch.n_features != spec.n_features:
-        message = f"{type(spec).__name__}.n_features is {spec.n_features}; got a batch of {batch.n_features}."
+        name = spec.called or type(spec).__name__
+        message = f"{name}.n_features is {spec.n_features}; got a batch of {batch.n_features}."
         raise InvalidBatch(message)

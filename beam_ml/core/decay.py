@@ -75,7 +75,7 @@ def weight_at(spec: Spec, batch: Batch, time: int) -> Batch:
     if spec.half_life is None:
         return batch
     if batch.time is None:
-        message = f"{type(spec).__name__}.half_life needs event times; got a batch without time."
+        message = f"{spec.called or type(spec).__name__}.half_life needs event times; got a batch without time."
         raise InvalidBatch(message)
     aged = np.exp2((batch.time - np.int64(time)) * (_US / spec.half_life))
     weight = aged if batch.weight is None else batch.weight * aged

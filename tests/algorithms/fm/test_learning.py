@@ -287,10 +287,10 @@ def test_features_outside_are_refused(indices):
 
 def test_another_width_is_refused():
     spec = fm.Spec(n_features=3, n_factors=2)
-    with pytest.raises(InvalidBatch, match=r"Spec.n_features is 3; got a batch of 2\."):
+    with pytest.raises(InvalidBatch, match=r"^fm\.Spec\.n_features is 3; got a batch of 2\."):
         FM.accumulate(spec, FM.empty(spec), Batch.dense([[1.0, 2.0]], label=[1.0]), None)
     model = derive(fit(spec, [Batch.dense([[1.0, 0.0, 1.0]], label=[1.0])]), fm.Classifier())
-    with pytest.raises(InvalidBatch, match=r"Spec.n_features is 3; got a batch of 2\."):
+    with pytest.raises(InvalidBatch, match=r"^fm\.Spec\.n_features is 3; got a batch of 2\."):
         predict(model, Batch.dense([[1.0, 2.0]]))
     with pytest.raises(InvalidBatch, match=r"A factorization machine takes 3 features; got a batch of 2\."):
         FM.models["classifier"].predict(model.arrays, Batch.dense([[1.0, 2.0]]))

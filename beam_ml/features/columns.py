@@ -1,11 +1,16 @@
 """Arrow columns as numpy vectors, refused in one sentence where they cannot be."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_ml.errors import MissingColumn
 
-__all__ = ["column", "numbers", "wrong"]
+__all__ = ["Numbers", "column", "is_text", "numbers", "spelled", "wrong"]
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Array:
@@ -35,8 +40,44 @@ def wrong(name: str, field: str, wanted: str, kind: pa.DataType) -> MissingColum
     return MissingColumn(message)
 
 
-def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
-    """Return a column of numbers or truth values, (n,) float64 or, if it is that, float32; NaN where it is null.
+class Numbers(NamedTuple):
+    """A column of numbers.
+
+    Attributes:
+        values: (n,) float64 or float32; NaN where there is no number.
+        unread: (n,) bool where a text spells none; None: nowhere.
+        texts: the column as it was, where `unread` is not None.
+    """
+
+    values: np.ndarray
+    unread: np.ndarray | None = None
+    texts: pa.Array | None = None
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column is of texts."""
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def spelled(array: pa.Array) -> Numbers:
+    """Return the numbers that texts spell; an empty text is missing, as null is.
+
+    A format without types takes a whole column for text where one cell is no number: the others are numbers all the same.
+
+    >>> spelled(pa.array(["1.5", "n/a", "", None, "-2e3"])).unread.tolist()
+    [False, True, False, False, False]
+    """
+    texts = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    fits = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), False)
+    values = pc.if_else(fits, texts, pa.scalar(None, pa.string())).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    empty = pc.fill_null(pc.equal(texts, ""), True)
+    unread = ~np.asarray(pc.or_(fits, empty))
+    return Numbers(values, unread, array) if unread.any() else Numbers(values)
+
+
+def numbers(batch: pa.RecordBatch, name: str, field: str) -> Numbers:
+    """Return a column of numbers, truth values or texts that spell numbers.
 
     Raises:
         MissingColumn: it is absent or of another type.
@@ -45,7 +86,9 @@ def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
     kind = array.type
     types = pa.types
     if types.is_null(kind):
-        return np.full(len(array), np.nan)
+        return Numbers(np.full(len(array), np.nan))
+    if is_text(kind):
+        return spelled(array)
     if types.is_boolean(kind):
         array = array.cast(pa.int8())
     elif types.is_decimal(kind):
@@ -53,4 +96,4 @@ def numbers(batch: pa.RecordBatch, name: str, field: str) -> np.ndarray:
     elif not (types.is_integer(kind) or types.is_floating(kind)):
         raise wrong(name, field, "a number", kind)
     values: np.ndarray = array.to_numpy(zero_copy_only=False)
-    return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
+    return Numbers(values if values.dtype == np.float32 else values.astype(np.float64, copy=False))

@@ -4,7 +4,7 @@ Numbers come first, dense; with categories, that follow by hash, a batch is spar
 ``h`` columns of categories.
 """
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from beam_ml.core.batch import Batch
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
-from beam_ml.features.columns import numbers
+from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
 from beam_ml.features.times import TIME, EventTime, TimeColumn, Times, times_us
@@ -25,6 +25,18 @@ _MAX_FEATURES = 100_000_000  # as many as specs take
 
 _ROWS = 8192
 """Rows whose features are written together, so that the strided writes of one pass stay in the cache."""
+
+
+_SHOWN = 200
+"""Characters of a text that is shown of a rejected row."""
+
+
+class _Rule(NamedTuple):
+    """A reason to reject rows, where it holds, and the texts that are then shown."""
+
+    reason: str
+    broken: np.ndarray
+    texts: pa.Array | None = None
 
 
 class Features(Settings):
@@ -120,10 +132,10 @@ class Features(Settings):
     ) -> tuple[Batch, tuple[Reject, ...]]:
         """Compute the features of a block's rows.
 
-        A row with a feature that is null, NaN or infinite, a category that is null or a float that is not whole, or without
-        an event time or weight where a column of them is named, is rejected; so is one whose event time is before 1900 or
-        after 2200, or a number of no recognisable unit. A missing label is NaN: whether it may be learned from is the spec's
-        to say.
+        A row is rejected with a feature that is null, NaN or infinite, a category that is null or a float that is not whole,
+        or without an event time or weight where a column of them is named; with an event time before 1900 or after 2200, or
+        a number of no recognisable unit; and with a text in one of these columns that spells no number or time. A missing
+        label is NaN: whether it may be learned from is the spec's to say.
 
         Args:
             block: n rows.
@@ -141,31 +153,41 @@ class Features(Settings):
         batch = block.batch
         dated = self.time_column
         found = None if dated is None else times_us(batch, dated, TIME, self._unit)
-        X, gaps = _matrix(self.numeric, batch, {} if dated is None or found is None else {dated: found})
-        rules = _unusable(self.names, X, gaps)
+        unread: dict[str, Numbers] = {}
+        X, gaps = _matrix(self.numeric, batch, {} if dated is None or found is None else {dated: found}, unread)
+        rules = [_unread(f"feature column {name}", one) for name, one in unread.items()]
+        rules += _unusable(self.names, X, gaps)
         time = weight = label = None
         if found is not None:
             time = found.us
             if found.missing is not None:
-                rules.append(("missing event time", found.missing))
+                rules.append(_Rule("missing event time", found.missing))
+            if found.unread is not None:
+                rules.append(_Rule("event time cannot be read", found.unread, found.texts))
             if found.implausible is not None:
-                rules.append(("implausible event time", found.implausible))
+                rules.append(_Rule("implausible event time", found.implausible))
             if max_ahead_us is not None and block.recorded is not None:
                 # Messages of old formats have no time, reported as -1: nothing is known of them.
                 ahead = (block.recorded >= 0) & (time > block.recorded + max_ahead_us)
                 if ahead.any():
-                    rules.append(("event time too far ahead", ahead))
+                    rules.append(_Rule("event time too far ahead", ahead))
         if self.weight is not None:
-            weight = numbers(batch, self.weight, "Features.weight").astype(np.float64, copy=False)
+            weighed = numbers(batch, self.weight, "Features.weight")
+            weight = weighed.values.astype(np.float64, copy=False)
             missing = np.isnan(weight)
+            if weighed.unread is not None:
+                rules.append(_unread("weight", weighed))
             if missing.any():
-                rules.append(("missing weight", missing))
+                rules.append(_Rule("missing weight", missing))
         if with_label and self.label is not None:
-            label = numbers(batch, self.label, "Features.label")
+            labelled = numbers(batch, self.label, "Features.label")
+            label = labelled.values
+            if labelled.unread is not None:
+                rules.append(_unread("label", labelled))
         end = None if block.position is None else block.position_end
         if self.hashed:
             indptr, indices, values, gaps = self._sparse(X, batch)
-            rules += [(f"missing category {name}", missing) for name, missing in gaps.items()]
+            rules += [_Rule(f"missing category {name}", missing) for name, missing in gaps.items()]
             rows = Batch.csr(
                 indptr, indices, values, self.n_features, label, weight, time, block.origin, block.position, end
             )
@@ -192,9 +214,12 @@ class Features(Settings):
 
 
 def _matrix(
-    terms: tuple[Term, ...], batch: pa.RecordBatch, times: dict[str, Times]
+    terms: tuple[Term, ...], batch: pa.RecordBatch, times: dict[str, Times], unread: dict[str, Numbers]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the (n, d) matrix, and where time columns hold no time; `times` are such columns as far as they are read."""
+    """Return the (n, d) matrix, and where time columns hold no time; note in `unread` which columns hold more than numbers.
+
+    `times` are time columns as far as they are read.
+    """
     values: dict[str, np.ndarray] = {}
     clock: dict[str, np.ndarray] = {}
     gaps: dict[str, np.ndarray] = {}
@@ -206,7 +231,10 @@ def _matrix(
                 if found.unusable is not None:
                     gaps[term.column] = found.unusable
         elif term.column not in values:
-            values[term.column] = numbers(batch, term.column, "Features.numeric")
+            one = numbers(batch, term.column, "Features.numeric")
+            values[term.column] = one.values
+            if one.unread is not None:
+                unread[term.column] = one
     single = all(
         isinstance(term, Plain) and term.transform == "identity" and values[term.column].dtype == np.float32
         for term in terms
@@ -231,24 +259,30 @@ def _matrix(
     return X, gaps
 
 
-def _unusable(names: tuple[str, ...], X: np.ndarray, gaps: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+def _unread(what: str, one: Numbers) -> _Rule:
+    assert one.unread is not None  # noqa: S101
+    return _Rule(f"{what} is not a number", one.unread, one.texts)
+
+
+def _unusable(names: tuple[str, ...], X: np.ndarray, gaps: dict[str, np.ndarray]) -> list[_Rule]:
     """Return reason and rows of features that are not finite; one sum decides the common case."""
     with np.errstate(over="ignore", invalid="ignore"):
         if not gaps and np.isfinite(X.sum()):
             return []
     finite = np.isfinite(X)
-    return [(f"non-finite feature {names[j]}", ~finite[:, j]) for j in np.flatnonzero(~finite.all(axis=0))]
+    return [_Rule(f"non-finite feature {names[j]}", ~finite[:, j]) for j in np.flatnonzero(~finite.all(axis=0))]
 
 
-def _without(rows: Batch, rules: list[tuple[str, np.ndarray]]) -> tuple[Batch, tuple[Reject, ...]]:
+def _without(rows: Batch, rules: list[_Rule]) -> tuple[Batch, tuple[Reject, ...]]:
     """Split off the rows that break a rule; each counts under the first it breaks."""
     place = np.arange(len(rows), dtype=np.int64) if rows.position is None else rows.position
     good = np.ones(len(rows), dtype=bool)
     rejected = []
-    for reason, broken in rules:
+    for reason, broken, texts in rules:
         fresh = broken & good
         if fresh.any():
             end = None if rows.position_end is None else rows.position_end[fresh]
-            rejected.append(Reject(reason, place[fresh], end))
+            shown = () if texts is None else tuple(text[:_SHOWN] for text in texts.filter(pa.array(fresh)).to_pylist())
+            rejected.append(Reject(reason, place[fresh], end, shown))
             good &= ~broken
     return rows.take(good), tuple(rejected)

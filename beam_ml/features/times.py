@@ -4,18 +4,22 @@ Between the years 1990 and 2100 counts of seconds, ms, µs and ns have different
 its unit. Taken for µs, seconds would all lie in January 1970.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
+from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field
 
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
-from beam_ml.features.columns import column, wrong
+from beam_ml.features.columns import column, is_text, spelled, wrong
 
 __all__ = ["TIME", "EventTime", "TimeColumn", "Times", "times_us"]
 
@@ -28,6 +32,7 @@ Unit = Literal["s", "ms", "us", "ns"]
 _PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _RECOGNISED = 631_152_000, 4_102_444_800  # seconds since the epoch, 1990 to 2100
 _PLAUSIBLE = -2_208_988_800 * 10**6, 7_289_654_400 * 10**6  # µs since the epoch, from 1900 up to and including 2200
+_EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _WANTED = "a timestamp, a date or a number since the epoch"
 
 
@@ -69,18 +74,21 @@ class Times:
         missing: (n,) bool where it is null or NaN; None: nowhere.
         implausible: (n,) bool where it is before 1900 or after 2200, or a number of which the unit is neither given nor
             recognisable; None: nowhere.
+        unread: (n,) bool where a text spells neither a time nor a number; None: nowhere.
+        texts: the column as it was, where `unread` is not None.
     """
 
     us: np.ndarray
     missing: np.ndarray | None = None
     implausible: np.ndarray | None = None
+    unread: np.ndarray | None = None
+    texts: pa.Array | None = None
 
     @property
     def unusable(self) -> np.ndarray | None:
         """Return where there is no time to use; None: nowhere."""
-        if self.missing is None or self.implausible is None:
-            return self.implausible if self.missing is None else self.missing
-        return self.missing | self.implausible
+        found = [one for one in (self.missing, self.implausible, self.unread) if one is not None]
+        return reduce(np.logical_or, found) if found else None
 
 
 def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = None) -> Times:
@@ -102,6 +110,8 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
     kind, types = array.type, pa.types
     if types.is_null(kind):
         return Times(np.zeros(len(array), dtype=np.int64), np.ones(len(array), dtype=bool))
+    if is_text(kind):
+        return _of_texts(array, name, field, unit)
     if types.is_date(kind):
         array = array.cast(pa.timestamp("s" if types.is_date32(kind) else "ms"))
         kind = array.type
@@ -119,6 +129,31 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
     if missing is not None:
         values = np.where(missing, 0, values)
     return _read(values, missing, name, field, unit)
+
+
+def _of_texts(texts: pa.Array, name: str, field: str, unit: str | None) -> Times:
+    """Read texts as numbers where most of them are, else as ISO 8601."""
+    counted = spelled(texts)
+    good = np.isfinite(counted.values)
+    empty = np.asarray(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""), True))
+    if 2 * good.sum() > (~empty).sum():
+        found = _read(np.where(good, counted.values, 0), ~good, name, field, unit)
+    else:
+        us, good = _dates(texts)
+        found = _read(us, ~good, name, field, "us")
+    unread = ~good & ~empty
+    return Times(found.us, empty if empty.any() else None, found.implausible, unread if unread.any() else None, texts)
+
+
+def _dates(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return µs of ISO 8601, taken as UTC without a zone; and where there is one, for there is no 45th of a month."""
+    us, dated = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=bool)
+    for i, text in enumerate(texts.to_pylist()):
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat((text or "").strip())
+            us[i] = ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _TICK
+            dated[i] = True
+    return us, dated
 
 
 def _read(values: np.ndarray, missing: np.ndarray | None, name: str, field: str, unit: str | None) -> Times:

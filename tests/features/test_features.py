@@ -1,6 +1,7 @@
 import datetime
 import json
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -204,9 +205,11 @@ def test_no_rows_give_no_rows() -> None:
             Features(numeric=["x"]),
             r"Features.numeric names the column 'x', which must be a number; got no such column among \['s', 'l'\]\.",
         ),
-        (Features(numeric=["s"]), r"Features.numeric names the column 's', which must be a number; got string\."),
         (Features(numeric=["l"]), r"must be a number; got list<item: int64>\."),
-        (Features(numeric=[{"column": "s", "transform": "hour"}]), r"a number since the epoch; got string\."),
+        (
+            Features(numeric=[{"column": "l", "transform": "hour"}]),
+            r"a number since the epoch; got list<item: int64>\.",
+        ),
     ],
 )
 def test_columns_of_the_wrong_type_are_named(features: Features, message: str) -> None:
@@ -222,10 +225,51 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
 
 
 def test_wrong_time_weight_and_label_columns_are_named() -> None:
-    block = Block(pa.record_batch({"x": [1.0], "s": ["a"]}))
+    block = Block(pa.record_batch({"x": [1.0], "s": [[1]]}))
     for field in ("time", "weight", "label"):
         with pytest.raises(MissingColumn, match=rf"^Features\.{field} names the column 's'"):
             Features(numeric=["x"], **{field: "s"}).to_batch(block)
+
+
+def test_texts_that_spell_numbers_are_numbers_and_others_are_rejects_with_their_value() -> None:
+    """A format without types takes a column for text where one cell of it is no number."""
+    texts = {
+        "a": ["1", "n/a", " 2.5 ", "1e3", "-.5", "", None, "1", "1", "1"],
+        "y": ["0", "1", "1", "0", "1", "1", "1", "yes" * 100, "", "0"],
+        "w": ["1", "1", "1", "1", "1", "1", "1", "1", "2", "heavy"],
+    }
+    features = Features(numeric=["a"], label="y", weight="w")
+    batch, rejected = features.to_batch(Block(pa.record_batch(texts), position=np.arange(10) * 7))
+    assert batch.dense_x.ravel().tolist() == [1.0, 2.5, 1000.0, -0.5, 1.0]
+    np.testing.assert_array_equal(batch.label, [0.0, 1.0, 0.0, 1.0, np.nan])
+    assert [(one.reason, one.position.tolist(), one.detail) for one in rejected] == [
+        ("feature column a is not a number", [7], ("n/a",)),
+        ("non-finite feature a", [35, 42], ()),
+        ("weight is not a number", [63], ("heavy",)),
+        ("label is not a number", [49], (("yes" * 100)[:200],)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "us", "bad"),
+    [
+        (["2024-03-01T12:30:00Z", "soon", "2024-03-01 13:30", "2024-03-45"], None, [0, 3600], ["soon", "2024-03-45"]),
+        (["1709296200", "1709299800", "x"], "s", [0, 3600], ["x"]),
+        (["1709296200000", "1709299800000", "?"], None, [0, 3600], ["?"]),
+        (["1709296200", "1709299800", "2024-03-01"], "s", [0, 3600], ["2024-03-01"]),
+        (["2024-03-01T13:30:00+01:00", "2024-03-01T13:30:00", "1709296200"], "s", [0, 3600], ["1709296200"]),
+    ],
+)
+def test_texts_that_spell_times_are_times(times: list[str], unit: str | None, us: list[int], bad: list[str]) -> None:
+    time: Any = "t" if unit is None else {"column": "t", "unit": unit}
+    features = Features.parse({"numeric": ["x"], "time": time})
+    rows = pa.record_batch({"x": [1.0] * (len(times) + 2), "t": [*times, "", None]})
+    batch, rejected = features.to_batch(Block(rows))
+    assert batch.time is not None
+    np.testing.assert_array_equal(batch.time, 1_709_296_200_000_000 + np.array(us) * 1_000_000)
+    assert {one.reason: one.detail for one in rejected} == {
+        "missing event time": (), "event time cannot be read": tuple(bad)
+    }  # fmt: skip
 
 
 def test_settings_are_json_and_back() -> None:

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeVar
 
+from beam_ml.errors import MergeRefused
+
 __all__ = ["Cursors", "FileCursor", "FileId", "Passes", "TopicCursor"]
 
 T = TypeVar("T", "FileCursor", "Passes")
@@ -95,9 +97,18 @@ class TopicCursor:
     def merge(self, other: "TopicCursor") -> "TopicCursor":
         """Return what either has read.
 
+        Raises:
+            MergeRefused: the topic was recreated between them: offsets of one are none of the other.
+
         >>> TopicCursor({0: 5, 1: 7}).merge(TopicCursor({0: 9})).offsets
         {0: 9, 1: 7}
         """
+        if self.id and other.id and self.id != other.id:
+            message = (
+                f"Learners merge that have read the same topic; got topics {self.id} and {other.id} under one name "
+                "(recreated, or of two clusters)."
+            )
+            raise MergeRefused(message)
         offsets, begun = dict(self.offsets), dict(self.begun)
         for partition, at in other.offsets.items():
             offsets[partition] = max(at, offsets.get(partition, at))

@@ -1,6 +1,9 @@
 """What either of two learners has read is read."""
 
+import pytest
+
 from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, TopicCursor
+from beam_ml.errors import MergeRefused
 
 A, B, C = (FileId(path, 10, 0) for path in "abc")
 
@@ -23,6 +26,12 @@ def test_of_a_file_that_both_have_begun_the_further_place_counts_in_the_same_pas
 def test_topics_are_read_to_the_larger_offset_and_begun_at_the_smaller() -> None:
     one, other = TopicCursor({0: 5, 1: 9}, {0: 2}, "c/first"), TopicCursor({0: 8}, {0: 3, 1: 1})
     assert one.merge(other) == other.merge(one) == TopicCursor({0: 8, 1: 9}, {0: 2, 1: 1}, "c/first")
+
+
+def test_offsets_of_a_recreated_topic_do_not_merge() -> None:
+    """The larger one would pass over what was never read of the new topic."""
+    with pytest.raises(MergeRefused, match=r"got topics c/first and c/second under one name"):
+        TopicCursor({0: 900}, id="c/first").merge(TopicCursor({0: 5}, id="c/second"))
 
 
 def test_cursors_merge_by_source() -> None:

@@ -95,15 +95,20 @@ def _placed(reject: Reject, block: Block | Batch) -> Reject:
     return Reject(reject.reason, block.position[reject.position], end, reject.detail)
 
 
+def _check(name: str, element: Any) -> None:
+    """Refuse what is neither a block nor a batch."""
+    if not isinstance(element, Block | Batch):
+        message = (
+            f"{name} takes blocks, batches, and rows that their PCollection declares, as Map(…).with_output_types(dict) "
+            f"does; got {type(element).__name__}."
+        )
+        raise InvalidBatch(message)
+
+
 @with_output_types(Block, rejected=Reject)
 class _Score(_Following):
     def process(self, element: Block | Batch) -> Iterator[Any]:
-        if not isinstance(element, Block | Batch):
-            message = (
-                "Score takes blocks, batches, and rows that their PCollection declares, as Map(…).with_output_types(dict) "
-                f"does; got {type(element).__name__}."
-            )
-            raise InvalidBatch(message)
+        _check("Score", element)
         with timed("predict_us"), one_thread():
             scored = self._predictor.score(element)
         n = int(scored.rows.size)
@@ -183,6 +188,7 @@ class _Measure(_Following):
 
     def process(self, element: Block | Batch) -> None:
         now = self._predictor
+        _check("Evaluate", element)
         if isinstance(element, Batch):
             batch = element
         elif now.features is None:
@@ -221,9 +227,10 @@ class _Join(DoFn):
 
 
 class Evaluate(PTransform):
-    """Labelled blocks or batches → one `Measured`: mergeable sums of how the model does on all of them.
+    """Labelled blocks, batches or rows → one `Measured`: mergeable sums of how the model does on all of them.
 
-    Rows that a learner would reject are left out. The input is taken as a whole, whatever its windows.
+    Rows are what `Score` takes as such. Those that a learner would reject are left out. The input is taken as a whole,
+    whatever its windows.
 
     Args:
         model, name, which, refresh_s, algorithms: as `Score` takes them.
@@ -255,4 +262,5 @@ class Evaluate(PTransform):
     def expand(self, pcoll: PCollection) -> PCollection:
         """Measure each bundle, and merge the bundles' sums in one place."""
         coders.install(pcoll.pipeline)
-        return to_global(pcoll) | ParDo(self._fn) | GroupByKey() | "Join" >> ParDo(_Join())
+        given = in_blocks(pcoll) if holds_rows(pcoll) else pcoll
+        return to_global(given) | ParDo(self._fn) | GroupByKey() | "Join" >> ParDo(_Join())

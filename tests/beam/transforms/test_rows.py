@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from beam_ml import Batch, api, derive, fit, linear, save
-from beam_ml.beam import Score, ToBatches, Train, new_pipeline, run
+from beam_ml.beam import Evaluate, Score, ToBatches, Train, new_pipeline, run
+from beam_ml.core import metrics
 from beam_ml.core.model import Model
 from beam_ml.errors import InvalidBatch
 from beam_ml.features import Features
@@ -78,6 +79,18 @@ def test_rows_are_scored_to_dicts_that_print(form: str, tmp_path: Path) -> None:
     assert len(found) == 9_000
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_measured_alike(form: str, tmp_path: Path) -> None:
+    pipeline = new_pipeline()
+    measured = pipeline | FORMS[form]() | Evaluate(model(tmp_path))
+    figures = measured | beam.Map(lambda one: json.dumps([metrics.compute(one.metrics)["mse"], *one.versions.values()]))
+    figures | beam.io.WriteToText(str(tmp_path / "figures"))
+    run(pipeline)
+    ((mse, rows),) = written(tmp_path / "figures")
+    assert mse < 1e-12
+    assert rows == 9_000
+
+
 def test_windows_are_kept_and_bad_rows_are_set_aside(tmp_path: Path) -> None:
     rows = [beam.window.TimestampedValue({"a": float(i), "b": None if i == 3 else 1.0, "y": 0.0}, i) for i in range(20)]
     pipeline = new_pipeline()
@@ -114,8 +127,9 @@ def test_what_makes_no_block_is_one_sentence(rows: list[Any], sentence: str) -> 
         run(pipeline)
 
 
-def test_rows_of_no_declared_type_are_refused_by_score_with_the_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Score, Evaluate])
+def test_rows_of_no_declared_type_are_refused_with_the_remedy(kind: type, tmp_path: Path) -> None:
     pipeline = new_pipeline()
-    pipeline | beam.Create(DICTS[:3]) | beam.Map(lambda one: one).with_output_types(Any) | Score(model(tmp_path))
+    pipeline | beam.Create(DICTS[:3]) | beam.Map(lambda one: one).with_output_types(Any) | kind(model(tmp_path))
     with pytest.raises(InvalidBatch, match=r"declares, as Map\(…\)\.with_output_types\(dict\) does; got dict\."):
         run(pipeline)

@@ -81,6 +81,7 @@ def poll_partitions(
     except KafkaError as error:
         if error.retriable and not refused(error):
             _log.warning("%s: a poll failed and will be retried: %r", where, error)
+            time.sleep(min(wait_s, _SLICE_S))  # it failed without waiting: the next one is not to follow at once
             return [], {}
         raise translate(error, f"{where}, offsets {dict(at)}") from error
     found = []

@@ -131,6 +131,17 @@ def test_what_is_gone_is_an_error_and_what_is_late_is_not() -> None:
     assert (len(messages), at) == (2, 105)
 
 
+def test_polls_that_fail_at_once_are_not_repeated_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log([([(0, 0, None, b"x", [])], 0, 0)] * 5)
+
+    def late() -> None:
+        raise KafkaTimeoutError
+
+    log.trouble = [late] * 10_000
+    assert poll_partition(log, TP, 100, 105, timeout_s=0.2)[1] == 100
+    assert 1 < len(caplog.records) < 30
+
+
 def test_a_poll_passes_markers_of_one_partition_while_another_has_messages() -> None:
     """An aborted transaction is the last of partition 1: not read past, it would never be at its end."""
 

@@ -390,7 +390,7 @@ def test_files_that_are_touched_or_gone_are_set_aside_once(tmp_path: Path) -> No
     assert run(one) == []
 
 
-def test_a_registry_whose_only_file_is_bad_says_so(tmp_path: Path) -> None:
+def test_a_run_whose_only_file_is_bad_says_so(tmp_path: Path) -> None:
     rubbish(write(tmp_path / "data", 0))
     one = job(tmp_path, source={"on_bad_file": "skip"})
     (only,) = run(one)

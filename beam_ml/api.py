@@ -134,7 +134,7 @@ def _fit(
             _see(seen, batch)
         if unnamed and len(batch):
             names, unnamed = batch.names, False
-        accumulator.add(labels.coded(batch.ordered(names)))
+        accumulator.add(labels.coded(batch.ordered(names).replace(names=names if batch.is_dense else None)))
         rows += len(batch)
         if anchored and rows >= due:
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_ml.core.coefficients import Coefficients, coefficients_of
-from beam_ml.core.labels import rule
+from beam_ml.core.labels import Pair, rule
 from beam_ml.core.spec import ModelSpec, Spec
 
 __all__ = ["Model"]
@@ -42,6 +42,12 @@ class Model:
         return None if names is None else tuple(names)
 
     @property
+    def labels(self) -> Pair | None:
+        """The two numbers that stood for the classes 0 and 1 in the rows learned from; None: 0 and 1 themselves."""
+        written = self.facts.get("labels")
+        return None if written is None else (written[0], written[1])
+
+    @property
     def coefficients(self) -> Coefficients:
         """The coefficients and the intercept of a linear model, in the units of the features, by name.
 
@@ -57,6 +63,5 @@ class Model:
         return coefficients_of(self.arrays, self.names, f"{self.spec.algorithm} {self.model_spec.kind}")
 
     def __repr__(self) -> str:
-        written = self.facts.get("labels")
-        coded = f", {rule((written[0], written[1]))}" if written else ""
+        coded = f", {rule(self.labels)}" if self.labels else ""
         return f"Model({self.spec.algorithm}, {self.model_spec.kind}{coded})"

@@ -109,6 +109,8 @@ def test_rows_learned_without_names_are_not_renamed() -> None:
     assert fit(PCA, TABLE, learner=fit(PCA, X)).names is None
     assert fit(PCA, X, learner=fit(PCA, TABLE)).names == ("a", "b", "c")
     assert fit(PCA, [Batch.dense(X), Batch.dense(MIXED)]).names is None
+    other = Batch.dense(TABLE.rename_columns(["a", "b", "d"]))
+    assert fit(PCA, [Batch.dense(TABLE), other], learner=fit(PCA, X)).progress.rows == 3 * len(X)
     assert fit(PCA, [Batch.dense(X[:0]), Batch.dense(TABLE), Batch.dense(X)]).names == ("a", "b", "c")
 
 

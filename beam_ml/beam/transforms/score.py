@@ -20,6 +20,7 @@ from beam_ml.core import metrics
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
+from beam_ml.core.labels import BINARY, Labels
 from beam_ml.core.rejects import Reject
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidBatch
@@ -196,10 +197,12 @@ class _Measure(_Following):
             raise InvalidBatch(message)
         else:
             batch, _ = now.features.to_batch(element)
-        good, _ = admit(now.model.spec, batch)
+        model = now.model
+        written = Labels(model.spec, model.labels or BINARY)
+        good, _ = admit(model.spec, written.coded(batch.ordered(model.names)))
         if len(good):
             with timed("predict_us"), one_thread():
-                found = now.kind.measure(now.model.arrays, good)
+                found = now.kind.measure(model.arrays, good)
             self._sum = _joined(self._sum, Measured(found, {now.version: len(good)}))
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -229,8 +232,8 @@ class _Join(DoFn):
 class Evaluate(PTransform):
     """Labelled blocks, batches or rows → one `Measured`: mergeable sums of how the model does on all of them.
 
-    Rows are what `Score` takes as such. Those that a learner would reject are left out. The input is taken as a whole,
-    whatever its windows.
+    Rows are what `Score` takes as such. Those that a learner would reject are left out. Labels are the numbers that were
+    learned from (−1 and 1, say). The input is taken as a whole, whatever its windows.
 
     Args:
         model, name, which, refresh_s, algorithms: as `Score` takes them.

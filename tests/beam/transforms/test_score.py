@@ -176,6 +176,20 @@ def test_evaluate_leaves_unusable_rows_out(tmp_path):
     assert evaluate(tmp_path / "none", [], step) == []
 
 
+@pytest.mark.parametrize("pair", [(-1.0, 1.0), (1.0, 2.0)])
+def test_evaluate_takes_labels_as_they_were_learned(tmp_path, pair):
+    given = batches(600, label=True)
+    written = [one.replace(label=np.where(one.label == 1, pair[1], pair[0])) for one in given]
+    model = api.derive(api.fit(SPEC, written), linear.Classifier())
+    assert model.labels == pair
+    save(model, tmp_path / "m.safetensors")
+    (found,) = evaluate(tmp_path, written, Evaluate(tmp_path / "m.safetensors"), Batch, coders.BatchCoder())
+    kind = find("linear.newton").models["classifier"]
+    wanted = metrics.compute(kind.measure(model.arrays, Batch.concat(given)))
+    assert metrics.compute(found.metrics) == pytest.approx(wanted)
+    assert found.versions == {0: 600}
+
+
 def test_evaluate_clusters(tmp_path):
     learner = api.fit(kmeans.Spec(n_features=3, k_max=8), batches(400))
     model = api.derive(learner, kmeans.Clusters(k=4))

@@ -1,14 +1,16 @@
 """Streaming machine learning as Beam transforms. With `cli`, the only importer of apache_beam."""
 
 from beam_ml.beam.engine import new_pipeline, run
-from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations, Merge, MergeFn
+from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, Slices, ToBatches
 from beam_ml.beam.transforms.combine_fns import MergeLearners, TrainFn
 from beam_ml.beam.transforms.decode import Decode
+from beam_ml.beam.transforms.merge import Merge, MergeFn
+from beam_ml.beam.transforms.publish import Publish
 from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadFiles, ReadParquet, ReadRanges
 from beam_ml.beam.transforms.rejects import WriteRejects, reject_records
 from beam_ml.beam.transforms.score import Evaluate, Score, ScoredBlocks
-from beam_ml.beam.transforms.train import Fold, Publish, Train, Trained
+from beam_ml.beam.transforms.train import Fold, Train, Trained
 from beam_ml.beam.transforms.write import WriteAvro, WriteCsv, WriteFiles, WriteParquet
 from beam_ml.beam.wire.elements import Folded, Measured, Slice
 from beam_ml.beam.wire.references import AnchorRef

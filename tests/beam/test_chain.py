@@ -23,7 +23,7 @@ from beam_ml.beam import (
     reject_records,
 )
 from beam_ml.beam.telemetry import NAMESPACE
-from beam_ml.beam.transforms.accumulate import MergeFn
+from beam_ml.beam.transforms.merge import MergeFn
 from beam_ml.beam.wire import coders, references
 from beam_ml.core import accumulation as accumulations
 from beam_ml.core.accumulation import Accumulator

@@ -15,8 +15,9 @@ from beam_ml.beam.job.job import Job
 from beam_ml.beam.rounds.gather import Gather, HandOver, WriteRows
 from beam_ml.beam.rounds.source import RoundPlan
 from beam_ml.beam.steps import Step, renew
-from beam_ml.beam.transforms.accumulate import Accumulate, Merge
+from beam_ml.beam.transforms.accumulate import Accumulate
 from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
+from beam_ml.beam.transforms.merge import Merge
 from beam_ml.beam.transforms.rejects import WriteRejects
 from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.wire.references import AnchorRef, spec_of

@@ -22,7 +22,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import measure, timed
-from beam_ml.beam.transforms.accumulate import Accumulations, shard_of
+from beam_ml.beam.transforms.accumulate import Accumulations
+from beam_ml.beam.transforms.merge import shard_of
 from beam_ml.beam.transforms.windowing import TICK_US, many_in_or_out, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES

@@ -1,29 +1,25 @@
-"""Map side: slices → one accumulation per bundle and window end; then the merge of all of them."""
+"""Map side: slices → one accumulation per bundle and window end."""
 
 import json
-import struct
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
-from apache_beam import CombineFn, CombinePerKey, DoFn, Flatten, ParDo, PTransform
-from apache_beam.coders import Coder
+from apache_beam import DoFn, Flatten, ParDo, PTransform
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
-from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.steps import Step
-from beam_ml.beam.telemetry import count_progress, measure, timed
+from beam_ml.beam.telemetry import count_progress, measure
 from beam_ml.beam.transforms.anchors import anchor_of, newest_anchor, newest_seen
 from beam_ml.beam.transforms.batches import Slices
 from beam_ml.beam.transforms.windowing import TICK_US, globally, many_in_or_out, piped
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Slice
 from beam_ml.beam.wire.references import AnchorRef, LiveAnchor, check_size, spec_of
-from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge, merge_all, size_bytes
+from beam_ml.core.accumulation import Accumulation, Accumulator, empty, merge_all, size_bytes
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import LawKind
 from beam_ml.core.batch import Batch
@@ -33,9 +29,8 @@ from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Spec
 from beam_ml.core.threads import Lanes, one_thread, threads
 from beam_ml.core.windows import ROUND
-from beam_ml.errors import InvalidValue
 
-__all__ = ["Accumulate", "Accumulations", "Count", "Merge", "MergeFn", "shard_of"]
+__all__ = ["Accumulate", "Accumulations", "Count"]
 
 MAX_BUNDLE_BYTES = 64 << 20
 
@@ -265,130 +260,3 @@ class Accumulate(PTransform):
             accumulations = (accumulations, counted) | "All" >> Flatten()
             rejected = (pcoll.rejected, rejected) | "Rejected" >> Flatten()
         return Accumulations(accumulations, rejected)
-
-
-@with_input_types(Accumulation)
-@with_output_types(Accumulation)
-class MergeFn(CombineFn):
-    """Adds accumulations of one spec; pure, and an accumulation at every stage.
-
-    Args:
-        spec: of all of them; shipped as JSON.
-
-    >>> from beam_ml import pca
-    >>> fn = MergeFn(pca.Spec(n_features=1))
-    >>> accumulator = Accumulator(*spec_of(pca.Spec(n_features=1).to_json()))
-    >>> _ = accumulator.add(Batch.dense([[1.0], [3.0]]))
-    >>> fn.merge_accumulators([fn.create_accumulator(), accumulator.result()]).progress.rows
-    2
-    """
-
-    def __init__(self, spec: Spec) -> None:
-        self._spec_json = spec.to_json()
-
-    def setup(self) -> None:
-        """Import the algorithm: coders take only those at hand."""
-        spec_of(self._spec_json)
-
-    def create_accumulator(self) -> Accumulation:
-        """Return the identity of merging."""
-        return empty(spec_of(self._spec_json)[1])
-
-    def add_input(self, accumulator: Accumulation, element: Accumulation) -> Accumulation:
-        """Merge one into the sum."""
-        with timed("merge_us"), one_thread():
-            return merge(*spec_of(self._spec_json), accumulator, element)
-
-    def merge_accumulators(self, accumulators: Iterable[Accumulation]) -> Accumulation:
-        """Merge any number, taken one at a time."""
-        algorithm, spec = spec_of(self._spec_json)
-        with timed("merge_us"), one_thread():
-            merged = merge_all(algorithm, spec, accumulators)
-        check_size(spec, size_bytes(merged))
-        return merged
-
-    def extract_output(self, accumulator: Accumulation) -> Accumulation:
-        """Return the merged accumulation."""
-        return accumulator
-
-    def get_accumulator_coder(self) -> Coder:
-        """Return the artefact coder."""
-        return coders.AccumulationCoder()
-
-
-_KEY = struct.Struct(">qI")
-
-
-def shard_of(accumulation: Accumulation, n_shards: int) -> int:
-    """Return the shard of an accumulation: it follows from the rows' places, so a rerun shares out alike."""
-    if n_shards == 1:
-        return 0
-    covered = accumulation.progress.covered
-    first = [f"{o.source}\0{o.partition}\0{int(r[0, 0])}" for o, r in sorted(covered.items())[:1]]
-    return zlib.crc32("".join(first).encode()) % n_shards
-
-
-@with_input_types(tuple[int, Accumulation])
-@with_output_types(tuple[bytes, Accumulation])
-class _ToShards(Step):
-    """Keys by window end and shard."""
-
-    def __init__(self, fanout: int) -> None:
-        self._fanout = fanout
-
-    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
-        end, accumulation = element
-        yield _KEY.pack(end, shard_of(accumulation, self._fanout)), accumulation
-
-
-@with_input_types(tuple[bytes, Accumulation])
-@with_output_types(tuple[bytes, Accumulation])
-class _ToWindows(Step):
-    def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[bytes, Accumulation]]:
-        end, _ = _KEY.unpack(element[0])
-        yield _KEY.pack(end, 0), element[1]
-
-
-@with_input_types(tuple[bytes, Accumulation])
-@with_output_types(tuple[int, Accumulation])
-class _ToEnds(Step):
-    def process(self, element: tuple[bytes, Accumulation]) -> Iterator[tuple[int, Accumulation]]:
-        yield _KEY.unpack(element[0])[0], element[1]
-
-
-class Merge(PTransform):
-    """`Accumulations`, or a PCollection of (window end, Accumulation) → one (window end, Accumulation) a window end.
-
-    Args:
-        spec: of all of them.
-        fanout: shards per window end that are merged in parallel first; 1: none.
-
-    >>> import apache_beam as beam
-    >>> from beam_ml import pca
-    >>> from beam_ml.beam import SliceByWindow, new_pipeline, run
-    >>> from beam_ml.core.windows import Windows
-    >>> pipeline, spec = new_pipeline(), pca.Spec(n_features=1)
-    >>> batches = pipeline | beam.Create([Batch.dense([[1.0], [3.0]]), Batch.dense([[5.0]])])
-    >>> merged = batches | SliceByWindow(Windows(None)) | Accumulate(spec) | Merge(spec, fanout=2)
-    >>> _ = merged | beam.Map(lambda one: print(one[0] == ROUND, one[1].progress.rows, "rows"))
-    >>> _ = run(pipeline)
-    True 3 rows
-    """
-
-    def __init__(self, spec: Spec, fanout: int = 1) -> None:
-        super().__init__()
-        if fanout < 1:
-            message = f"Merge.fanout must be >= 1; got {fanout}."
-            raise InvalidValue(message)
-        self._spec, self._fanout = spec, fanout
-
-    @many_in_or_out
-    def expand(self, pcoll: PCollection | Accumulations) -> PCollection:
-        """Key by window end and shard, and combine: the shards first, where there are several."""
-        accumulations = pcoll.accumulations if isinstance(pcoll, Accumulations) else pcoll
-        refuse_streaming(accumulations)
-        coders.install(accumulations.pipeline, self._spec.algorithm)
-        keyed = accumulations | "Shards" >> ParDo(_ToShards(self._fanout))
-        if self._fanout > 1:
-            keyed = keyed | "MergeShards" >> CombinePerKey(MergeFn(self._spec)) | "Windows" >> ParDo(_ToWindows())
-        return keyed | "MergeWindows" >> CombinePerKey(MergeFn(self._spec)) | "Ends" >> ParDo(_ToEnds())

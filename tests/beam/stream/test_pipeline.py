@@ -18,7 +18,7 @@ from beam_ml.beam.stream.fold import FoldJob, Ledger, as_late
 from beam_ml.beam.stream.start import Start
 from beam_ml.beam.stream.state import Held, OpenWindows
 from beam_ml.beam.transforms import accumulate
-from beam_ml.beam.transforms.accumulate import shard_of
+from beam_ml.beam.transforms.merge import shard_of
 from beam_ml.beam.versions.lineage import Standing
 from beam_ml.beam.wire.elements import Slice
 from beam_ml.core.accumulation import Accumulator

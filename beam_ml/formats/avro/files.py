@@ -21,6 +21,7 @@ from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.avro.codecs import unpacked
 from beam_ml.formats.avro.schema import arrow_type, avro_schema, plain, stored
+from beam_ml.formats.avro.walk import walk_for
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
 
@@ -157,7 +158,9 @@ def _zigzag(value: int) -> bytes:
 
 
 def _unpacked_blocks(stream: BinaryIO, header: _Header) -> Iterator[bytes]:
-    """Return container blocks from where the stream stands, without compression."""
+    """Return container blocks from where the stream stands, without compression, once they are walked through."""
+    named: dict[str, Any] = {}
+    walk = walk_for(fastavro.parse_schema(plain(header.schema), named_schemas=named), named)
     while (count := _varint(stream)) is not None:
         width = _varint(stream)
         if width is None or width < 0:
@@ -167,6 +170,8 @@ def _unpacked_blocks(stream: BinaryIO, header: _Header) -> Iterator[bytes]:
         if count > max(len(data), _MOST_EMPTY):
             message = f"a block of {len(data)} bytes claims {count} rows"
             raise ValueError(message)
+        if walk is not None:
+            walk(data, rows=count)
         yield b"".join((_zigzag(count), _zigzag(len(data)), data, stream.read(_SYNC_BYTES)))
 
 

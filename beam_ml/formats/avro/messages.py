@@ -22,6 +22,7 @@ from beam_ml.errors import InvalidValue, NoInput, UnreadableInput
 from beam_ml.formats.avro import columns as avro_columns
 from beam_ml.formats.avro import schema_registry
 from beam_ml.formats.avro.schema import arrow_type, plain, stored
+from beam_ml.formats.avro.walk import Walk, walk_for
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -87,12 +88,14 @@ class _Schema:
         fields: column → its Arrow type; those that have none are left out.
         many: whether a message is an array of records.
         columns: reads many messages at once, or None where the schema has what that cannot.
+        walk: goes through a message before it is decoded one by one; None: that needs none.
     """
 
     parsed: Any
     fields: Mapping[str, pa.DataType]
     many: bool
     columns: avro_columns.Reader | None
+    walk: Walk | None = None
 
 
 def _schema(texts: tuple[str, ...], where: str) -> _Schema:
@@ -118,7 +121,7 @@ def _schema(texts: tuple[str, ...], where: str) -> _Schema:
             fields[field["name"]] = arrow_type(field["type"])
         except (ValueError, KeyError, TypeError):
             continue
-    return _Schema(parsed, fields, many, avro_columns.reader(of, fields, many))
+    return _Schema(parsed, fields, many, avro_columns.reader(of, fields, many), walk_for(parsed, named))
 
 
 @functools.lru_cache(maxsize=256)
@@ -185,6 +188,8 @@ def _singly(
         stream = io.BytesIO(values[i])
         stream.seek(skipped)
         try:
+            if schema.walk is not None:
+                schema.walk(values[i], skipped)
             # Texts that are not UTF-8 are kept from columns that are wanted, by `_arrays`; others do not matter.
             found: Any = fastavro.schemaless_reader(stream, schema.parsed, handle_unicode_errors="surrogateescape")
             left = len(values[i]) - stream.tell()

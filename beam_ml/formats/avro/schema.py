@@ -8,6 +8,7 @@ from beam_ml.errors import InvalidValue
 
 __all__ = ["arrow_type", "avro_schema", "plain", "stored"]
 
+_MOST_DIGITS = 38
 _PRIMITIVE = {
     "null": pa.null(),
     "boolean": pa.bool_(),
@@ -78,14 +79,22 @@ def arrow_type(schema: Any) -> pa.DataType:
     return _PRIMITIVE[kind]
 
 
+def _held(precision: Any) -> bool:
+    return isinstance(precision, int) and 0 < precision <= _MOST_DIGITS
+
+
 def plain(schema: Any) -> Any:
-    """Return a schema without the logical types of times and UUIDs: their integers and texts are read as they are."""
+    """Return a schema without the logical types of times and UUIDs: their integers and texts are read as they are.
+
+    So are the bytes of decimals that Arrow's do not hold: numbers of any length take long to make, and go nowhere.
+    """
     if isinstance(schema, list):
         return [plain(branch) for branch in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if not key.startswith("__")}
-    if kept.get("logicalType") in _LOGICAL or kept.get("logicalType") == "uuid":
+    logical = kept.get("logicalType")
+    if logical in _LOGICAL or logical == "uuid" or (logical == "decimal" and not _held(kept.get("precision"))):
         del kept["logicalType"]
     for key in ("type", "items", "values"):
         if key in kept:

@@ -82,14 +82,16 @@ def _batch_out(batch: Batch, path: str, into: Arrays) -> dict[str, Any]:
         if array is not None:
             into[path + name] = array
     origin = batch.origin
-    return {"n_features": batch.n_features, "origin": None if origin is None else [origin.source, origin.partition]}
+    meta = {"n_features": batch.n_features, "origin": None if origin is None else [origin.source, origin.partition]}
+    return meta if batch.names is None else meta | {"names": list(batch.names)}
 
 
 def _batch_in(meta: Mapping[str, Any], arrays: Reader) -> Batch:
     origin = None if meta["origin"] is None else origin_of(*meta["origin"])
     columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
     if arrays.get("X") is not None:
-        return Batch.dense(arrays["X"], origin=origin, **columns)
+        rows = Batch.dense(arrays["X"], origin=origin, **columns)
+        return rows.replace(names=written.names_of(meta["names"], rows.n_features)) if "names" in meta else rows
     sparse = arrays["indptr"], arrays["indices"], arrays["values"], whole(meta, "n_features")
     return Batch.csr(*sparse, origin=origin, **columns)
 

@@ -7,7 +7,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
 from beam_ml.errors import CorruptArtefact
 
-__all__ = ["read", "stored"]
+__all__ = ["names_of", "read", "stored"]
 
 
 def stored(learner: Learner) -> dict[str, Any]:
@@ -30,10 +30,18 @@ def read(spec: Spec, meta: Mapping[str, Any]) -> dict[str, Any]:
             raise CorruptArtefact(message)
         found["labels"] = (float(labels[0]), float(labels[1]))
     if "names" in meta:
-        names = meta["names"]
-        whole = isinstance(names, list) and all(isinstance(one, str) for one in names)
-        if not whole or len(set(names)) != spec.n_features or len(names) != spec.n_features:
-            message = f"The artefact must hold {spec.n_features} different texts as names; got {names!r:.80}."
-            raise CorruptArtefact(message)
-        found["names"] = tuple(names)
+        found["names"] = names_of(meta["names"], spec.n_features)
     return found
+
+
+def names_of(value: Any, n_features: int) -> tuple[str, ...]:
+    """Return the names of features.
+
+    Raises:
+        CorruptArtefact: they are not as many different texts as there are features.
+    """
+    whole = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if not whole or len(set(value)) != n_features or len(value) != n_features:
+        message = f"The artefact must hold {n_features} different texts as names; got {value!r:.80}."
+        raise CorruptArtefact(message)
+    return tuple(value)

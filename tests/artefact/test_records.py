@@ -56,6 +56,17 @@ def test_batches(batch: Batch) -> None:
         assert mine is None or (mine.dtype == theirs.dtype and mine.tobytes() == theirs.tobytes())
 
 
+def test_names_of_features_travel_with_a_batch() -> None:
+    batch = Batch.dense([[1.0, 2.0]]).replace(names=("b", "a"))
+    assert records.decode_batch(records.encode_batch(batch)).names == ("b", "a")
+    assert records.decode_batch(records.encode_batch(Batch.dense([[1.0]]))).names is None
+    whole = decode(records.encode_batch(batch), "batch")
+    for names in (["a"], ["a", "a"], ["a", 1], "ab", None):
+        data = encode("batch", {**whole.meta, "names": names}, dict(whole.arrays))
+        with pytest.raises(CorruptArtefact, match="must hold 2 different texts as names"):
+            records.decode_batch(data)
+
+
 def test_fortran_and_strided_arrays_are_stored_right() -> None:
     X = np.asfortranarray(np.arange(12.0).reshape(4, 3))
     after = records.decode_batch(records.encode_batch(Batch(X[::2], None, None, None, 3)))

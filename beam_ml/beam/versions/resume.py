@@ -5,6 +5,7 @@ from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.versions.lineage import Standing, begin
 from beam_ml.core import learner as learners
+from beam_ml.core.labels import rule
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import InvalidValue
@@ -30,6 +31,12 @@ def resume(job: Job, registry: Registry) -> tuple[Standing, Learner]:
         message = (
             f"job.spec must be that of {where}, {learner.spec.to_json()}; got {spec.to_json()} (another name starts "
             "afresh)."
+        )
+        raise InvalidValue(message)
+    if learner.labels is not None:
+        message = (
+            f"job.features.label must be written as {where} learned it, {rule(learner.labels)}, which a job does not: its "
+            "labels are 0 and 1 (another name starts afresh)."
         )
         raise InvalidValue(message)
     trained_on = manifest.extra.get("features")

@@ -309,7 +309,7 @@ def drop_column(path: Path) -> None:
 
 def wrong_type(path: Path) -> None:
     whole = pq.read_table(path)
-    pq.write_table(whole.set_column(0, "a", pa.array(["x"] * whole.num_rows)), path)
+    pq.write_table(whole.set_column(0, "a", pa.array([[1.0]] * whole.num_rows)), path)
 
 
 def truncate(path: Path) -> None:
@@ -570,6 +570,20 @@ def test_other_features_under_the_same_name(tmp_path: Path) -> None:
     other = job(tmp_path, features={"numeric": ["b", "a"], "label": "y", "time": "t"})
     with pytest.raises(InvalidValue, match=r"job.features must be those that test v2 in the registry was trained on"):
         run(other)
+
+
+def test_a_job_does_not_resume_from_a_learner_of_other_labels(tmp_path: Path) -> None:
+    """It would take the 1 of (1, 2) for the class that was 0."""
+    write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    run(one)
+    store = Registry(one.registry)
+    other = learner(one).replace(labels=(1.0, 2.0))
+    store.publish("test", {"learner": encode_learner(linear.NEWTON, other)}, parent=2, round_id=new_round_id(2))
+    with pytest.raises(
+        InvalidValue, match=r"written as test v3 in the registry learned it, labels 1 → 0, 2 → 1, which"
+    ):
+        run(one)
 
 
 def test_a_learner_that_knows_more_than_its_plan_reads_nothing_twice(tmp_path: Path) -> None:

@@ -11,6 +11,16 @@ from beam_ml.formats.table import of_files
 
 __all__ = ["FileSource", "KafkaSource", "Source"]
 
+_Behind = Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")]
+_Lateness = Annotated[Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")]
+_Leap = Annotated[
+    Duration | None,
+    Field(
+        description="seconds that few rows (1 % of a batch) may be dated ahead of all others, and few records move a "
+        "stream's time; None: the longest of a day, three windows, and a half-life"
+    ),
+]
+
 
 class FileSource(Settings):
     """Files on local disk: a file, a folder or a pattern; read in order of name, each row once.
@@ -36,18 +46,10 @@ class FileSource(Settings):
         500_000
     )
     round_files: Annotated[int | None, Field(ge=1, description="files that one round takes at most")] = None
-    out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
-    allowed_lateness: Annotated[
-        Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")
-    ] = 0
+    out_of_orderness: _Behind = 0
+    allowed_lateness: _Lateness = 0
     max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past now")] = 3600.0
-    max_leap: Annotated[
-        Duration | None,
-        Field(
-            description="seconds that few rows (1 % of a batch) may be dated ahead of all others, and few records move a "
-            "stream's time; None: the longest of a day, three windows, and a half-life"
-        ),
-    ] = None
+    max_leap: _Leap = None
     on_bad_file: Annotated[
         Literal["fail", "skip"],
         Field(
@@ -147,20 +149,12 @@ class KafkaSource(Settings):
         Field(description="s between rounds under --follow; None: as windows close, and at least every `refresh`"),
     ] = None
     max_wait_rows: Annotated[int, Field(ge=1, description="rows that wait start the next round at once")] = 500_000
-    out_of_orderness: Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")] = 0
-    allowed_lateness: Annotated[
-        Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")
-    ] = 0
+    out_of_orderness: _Behind = 0
+    allowed_lateness: _Lateness = 0
     max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past its record time")] = (
         3600.0
     )
-    max_leap: Annotated[
-        Duration | None,
-        Field(
-            description="seconds that few rows (1 % of a batch) may be dated ahead of all others, and few records move a "
-            "stream's time; None: the longest of a day, three windows, and a half-life"
-        ),
-    ] = None
+    max_leap: _Leap = None
     idle_timeout: Annotated[
         Duration,
         Field(

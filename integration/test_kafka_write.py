@@ -100,6 +100,7 @@ def manifest_of(number: int) -> Manifest:
         progress={"rows": 100 * number},
         refreshes=({"measured": {"best": {"auc": 0.5}}}, {"measured": {"best": {"auc": 0.25 * number}}}),
         verdict=Verdict(accepted=number > 1, reasons=() if number > 1 else ("auc",)),
+        last_accepted=number if number > 1 else None,
         champion="best",
         round_id="r",
         library="0",

@@ -11,6 +11,7 @@ import numpy as np
 from beam_ml.core.admit import bad_features
 from beam_ml.core.algorithm import ModelKind, Predictions
 from beam_ml.core.batch import Batch
+from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["refuse", "score"]
@@ -30,11 +31,12 @@ def score(kind: ModelKind, model: Any, batch: Batch) -> tuple[Predictions, np.nd
     """
     unusable: dict[str, np.ndarray] = {}
     rows = np.arange(len(batch), dtype=np.int64)
-    bad = bad_features(batch)
-    if bad is not None:
-        unusable["non-finite feature"] = rows[bad]
-        rows, batch = rows[~bad], batch.take(~bad)
-    predictions: Predictions = kind.predict(model, batch)
+    with one_thread():
+        bad = bad_features(batch)
+        if bad is not None:
+            unusable["non-finite feature"] = rows[bad]
+            rows, batch = rows[~bad], batch.take(~bad)
+        predictions: Predictions = kind.predict(model, batch)
     finite = np.ones(len(batch), dtype=bool)
     for values in predictions.values():
         if values.dtype.kind == "f":

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from beam_ml import Batch, Model, derive, fit, kmeans, linear, pca, predict, save
+from beam_ml.core import scoring
 from beam_ml.errors import InvalidBatch
 from beam_ml.predictor import Predictor
 
@@ -70,3 +72,17 @@ def test_a_batch_of_another_width_is_refused() -> None:
     model: Model = MODELS["classifier"]
     with pytest.raises(InvalidBatch, match="n_features is 3; got a batch of 2"):
         predict(model, Batch.dense(X[:, :2]))
+
+
+def test_rows_are_predicted_with_one_thread_of_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads would wait for each other far longer than they compute."""
+    used, real = [], scoring.bad_features
+
+    def watched(batch: Batch) -> np.ndarray | None:
+        used.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return real(batch)
+
+    monkeypatch.setattr(scoring, "bad_features", watched)
+    predict(MODELS["classifier"], Batch.dense(X))
+    assert used
+    assert set(used) == {1}

@@ -24,6 +24,7 @@ from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Spec
+from beam_ml.core.threads import one_thread
 from beam_ml.registry import Registry, drop_round, put_round, read_round, round_files
 
 __all__ = ["Gather", "Gathered", "HandOver", "WriteRows", "drop_rows", "rows_of"]
@@ -60,7 +61,8 @@ class _Admit(Step):
 
     def process(self, element: tuple[int, Slice]) -> Iterator[Any]:
         end, piece = element
-        good, refused = admit(spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names)
+        with one_thread():
+            good, refused = admit(spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names)
         for reason, rows in refused.items():
             bad = piece.rows.take(rows)
             yield TaggedOutput("rejected", Reject.of_batch(bad, reason))

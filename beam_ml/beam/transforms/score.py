@@ -110,7 +110,7 @@ def _check(name: str, element: Any) -> None:
 class _Score(_Following):
     def process(self, element: Block | Batch) -> Iterator[Any]:
         _check("Score", element)
-        with timed("predict_us"), one_thread():
+        with timed("predict_us"):
             scored = self._predictor.score(element)
         n = int(scored.rows.size)
         count("predicted", n)

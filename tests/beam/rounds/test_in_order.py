@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from threadpoolctl import threadpool_info
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
@@ -239,3 +240,16 @@ def test_a_pipeline_that_fails_leaves_no_rows_in_memory(tmp_path: Path, monkeypa
     assert held[0] == 1
     assert not handover._rounds
     assert Registry(one.registry).latest("test") is None
+
+
+def test_rows_are_admitted_with_one_thread_of_blas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, used, real = job(tmp_path, days(2)), [], gather.admit
+
+    def watched(*given: Any) -> Any:
+        used.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return real(*given)
+
+    monkeypatch.setattr(gather, "admit", watched)
+    list(train(one, Registry(one.registry), CLOSE))
+    assert used
+    assert set(used) == {1}

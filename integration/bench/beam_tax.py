@@ -36,7 +36,7 @@ ROWS, D, DISTINCT = 65_536, 30, 8
 GOAL = 1.2
 HOUR_US = 3_600_000_000
 NAMES = [f"x{j}" for j in range(D)]
-FEATURES = Features(numeric=NAMES, label="y", time="t")
+FEATURES = Features(numeric=NAMES, label="y", time={"column": "t", "unit": "us"})
 
 
 @functools.cache

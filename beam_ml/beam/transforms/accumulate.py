@@ -91,7 +91,9 @@ class _Accumulate(Step):
 
     def start_bundle(self) -> None:
         self._open: dict[int, list[Accumulator]] = {}
-        self._bytes: dict[tuple[int, int], int] = {}
+        self._bytes: dict[tuple[int, int], int] = {}  # of a window in a lane
+        self._held: dict[int, int] = {}  # of a window
+        self._held_in_all = 0
         self._lanes, self._lane = Lanes(self._beside), 0
         self._oldest = MAX_TIMESTAMP
         reference, spec = self._anchor_ref, self._spec_json
@@ -124,8 +126,8 @@ class _Accumulate(Step):
         self._lanes.begin(lane, _added, accumulator, end, good, min(piece.late, len(good)))
         if not self._beside:
             self._wait(lane)
-        while sum(self._bytes.values()) > self._max_bytes:
-            largest = max(self._open, key=lambda one: sum(n for (at, _), n in self._bytes.items() if at == one))
+        while self._held_in_all > self._max_bytes:
+            largest = max(self._held, key=self._held.__getitem__)
             yield TimestampedValue(self._close(largest), _before_end(largest, self._oldest))
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -138,13 +140,17 @@ class _Accumulate(Step):
         done = self._lanes.wait(lane)
         if done is not None:
             end, size, taken_us = done
+            more = size - self._bytes.get((end, lane), 0)
             self._bytes[end, lane] = size
+            self._held[end] = self._held.get(end, 0) + more
+            self._held_in_all += more
             measure("accumulate_us", taken_us)
 
     def _close(self, end: int) -> tuple[int, Accumulation]:
         for lane in range(self._lanes.number):
             self._wait(lane)
             self._bytes.pop((end, lane), None)
+        self._held_in_all -= self._held.pop(end, 0)
         with one_thread():
             result = merge_all(self._algorithm, self._spec, (one.result() for one in self._open.pop(end)))
         size = size_bytes(result)

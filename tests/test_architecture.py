@@ -62,7 +62,7 @@ UNKNOWN: dict[str, tuple[str, ...]] = {
 }
 # third-party module → where alone it may be imported
 ONLY_IN = {
-    "apache_beam": ("beam_ml/beam/", "beam_ml/cli/"),
+    "apache_beam": ("beam_ml/beam/",),
     "numba": ("beam_ml/kernels/",),
     "jax": ("beam_ml/kernels/",),
     "kafka": ("beam_ml/beam/kafka/",),

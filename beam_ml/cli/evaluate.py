@@ -5,38 +5,27 @@ import tempfile
 from pathlib import Path
 
 import click
-import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam import Map
 
-from beam_ml.beam import Evaluate, Measured, WriteParquet, new_pipeline, run
+from beam_ml.beam import Evaluate, WriteParquet, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
+from beam_ml.beam.transforms.reporting import FIGURES, Figures
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
-from beam_ml.cli.files import read_files
+from beam_ml.cli.files import options_of_files, read_files
 from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.score import named_or_option
-from beam_ml.core import metrics
 from beam_ml.errors import NoInput
-from beam_ml.formats import Block
 from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
-
-
-def _as_block(measured: Measured) -> Block:
-    """Return the figures as one row of JSON, which any worker can write to a file."""
-    found = {"metrics": metrics.compute(measured.metrics), "versions": measured.versions}
-    return Block(pa.record_batch({"found": [json_text.dumps(found)]}))
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument("where")
 @click.argument("name", required=False)
 @click.option("--source", required=True, help="File, folder or pattern of labelled rows.")
-@click.option("--model", "which", help="Which of the version's models; its champion when not given.")
-@click.option("--file-format", help="Of the files: parquet, csv, avro, or one's own; else by their names.")
-@click.option("--file-options", default="{}", help="The file format's options, as JSON.")
+@options_of_files
 @as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -60,9 +49,9 @@ def main(
         features = Predictor(where, name, which, algorithms=algorithms_named()).features
         blocks = pipeline | read_files(source, file_format, file_options, features.categories if features else ())
         measured = blocks | Evaluate(where, name, which, algorithms=algorithms_named())
-        measured | Map(_as_block).with_output_types(Block) | WriteParquet(f"{folder}/measured")
+        measured | Figures() | WriteParquet(f"{folder}/measured")
         run(pipeline)
-        lines = [line for file in Path(folder).glob("*.parquet") for line in pq.read_table(file)["found"].to_pylist()]
+        lines = [line for file in Path(folder).glob("*.parquet") for line in pq.read_table(file)[FIGURES].to_pylist()]
     if not lines:
         message = f"{source} must hold rows with a label and whole features to measure; it has none."
         raise NoInput(message)

@@ -1,14 +1,27 @@
 """Files as the input of a command: read into blocks by the format that the option or their names say."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import click
 
 from beam_ml import formats
 from beam_ml.beam import ReadFiles
 from beam_ml.errors import InvalidValue
 
-__all__ = ["as_mapping", "read_files"]
+__all__ = ["as_mapping", "options_of_files", "read_files"]
+
+
+def options_of_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Add to a command the options of the files that it reads with a model: `which`, `file_format`, `file_options`."""
+    for option in (
+        click.option("--file-options", default="{}", help="The file format's options, as JSON."),
+        click.option("--file-format", help="Of the files read: parquet, csv, avro, or one's own; else by their names."),
+        click.option("--model", "which", help="Which of the version's models; its champion when not given."),
+    ):
+        command = option(command)
+    return command
 
 
 def as_mapping(option: str, text: str) -> dict[str, Any]:

@@ -3,24 +3,18 @@
 import time
 
 import click
-from apache_beam import Map
 
 from beam_ml import formats
-from beam_ml.beam import Reject, Score, WriteFiles, new_pipeline, run
+from beam_ml.beam import Score, WriteFiles, new_pipeline, run
 from beam_ml.beam.engine import refuse_unknown
-from beam_ml.beam.telemetry import NAMESPACE, count
+from beam_ml.beam.telemetry import NAMESPACE
+from beam_ml.beam.transforms.reporting import REJECTED, CountRejects
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json, styled
-from beam_ml.cli.files import read_files
+from beam_ml.cli.files import options_of_files, read_files
 from beam_ml.cli.group import algorithms_named
 from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
-
-_REJECTED = "score rejected: "
-
-
-def _count_rejected(element: Reject) -> None:
-    count(_REJECTED + element.reason, len(element))
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -30,15 +24,13 @@ def _count_rejected(element: Reject) -> None:
 @click.option(
     "--out", required=True, help="How the files' names begin: scored/part becomes scored/part-00000-of-00001.parquet."
 )
-@click.option("--model", "which", help="Which of the version's models; its champion when not given.")
 @click.option(
     "--out-format",
     default="parquet",
     show_default=True,
     help="Of the files written: parquet, csv, avro, or one's own.",
 )
-@click.option("--file-format", help="Of the files read: parquet, csv, avro, or one's own; else by their names.")
-@click.option("--file-options", default="{}", help="The file format's options, as JSON.")
+@options_of_files
 @as_json
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 def main(
@@ -66,11 +58,11 @@ def main(
     blocks = pipeline | read_files(source, file_format, file_options, features.categories if features else ())
     scored = blocks | Score(where, name, which, algorithms=algorithms_named())
     scored.predictions | WriteFiles(out, format=out_format)
-    scored.rejected | "Count rejected" >> Map(_count_rejected)
+    scored.rejected | CountRejects()
     counters = run(pipeline).result.metrics().query()["counters"]
     counted = {one.key.metric.name: one.result for one in counters if one.key.metric.namespace == NAMESPACE}
     rows, seconds = counted.get("predicted", 0), time.monotonic() - begun
-    left_out = {why.removeprefix(_REJECTED): n for why, n in sorted(counted.items()) if why.startswith(_REJECTED)}
+    left_out = {why.removeprefix(REJECTED): n for why, n in sorted(counted.items()) if why.startswith(REJECTED)}
     if json:
         print_json({"out": out, "rows": rows, "rejected": left_out, "seconds": seconds})
         return

@@ -20,7 +20,7 @@ from beam_ml.beam.job.sources import FileSource, KafkaSource
 from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
-from beam_ml.features import Clock, Features, Hashed, Plain, Standardised
+from beam_ml.features import Clock, EventTime, Features, Hashed, Plain, Standardised
 from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["pages"]
@@ -73,6 +73,11 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),
     ("A standardised number", "In `features.numeric`.", Standardised),
     ("A part of a time", "In `features.numeric`.", Clock),
+    (
+        "The unit of event times",
+        "In `features.time`; the column's name alone leaves the unit to be recognised.",
+        EventTime,
+    ),
     ("A hashed category", "In `features.hashed`; the column's name alone takes the defaults.", Hashed),
     ("[early_stopping]", "When passes end early.", EarlyStopping),
     ("[limits]", "How large a row's values may be; others are counted rejects.", Limits),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from beam_ml import formats
 from beam_ml.errors import UnreadableInput
-from beam_ml.features.times import times_us
+from beam_ml.features.times import UnitOfNumbers, times_us
 
 __all__ = ["Input", "Rows", "Survey", "in_order", "read", "stamp", "survey"]
 
@@ -37,6 +37,7 @@ class Input:
         columns: that are sent; None: all.
         begin_us, end_us: event times from the one until before the other, µs since the epoch; None: no bound.
         sort_rows: rows held at once to bring them into order.
+        unit: of event times that are numbers; None: recognised by their size.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Input:
     begin_us: int | None = None
     end_us: int | None = None
     sort_rows: int = 1_000_000
+    unit: UnitOfNumbers | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def _blocks(given: Input, columns: Sequence[str] | None, left_out: _LeftOut) -> 
                     left_out.malformed[reject.reason] = left_out.malformed.get(reject.reason, 0) + len(reject)
                 schema = schema or block.batch.schema
                 batch = _as(block.batch, schema, file.path)
-                found = times_us(batch, given.time, "--time")
+                found = times_us(batch, given.time, "--time", given.unit)
                 time = found.us
                 wanted = np.ones(len(time), dtype=bool) if found.unusable is None else ~found.unusable
                 left_out.undated += len(time) - int(wanted.sum())

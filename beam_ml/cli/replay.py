@@ -8,6 +8,7 @@ import datetime
 import itertools
 import json as json_text
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import click
 from rich.status import Status
@@ -20,6 +21,7 @@ from beam_ml.cli.event_order import Input, Rows, Survey, read, stamp, survey
 from beam_ml.cli.files import as_mapping
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.errors import InvalidValue, MissingColumn, NoInput
+from beam_ml.features.times import UnitOfNumbers
 
 __all__ = ["main"]
 
@@ -134,6 +136,10 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
 )
 @click.option("--time", required=True, help="Column of event times: timestamps, or numbers since the epoch.")
 @click.option(
+    "--time-unit", type=click.Choice(get_args(UnitOfNumbers)),
+    help="What event times that are numbers count since 1970; else recognised by their size.",
+)  # fmt: skip
+@click.option(
     "--speed", default="1", show_default=True,
     help="Seconds of event time in one second: 86400 replays a day in a second; 'max': as fast as the brokers take it.",
 )  # fmt: skip
@@ -173,6 +179,7 @@ def main(
     topic: str,
     make_topic: int | None,
     time: str,
+    time_unit: UnitOfNumbers | None,
     speed: str,
     key: str | None,
     rows_per_message: int,
@@ -202,7 +209,7 @@ def main(
     wanted = None if columns is None else tuple(columns.split(","))
     given = Input(
         source, time, file_format, as_mapping("--file-options", file_options), wanted,
-        _time_us("--from", begin), _time_us("--until", end), _positive("--sort-rows", sort_rows),
+        _time_us("--from", begin), _time_us("--until", end), _positive("--sort-rows", sort_rows), time_unit,
     )  # fmt: skip
     found = survey(given)
     _tell_found(console, found, given, how)

@@ -16,7 +16,7 @@ from beam_ml.core.spec import Settings
 from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
-from beam_ml.features.times import TIME, EventTime, TimeColumn, Times, times_us
+from beam_ml.features.times import CLOCK, TIME, EventTime, TimeColumn, Times, UnitOfNumbers, times_us
 from beam_ml.formats.block import Block
 
 __all__ = ["Features"]
@@ -95,6 +95,7 @@ class Features(Settings):
         if self.n_features > _MAX_FEATURES:
             message = f"hashed must leave n_features <= {_MAX_FEATURES:,}; got {self.n_features:,}"
             raise ValueError(message)
+        _units(self.numeric, self.time)
         return self
 
     @property
@@ -111,10 +112,6 @@ class Features(Settings):
     def time_column(self) -> str | None:
         """The column of event times."""
         return self.time.column if isinstance(self.time, EventTime) else self.time
-
-    @property
-    def _unit(self) -> str | None:
-        return self.time.unit if isinstance(self.time, EventTime) else None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -152,9 +149,11 @@ class Features(Settings):
         """
         batch = block.batch
         dated = self.time_column
-        found = None if dated is None else times_us(batch, dated, TIME, self._unit)
+        units = _units(self.numeric, self.time)
+        found = None if dated is None else times_us(batch, dated, TIME, units.get(dated))
         unread: dict[str, Numbers] = {}
-        X, gaps = _matrix(self.numeric, batch, {} if dated is None or found is None else {dated: found}, unread)
+        times = {} if dated is None or found is None else {dated: found}
+        X, gaps = _matrix(self.numeric, batch, times, units, unread)
         rules = [_unread(f"feature column {name}", one) for name, one in unread.items()]
         rules += _unusable(self.names, X, gaps)
         time = weight = label = None
@@ -213,12 +212,32 @@ class Features(Settings):
         return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), gaps
 
 
+def _units(terms: tuple[Term, ...], time: TimeColumn | None) -> dict[str, UnitOfNumbers]:
+    """Return the units that are given for columns of times: one column has one.
+
+    Raises:
+        ValueError: two places give one column different units.
+    """
+    units: dict[str, UnitOfNumbers] = {time.column: time.unit} if isinstance(time, EventTime) else {}
+    for term in terms:
+        if isinstance(term, Clock) and term.unit is not None:
+            first = units.setdefault(term.column, term.unit)
+            if first != term.unit:
+                message = f"numeric and time must give the column {term.column!r} one unit; got {first} and {term.unit}"
+                raise ValueError(message)
+    return units
+
+
 def _matrix(
-    terms: tuple[Term, ...], batch: pa.RecordBatch, times: dict[str, Times], unread: dict[str, Numbers]
+    terms: tuple[Term, ...],
+    batch: pa.RecordBatch,
+    times: dict[str, Times],
+    units: dict[str, UnitOfNumbers],
+    unread: dict[str, Numbers],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the (n, d) matrix, and where time columns hold no time; note in `unread` which columns hold more than numbers.
 
-    `times` are time columns as far as they are read.
+    `times` are time columns as far as they are read, `units` those that are given for columns of times.
     """
     values: dict[str, np.ndarray] = {}
     clock: dict[str, np.ndarray] = {}
@@ -226,7 +245,7 @@ def _matrix(
     for term in terms:
         if isinstance(term, Clock):
             if term.column not in clock:
-                found = times.get(term.column) or times_us(batch, term.column, "Features.numeric")
+                found = times.get(term.column) or times_us(batch, term.column, CLOCK, units.get(term.column))
                 clock[term.column] = found.us
                 if found.unusable is not None:
                     gaps[term.column] = found.unusable

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from beam_ml.core.spec import Settings
+from beam_ml.features.times import UnitOfNumbers
 
 __all__ = ["Clock", "Plain", "Standardised", "Term", "clock_values", "hours"]
 
@@ -52,12 +53,19 @@ class Standardised(Settings):
 class Clock(Settings):
     """Of a time: hour 0 … 23; weekday 0 (Monday) … 6; night: 1 up to and including hour 6; weekend: 1.
 
-    >>> Clock(column="at", transform="weekday").name
+    >>> Clock(column="at", transform="weekday", unit="ms").name
     'weekday(at)'
     """
 
     column: str
     transform: Literal["hour", "weekday", "night", "weekend"]
+    unit: Annotated[
+        UnitOfNumbers | None,
+        Field(
+            description="what numbers of the column count since 1970: s, ms, us or ns; none: what `time` or another part of "
+            "this column says, else recognised by their size"
+        ),
+    ] = None
 
     @property
     def name(self) -> str:

@@ -21,17 +21,24 @@ from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.columns import column, is_text, spelled, wrong
 
-__all__ = ["TIME", "EventTime", "TimeColumn", "Times", "times_us"]
+__all__ = ["CLOCK", "TIME", "EventTime", "TimeColumn", "Times", "UnitOfNumbers", "times_us"]
 
 _log = logging.getLogger(__name__)
 
 TIME = "Features.time"
 """What messages call the setting that names the event times."""
-Unit = Literal["s", "ms", "us", "ns"]
+CLOCK = "Features.numeric"
+"""What they call the setting that names the features that are numbers, parts of times among them."""
+UnitOfNumbers = Literal["s", "ms", "us", "ns"]
+"""What a number may count since the epoch."""
 
 _PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _RECOGNISED = 631_152_000, 4_102_444_800  # seconds since the epoch, 1990 to 2100
 _PLAUSIBLE = -2_208_988_800 * 10**6, 7_289_654_400 * 10**6  # µs since the epoch, from 1900 up to and including 2200
+_SETTLES = {
+    TIME: "time = {{ column = {name!r}, unit = {unit!r} }} settles it",
+    CLOCK: "unit = {unit!r} beside transform settles it",
+}
 _EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _WANTED = "a timestamp, a date or a number since the epoch"
 
@@ -46,7 +53,7 @@ class EventTime(Settings):
     called: ClassVar[str] = TIME
 
     column: str
-    unit: Annotated[Unit, Field(description="what whole numbers count since 1970: s, ms, us or ns")]
+    unit: Annotated[UnitOfNumbers, Field(description="what whole numbers count since 1970: s, ms, us or ns")]
 
 
 def _spelled_out(value: Any) -> Any:
@@ -203,7 +210,7 @@ def _in_us(values: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
 @functools.cache
 def _say(field: str, name: str, unit: str) -> None:
     """Say once which unit was recognised, and how to settle it where a setting does."""
-    settles = f"; time = {{ column = {name!r}, unit = {unit!r} }} settles it" if field == TIME else ""
+    settles = _SETTLES.get(field, "a unit that is given settles it").format(name=name, unit=unit)
     _log.warning(
-        "%s: the numbers of column %r are read as %s since the epoch, by their size%s.", field, name, unit, settles
+        "%s: the numbers of column %r are read as %s since the epoch, by their size; %s.", field, name, unit, settles
     )

@@ -168,6 +168,15 @@ def test_malformed_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     assert joined(list(read(wanted, found))) == ([1, 3], [1_700_000_000_000_010, 1_700_000_000_000_030])
 
 
+def test_a_unit_that_is_given_is_not_guessed(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,at\n1,100000\n2,100007\n")
+    wanted = Input(str(tmp_path / "rows.csv"), "at", unit="s")
+    found = survey(wanted)
+    assert (found.first_us, found.last_us) == (100_000 * 10**6, 100_007 * 10**6)
+    guessed = survey(Input(str(tmp_path / "rows.csv"), "at"))
+    assert (guessed.rows, guessed.undated) == (0, 2)
+
+
 def test_files_of_other_columns_are_refused(tmp_path: Path) -> None:
     parquet.write(str(tmp_path / "1.parquet"), [pa.record_batch({"id": [1], "at": [10]})])
     parquet.write(str(tmp_path / "2.parquet"), [pa.record_batch({"id": ["one"], "at": [20]})])

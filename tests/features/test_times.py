@@ -63,7 +63,55 @@ def test_what_settles_a_unit_is_said_where_it_does(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         features.to_batch(Block(pa.record_batch({"made": [AT_S]})))
     (record,) = [one for one in caplog.records if "'made'" in one.getMessage()]
-    assert record.getMessage().endswith("are read as s since the epoch, by their size.")
+    assert record.getMessage().endswith(
+        "are read as s since the epoch, by their size; unit = 's' beside transform settles it."
+    )
+
+
+def hours(column: pa.Array, **clock: str) -> tuple[list[float], dict[str, list[int]]]:
+    """Return the hour of each good row of a column, and the numbers of the others by reason."""
+    features = Features(numeric=[{"column": "made", "transform": "hour", **clock}])  # type: ignore[list-item]
+    batch, rejected = features.to_batch(Block(pa.record_batch({"made": column})))
+    return batch.dense_x[:, 0].tolist(), {one.reason: one.position.tolist() for one in rejected}
+
+
+@pytest.mark.parametrize("unit", COUNTS)
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.string()])
+def test_a_part_of_a_time_has_a_unit_of_its_own(unit: str, kind: pa.DataType) -> None:
+    long_ago = COUNTS["s"] - 50 * 365 * 86_400  # 1974: of no unit that its size would show
+    column = pa.array([int(long_ago * COUNTS[unit] / AT_S) for _ in range(2)]).cast(kind, safe=False)
+    assert hours(column, unit=unit)[0] == [12.0, 12.0]
+    assert hours(column)[1] == {"non-finite feature hour(made)": [0, 1]}
+
+
+def test_a_column_has_one_unit_whoever_gives_it() -> None:
+    clock = {"column": "ts", "transform": "hour"}
+    rows = Block(pa.record_batch({"ts": [7_200, 10_800]}))
+    for parts, time in (
+        ([{**clock, "unit": "s"}, {"column": "ts", "transform": "weekday"}], None),
+        ([clock], {"column": "ts", "unit": "s"}),
+        ([{**clock, "unit": "s"}], "ts"),
+        ([{**clock, "unit": "s"}], {"column": "ts", "unit": "s"}),
+    ):
+        features = Features.parse({"numeric": parts, "time": time})
+        batch, rejected = features.to_batch(rows)
+        assert (batch.dense_x[:, 0].tolist(), rejected) == ([2.0, 3.0], ())
+        assert time is None or batch.time is not None
+        assert Features.parse(features.to_dict()) == features
+    for parts, time in (
+        ([{**clock, "unit": "s"}], {"column": "ts", "unit": "ms"}),
+        ([{**clock, "unit": "ms"}, {"column": "ts", "transform": "night", "unit": "s"}], None),
+    ):
+        with pytest.raises(
+            InvalidValue, match=r"numeric and time must give the column 'ts' one unit; got m?s and m?s\."
+        ):
+            Features.parse({"numeric": parts, "time": time})
+
+
+@pytest.mark.parametrize("unit", ["h", "S", 1])
+def test_units_that_there_are_not(unit: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"Clock.unit must be one of 's', 'ms', 'us' or 'ns'; got"):
+        Features.parse({"numeric": [{"column": "ts", "transform": "hour", "unit": unit}]})
 
 
 def test_the_column_of_event_times_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,12 +208,14 @@ def test_files_of_every_format_agree(tmp_path: Path, format: str, unit: str) -> 
     path = str(tmp_path / f"rows.{format}")
     formats.write(path, [pa.record_batch({"ts": [COUNTS[unit]] * 2, "x": [1.0, 2.0]})])
     for time in ("ts", {"column": "ts", "unit": unit}):
-        features = Features(numeric=["x"], time=time)
+        clock = {"column": "ts", "transform": "hour"} | ({} if time == "ts" else {"unit": unit})
+        features = Features(numeric=[clock], time=time)
         (piece,) = formats.ranges(formats.list_files(path)[0], 1 << 20, format)
         (block,) = formats.read(piece, features.columns())
         batch, rejected = features.to_batch(block)
         assert batch.time is not None
         assert (batch.time.tolist(), rejected) == ([AT_US] * 2, ())
+        assert batch.dense_x.tolist() == [[12.0]] * 2
 
 
 @pytest.mark.parametrize("unit", COUNTS)

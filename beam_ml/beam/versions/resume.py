@@ -9,6 +9,7 @@ from beam_ml.core.labels import rule
 from beam_ml.core.learner import Learner
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import InvalidValue
+from beam_ml.features import Features
 from beam_ml.registry import Registry
 
 __all__ = ["resume"]
@@ -40,7 +41,8 @@ def resume(job: Job, registry: Registry) -> tuple[Standing, Learner]:
         )
         raise InvalidValue(message)
     trained_on = manifest.extra.get("features")
-    if trained_on is not None and trained_on != job.features.to_dict():
+    # Settings that a later release added are missing there: parsed, they have their defaults.
+    if trained_on is not None and Features.parse(trained_on) != job.features:
         message = (
             f"job.features must be those that {where} was trained on, {canonical_json(trained_on)}; got "
             f"{job.features.to_json()} (another name starts afresh)."

@@ -572,6 +572,22 @@ def test_other_features_under_the_same_name(tmp_path: Path) -> None:
         run(other)
 
 
+def test_settings_that_features_got_later_have_their_defaults_in_older_versions(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    features = {"numeric": ["a", {"column": "t", "transform": "hour"}], "label": "y", "time": "t"}
+    one = job(tmp_path, features=features)
+    run(one)
+    older = one.features.to_dict()
+    del older["numeric"][1]["unit"]
+    store, payload = Registry(one.registry), encode_learner(linear.NEWTON, learner(one))
+    store.publish("test", {"learner": payload}, parent=2, round_id=new_round_id(2), facts={"features": older})
+    write(tmp_path / "data", 1)
+    assert [r.manifest.number for r in run(one)] == [4, 5]
+    other = job(tmp_path, features={**features, "numeric": ["a", {**features["numeric"][1], "unit": "s"}]})  # type: ignore[dict-item]
+    with pytest.raises(InvalidValue, match=r"job.features must be those that test v5"):
+        run(other)
+
+
 def test_a_job_does_not_resume_from_a_learner_of_other_labels(tmp_path: Path) -> None:
     """It would take the 1 of (1, 2) for the class that was 0."""
     write(tmp_path / "data", 0)

@@ -6,10 +6,10 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from beam_ml.core.arrays import axis_lengths, from_arrays
+from beam_ml.core.arrays import axis_lengths, from_arrays, nbytes
 from beam_ml.core.batch import Origin
 from beam_ml.core.spec import Spec
-from beam_ml.errors import CorruptArtefact
+from beam_ml.errors import CorruptArtefact, InvalidValue
 
 __all__ = [
     "Reader",
@@ -27,6 +27,8 @@ __all__ = [
 
 T = TypeVar("T")
 _ANY: Mapping[str, int] = {}
+_NARROW = 512
+"""Features of which arrays are built without asking whether the artefact holds as many."""
 
 
 class Reader:
@@ -34,6 +36,11 @@ class Reader:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], path: str = "") -> None:
         self._arrays, self._path = arrays, path
+
+    @property
+    def held(self) -> int:
+        """The bytes of all arrays of the artefact."""
+        return sum(array.nbytes for array in self._arrays.values())
 
     def at(self, name: str) -> "Reader":
         """Return the arrays under a longer path."""
@@ -60,16 +67,37 @@ class Reader:
         return value
 
 
-def lengths_of(build: Callable[[Spec], object], spec: Spec) -> dict[str, int]:
+def lengths_of(build: Callable[[Spec], object], spec: Spec, held: int) -> dict[str, int]:
     """Return the lengths of the axes of what a spec builds.
 
-    A forged width may ask for more memory than any machine has.
+    A forged width may ask for more memory than any machine has: where more would be built than the artefact holds, it is
+    refused before anything of that width is made.
+
+    Args:
+        build: spec → record; its axes that are not 0 are those of the record stored.
+        spec: of the artefact.
+        held: bytes of the artefact's arrays.
     """
+    least = _least(build, spec)
+    if least > held:
+        refuse(f"the arrays of {spec.n_features:,} features, as its spec says, of {least:,} bytes; got {held:,}")
     try:
         return axis_lengths(build(spec))
     except MemoryError as error:
         message = f"The artefact must hold a spec whose arrays fit into memory; {error}"
         raise CorruptArtefact(message) from error
+
+
+def _least(build: Callable[[Spec], object], spec: Spec) -> int:
+    """Return how many bytes a spec builds, or fewer, by what narrow ones build: it grows at least as the width does."""
+    if spec.n_features <= _NARROW:
+        return 0
+    try:
+        specs = [type(spec).parse(spec.to_dict() | {"n_features": width}) for width in (_NARROW // 2, _NARROW)]
+    except InvalidValue:
+        return 0
+    less, more = (nbytes(build(one)) for one in specs)
+    return more + (more - less) * (spec.n_features - _NARROW) // (_NARROW // 2)
 
 
 def refuse(what: str) -> NoReturn:

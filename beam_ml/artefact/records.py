@@ -28,6 +28,7 @@ from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch
 from beam_ml.core.decay import AsOf
+from beam_ml.core.held import Held
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Metrics, Multiclass, Regression
 from beam_ml.core.model import Model
@@ -177,7 +178,7 @@ def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str,
 
 
 def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Accumulation:
-    parts, lengths = {}, lengths_of(algorithm.empty, spec)
+    parts, lengths = {}, lengths_of(algorithm.empty, spec, arrays.held)
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
         dated = AsOf(at.at("partial").record(algorithm.partial, lengths), time_of(part["time"]))
@@ -268,11 +269,10 @@ def decode_learner(data: bytes, find: Find) -> Learner:
     def read(envelope: Envelope) -> Learner:
         meta, arrays = envelope.meta, Reader(envelope.arrays)
         algorithm, spec = _spec_in(find, meta)
+        lengths = lengths_of(algorithm.init, spec, arrays.held)
         return Learner(
             spec=spec,
-            dated=AsOf(
-                arrays.at("state").record(algorithm.state, lengths_of(algorithm.init, spec)), time_of(meta["time"])
-            ),
+            dated=AsOf(arrays.at("state").record(algorithm.state, lengths), time_of(meta["time"])),
             progress=_progress_in(meta["progress"], arrays.at("progress")),
             sample=_sample_in(spec, meta["sample"], arrays.at("sample")),
             metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},
@@ -322,6 +322,8 @@ def decode_model(data: bytes, find: Find) -> Model:
         kind = algorithm.models[envelope.meta["model_spec"]["kind"]]
         chosen: ModelSpec = kind.spec.parse(envelope.meta["model_spec"])
         arrays = Reader(envelope.arrays).record(kind.model, {"d": spec.n_features})
+        if isinstance(arrays, Held) and int(arrays.width) != spec.n_features:
+            refuse(f"a model of {spec.n_features} features, as its spec says; got {int(arrays.width)}")
         return Model(spec, chosen, arrays, _facts(spec, envelope.meta["facts"]))
 
     return guarded(read, decode(data, "model"))

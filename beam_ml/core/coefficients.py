@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from beam_ml.core.held import Held, spread
 from beam_ml.errors import InvalidValue
 
 __all__ = ["Coefficients", "coefficients_of"]
@@ -68,6 +69,8 @@ def coefficients_of(arrays: Any, names: tuple[str, ...] | None, kind: str) -> Co
     intercept = np.asarray(arrays.intercept, dtype=np.float64)
     if arrays.origin.size:  # none: 0
         intercept = intercept - arrays.origin @ values
+    if isinstance(arrays, Held):
+        values = spread(arrays, values)
     if values.ndim == 2 and values.shape[1] == 1:
         values, intercept = values[:, 0], intercept.reshape(())
     known = names if names is not None and len(names) == len(values) else tuple(f"x{j}" for j in range(len(values)))

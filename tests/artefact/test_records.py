@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from beam_ml import derive, fit, linear, predict
 from beam_ml.algorithms import find
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
@@ -237,3 +238,27 @@ def test_a_sample_by_importance_is_read_back_and_checked() -> None:
         spoilt = one.replace(sample=dataclasses.replace(one.sample, importance=wrong))
         with pytest.raises(CorruptArtefact, match=r"importance as float64 \(2,\) of at least 1"):
             records.decode_learner(records.encode_learner(algorithm, spoilt), find)
+
+
+def test_a_model_of_sparse_rows_is_stored_by_the_features_it_holds() -> None:
+    """Of half a million places five were ever used: what is stored goes by those, and comes back to the bit."""
+    d, rng = 500_000, np.random.default_rng(3)
+    columns = np.array([0, 7, 4_000, 300_000, d - 1])
+    picked = np.sort(columns[rng.permuted(np.tile(np.arange(5), (400, 1)), axis=1)[:, :2]], axis=1)
+    rows = Batch.csr(np.arange(401) * 2, picked.ravel(), np.ones(800), d, label=(picked[:, 0] == 0).astype(float))
+    model = derive(fit(linear.AdaGrad(n_features=d, sparse=True), [rows]), "classifier")
+    data = records.encode_model(find("linear.adagrad"), model)
+    after = records.decode_model(data, find)
+    assert len(data) < 10_000
+    assert identical(after.arrays, model.arrays)
+    assert set(after.arrays.features.tolist()) <= set(columns.tolist())
+    wide = np.zeros(d)
+    wide[after.arrays.features] = after.arrays.coefficients[:, 0]
+    assert np.array_equal(after.coefficients.values, wide)
+    before, stored = predict(model, rows), predict(after, rows)
+    assert all(before[name].tobytes() == stored[name].tobytes() for name in before)
+    assert after.coefficients["x0"] == wide[0] != 0.0
+    score = 1 / (1 + np.exp(-(wide[picked].sum(axis=1) + float(after.coefficients.intercept))))
+    np.testing.assert_allclose(stored["score"], score, rtol=1e-12)
+    lone = Batch.csr([0, 1], [5], [1.0], d)
+    np.testing.assert_allclose(predict(after, lone)["score"], 1 / (1 + np.exp(-after.coefficients.intercept)))

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,8 +144,10 @@ def test_a_loss_that_there_is_not(name: str, loss: int) -> None:
         decoded(data, "model")
 
 
-@pytest.mark.parametrize("name", ["newton", "squared", "adagrad", "kmeans", "pca"])
-@pytest.mark.parametrize("kind", ["learner", "model"])
+CASES = [(name, kind) for name in SPECS for kind in ("learner", "model") if (name, kind) != ("fm", "learner")]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_arrays_of_another_width_than_the_spec_says(name: str, kind: str) -> None:
     before = decode(data_of(name, kind))
     wider = {**before.meta["spec"], "n_features": 4}
@@ -152,11 +155,58 @@ def test_arrays_of_another_width_than_the_spec_says(name: str, kind: str) -> Non
         decoded(encode(kind, {**before.meta, "spec": wider}, before.arrays), kind)
 
 
-def test_a_width_of_petabytes() -> None:
-    before = decode(data_of("pca", "learner"))
-    spec = {**before.meta["spec"], "n_features": 10**8}
-    with pytest.raises(CorruptArtefact, match="a spec whose arrays fit into memory"):
-        decoded(encode("learner", {**before.meta, "spec": spec}, before.arrays), "learner")
+@pytest.mark.parametrize("name", ["adagrad", "fm"])
+@pytest.mark.parametrize(
+    "features", [[0, 1, 3], [0, 2, 1], [0, 1, 1], [-1, 1, 2], [0, 1], [0, 1, 2, 3], [0, 1, 2**62], [[0], [1], [2]]]
+)
+def test_features_held_that_cannot_be(name: str, features: Any) -> None:
+    before = decode(data_of(name, "model"))
+    forged = {**before.arrays, "features": np.array(features)}
+    assert before.arrays["features"].tolist() == [0, 1, 2]
+    with pytest.raises(CorruptArtefact):
+        decoded(encode("model", before.meta, forged), "model")
+
+
+@pytest.mark.parametrize("name", ["adagrad", "fm"])
+@pytest.mark.parametrize("width", [-1, 0, 2, 4, 10**8, 2**62])
+def test_a_width_that_a_model_claims(name: str, width: int) -> None:
+    before = decode(data_of(name, "model"))
+    with pytest.raises(CorruptArtefact):
+        decoded(encode("model", before.meta, {**before.arrays, "width": np.int64(width)}), "model")
+
+
+@pytest.mark.parametrize("name", ["adagrad", "fm"])
+def test_a_model_of_a_width_that_would_fill_memory_costs_what_it_holds(name: str) -> None:
+    before = decode(data_of(name, "model"))
+    width = 10**7
+    spec = {**before.meta["spec"], "n_features": width}
+    data = encode("model", {**before.meta, "spec": spec}, {**before.arrays, "width": np.int64(width)})
+    tracemalloc.start()
+    try:
+        model = decoded(data, "model")
+        found = predict(model, Batch.csr([0, 2], [1, width - 1], [1.0, 1.0], width))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(found["score"]).all()
+    assert most < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("adagrad", 10**6), ("adagrad", 10**7), ("newton", 2_000), ("pca", 10**6), ("pca", 10**8)]
+)
+def test_a_width_that_would_fill_memory(name: str, width: int) -> None:
+    """It is refused by the file's bytes, before arrays of that width are made."""
+    before = decode(data_of(name, "learner"))
+    data = encode("learner", {**before.meta, "spec": {**before.meta["spec"], "n_features": width}}, before.arrays)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptArtefact, match=f"must hold the arrays of {width:,} features, as its spec says"):
+            decoded(data, "learner")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 20_000_000
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import dataclasses
 import numpy as np
 
 from beam_ml.algorithms.fm.growing import Run
-from beam_ml.algorithms.fm.known import place_of
 from beam_ml.algorithms.fm.machine import State, anchor, empty
 from beam_ml.algorithms.fm.rows import Rows
 from beam_ml.algorithms.fm.sampled import Sampled, row_losses
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.shared.moves import MIN_SAMPLE_ROWS
+from beam_ml.algorithms.shared.places import place_of
 from beam_ml.core.batch import Batch
 
 __all__ = ["gone_on", "half", "passed"]

@@ -7,18 +7,19 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.special import expit
 
-from beam_ml.algorithms.fm.known import check_rising, places
 from beam_ml.algorithms.fm.machine import State, weight
 from beam_ml.algorithms.fm.rows import in_frames, label_scale
 from beam_ml.algorithms.fm.sampled import linear_scores
 from beam_ml.algorithms.fm.spec import LOGISTIC, SQUARED, Classifier, Regressor, Spec
 from beam_ml.algorithms.shared import thresholds as threshold
+from beam_ml.algorithms.shared.places import places
 from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass, check_code
 from beam_ml.core.batch import Batch
+from beam_ml.core.held import check_held
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
 __all__ = ["Model", "asked_of", "derive", "machine_of", "measure", "predict", "predicted"]
@@ -51,10 +52,7 @@ class Model:
 
     def __post_init__(self) -> None:
         check_code("Model.loss", self.loss, {LOGISTIC, SQUARED})
-        check_rising("Model.features", self.features)
-        if self.features.size and self.features[-1] >= self.width:
-            message = f"Model.features must be below {int(self.width)}; got {self.features[-1]}."
-            raise InvalidBatch(message)
+        check_held("Model", self.features, self.width)
 
     @functools.cached_property
     def centred(self) -> bool:

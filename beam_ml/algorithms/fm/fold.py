@@ -9,7 +9,7 @@ from beam_ml.algorithms.fm.adapt import adapted, heard
 from beam_ml.algorithms.fm.again import gone_on
 from beam_ml.algorithms.fm.calibrate import damp
 from beam_ml.algorithms.fm.frames import added, frames, held_by, reframed, settled, spread_of, tamed
-from beam_ml.algorithms.fm.known import holding, numbered, place_of
+from beam_ml.algorithms.fm.known import holding, numbered
 from beam_ml.algorithms.fm.machine import Partial, State, fading, moves_of, scaled_moments, weight, widened
 from beam_ml.algorithms.fm.rows import joined_labels, present
 from beam_ml.algorithms.fm.sampled import Sampled
@@ -17,6 +17,7 @@ from beam_ml.algorithms.fm.search import COMMON, choose, searches
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.shared import moves as anchored
 from beam_ml.algorithms.shared.moves import Rule, Step
+from beam_ml.algorithms.shared.places import place_of
 from beam_ml.core.batch import Batch
 
 __all__ = ["fold", "spread_out"]

@@ -7,12 +7,12 @@ import numpy as np
 
 from beam_ml.algorithms.fm.adapt import COLD, priors
 from beam_ml.algorithms.fm.frames import FARTHEST, STAYS, centred, frames, spread_of
-from beam_ml.algorithms.fm.known import places
 from beam_ml.algorithms.fm.machine import Anchor, Partial, empty, scaled_moments
 from beam_ml.algorithms.fm.rows import Rows, joined_labels, label_scale, label_sums, masses, present, tempered
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.fm.start import starts
 from beam_ml.algorithms.fm.steps import lengthened
+from beam_ml.algorithms.shared.places import places
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch

@@ -35,7 +35,6 @@ from jaxtyping import Float64, Int64
 
 from beam_ml.algorithms.fm.adapt import START
 from beam_ml.algorithms.fm.frames import added
-from beam_ml.algorithms.fm.known import check_rising
 from beam_ml.algorithms.fm.rows import FEWEST_ROWS, joined_labels
 from beam_ml.algorithms.fm.search import GROUPS
 from beam_ml.algorithms.fm.spec import Spec
@@ -43,6 +42,7 @@ from beam_ml.algorithms.fm.start import starts
 from beam_ml.algorithms.shared.moves import Moves, summed, united
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.held import check_rising
 
 __all__ = [
     "Anchor",

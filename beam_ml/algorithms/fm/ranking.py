@@ -6,9 +6,9 @@ import numpy as np
 from scipy.special import expit
 
 from beam_ml.algorithms.fm.derive import asked_of
-from beam_ml.algorithms.fm.known import places
 from beam_ml.algorithms.fm.machine import Anchor
 from beam_ml.algorithms.fm.spec import Spec
+from beam_ml.algorithms.shared.places import places
 from beam_ml.algorithms.shared.sparse import canonical
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch

@@ -361,12 +361,14 @@ def dense_run(
 def sparse_scores(
     indptr: np.ndarray, place: np.ndarray, values: np.ndarray, theta: np.ndarray, out: np.ndarray
 ) -> None:
-    """Write the linear scores (n, m) of CSR rows with parameters θ (r, m), the bias last."""
+    """Write the linear scores (n, m) of CSR rows with parameters θ (r, m), the bias last; places −1 count for nothing."""
     bias, m = theta.shape[0] - 1, theta.shape[1]
     for i in range(indptr.size - 1):
         for c in range(m):
             out[i, c] = theta[bias, c]
         for z in range(indptr[i], indptr[i + 1]):
             j, x = place[z], values[z]
+            if j < 0:
+                continue
             for c in range(m):
                 out[i, c] += x * theta[j, c]

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["anchored", "places"]
+__all__ = ["anchored"]
 
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F82 = types.Array(types.float64, 2, "C", readonly=True)
@@ -100,19 +100,3 @@ def anchored(
         for f in range(k):
             pairs += sums[f] * sums[f]
         out[i] = eta + 0.5 * pairs
-
-
-@numba.njit(types.void(_I4, _I8, types.int32[::1], types.int32[::1]), cache=True, nogil=True, error_model="numpy")
-def places(indices: np.ndarray, held: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """Write where features are among those held; −1: they are not.
-
-    Args:
-        indices: (z,) features.
-        held: (r,) features.
-        table: (d,) zeros; updated.
-        out: (z,).
-    """
-    for r in range(held.size):
-        table[held[r]] = r + 1
-    for z in range(indices.size):
-        out[z] = table[indices[z]] - 1

@@ -1,4 +1,7 @@
-"""CSR rows in canonical form: columns rise within each row. Letters: ``n`` rows, ``z`` stored values."""
+"""CSR rows: in canonical form, where columns rise within each row; and where their features are in a table.
+
+Letters: ``n`` rows, ``z`` stored values, ``d`` features, ``r`` of them held.
+"""
 
 # mypy: disable-error-code="untyped-decorator"
 
@@ -6,7 +9,7 @@ import numba
 import numpy as np
 from numba import types
 
-__all__ = ["is_canonical", "ordered"]
+__all__ = ["is_canonical", "ordered", "places"]
 
 _I8 = types.Array(types.int64, 1, "C", readonly=True)
 _I4 = types.Array(types.int32, 1, "C", readonly=True)
@@ -75,3 +78,19 @@ def ordered(
                 held += 1
         bounds[i + 1] = held
     return held
+
+
+@numba.njit(types.void(_I4, _I8, types.int32[::1], types.int32[::1]), cache=True, nogil=True, error_model="numpy")
+def places(indices: np.ndarray, held: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """Write where features are among those held; −1: they are not.
+
+    Args:
+        indices: (z,) features.
+        held: (r,) features.
+        table: (d,) zeros; updated.
+        out: (z,).
+    """
+    for r in range(held.size):
+        table[held[r]] = r + 1
+    for z in range(indices.size):
+        out[z] = table[indices[z]] - 1

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from beam_ml import Batch, fm
-from beam_ml.algorithms.fm.known import check_rising, place_of, places
 from beam_ml.algorithms.fm.start import starts
+from beam_ml.algorithms.shared.places import place_of, places
 from beam_ml.core.arrays import from_arrays, identical, nbytes, to_arrays
+from beam_ml.core.held import check_rising
 from beam_ml.errors import CorruptArtefact
 from tests.algorithms.fm.support import FM, grown
 

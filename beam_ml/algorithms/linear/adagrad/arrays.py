@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from beam_ml.core.arrays import array_dataclass
+from beam_ml.core.held import check_rising
 
 __all__ = ["Anchor", "Partial", "State"]
 
@@ -35,6 +36,9 @@ class State:
     length: Float64[np.ndarray, "v"]  # step length of the last fold; negative: along the mean of the runs
     folds: Int64[np.ndarray, ""]  # folds so far
     seen: Float64[np.ndarray, ""]  # Σ row weight · entropy of labels over folds, never decayed: what halve_at counts
+
+    def __post_init__(self) -> None:
+        check_rising("State.rows", self.rows)
 
 
 @array_dataclass

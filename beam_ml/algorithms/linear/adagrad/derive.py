@@ -1,4 +1,9 @@
-"""Models of `linear.adagrad`: which variant, which threshold. Letters: ``n`` rows, ``d`` features, ``o`` outputs."""
+"""Models of `linear.adagrad`: which variant, which threshold.
+
+Letters: ``n`` rows, ``d`` features, ``r`` of them held, ``o`` outputs.
+"""
+
+import functools
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -6,23 +11,24 @@ from jaxtyping import Float64, Int64
 from beam_ml.algorithms.linear.adagrad import losses
 from beam_ml.algorithms.linear.adagrad.arrays import State
 from beam_ml.algorithms.linear.adagrad.fold import DIVERGED, LEARNS, progressive
-from beam_ml.algorithms.linear.adagrad.known import spread
 from beam_ml.algorithms.linear.adagrad.losses import CODES, is_multiclass
 from beam_ml.algorithms.linear.adagrad.refine import linear_scores
 from beam_ml.algorithms.linear.adagrad.rows import Rows
-from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
+from beam_ml.algorithms.linear.adagrad.shape import Shape, shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
 from beam_ml.algorithms.linear.adagrad.state import weight
 from beam_ml.algorithms.linear.models import Classifier, Regressor
 from beam_ml.algorithms.shared import thresholds as threshold
+from beam_ml.algorithms.shared.places import places
 from beam_ml.algorithms.shared.thresholds import Threshold
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.arrays import array_dataclass, check_code
 from beam_ml.core.batch import Batch
+from beam_ml.core.held import check_held
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
-__all__ = ["AdaGradModel", "best_variant", "derive", "measure", "predict", "variants"]
+__all__ = ["AdaGradModel", "best_variant", "derive", "measure", "model_of", "predict", "scores", "variants"]
 
 _TOP_K = 3
 _STATUS = {LEARNS: "learning", 1: "lost", DIVERGED: "diverged"}
@@ -32,6 +38,8 @@ _STATUS = {LEARNS: "learning", 1: "lost", DIVERGED: "diverged"}
 class AdaGradModel:
     """One variant: linear scores ``intercept + (x − origin)·coefficients``, one per output.
 
+    Of sparse rows only features whose coefficients are not 0 are held, of dense ones all; others count for nothing.
+
     >>> from beam_ml import derive, fit, linear
     >>> rows = Batch.dense([[0.0], [1.0], [2.0], [3.0]] * 50, label=[0.0, 0.0, 1.0, 1.0] * 50)
     >>> model = derive(fit(linear.AdaGrad(n_features=1, loss="logistic"), [rows]), linear.Classifier()).arrays
@@ -39,19 +47,22 @@ class AdaGradModel:
     ((1, 1), True)
     """
 
-    coefficients: Float64[np.ndarray, "d o"]  # per feature unit
+    features: Int64[np.ndarray, "r"]  # numbers of the features held, rising, below the width
+    coefficients: Float64[np.ndarray, "r o"]  # per feature unit
     intercept: Float64[np.ndarray, "o"]  # linear score at the origin
     origin: Float64[np.ndarray, "q"]  # feature units; no entries: 0
     threshold: Float64[np.ndarray, ""]  # binary: score from which predicted_label is 1; 0.5 and unused otherwise
     top_k: Int64[np.ndarray, ""]  # multiclass: best scores among which the label counts as found
     loss: Int64[np.ndarray, ""]  # 0 logistic, 1 squared, 2 hinge, 3 softmax, 4 multiclass hinge, 5 … 9 regression
     variant: Int64[np.ndarray, ""]  # which one
+    width: Int64[np.ndarray, ""]  # d, features of a row
 
     def __post_init__(self) -> None:
         check_code("AdaGradModel.loss", self.loss, set(CODES.values()))
+        check_held("AdaGradModel", self.features, self.width)
         if len(self.origin) not in (0, len(self.coefficients)):
             message = (
-                f"AdaGradModel.origin must have no entry or {len(self.coefficients)}, one per feature; got "
+                f"AdaGradModel.origin must have no entry or {len(self.coefficients)}, one per feature held; got "
                 f"{len(self.origin)}."
             )
             raise InvalidBatch(message)
@@ -59,6 +70,12 @@ class AdaGradModel:
         if (outputs < 2 and many) or (outputs != 1 and not many):
             message = f"AdaGradModel.intercept must have one entry, of several classes one per class; got {outputs}."
             raise InvalidBatch(message)
+
+    @functools.cached_property
+    def theta(self) -> np.ndarray:
+        """The coefficients (r, o), below them the score where all features are 0: what single rows are scored by."""
+        shifted = self.intercept - (self.origin @ self.coefficients if self.origin.size else 0.0)
+        return np.concatenate([self.coefficients, shifted[None, :]])
 
 
 def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | bool]]:
@@ -119,14 +136,25 @@ def _model(
     if _takes_average(spec, state, variant):
         average = state.average[:, variant]
         theta = np.where(theta == 0.0, 0.0, average) if state.slack.size else average  # zeros of L1 stay zeros
+    return model_of(spec, variant, state.rows, theta, shape, at, top_k)
+
+
+def model_of(
+    spec: AdaGrad, variant: int, rows: np.ndarray, theta: np.ndarray, shape: Shape, at: float, top_k: int
+) -> AdaGradModel:
+    """Return a variant's parameters θ (p, o) of some parameter rows, the bias last, as a model."""
+    held = np.flatnonzero(theta[:-1].any(axis=1)) if spec.sparse else np.arange(rows.size - 1)
+    centre = shape.centre[held]
     return AdaGradModel(
-        coefficients=spread(spec, state.rows, theta),
+        features=rows[held],
+        coefficients=theta[held],
         intercept=theta[-1] + shape.label_centre,
-        origin=spread(spec, state.rows, shape.centre) if shape.centre.any() else np.zeros(0),
+        origin=centre if centre.any() else np.zeros(0),
         threshold=np.asarray(at),
         top_k=np.asarray(top_k, dtype=np.int64),
         loss=np.asarray(losses.code_of(spec), dtype=np.int64),
         variant=np.asarray(variant, dtype=np.int64),
+        width=np.asarray(spec.n_features, dtype=np.int64),
     )
 
 
@@ -195,18 +223,18 @@ def _chosen(spec: AdaGrad, model_spec: Variant | Classifier | Regressor, state: 
 
 def scores(model: AdaGradModel, batch: Batch) -> np.ndarray:
     """Return the linear scores (n, o), of dense or CSR rows."""
-    d = model.coefficients.shape[0]
+    d = int(model.width)
     if batch.n_features != d:
         message = f"A linear model takes {d} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
-    centred = model.origin.size > 0
     if batch.X is not None:
-        x = np.subtract(batch.X, model.origin, dtype=np.float64) if centred else batch.X
+        x = batch.X if len(model.features) == d else batch.X[:, model.features]
+        x = np.subtract(x, model.origin, dtype=np.float64) if model.origin.size else x
         return np.asarray(x @ model.coefficients + model.intercept)
-    intercept = model.intercept - (model.origin @ model.coefficients if centred else 0.0)
-    none = np.zeros(0)
-    rows = Rows(None, batch.indptr, batch.indices, batch.values, none, none, none, d, batch.indices)
-    return linear_scores(len(batch), rows, np.concatenate([model.coefficients, intercept[None, :]]), none)
+    assert batch.indices is not None  # noqa: S101 it is dense otherwise
+    none, place = np.zeros(0), places(model.features, batch.indices, d)
+    rows = Rows(None, batch.indptr, batch.indices, batch.values, none, none, none, d, place)
+    return linear_scores(len(batch), rows, model.theta, none)
 
 
 def _predicted(model: AdaGradModel, batch: Batch) -> np.ndarray:

@@ -15,7 +15,7 @@ from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 from beam_ml.algorithms.shared import moves
 
-__all__ = ["Known", "first_rows", "places_of", "spread", "widened"]
+__all__ = ["Known", "first_rows", "places_of", "widened"]
 
 _TABLES = ("theta", "slack", "average", "squares", "moments")
 
@@ -30,13 +30,6 @@ def places_of(spec: AdaGrad, rows: np.ndarray) -> np.ndarray:
     place = np.full(spec.n_features + 1, -1, dtype=np.int32)
     place[rows] = np.arange(rows.size, dtype=np.int32)
     return place
-
-
-def spread(spec: AdaGrad, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return values (d, …) of all features, 0 of those not held, from those of the rows held (p, …), the bias aside."""
-    out = np.zeros((spec.n_features, *values.shape[1:]))
-    out[rows[:-1]] = values[: rows.size - 1]
-    return out
 
 
 def widened(spec: AdaGrad, state: State, rows: np.ndarray) -> State:

@@ -6,9 +6,8 @@ import numpy as np
 
 from beam_ml.algorithms.linear.adagrad import losses
 from beam_ml.algorithms.linear.adagrad.arrays import Anchor
-from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, scores
+from beam_ml.algorithms.linear.adagrad.derive import model_of, scores
 from beam_ml.algorithms.linear.adagrad.fold import LEARNS
-from beam_ml.algorithms.linear.adagrad.known import spread
 from beam_ml.algorithms.linear.adagrad.shape import shape_of_tables
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 from beam_ml.algorithms.shared import thresholds
@@ -24,14 +23,5 @@ def scorer(spec: AdaGrad, anchor: Anchor) -> Callable[[Batch], np.ndarray] | Non
         return None
     which, code = int(live[0]), losses.code_of(spec)
     shape = shape_of_tables(spec, anchor.moments, anchor.rows, float(anchor.mass.sum()))
-    theta = anchor.theta[:, which]
-    model = AdaGradModel(
-        coefficients=spread(spec, anchor.rows, theta),
-        intercept=theta[-1] + shape.label_centre,
-        origin=spread(spec, anchor.rows, shape.centre) if shape.centre.any() else np.zeros(0),
-        threshold=np.asarray(thresholds.NEUTRAL),
-        top_k=np.asarray(1, dtype=np.int64),
-        loss=np.asarray(code, dtype=np.int64),
-        variant=np.asarray(which, dtype=np.int64),
-    )
+    model = model_of(spec, which, anchor.rows, anchor.theta[:, which], shape, thresholds.NEUTRAL, 1)
     return lambda batch: losses.prediction(code, scores(model, batch))

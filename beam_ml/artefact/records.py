@@ -84,7 +84,7 @@ def _batch_out(batch: Batch, path: str, into: Arrays) -> dict[str, Any]:
             into[path + name] = array
     origin = batch.origin
     meta = {"n_features": batch.n_features, "origin": None if origin is None else [origin.source, origin.partition]}
-    return meta if batch.names is None else meta | {"names": list(batch.names)}
+    return meta | written.names_stored(batch.names)
 
 
 def _batch_in(meta: Mapping[str, Any], arrays: Reader) -> Batch:
@@ -92,7 +92,7 @@ def _batch_in(meta: Mapping[str, Any], arrays: Reader) -> Batch:
     columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
     if arrays.get("X") is not None:
         rows = Batch.dense(arrays["X"], origin=origin, **columns)
-        return rows.replace(names=written.names_of(meta["names"], rows.n_features)) if "names" in meta else rows
+        return rows.replace(names=written.names_of(meta, rows.n_features))
     sparse = arrays["indptr"], arrays["indices"], arrays["values"], whole(meta, "n_features")
     return Batch.csr(*sparse, origin=origin, **columns)
 
@@ -174,6 +174,7 @@ def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str,
         "parts": parts,
         "rest": _progress_out(value.rest, path + "rest/", into),
         "sample": _sample_out(value.sample, path + "sample/", into),
+        **written.names_stored(value.names),
     }
 
 
@@ -184,7 +185,8 @@ def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], 
         dated = AsOf(at.at("partial").record(algorithm.partial, lengths), time_of(part["time"]))
         parts[number_of(part["anchor"], "anchor")] = Part(dated, _progress_in(part["progress"], at.at("progress")))
     rest = _progress_in(meta["rest"], arrays.at("rest"))
-    return Accumulation(spec, parts, rest, _sample_in(spec, meta["sample"], arrays.at("sample")))
+    sample = _sample_in(spec, meta["sample"], arrays.at("sample"))
+    return Accumulation(spec, parts, rest, sample, written.names_of(meta, spec.n_features))
 
 
 def _metrics_out(value: Metrics, path: str, into: Arrays) -> str:

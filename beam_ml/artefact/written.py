@@ -1,4 +1,4 @@
-"""How a learner's rows were written by those who gave them: their labels and the names of their features."""
+"""How rows were written by those who gave them: their labels and the names of their features."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.spec import Spec
 from beam_ml.errors import CorruptArtefact
 
-__all__ = ["names_of", "read", "stored"]
+__all__ = ["names_of", "names_stored", "read", "stored"]
 
 
 def stored(learner: Learner) -> dict[str, Any]:
     """Return the entries of a header: only what differs from labels of 0 and 1 and features without names."""
-    entries = {"labels": learner.labels, "names": learner.names}
-    return {name: list(value) for name, value in entries.items() if value is not None}
+    labels = {} if learner.labels is None else {"labels": list(learner.labels)}
+    return labels | names_stored(learner.names)
 
 
 def read(spec: Spec, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,17 +29,24 @@ def read(spec: Spec, meta: Mapping[str, Any]) -> dict[str, Any]:
             message = f"The artefact must hold two numbers as labels; got {labels!r}."
             raise CorruptArtefact(message)
         found["labels"] = (float(labels[0]), float(labels[1]))
-    if "names" in meta:
-        found["names"] = names_of(meta["names"], spec.n_features)
+    found["names"] = names_of(meta, spec.n_features)
     return found
 
 
-def names_of(value: Any, n_features: int) -> tuple[str, ...]:
-    """Return the names of features.
+def names_stored(names: tuple[str, ...] | None) -> dict[str, Any]:
+    """Return the entry of a header for the names of features: none where they are unknown."""
+    return {} if names is None else {"names": list(names)}
+
+
+def names_of(meta: Mapping[str, Any], n_features: int) -> tuple[str, ...] | None:
+    """Return the names of features; None: they are unknown.
 
     Raises:
         CorruptArtefact: they are not as many different texts as there are features.
     """
+    if "names" not in meta:
+        return None
+    value = meta["names"]
     whole = isinstance(value, list) and all(isinstance(one, str) for one in value)
     if not whole or len(set(value)) != n_features or len(value) != n_features:
         message = f"The artefact must hold {n_features} different texts as names; got {value!r:.80}."

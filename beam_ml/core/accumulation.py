@@ -23,7 +23,18 @@ from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 from beam_ml.errors import MergeRefused
 
-__all__ = ["COLD", "Accumulation", "Accumulator", "Part", "add", "empty", "merge", "merge_all", "size_bytes"]
+__all__ = [
+    "COLD",
+    "Accumulation",
+    "Accumulator",
+    "Part",
+    "add",
+    "empty",
+    "merge",
+    "merge_all",
+    "same_names",
+    "size_bytes",
+]
 
 COLD = 0
 """Version of partials grown without an anchor (and of every EXACT or SKETCH partial)."""
@@ -46,12 +57,14 @@ class Accumulation:
         parts: version (`Learner.version`) whose anchor the part was grown from, 0: cold → part.
         rest: rows scanned that reached no partial.
         sample: of all parts' rows.
+        names: of the features of all parts, in their order; None: unknown.
     """
 
     spec: Spec
     parts: Mapping[int, Part]
     rest: Progress
     sample: Sample
+    names: tuple[str, ...] | None = None
 
     @property
     def progress(self) -> Progress:
@@ -64,11 +77,29 @@ def empty(spec: Spec) -> Accumulation:
     return Accumulation(spec, {}, Progress(), Sample.empty(spec))
 
 
+def same_names(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the names of the features in both: they add place by place.
+
+    Raises:
+        MergeRefused: the names differ, or their order does.
+
+    >>> same_names(("amount", "hour"), None)
+    ('amount', 'hour')
+    """
+    if a is None or b is None or a == b:
+        return b if a is None else a
+    message = (
+        f"Rows and learners add if their features are the same in order, as Batch.ordered(names) puts them; got "
+        f"{list(a)[:8]} and {list(b)[:8]}."
+    )
+    raise MergeRefused(message)
+
+
 def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) -> Accumulation:
     """Merge two accumulations of one spec.
 
     Raises:
-        MergeRefused: one of them is of another spec.
+        MergeRefused: one of them is of another spec, or their features are named otherwise.
     """
     for one in (a, b):
         if one.spec is not spec and one.spec != spec:
@@ -81,7 +112,8 @@ def merge(algorithm: Algorithm, spec: Spec, a: Accumulation, b: Accumulation) ->
             dated = decay.merge(algorithm, spec, mine.dated, part.dated)
             part = Part(dated, mine.progress.merge(part.progress))
         parts[number] = part
-    return Accumulation(spec, dict(sorted(parts.items())), a.rest.merge(b.rest), a.sample.merge(b.sample, spec))
+    names = same_names(a.names, b.names)
+    return Accumulation(spec, dict(sorted(parts.items())), a.rest.merge(b.rest), a.sample.merge(b.sample, spec), names)
 
 
 def merge_all(algorithm: Algorithm, spec: Spec, accumulations: Iterable[Accumulation]) -> Accumulation:
@@ -152,7 +184,7 @@ class Accumulator:
         self._progress: list[Progress] = [] if mine is None else [mine.progress]
         self._rest: list[Progress] = [begun.rest]
         self._drawing = Drawing(spec, scorer_of(algorithm, spec, anchor), begun.sample) if sampling else None
-        self._begun, self._limits, self._seen = begun.sample, limits, seen
+        self._begun, self._names, self._limits, self._seen = begun.sample, begun.names, limits, seen
         self._leap_us, self._newest = leap_us(max_leap, half_life_s=spec.half_life), newest
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
@@ -168,9 +200,14 @@ class Accumulator:
         return bad
 
     def add_admitted(self, batch: Batch, late: int = 0) -> None:
-        """Learn from rows that `admit` has let through."""
+        """Learn from rows that `admit` has let through.
+
+        Raises:
+            MergeRefused: their features have other names, or another order of names, than those before.
+        """
         if len(batch) == 0:
             return
+        self._names = same_names(self._names, batch.names)
         self._growth.add(batch)
         self._progress.append(Progress.of(batch, late))
         if self._drawing is not None:
@@ -196,7 +233,7 @@ class Accumulator:
             parts[self._number] = Part(self._growth.dated(), self._progress[0])
         sample = self._begun if self._drawing is None else self._drawing.sample()
         return Accumulation(
-            self._spec, dict(sorted(parts.items())), reduce(Progress.merge, self._rest, Progress()), sample
+            self._spec, dict(sorted(parts.items())), reduce(Progress.merge, self._rest, Progress()), sample, self._names
         )
 
     @property

@@ -138,7 +138,7 @@ def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> 
     progress = reduce(Progress.merge, (one.progress for one in done), last.progress)
     sample = Sample.merge_all([*(one.sample for one in done), last.sample], spec)
     parts = {at: Part(part.dated, progress) for at, part in last.parts.items()}
-    return Accumulation(spec, parts, last.rest, sample), now
+    return dataclasses.replace(last, parts=parts, sample=sample), now
 
 
 def _pieces(algorithm: Algorithm, learner: Learner, rows: Rows) -> list[Rows]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_ml.core import decay, metrics, rejects
-from beam_ml.core.accumulation import COLD, Accumulation
+from beam_ml.core.accumulation import COLD, Accumulation, same_names
 from beam_ml.core.accumulation import merge as merge_accumulations
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.cursors import Cursors
@@ -42,7 +42,7 @@ class Learner:
         cursors: what was read of the sources, and so where reading resumes.
         pending: window end, µs → accumulation of a window still open.
         labels: the two numbers that stood for the classes 0 and 1 where `fit` was given others; None: 0 and 1.
-        names: of the features, in their order, where `fit` was given a frame; None: unknown.
+        names: of the features, in their order, where the batches were made of frames; None: unknown.
 
     >>> from beam_ml import Batch, fit, pca
     >>> learner = fit(pca.Spec(n_features=2), [Batch.dense([[1.0, 2.0], [3.0, 4.0]])])
@@ -187,7 +187,7 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         cursors=a.cursors.merge(b.cursors),
         pending=dict(a.pending),
         labels=_labels(a, b),
-        names=_names(a, b),
+        names=same_names(a.names, b.names),
     )
     for end, accumulation in b.pending.items():
         merged = add_pending(algorithm, merged, end, accumulation)
@@ -205,16 +205,6 @@ def _labels(a: Learner, b: Learner) -> Pair | None:
         (pair,) = known
         return None if pair == BINARY else pair
     return a.labels or b.labels
-
-
-def _names(a: Learner, b: Learner) -> tuple[str, ...] | None:
-    """Return the names of the features in both; they add place by place."""
-    if a.names is not None and b.names is not None and a.names != b.names:
-        message = (
-            f"Learners merge if their features are the same in order; got {list(a.names)[:8]} and {list(b.names)[:8]}."
-        )
-        raise MergeRefused(message)
-    return a.names or b.names
 
 
 def metrics_at(learner: Learner, time: int | None) -> Mapping[str, Metrics]:

@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any
 
 from beam_ml.core import decay, metrics, prior, rejects
-from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.accumulation import Accumulation, same_names
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.batch import Batch
 from beam_ml.core.champions import LOSSES, champion, judged, of_models, progressive, remembered
@@ -279,6 +279,7 @@ def fold_window(
         metrics_time=time,
         champion=best,
         refresh=learner.refresh + 1,
+        names=same_names(learner.names, accumulation.names),
         coalesced=learner.coalesced + (together is not None),
         folded_through=decay.later(learner.folded_through, window_end),
         discarded=learner.discarded + 1 if failure is not None else 0,

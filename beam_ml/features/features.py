@@ -167,7 +167,7 @@ class Features(Settings):
                 rules.append(_Rule("implausible event time", found.implausible))
             if max_ahead_us is not None and block.recorded is not None:
                 # Messages of old formats have no time, reported as -1: nothing is known of them.
-                ahead = (block.recorded >= 0) & (time > block.recorded + max_ahead_us)
+                ahead = (block.recorded >= 0) & (time - max_ahead_us > block.recorded)
                 if ahead.any():
                     rules.append(_Rule("event time too far ahead", ahead))
         if self.weight is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "encoder",
     "in_order",
     "place",
+    "recorded_us",
     "refusals",
     "rows_batch",
     "seen_before",
@@ -48,6 +49,8 @@ PLACES = 1 << 20
 
 MESSAGE_COLUMNS = ("kafka.timestamp", "kafka.key", "kafka.offset")
 """Columns that a message itself adds to each of its rows."""
+
+_FURTHEST_MS = (2**63 - 1) // 1000
 
 EMPTY = "empty message"
 MALFORMED = "malformed message"
@@ -269,7 +272,7 @@ def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None)
         for one, start, end in zip(refused, starts[1:], split[1:], strict=True)
         if len(start)
     )
-    stamps = raw.batch.column("timestamp").cast(pa.int64()).to_numpy(zero_copy_only=False)[of] * 1000
+    stamps = recorded_us(raw.batch.column("timestamp").cast(pa.int64()).to_numpy(zero_copy_only=False)[of])
     batch = _with_message_columns(raw, decoded.batch, of, columns)
     block = Block(batch, raw.origin, position, split[0], raw.start, raw.stop, rejects, stamps)
     seen = seen_before(raw)
@@ -278,6 +281,15 @@ def to_blocks(raw: Block, decode: Decoder, columns: Sequence[str] | None = None)
         return
     for start, stop in intervals.difference(np.array([[raw.start, raw.stop]], dtype=np.int64), seen).tolist():
         yield _stretch(block, start, stop)
+
+
+def recorded_us(times_ms: np.ndarray) -> np.ndarray:
+    """Return times of record, ms, in µs: those that int64 does not hold, which no clock has shown, as the furthest it does.
+
+    >>> recorded_us(np.array([1, 2**62])).tolist()
+    [1000, 9223372036854775000]
+    """
+    return np.clip(times_ms, -_FURTHEST_MS, _FURTHEST_MS) * 1000
 
 
 def _ends(start: np.ndarray) -> np.ndarray:

@@ -218,9 +218,17 @@ class Registry:
             raise CorruptArtefact(message) from first
         return None
 
-    def manifests(self, name: str) -> Iterator[Manifest]:
-        """Return the manifests that are readable, newest first; damaged ones are skipped with a warning."""
-        return walk.descending(self.objects, name, self.head_number(name))
+    def manifests(self, name: str, head: int | None = None) -> Iterator[Manifest]:
+        """Return the manifests that are readable, newest first; damaged ones are skipped with a warning.
+
+        Args:
+            name: the learner's.
+            head: the number to begin at; None: the newest.
+
+        Raises:
+            UnsupportedVersion: a newer library has written one.
+        """
+        return walk.descending(self.objects, name, self.head_number(name) if head is None else head)
 
     def serve(self, name: str, number: int | None) -> Manifest | None:
         """Pin the served version, whatever the gate said; None: serve the newest accepted one again.

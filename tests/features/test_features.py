@@ -107,6 +107,8 @@ def test_rows_dated_too_far_past_their_record_are_rejected_where_that_is_known()
     assert good.time.tolist() == [5, 15, 10**6]
     assert [(one.reason, one.position.tolist()) for one in rejects] == [("event time too far ahead", [1])]
     assert len(features.to_batch(block)[0]) == 4
+    furthest = block.replace(recorded=np.full(4, 2**63 - 1 - 5))
+    assert len(features.to_batch(furthest, max_ahead_us=10)[0]) == 4
 
 
 def test_places_that_are_wide_keep_their_ends() -> None:

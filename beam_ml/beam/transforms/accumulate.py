@@ -76,10 +76,12 @@ class _Accumulate(Step):
         refuse_bytes: int | None,
         limits: Limits = ABSOLUTE,
         names: tuple[str, ...] = (),
+        order: tuple[str, ...] | None = None,
     ) -> None:
         self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
         self._refuse_bytes = refuse_bytes
         self._limits_json, self._names, self._before = limits.to_json(), names, ""
+        self._order = order
 
     def setup(self) -> None:
         self._algorithm, self._spec = spec_of(self._spec_json)
@@ -107,6 +109,7 @@ class _Accumulate(Step):
 
     def process(self, element: tuple[int, Slice], timestamp: Any = DoFn.TimestampParam) -> Iterator[Any]:
         end, piece = element
+        rows = piece.rows.ordered(self._order)
         self._oldest = min(self._oldest, timestamp)
         if end not in self._open:
             made = (
@@ -114,13 +117,13 @@ class _Accumulate(Step):
             )
             self._open[end] = list(made)
         with one_thread():
-            good, refused = admit(self._spec, piece.rows, self._limits, self._seen, self._names)
+            good, refused = admit(self._spec, rows, self._limits, self._seen, self._names)
         lane, self._lane = self._lane, (self._lane + 1) % self._lanes.number
         # What a lane holds is asked for when its next turn comes, so that it does not matter how fast it is.
         self._wait(lane)
         accumulator = self._open[end][lane]
-        for reason, rows in refused.items():
-            bad = piece.rows.take(rows)
+        for reason, places in refused.items():
+            bad = rows.take(places)
             accumulator.add_progress(Progress.of_rejected(bad, reason))
             yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
         self._lanes.begin(lane, _added, accumulator, end, good, min(piece.late, len(good)))
@@ -228,6 +231,7 @@ class Accumulate(PTransform):
         refuse_bytes: an accumulation larger than this fails; None: 256 MiB.
         limits: how large values may be; shipped as JSON.
         names: of the first features, for reasons.
+        order: names of all features, where they are known: batches whose features have names are put into that order.
 
     >>> import apache_beam as beam
     >>> from beam_ml import pca
@@ -249,10 +253,11 @@ class Accumulate(PTransform):
         refuse_bytes: int | None = None,
         limits: Limits = ABSOLUTE,
         names: Sequence[str] = (),
+        order: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self._spec, self._algorithm = spec.to_json(), spec.algorithm
-        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes, limits, tuple(names))
+        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes, limits, tuple(names), order)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:

@@ -75,6 +75,10 @@ class _Growing:
     def sample(self) -> Sample:
         return self.so_far().sample
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        return self.so_far().names
+
 
 def _so_far(accumulator: Accumulation | _Growing) -> Accumulation:
     return accumulator.so_far() if isinstance(accumulator, _Growing) else accumulator
@@ -85,7 +89,8 @@ def _so_far(accumulator: Accumulation | _Growing) -> Accumulation:
 class TrainFn(CombineFn):
     """Batches → a learner, folded once: global, windowed, or one per key.
 
-    Rows that may not be learned from are counted in the learner's progress. Use it as ``CombinePerKey(TrainFn(spec))``
+    Rows that may not be learned from are counted in the learner's progress. Batches whose features have names must have
+    them in one order (`Batch.ordered`); the learner keeps them. Use it as ``CombinePerKey(TrainFn(spec))``
     or ``CombineGlobally(TrainFn(spec)).without_defaults()``; a keyed PCollection must be typed
     (``.with_output_types(tuple[str, Batch])``), or Beam pickles the batches on their way.
 

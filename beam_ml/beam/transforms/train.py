@@ -166,6 +166,9 @@ class Train(PTransform):
     Each fold measures the previous models on the window's rows before it learns from them. An unbounded input is
     refused: run it in rounds, or as a stream (`beam_ml.beam.stream`).
 
+    Batches whose features have names are put into the order of `start`'s names; without those, all must have them in one
+    order (`Batch.ordered`), whatever bundle they come in.
+
     Args:
         spec: what to learn.
         models: candidate name → model spec, derived at each fold.
@@ -224,8 +227,11 @@ class Train(PTransform):
         begun = None if self._start is None else learner_of(self._start, self._spec)
         through = None if begun is None else begun.folded_through
         newest = None if begun is None else learners.scanned(begun).time_max
+        order = None if begun is None else begun.names
         accumulated: Accumulations = (
-            batches | SliceByWindow(self._windows, through, newest=newest) | Accumulate(self._spec, self._start)
+            batches
+            | SliceByWindow(self._windows, through, newest=newest)
+            | Accumulate(self._spec, self._start, order=order)
         )
         one = accumulated | Merge(self._spec, self._fanout) | self._fold
         refreshes = one | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)

@@ -47,7 +47,7 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
         "trained_through": learner.progress.time_max,
     }
     if features is None:
-        return facts
+        return facts if learner.names is None else facts | {"names": list(learner.names)}
     made = Features.parse(dict(features))
     return facts | {"features": dict(features)} | ({} if made.hashed else {"names": list(made.names)})
 

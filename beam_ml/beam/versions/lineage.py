@@ -15,7 +15,7 @@ from typing import Any
 
 from beam_ml.beam.wire.references import AnchorRef
 from beam_ml.core.gate import Verdict
-from beam_ml.errors import CorruptArtefact, HeadMoved, UnsupportedVersion
+from beam_ml.errors import HeadMoved
 from beam_ml.registry import Manifest, Registry, new_round_id
 
 __all__ = ["NONE_CLOSED", "Own", "Standing", "begin", "may_publish", "publish", "publish_next"]
@@ -144,8 +144,11 @@ def begin(registry: Registry, name: str, found: Manifest | None, head: int, run_
         found: the manifest of the version that it resumes from; None: from nothing.
         head: the newest number.
         run_id: of the submission; empty: a new one.
+
+    Raises:
+        UnsupportedVersion: a newer library has published.
     """
-    newest = found if found is not None and found.number == head else newest_manifest(registry, name, head)
+    newest = found if found is not None and found.number == head else _newest(registry, name, head)
     epochs = (one.epoch for one in (found, newest) if one is not None)
     fresh = Standing(run_id or uuid.uuid4().hex, 1 + max(epochs, default=0), head=head)
     return fresh if found is None else fresh.at(found, head)
@@ -197,13 +200,14 @@ def publish_next(
 
     Raises:
         HeadMoved: a newer submission continues.
+        UnsupportedVersion: a newer library has published.
         PublishFailed: the store refused a write.
     """
     memory = own(registry.objects.where, name, mine.run_id)
     digest = hashlib.sha256(payloads["learner"]).hexdigest()
     for attempt in range(_TRIES):
         head = registry.head_number(name)
-        newest = newest_manifest(registry, name, head) if head != mine.head else None
+        newest = _newest(registry, name, head) if head != mine.head else None
         if newest is not None and newest.number == memory.number and digest == memory.digest:
             return newest, mine.at(newest, head)
         try:
@@ -227,11 +231,6 @@ def publish_next(
     raise AssertionError  # the last attempt returns or raises
 
 
-def newest_manifest(registry: Registry, name: str, head: int) -> Manifest | None:
-    """Return the newest manifest that can be read: its learner may be damaged. None if there is none."""
-    for number in range(head, 0, -1):
-        try:
-            return registry.manifest(name, number)
-        except (CorruptArtefact, UnsupportedVersion) as error:
-            _log.warning("Version skipped: %s", error)
-    return None
+def _newest(registry: Registry, name: str, head: int) -> Manifest | None:
+    """Return the newest readable manifest, of whatever learner; None if there is none."""
+    return next(registry.manifests(name, head), None)

@@ -28,6 +28,7 @@ from beam_ml.beam.kafka.stream.source import KafkaStream, ReadKafkaStream
 from beam_ml.beam.wire.coders import BlockCoder
 from beam_ml.core.batch import Origin
 from beam_ml.core.progress import Progress
+from beam_ml.core.spec import to_us
 from beam_ml.errors import EngineRefused, InvalidValue, RowsLost, SourceUnavailable
 from beam_ml.formats.messages import decoder, place, seen_before, to_blocks
 
@@ -356,6 +357,18 @@ def test_one_record_dated_far_ahead_of_the_others_moves_no_time(reading):
         reader = reading(log, max_leap=leap)
         assert offsets(drained(reader)) == {"0": list(range(10))}
         assert reader.get_watermark() == Timestamp(micros=newest * 1000)
+
+
+@pytest.mark.parametrize("ms", [2**62, 2**63 - 1])
+def test_a_time_that_microseconds_do_not_hold_is_one_far_ahead(reading, clock: Clock, ms: int):
+    log = Log({0: [(0, ms)], 1: [(0, TIME_MS - 9000)]})
+    reader = reading(log)
+    assert reader.start()
+    assert reader.get_current_timestamp() == Timestamp(micros=NOW - to_us(settings().out_of_orderness))
+    record = SimpleNamespace(offset=0, timestamp=ms, key=None, value=b'{"x": 1}')
+    raw = messages_block("s", 0, Messages([Run.of_records([record])]), 0, 1)
+    (block,) = to_blocks(raw, decoder("json", {}))
+    assert block.recorded.tolist() == [(2**63 - 1) // 1000 * 1000]
 
 
 def test_a_silent_partition_is_set_aside_and_a_silent_topic_keeps_the_clocks_pace(reading, clock: Clock):

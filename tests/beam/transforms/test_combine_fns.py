@@ -308,6 +308,27 @@ def test_a_foreign_spec_is_refused():
         TrainFn(pca.Spec(n_features=3, seed=1)).merge_accumulators(parts)
 
 
+NAMES = ("a", "b", "c")
+
+
+def test_features_of_another_order_are_refused_whatever_the_bundles():
+    one, two = batches(80)
+    named, mixed = one.replace(names=NAMES), two.replace(names=("b", "a", "c"))
+    train = TrainFn(SPEC)
+    first = train.add_input(train.create_accumulator(), named)
+    with pytest.raises(MergeRefused, match=r"the same in order.*\['a', 'b', 'c'\] and \['b', 'a', 'c'\]"):
+        train.add_input(first, mixed)
+    with pytest.raises(MergeRefused, match="the same in order"):
+        train.merge_accumulators([first, train.add_input(train.create_accumulator(), mixed)])
+    coder = train.get_accumulator_coder()
+    shipped = [coder.decode(coder.encode(train.add_input(train.create_accumulator(), rows))) for rows in (named, mixed)]
+    with pytest.raises(MergeRefused, match="the same in order"):
+        train.merge_accumulators(shipped)
+    whole = train.extract_output(train.add_input(first, mixed.ordered(NAMES)))
+    assert whole.names == NAMES
+    assert api.derive(whole, pca.Components(n_components=1)).names == NAMES
+
+
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_learners_of_regions_merge(runner, tmp_path):
     learners = [api.fit(SPEC, batches(120, source=name)) for name in ("north", "south", "east")]

@@ -152,6 +152,22 @@ def test_from_files_to_a_registry_and_on_from_there(tmp_path):
     assert registry.head_number("job") == 2
 
 
+def test_named_features_are_put_into_the_order_of_the_start(tmp_path):
+    where, names = str(tmp_path / "registry"), ("a", "b", "c")
+    first, second = ([one.replace(names=names) for one in rows(400, source=source)] for source in ("s", "t"))
+    turned = [one.ordered(("c", "a", "b")) for one in second]
+    train(tmp_path / "1", lambda p: create(p, first), Train(NEWTON, MODELS), publish=Publish(where, "job"))
+    assert decode_model(Registry(where).read("job", 1, "models/plain"), find).names == names
+    step = Train(NEWTON, MODELS, start=AnchorRef(where, "job", 1))
+    _, (straight,) = train(tmp_path / "2", lambda p: create(p, second), step)
+    step = Train(NEWTON, MODELS, start=AnchorRef(where, "job", 1))
+    _, (ordered,) = train(tmp_path / "3", lambda p: create(p, turned), step)
+    assert ordered.names == names
+    assert close(ordered.state, straight.state, rtol=1e-12)
+    with pytest.raises(Exception, match="features are the same in order"):
+        train(tmp_path / "4", lambda p: create(p, [*first, *turned]), Train(NEWTON, MODELS))
+
+
 def test_a_gated_model_is_stored_and_not_served(tmp_path):
     where = str(tmp_path / "registry")
     step = Train(NEWTON, MODELS, gate=("auc >= 0.99",))

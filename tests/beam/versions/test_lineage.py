@@ -1,5 +1,7 @@
 """Who may publish, whatever was restored or started again: each branch, and what the registry holds afterwards."""
 
+import hashlib
+import json
 import shutil
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from beam_ml.beam.versions import lineage
 from beam_ml.beam.versions.lineage import Standing, may_publish, publish_next
 from beam_ml.core.gate import Verdict
-from beam_ml.errors import HeadMoved
+from beam_ml.core.spec import canonical_json
+from beam_ml.errors import HeadMoved, UnsupportedVersion
 from beam_ml.registry import Registry, new_round_id
 
 YES = Verdict(True)
@@ -154,6 +157,21 @@ def test_a_damaged_head_is_stepped_over(registry):
     assert push(registry, mine)[0].number == 3
     made, _ = push(registry, died(registry, kept), "restored")
     assert (made.number, made.parent) == (4, 1)
+
+
+def test_a_newer_librarys_head_is_refused_and_not_published_over(registry):
+    _, kept = push(registry, Standing("a", 1))
+    push(registry, kept)
+    stored = json.loads(registry.objects.get("n/v2/manifest.json"))
+    del stored["digest"]
+    stored["format"] = 2
+    stored["digest"] = hashlib.sha256(canonical_json(stored).encode()).hexdigest()
+    registry.objects.put("n/v2/manifest.json", json.dumps(stored).encode())
+    with pytest.raises(UnsupportedVersion, match="must have format 1; got 2"):
+        push(registry, died(registry, kept))
+    with pytest.raises(UnsupportedVersion, match="must have format 1; got 2"):
+        lineage.begin(registry, "n", registry.manifest("n", 1), 2)
+    assert registry.head_number("n") == 2
 
 
 def test_without_fencing_two_trainers_would_go_on(registry, monkeypatch):

@@ -24,7 +24,7 @@ from beam_ml.core import intervals, leaps
 from beam_ml.core.spec import to_us
 from beam_ml.errors import SourceUnavailable
 from beam_ml.formats.block import Block
-from beam_ml.formats.messages import with_seen
+from beam_ml.formats.messages import recorded_us, with_seen
 
 __all__ = ["Part", "StreamReader"]
 
@@ -205,12 +205,12 @@ class StreamReader(UnboundedReader):
             self._waiting.append(piece)
 
     def _piece(self, one: Polled) -> _Piece:
-        times = one.messages.times[one.messages.times >= 0]  # -1: a message without
+        times = recorded_us(one.messages.times[one.messages.times >= 0])  # -1: a message without
         oldest = newest = None
         if times.size:
             known, leap = self._clocks[one.partition].newest, self._source.max_leap
-            oldest = int(times.min()) * 1000
-            newest = leaps.newest(times * 1000, None if leap is None else to_us(leap), known)
+            oldest = min(int(times.min()), self._now())  # a fast clock, or a wrong one: no engine has a time beyond
+            newest = leaps.newest(times, None if leap is None else to_us(leap), known)
         block: Block | None = messages_block(self._name, one.partition, one.messages, one.start, one.stop)
         seen = self._part.seen.get(one.partition)
         if block is not None and seen is not None:

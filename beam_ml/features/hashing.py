@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field
 
 from beam_ml.core.mixing import mix64
@@ -21,7 +22,9 @@ from beam_ml.features.columns import column
 
 __all__ = ["Hashed", "HashedTerm", "buckets_of"]
 
-_WHOLE = re.compile(rb"-?[0-9]{1,20}")
+_SHORT = "^-?0*[0-9]{1,18}$"
+"""A whole number that is surely within int64."""
+_WHOLE = re.compile(rb"-?0*[0-9]{1,20}")
 _LEAST, _BITS = -(1 << 63), (1 << 64) - 1
 _EXACT = 2.0**53  # a float64 from here on stands for several whole numbers
 
@@ -79,16 +82,18 @@ def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndar
         mixed = mix64(np.where(none, 0.0, reals).astype(np.int64).astype(np.uint64))
     elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         coded = array.cast(pa.large_binary()).fill_null(b"").dictionary_encode()
-        mixed = _of_texts(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+        mixed = _of_texts(coded.dictionary)[coded.indices.to_numpy()]
     else:
         message = f"{field} names the column {term.column!r}, which must be {wanted}; got {kind}."
         raise MissingColumn(message)
     return (mixed % np.uint64(term.buckets)).astype(np.int64), missing
 
 
-def _of_texts(texts: list[bytes]) -> np.ndarray:
-    codes, whole = np.empty(len(texts), dtype=np.uint64), np.zeros(len(texts), dtype=bool)
-    for i, text in enumerate(texts):
+def _of_texts(texts: pa.LargeBinaryArray) -> np.ndarray:
+    codes, short = np.empty(len(texts), dtype=np.uint64), pc.match_substring_regex(texts, _SHORT)
+    whole = short.to_numpy(zero_copy_only=False).copy()
+    codes[whole] = texts.filter(short).cast(pa.large_string()).cast(pa.int64()).to_numpy().astype(np.uint64)
+    for i, text in zip(np.flatnonzero(~whole), texts.filter(pc.invert(short)).to_pylist(), strict=True):
         if _WHOLE.fullmatch(text) and _LEAST <= (number := int(text)) <= _BITS:
             codes[i], whole[i] = number & _BITS, True
         else:

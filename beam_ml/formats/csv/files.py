@@ -38,7 +38,12 @@ class Options(Settings):
 
     Types of columns not named in `types` are inferred from the first MiB of the file, so that every range of it finds
     the same; where a later value does not fit, that column alone changes: whole numbers and empty columns become float64,
-    dates timestamps, and whole numbers that are categories texts.
+    dates timestamps.
+
+    Columns of categories are text from the first row on, whatever their values look like, without white space around it.
+    Empty ones and NA, null and the like are missing; a column of which they are names is declared in `types`, as "string",
+    and read as it stands. Hashed, a text that spells a whole number is that number: 7, 007 and 7.0 are one category
+    wherever they stand, 1e5 is another than 100000.
     """
 
     called: ClassVar[str] = "csv.Options"
@@ -48,7 +53,7 @@ class Options(Settings):
     types: Annotated[Mapping[str, str], Field(description="column → Arrow type, such as 'timestamp[us]'")] = {}
     categories: Annotated[
         tuple[str, ...],
-        Field(description="columns of categories, never read as floating numbers; a job adds those of features.hashed"),
+        Field(description="columns of categories, read as text; a job adds those of features.hashed"),
     ] = ()
 
     @field_validator("types")

@@ -117,12 +117,7 @@ class _Run:
 def _concat(batches: list[pa.RecordBatch]) -> dict[str, pa.Array]:
     if len(batches) == 1:
         return dict(zip(batches[0].schema.names, batches[0].columns, strict=True))
-    texts = {field.name for one in batches for field in one.schema if pa.types.is_string(field.type)}
-    tables = [pa.Table.from_batches([one]) for one in batches]
-    for name in texts:  # identifiers are whole numbers in one part and texts in another
-        at = tables[0].column_names.index(name)
-        tables = [one.set_column(at, name, one.column(name).cast(pa.string())) for one in tables]
-    table = pa.concat_tables(tables, promote_options="permissive")
+    table = pa.concat_tables([pa.Table.from_batches([one]) for one in batches], promote_options="permissive")
     return {name: table.column(name).combine_chunks() for name in table.column_names}
 
 

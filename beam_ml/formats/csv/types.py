@@ -1,6 +1,7 @@
 """Types of CSV columns: the strictest by the beginning of a file, and what each becomes where a later value does not fit.
 
-One column is relaxed at a time: a fraction in one does not make floating numbers of another's identifiers.
+One column is relaxed at a time: a fraction in one does not make floating numbers of another's identifiers. Columns of
+categories are texts from the first row on: what a value is must not depend on what stands before it in the file.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ Types = dict[str, pa.DataType]
 
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
 _NOTHING = pa.array(pa.csv.ConvertOptions().null_values)
-"""What is no number where a column holds numbers."""
+"""What is no number where a column holds numbers, and no category."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,12 +27,12 @@ class Ladder:
 
     Attributes:
         steps: the strictest first.
-        numbers: whether the column was taken for numbers, so that a text of it is read as a number would be: white space
-            around it and zeros behind the point do not count, and what spells no number is missing.
+        category: whether its texts are names: white space around them and zeros behind the point of a whole number do not
+            count, and what is empty, or spells that a number is missing (NA, null, …), is missing.
     """
 
     steps: tuple[pa.DataType, ...]
-    numbers: bool = False
+    category: bool = False
 
 
 def ladders(found: pa.Schema, given: Types, categories: Container[str]) -> dict[str, Ladder]:
@@ -40,18 +41,17 @@ def ladders(found: pa.Schema, given: Types, categories: Container[str]) -> dict[
     Args:
         found: the columns and what they were taken for.
         given: types that are declared.
-        categories: columns whose values are names: no floating number may stand for one.
+        categories: columns whose values are names, whatever they were taken for.
     """
-    by_name = {field.name: _ladder(field.type, field.name in categories) for field in found}
+    by_name = {
+        field.name: Ladder((pa.string(),), category=True) if field.name in categories else _ladder(field.type)
+        for field in found
+    }
     return by_name | {name: Ladder((kind,)) for name, kind in given.items()}
 
 
-def _ladder(kind: pa.DataType, category: bool) -> Ladder:
+def _ladder(kind: pa.DataType) -> Ladder:
     types = pa.types
-    if category:
-        if types.is_integer(kind) or types.is_null(kind):
-            return Ladder((kind, pa.string()), numbers=True)
-        return Ladder((kind if types.is_boolean(kind) else pa.string(),), numbers=types.is_floating(kind))
     if types.is_null(kind):
         return Ladder((kind, pa.float64(), pa.string()))
     if types.is_integer(kind) or types.is_boolean(kind):
@@ -68,9 +68,9 @@ def blamed(error: Exception, names: list[str]) -> str | None:
 
 
 def spelled(rows: pa.Table, by_name: Mapping[str, Ladder]) -> pa.Table:
-    """Return rows in which texts of columns of numbers are spelled as numbers are."""
+    """Return rows in which a category is spelled in one way."""
     for i, name in enumerate(rows.column_names):
-        if name in by_name and by_name[name].numbers and pa.types.is_string(rows.column(i).type):
+        if name in by_name and by_name[name].category:
             texts = pc.utf8_trim_whitespace(rows.column(i))
             texts = pc.replace_substring_regex(texts, r"^([+-]?[0-9]+)\.0+$", r"\1")
             texts = pc.if_else(pc.is_in(texts, _NOTHING), pa.scalar(None, pa.string()), texts)

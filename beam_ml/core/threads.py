@@ -36,6 +36,9 @@ _TURNS_S = 0.0005
 _AHEAD = 2
 """Items made ahead: one is too few where some take longer. Chosen on the data of `integration/bench/cores.py`."""
 
+_WAITING = 4
+"""Calls that may be begun or wait in all lanes together before the caller waits for one; each holds a slice of rows."""
+
 T = TypeVar("T")
 
 
@@ -187,7 +190,10 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 class Lanes:
-    """Threads beside the caller's that each work through their own calls in order, at most one call at a time.
+    """Threads beside the caller's that each work through their own calls in order, one call at a time.
+
+    A few calls may wait, so that neither side stands still where the other is slow for a moment: a sketch is slow while it
+    fills, a file where its first block is decoded.
 
     Args:
         number: of lanes; 0: one, whose calls are made at once in the caller's thread.
@@ -196,23 +202,30 @@ class Lanes:
     def __init__(self, number: int) -> None:
         self.number = max(1, number)
         self._pools = [ThreadPoolExecutor(1, "beam_ml_lane") for _ in range(number)]
-        self._running: list[Future[Any] | None] = [None] * self.number
+        self._most = -(-_WAITING // number) if number else 1
+        self._begun: list[deque[Future[Any]]] = [deque() for _ in range(self.number)]
 
-    def wait(self, lane: int) -> Any:
-        """Return the result of a lane's last call once it is there; None: it has none that was not waited for."""
-        running, self._running[lane] = self._running[lane], None
-        return None if running is None else running.result()
+    def begin(self, lane: int, call: Callable[..., T], *args: Any) -> list[T]:
+        """Begin a call, after a lane's others; return the results that had to be waited for to make room for it.
 
-    def begin(self, lane: int, call: Callable[..., Any], *args: Any) -> None:
-        """Begin a call in a lane whose last one was waited for."""
+        Which results come back, and when, follows from the order of calls alone, not from how fast any of them is.
+        """
+        begun = self._begun[lane]
+        room = [begun.popleft().result() for _ in range(len(begun) - self._most + 1)]
         if not self._pools:
-            done: Future[Any] = Future()
+            done: Future[T] = Future()
             done.set_result(call(*args))
-            self._running[lane] = done
-        else:
-            self._running[lane] = self._pools[lane].submit(call, *args)
+            begun.append(done)
+            return [*room, begun.popleft().result()]
+        begun.append(self._pools[lane].submit(call, *args))
+        return room
+
+    def drain(self, lane: int) -> list[Any]:
+        """Return the results of a lane's calls that were not returned yet, once they are there."""
+        begun = self._begun[lane]
+        return [begun.popleft().result() for _ in range(len(begun))]
 
     def end(self) -> None:
-        """End the threads; each finishes its call."""
+        """End the threads; each finishes its calls."""
         for pool in self._pools:
             pool.shutdown()

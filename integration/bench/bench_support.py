@@ -21,9 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy.special import expit
-
-from beam_ml.formats import parquet
 
 __all__ = [
     "KEYS",
@@ -193,11 +192,14 @@ def generate(seed: int, rows: int, block_rows: int) -> Iterator[tuple[int, np.nd
 
 
 def write_files(folder: Path, seed: int, rows: int, file_rows: int) -> int:
-    """Write the rows as Parquet files of a day each, with label and event time in order; give their bytes."""
+    """Write the rows as Parquet files of a day each, with label and event time in order; return their bytes.
+
+    Compression and encoding are pyarrow's defaults, which are also those of pandas: the form that most files have.
+    """
     for block, X, y in generate(seed, rows, file_rows):
         time_us = _BEGIN_US + block * _DAY_US + np.arange(y.size) * (_DAY_US // y.size)
         columns = dict(zip(features(), X.T, strict=True))
         label = pa.array(y.astype(np.int32))
         table = pa.table({**columns, "label": label, "time": pa.array(time_us, pa.timestamp("us", tz="UTC"))})
-        parquet.write(str(folder / f"{block:04d}.parquet"), table.to_batches(), row_group_rows=65_536)
+        pq.write_table(table, folder / f"{block:04d}.parquet", row_group_size=65_536)
     return sum(file.stat().st_size for file in folder.iterdir())

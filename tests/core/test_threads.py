@@ -159,8 +159,8 @@ def test_errors_arrive_and_what_is_not_wanted_is_not_made(number: int):
             side_by_side([lambda: None, fails])
 
 
-@pytest.mark.parametrize("number", [0, 1, 3])
-def test_lanes_make_their_calls_in_order(number: int):
+@pytest.mark.parametrize(("number", "waiting"), [(0, 0), (1, 4), (3, 2), (5, 1)])
+def test_lanes_make_their_calls_in_order_and_hand_results_back_by_the_order_of_calls_alone(number: int, waiting: int):
     lanes, done = Lanes(number), []
 
     def call(lane: int, i: int) -> tuple[int, int]:
@@ -169,14 +169,30 @@ def test_lanes_make_their_calls_in_order(number: int):
         return lane, i
 
     got = []
-    for i in range(20):
+    for i in range(40):
         lane = i % lanes.number
-        got.append(lanes.wait(lane))
-        lanes.begin(lane, call, lane, i)
-    got += [lanes.wait(lane) for lane in range(lanes.number)]
+        before = i - waiting * lanes.number
+        found = lanes.begin(lane, call, lane, i)
+        assert found == ([(lane, before)] if before >= 0 else [])
+        got += found
+    for lane in range(lanes.number):
+        got += lanes.drain(lane)
+        assert lanes.drain(lane) == []
     lanes.end()
-    assert sorted(one[1] for one in got if one is not None) == list(range(20))
+    assert sorted(i for _, i in got) == list(range(40))
     for lane in range(lanes.number):
         mine = [i for at, i in done if at == lane]
         assert mine == sorted(mine)
-        assert lanes.wait(lane) is None
+
+
+def test_a_lane_begins_again_after_a_call_that_failed():
+    def fails() -> int:
+        message = "the end"
+        raise OSError(message)
+
+    lanes = Lanes(1)
+    lanes.begin(0, fails)
+    with pytest.raises(OSError, match="the end"):
+        lanes.drain(0)
+    assert [lanes.begin(0, lambda: 7), lanes.drain(0)] == [[], [7]]
+    lanes.end()

@@ -226,17 +226,17 @@ def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[
 def _rows_wanted(run: _Run) -> int:
     """Rounds of a cold start grow geometrically, so that gradient learners get fresh anchors while it matters.
 
-    Where parts of different anchors add, the first anchor is all that matters. Where they do not, no round is larger than
-    half of what came before it: all its windows are grown from one anchor, and from none at first; learned in order, each
-    has its own, however long the round. Later passes over the first files are no cold start any more, but have four rounds
-    or more each. Sizes are powers of two: where a file may be cut is looked up again for each size, which in CSV means
-    reading all of it.
+    Where parts of different anchors add, an anchor of n rows is off by about 1/√n, and what that costs by 1/n: a round may
+    be 16 times as large as the one before it. Where they do not, no round is larger than half of what came before it: all
+    its windows are grown from one anchor, and from none at first; learned in order, each has its own, however long the
+    round. Later passes over the first files are no cold start any more, but have four rounds or more each. Sizes are powers
+    of two: where a file may be cut is looked up again for each size, which in CSV means reading all of it.
     """
     wanted, law = run.job.source.round_rows, run.algorithm.law(run.learner.spec)
     if law.kind is not LawKind.ANCHORED or run.in_order:
         return wanted
     if law.across_anchors:
-        return min(wanted, _FIRST_ADDING_ROWS << min(run.standing.version or 0, 40))
+        return min(wanted, _FIRST_ADDING_ROWS << min(4 * (run.standing.version or 0), 40))
     parts = 2 if run.job.passes == 1 else 4 * (run.learner.cursors.passes or Passes()).number
     rows = max(_FIRST_ROWS, learners.scanned(run.learner).scanned // parts)
     if isinstance(run.source, FileRounds):

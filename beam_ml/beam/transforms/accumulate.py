@@ -1,7 +1,7 @@
 """Map side: slices → one accumulation per bundle and window end."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -118,17 +118,14 @@ class _Accumulate(Step):
             self._open[end] = list(made)
         with one_thread():
             good, refused = admit(self._spec, rows, self._limits, self._seen, self._names)
-        lane, self._lane = self._lane, (self._lane + 1) % self._lanes.number
-        # What a lane holds is asked for when its next turn comes, so that it does not matter how fast it is.
-        self._wait(lane)
-        accumulator = self._open[end][lane]
+        rejected = []
         for reason, places in refused.items():
             bad = rows.take(places)
-            accumulator.add_progress(Progress.of_rejected(bad, reason))
+            rejected.append(Progress.of_rejected(bad, reason))
             yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
-        self._lanes.begin(lane, _added, accumulator, end, good, min(piece.late, len(good)))
-        if not self._beside:
-            self._wait(lane)
+        lane, self._lane = self._lane, (self._lane + 1) % self._lanes.number
+        late = min(piece.late, len(good))
+        self._note(lane, self._lanes.begin(lane, _added, self._open[end][lane], end, good, late, rejected))
         while self._held_in_all > self._max_bytes:
             largest = max(self._held, key=self._held.__getitem__)
             yield TimestampedValue(self._close(largest), _before_end(largest, self._oldest))
@@ -138,11 +135,9 @@ class _Accumulate(Step):
             yield globally(self._close(end), _before_end(end, self._oldest))
         self._lanes.end()
 
-    def _wait(self, lane: int) -> None:
-        """Take note of what a lane's accumulator of a window holds now."""
-        done = self._lanes.wait(lane)
-        if done is not None:
-            end, size, taken_us = done
+    def _note(self, lane: int, done: Iterable[tuple[int, int, int]]) -> None:
+        """Take note of what a lane's accumulators hold now, by results of its calls."""
+        for end, size, taken_us in done:
             more = size - self._bytes.get((end, lane), 0)
             self._bytes[end, lane] = size
             self._held[end] = self._held.get(end, 0) + more
@@ -151,7 +146,7 @@ class _Accumulate(Step):
 
     def _close(self, end: int) -> tuple[int, Accumulation]:
         for lane in range(self._lanes.number):
-            self._wait(lane)
+            self._note(lane, self._lanes.drain(lane))
             self._bytes.pop((end, lane), None)
         self._held_in_all -= self._held.pop(end, 0)
         with one_thread():
@@ -163,10 +158,14 @@ class _Accumulate(Step):
         return end, result
 
 
-def _added(accumulator: Accumulator, end: int, rows: Batch, late: int) -> tuple[int, int, int]:
+def _added(
+    accumulator: Accumulator, end: int, rows: Batch, late: int, rejected: Sequence[Progress]
+) -> tuple[int, int, int]:
     """Add rows; return the window, the bytes that the accumulator holds then, and the µs it took."""
     begun = perf_counter_ns()
     with one_thread():
+        for one in rejected:
+            accumulator.add_progress(one)
         accumulator.add_admitted(rows, late)
     return end, accumulator.nbytes, (perf_counter_ns() - begun) // 1000
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_ml.core.batch import Origin
@@ -23,6 +24,9 @@ _FAULTS = (pa.ArrowException, OSError, ValueError)
 
 _ROWS_PER_BYTE, _LEAST_BOUND = 1024, 1 << 26
 """More rows than these a footer does not claim in earnest: a column of one value takes some bytes per page of it."""
+
+_LOOKED_AT = 4096
+"""First rows of a file by which the writer decides which columns repeat themselves."""
 
 _READING: dict[str, Any] = {"page_checksum_verification": True, "coerce_int96_timestamp_unit": "us"}
 """INT96 holds days and ns of a day: as int64 ns it would wrap around after 2262, so that the year 9999 became 1816."""
@@ -141,13 +145,21 @@ def read(
     files.check(piece)
 
 
+def _repeating(batch: pa.RecordBatch) -> list[str]:
+    """Return the columns to write by dictionary: not those of measurements, which it makes larger and slower to read."""
+    some = batch.slice(0, _LOOKED_AT)
+    rare = [pa.types.is_floating(one.type) and 2 * pc.count_distinct(one).as_py() > len(one) for one in some.columns]
+    return [name for name, alone in zip(batch.schema.names, rare, strict=True) if not alone]
+
+
 def _write(target: str | io.BytesIO, batches: Iterable[pa.RecordBatch], row_group_rows: int) -> None:
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:
         message = "Parquet needs at least one batch (of no rows, if need be) for the columns' names and types."
         raise InvalidValue(message)
-    with pq.ParquetWriter(target, first.schema, compression="zstd", write_page_checksum=True) as writer:
+    settings: dict[str, Any] = {"compression": "zstd", "use_dictionary": _repeating(first), "write_page_checksum": True}
+    with pq.ParquetWriter(target, first.schema, **settings) as writer:
         writer.write_batch(first, row_group_size=row_group_rows)
         for batch in iterator:
             writer.write_batch(batch, row_group_size=row_group_rows)

@@ -748,8 +748,8 @@ def test_cold_rounds_of_an_anchored_learner_are_smaller(tmp_path: Path, monkeypa
     monkeypatch.setattr(files, "plan_files", spy)
     for day in range(3):
         write(tmp_path / "data", day)
-    run(job(tmp_path, source={"round_rows": 200_000}))
-    assert wanted == [65_536, 131_072, 200_000, 200_000]
+    run(job(tmp_path, source={"round_rows": 2_000_000}))
+    assert wanted == [65_536, 1_048_576, 2_000_000, 2_000_000]
     assert find("linear.newton") is linear.NEWTON
 
 

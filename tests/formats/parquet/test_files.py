@@ -137,3 +137,15 @@ def test_files_of_other_writers_are_read(tmp_path: Path) -> None:
     blocks = [block for piece in pieces for block in parquet.read(piece)]
     assert len(pieces) == 8
     assert pa.Table.from_batches([b.batch for b in blocks]).equals(table)
+
+
+def test_columns_of_measurements_are_written_without_a_dictionary(tmp_path: Path) -> None:
+    n = 20_000
+    rng = np.random.default_rng(0)
+    columns = {"measured": rng.normal(size=n), "flag": rng.integers(2, size=n).astype(float), "id": rng.permutation(n)}
+    batch = pa.record_batch({**columns, "name": [f"a{i % 7}" for i in range(n)]})
+    parquet.write(str(tmp_path / "a.parquet"), [batch])
+    group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
+    found = {group.column(j).path_in_schema: group.column(j).has_dictionary_page for j in range(4)}
+    assert found == {"measured": False, "flag": True, "id": True, "name": True}
+    assert parquet.decode(parquet.encode(batch)).batch.equals(batch)

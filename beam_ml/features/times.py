@@ -40,6 +40,9 @@ _SETTLES = {
     CLOCK: "unit = {unit!r} beside transform settles it",
 }
 _EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_WHOLE = r"^[+-]?\d{1,18}$"
+_DATED = r"^(1[89]|2[0-2])\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
+"""Times that Arrow and Python read alike, by the many; before the zone, if there is one."""
 _WANTED = "a timestamp, a date or a number since the epoch"
 
 
@@ -119,6 +122,9 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
         return Times(np.zeros(len(array), dtype=np.int64), np.ones(len(array), dtype=bool))
     if is_text(kind):
         return _of_texts(array, name, field, unit)
+    if types.is_boolean(kind):  # a format without types may find truth values in one block and texts in the next
+        array = array.cast(pa.int8())
+        kind = array.type
     if types.is_date(kind):
         array = array.cast(pa.timestamp("s" if types.is_date32(kind) else "ms"))
         kind = array.type
@@ -139,25 +145,46 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
 
 
 def _of_texts(texts: pa.Array, name: str, field: str, unit: str | None) -> Times:
-    """Read texts as numbers where most of them are, else as ISO 8601."""
-    counted = spelled(texts)
-    good = np.isfinite(counted.values)
-    empty = np.asarray(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""), True))
-    if 2 * good.sum() > (~empty).sum():
-        found = _read(np.where(good, counted.values, 0), ~good, name, field, unit)
-    else:
-        us, good = _dates(texts)
-        found = _read(us, ~good, name, field, "us")
-    unread = ~good & ~empty
-    return Times(found.us, empty if empty.any() else None, found.implausible, unread if unread.any() else None, texts)
+    """Read each text as a number where it spells one, else as ISO 8601."""
+    trimmed = pc.utf8_trim_whitespace(texts.cast(pa.string()))
+    empty = np.asarray(pc.fill_null(pc.equal(trimmed, ""), True))
+    whole = np.asarray(pc.fill_null(pc.match_substring_regex(trimmed, _WHOLE), False))
+    values = spelled(trimmed).values
+    us, done = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=bool)
+    implausible = np.zeros(len(texts), dtype=bool)
+    for rows, exact in ((whole, True), (np.isfinite(values) & ~whole, False)):
+        if rows.any():
+            counts = trimmed.filter(pa.array(rows)).cast(pa.int64()).to_numpy() if exact else values[rows]
+            found = _read(counts, None, name, field, unit)
+            us[rows], done[rows] = found.us, True
+            implausible[rows] = False if found.implausible is None else found.implausible
+    rest = ~done & ~empty
+    if rest.any():
+        dated_us, dated = _dates(trimmed.filter(pa.array(rest)))
+        found = _read(dated_us, None, name, field, "us")
+        us[rest], done[rest] = found.us, dated
+        implausible[rest] = False if found.implausible is None else found.implausible
+    unread = ~done & ~empty
+    return Times(
+        us,
+        empty if empty.any() else None,
+        implausible if implausible.any() else None,
+        unread if unread.any() else None,
+        texts,
+    )
 
 
 def _dates(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return µs of ISO 8601, taken as UTC without a zone; and where there is one, for there is no 45th of a month."""
     us, dated = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=bool)
-    for i, text in enumerate(texts.to_pylist()):
+    for zone, ending in ((None, "$"), ("UTC", r"(Z|[+-]\d\d:\d\d)$")):
+        rows = np.asarray(pc.match_substring_regex(texts, _DATED + ending))
+        with contextlib.suppress(pa.ArrowInvalid):  # one of them is none: each is looked at below
+            us[rows] = texts.filter(pa.array(rows)).cast(pa.timestamp("us", tz=zone)).cast(pa.int64()).to_numpy()
+            dated[rows] = True
+    for i in np.flatnonzero(~dated).tolist():
         with contextlib.suppress(ValueError):
-            time = datetime.fromisoformat((text or "").strip())
+            time = datetime.fromisoformat(texts[i].as_py())
             us[i] = ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _TICK
             dated[i] = True
     return us, dated

@@ -1,5 +1,7 @@
 """Messages of JSON: an object; several, one after the other; or an array of them. Each object is a row.
 
+The frame of a schema registry before them, a byte 0 and four of the schema's id, is recognised: no JSON begins with a 0.
+
 Many messages are parsed at once by pyarrow; the few that it stumbles over are read one by one with the standard
 library, which says what is wrong with them, and takes more (`text`). pyarrow is given every column and type, and
 never sees a text that starts with anything but an object: it would crash on ``null``, or on deep nesting in a column
@@ -7,6 +9,7 @@ that it infers.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -18,7 +21,7 @@ from beam_ml.core.spec import Settings
 from beam_ml.formats import arrow_types, lines
 from beam_ml.formats.json import arrow
 from beam_ml.formats.json import text as json_text
-from beam_ml.formats.json.values import Column, Unfit, converted, inferred, outgrown, plan, settled, wire_type
+from beam_ml.formats.json.values import Column, Unfit, converted, found_in, plan, settled, whole, wire_type
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -32,6 +35,7 @@ from beam_ml.formats.messages import (
     refusals,
     rows_batch,
 )
+from beam_ml.formats.mixed import joined
 
 __all__ = ["Options", "message_decoder", "message_encoder"]
 
@@ -41,6 +45,7 @@ _MAX_BYTES = 64 << 20
 _SAMPLED = 32
 _LOOKS = 4
 _LEAST, _MOST_LEFT = 32, 64
+_SPACE, _FRAME_BYTES = b" \t\r\n", 5
 
 _MALFORMED_ROW = "malformed row"
 
@@ -48,8 +53,10 @@ _MALFORMED_ROW = "malformed row"
 class Options(Settings):
     """How JSON messages are parsed.
 
-    Columns not named in `types` get their type from each block: numbers int64 where all of them are whole, else
-    float64; texts, or timestamps where all are ISO 8601. A row with a value of another kind is refused.
+    A column may be named by the path to it within objects: `customer.age`. Columns not named in `types` hold what is there:
+    numbers, texts or truth values; where a block has several kinds of them, texts that spell the others, so that a value is
+    read as the same number, time or category whatever stands beside it. Objects and arrays in such a column, and what is not
+    of a declared type, cost their row: a refusal.
     """
 
     called: ClassVar[str] = "json.Options"
@@ -155,12 +162,11 @@ class _Run:
                     of.append((i, j))
                 else:
                     self.refused.append((_MALFORMED_ROW, i, j, detail(repr(row).encode(errors="replace"), "no object")))
-        if not self._replanned and any(outgrown(c, row.get(c.name)) for c in self._columns for row in rows):
-            raise arrow.Replan
         arrays, bad = converted(rows, self._columns)
         for k, name in bad.items():
             i, j = of[k]
-            text = repr(rows[k][name]).encode(errors="replace")
+            blamed = next(column for column in self._columns if column.name == name)
+            text = repr(found_in(rows[k], blamed)).encode(errors="replace")
             self.refused.append((UNPARSEABLE, i, j, detail(text, f"column {name}")))
         where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
         self.parts.append(arrow.Part(arrays, where[:, 0], where[:, 1]))
@@ -170,7 +176,7 @@ class _Run:
         value = self._values[i].strip()
         if value[:1] == b"{" and value[-1:] == b"}" and json_text.nearly(value):
             try:
-                part = arrow.objects([value], self._columns)
+                part = arrow.alone(value, self._columns)
             except (Unfit, arrow.Replan):
                 pass
             else:
@@ -193,9 +199,12 @@ _SHAPE = {b"{}": 0, b"[]": 1}
 
 
 def _trimmed(values: pa.Array) -> list[bytes]:
-    """Return the messages without white space around them, and those that are not UTF-8 as they are."""
-    found: list[bytes] = values.to_pylist()
-    return [value.strip(b" \t\r\n") for value in found]
+    """Return the messages without a frame and white space around them."""
+    found: list[bytes] = [value.strip(_SPACE) for value in values.to_pylist()]
+    for i, value in enumerate(found):
+        if value[:1] == b"\0" and len(value) >= _FRAME_BYTES:
+            found[i] = value[_FRAME_BYTES:].strip(_SPACE)
+    return found
 
 
 def _foreign(values: list[bytes]) -> list[int]:
@@ -220,17 +229,15 @@ def _first_rows(values: list[bytes], numbers: Sequence[int]) -> list[Mapping[str
 
 
 def _planned(
-    values: list[bytes], names: Sequence[str], types: Mapping[str, pa.DataType], categories: Sequence[str]
+    values: list[bytes], shape: Callable[[Sequence[Mapping[str, Any]]], list[Column]], known: bool
 ) -> list[Column]:
     """Plan by some messages, and by the first few that name what those leave open."""
-    if not values:
-        return plan(names, types, [], categories)
-    if settled(names, types):
-        return plan(names, types, [])
+    if known or not values:
+        return shape([])
     sample = set(np.linspace(0, len(values) - 1, min(len(values), _SAMPLED)).astype(int).tolist())
-    columns = plan(names, types, _first_rows(values, sorted(sample)), categories)
+    columns = shape(_first_rows(values, sorted(sample)))
     named: set[int] = set()
-    missing = [column.name for column in columns if column.kind == "nothing"]
+    missing = [(column.path or (column.name,))[-1] for column in columns if column.kind == "nothing"]
     if not missing:
         return columns
     text = b"\n".join(values)
@@ -242,13 +249,13 @@ def _planned(
             if at < 0:
                 break
             named.add(int(np.searchsorted(ends, at, side="right")))
-    return plan(names, types, _first_rows(values, sorted(sample)) + _rows(values, sorted(named)), categories)
+    return shape(_first_rows(values, sorted(sample)) + _rows(values, sorted(named)))
 
 
 def _decode(
     values: list[bytes], wanted: Sequence[str] | None, types: Mapping[str, pa.DataType], categories: Sequence[str]
 ) -> Decoded:
-    names = list(dict.fromkeys(wanted)) if wanted is not None else None
+    names, loose = list(dict.fromkeys(wanted)) if wanted is not None else None, dict[str, None]()
     objects, arrays, others = _shapes(values)
     foreign = _foreign(values)
     if foreign:
@@ -256,10 +263,11 @@ def _decode(
         others = np.union1d(others, foreign)
     if names is None:
         rows = _rows(values, range(len(values)))
-        found = dict.fromkeys(key for row in rows for key in row)
-        names = [name for name in found if json_text.is_text(name) and _flat(rows, name)]
-        names += [name for name in types if name not in names]
-    columns, replanned = _planned(values, names, types, categories), False
+        loose = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict | list))
+        names = [name for name in loose if json_text.is_text(name)]
+        names += [name for name in types if name not in loose]
+    shape = functools.partial(plan, names, types, categories=categories, loose=loose)
+    columns, replanned = _planned(values, shape, settled(names, types)), False
     while True:
         run = _Run(values, columns, replanned)
         try:
@@ -269,12 +277,8 @@ def _decode(
             break
         except arrow.Replan:
             replanned = True
-            columns = plan(names, types, _rows(values, range(len(values))), categories)
+            columns = shape(_rows(values, range(len(values))))
     return _joined(run, columns)
-
-
-def _flat(rows: list[Mapping[str, Any]], name: str) -> bool:
-    return not any(isinstance(row.get(name), dict | list) for row in rows)
 
 
 def _joined(run: _Run, columns: list[Column]) -> Decoded:
@@ -285,10 +289,10 @@ def _joined(run: _Run, columns: list[Column]) -> Decoded:
     for i, column in enumerate(columns):
         pieces = [part.arrays[i] for part in parts]
         empty = pa.array([], column.target or wire_type(column))
-        array = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else empty
+        array = pieces[0] if len(pieces) == 1 else joined(pieces) if pieces else empty
         if order is not None:
             array = array.take(order)
-        named[column.name] = inferred(array) if column.target is None and not column.category else array
+        named[column.name] = whole(array) if column.target is None else array
     return Decoded(rows_batch(named, len(message)), message, row, refusals(run.refused))
 
 
@@ -304,9 +308,9 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
         InvalidValue: options it does not know.
 
     >>> decode = message_decoder({"types": {"at": "timestamp[us, tz=UTC]"}})
-    >>> found = decode(pa.array([b'{"x": 1, "at": "2024-05-01T12:00:00Z"}', b'[{"x": 2.5}, {"x": "?"}]']), ["x", "at"])
-    >>> found.batch.column("x").to_pylist(), found.message.tolist(), found.refused[0].reason
-    ([1.0, 2.5], [0, 1], 'unparseable value')
+    >>> found = decode(pa.array([b'{"x": {"y": 1}, "at": "2024-05-01T12:00:00Z"}', b'[{"at": "?"}]']), ["x.y", "at"])
+    >>> found.batch.column("x.y").to_pylist(), found.message.tolist(), found.refused[0].reason
+    ([1], [0], 'unparseable value')
     """
     known = Options.parse(options)
     types = {name: arrow_types.named(kind) for name, kind in known.types.items()}

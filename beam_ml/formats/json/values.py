@@ -8,12 +8,25 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Column", "Unfit", "convert", "converted", "inferred", "outgrown", "plan", "settled", "wire_type"]
+from beam_ml.formats.mixed import EXACT, spelled
+
+__all__ = [
+    "Column",
+    "Kind",
+    "Unfit",
+    "convert",
+    "converted",
+    "found_in",
+    "named",
+    "plan",
+    "settled",
+    "whole",
+    "wire_type",
+]
 
 Kind = Literal["nothing", "truth", "number", "whole", "text", "category"]
 """What a column's values are in JSON. `whole` numbers are read as int64: exact beyond 2⁵³. `category`: texts and numbers."""
 
-_EXACT = 1 << 53
 _MOST_BITS = 4096  # of a number that is a category: Python spells longer ones slowly or not at all
 _WIRE = {
     "nothing": pa.null(), "truth": pa.bool_(), "number": pa.float64(), "whole": pa.int64(), "text": pa.string(),
@@ -34,12 +47,40 @@ class Column:
         kind: what its values are in JSON.
         target: the Arrow type declared for it, or None: as the values have it.
         category: whether its values are names, so that numbers among them must not become floating ones.
+        loose: whether objects and arrays count as nothing, for a column that nobody named.
+        path: the names that lead to a value within objects; None: the value stands under the column's own name alone.
     """
 
     name: str
     kind: Kind
     target: pa.DataType | None
     category: bool = False
+    loose: bool = False
+    path: tuple[str, ...] | None = None
+
+
+def found_in(row: Mapping[str, Any], column: Column) -> Any:
+    """Return a column's value in a row: under its own name, else where its path leads; None: there is none.
+
+    >>> column = Column("a.b", "number", None, path=("a", "b"))
+    >>> [found_in(row, column) for row in ({"a": {"b": 1}}, {"a.b": 2}, {"a": 3}, {})]
+    [1, 2, None, None]
+    """
+    value: Any = row.get(column.name)
+    if value is not None or column.path is None:
+        return value
+    value = row
+    for name in column.path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _path(name: str, names: Container[str]) -> tuple[str, ...] | None:
+    """Return the path that a column's name spells, unless it leads through another column."""
+    parts = tuple(name.split("."))
+    if len(parts) == 1 or any(".".join(parts[:i]) in names for i in range(1, len(parts))):
+        return None
+    return parts
 
 
 def wire_type(column: Column) -> pa.DataType:
@@ -106,15 +147,20 @@ def plan(
     types: Mapping[str, pa.DataType],
     rows: Sequence[Mapping[str, Any]],
     categories: Container[str] = (),
+    loose: Container[str] = (),
 ) -> list[Column]:
-    """Return what the wanted columns hold, from their declared types and some rows; the first value's kind counts."""
-    found = []
+    """Return what the wanted columns hold, from their declared types and some rows; the first value's kind counts.
+
+    Where no type is declared this says only what many are parsed as at once; others are read all the same (`converted`).
+    """
+    wanted, found = set(names), []
     for name in names:
-        target, values = types.get(name), (row.get(name) for row in rows)
-        if target is None and name in categories:
-            found.append(Column(name, _category(values), None, category=True))
+        column = Column(name, "nothing", types.get(name), loose=name in loose, path=_path(name, wanted))
+        values = (found_in(row, column) for row in rows)
+        if column.target is None and name in categories:
+            found.append(dataclasses.replace(column, kind=_category(values), category=True))
         else:
-            found.append(Column(name, _kind(target, values), target))
+            found.append(dataclasses.replace(column, kind=_kind(column.target, values)))
     return found
 
 
@@ -149,15 +195,19 @@ def convert(array: pa.Array, column: Column) -> pa.Array:
     target = column.target
     try:
         if column.kind == "number":
+            if target is None:  # whole numbers from 2⁵³ on are no float64: they are read one by one
+                if pc.all(pc.less(pc.abs(array), EXACT)).as_py() is False:
+                    raise Unfit
+                return array
             if pc.all(pc.is_finite(array)).as_py() is False:
                 raise Unfit
-            if target is not None and pa.types.is_floating(target) and target != pa.float64():
+            if pa.types.is_floating(target) and target != pa.float64():
                 array = array.cast(target, safe=False)
                 if pc.all(pc.is_finite(array)).as_py() is False:
                     raise Unfit
                 return array
-            if target is not None and target != pa.float64():  # whole numbers written as 1.0 or 1e3
-                if pc.all(pc.less(pc.abs(array), _EXACT)).as_py() is False:
+            if target != pa.float64():  # whole numbers written as 1.0 or 1e3
+                if pc.all(pc.less(pc.abs(array), EXACT)).as_py() is False:
                     raise Unfit
                 array = array.cast(pa.int64())
         if target is None or array.type == target:
@@ -179,39 +229,81 @@ def _parsed(value: Any, kind: Kind) -> Any:
     """
     if value is None:
         return None
-    if kind == "category":
-        return _spelled(value)
     if kind in ("number", "whole") and isinstance(value, int | float) and not isinstance(value, bool):
         if kind == "number":
             return float(value)
-        if isinstance(value, int) or (math.isfinite(value) and value.is_integer() and abs(value) < _EXACT):
+        if isinstance(value, int) or (math.isfinite(value) and value.is_integer() and abs(value) < EXACT):
             return int(value)
     elif (kind == "truth" and isinstance(value, bool)) or (kind == "text" and isinstance(value, str)):
         return value
     raise Unfit
 
 
-def _spelled(value: Any) -> str | None:
-    """Return a category as text; None: a floating number, which is not whole or stands for several whole ones."""
-    if isinstance(value, str):
+def _name(value: Any) -> Any:
+    """Return a category; None: a floating number, which is not whole or stands for several whole ones.
+
+    Raises:
+        Unfit: it is no category.
+    """
+    if isinstance(value, str) or _is_int64(value):
         return value
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < _EXACT else None
+        return str(int(value)) if value.is_integer() and abs(value) < EXACT else None
     if isinstance(value, int) and value.bit_length() <= _MOST_BITS:
         return str(int(value))
     raise Unfit
 
 
-def outgrown(column: Column, value: Any) -> bool:
-    """Return whether a value shows that a column without a declared type is of another kind than was inferred from some."""
-    if column.target is not None or isinstance(value, dict | list | None):
-        return False
-    if column.category:
-        fits = _is_int64(value) if column.kind == "whole" else isinstance(value, str)
-        return column.kind != "category" and not fits
-    if column.kind == "whole" and not isinstance(value, bool | str):
-        return isinstance(value, float) or not -(1 << 63) <= value < 1 << 63
-    return column.kind == "nothing"
+def named(array: pa.Array) -> pa.Array:
+    """Return a column of categories, of which floating numbers are none unless they are whole."""
+    return pa.array([_name(value) for value in array.to_pylist()], pa.string())
+
+
+def _free(value: Any) -> Any:
+    """Return a value of no declared type.
+
+    Raises:
+        Unfit: an object or an array, or a number that no float64 holds.
+    """
+    if isinstance(value, dict | list):
+        raise Unfit
+    if isinstance(value, int | float):
+        try:
+            if not math.isfinite(value):
+                raise Unfit
+        except OverflowError as error:
+            raise Unfit from error
+    return value
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    """Return values of any kinds as a column: of numbers where all are, and none would change, else of texts."""
+    kinds = {type(value) for value in values if value is not None}
+    most = EXACT if float in kinds else 1 << 63
+    numbers = kinds <= {int, float} and all(-most <= value < most for value in values if type(value) is int)
+    if numbers and len(kinds) == 2:
+        return pa.array(values, pa.float64())
+    if numbers or (len(kinds) == 1 and int not in kinds):
+        return pa.array(values)
+    return pa.array([spelled(value) for value in values], pa.string())
+
+
+def _undeclared(values: Sequence[Any], column: Column) -> tuple[list[Any], list[int]]:
+    """Return the values of a column without a declared type, None where they cannot be read, and where that is."""
+    found: list[Any] = []
+    bad: list[int] = []
+    for i, value in enumerate(values):
+        try:
+            if isinstance(value, str):
+                value.encode()
+            if value is None or (column.loose and isinstance(value, dict | list)):
+                found.append(None)
+            else:
+                found.append(_name(value) if column.category else _free(value))
+        except (Unfit, UnicodeError):
+            found.append(None)
+            bad.append(i)
+    return found, bad
 
 
 def _one(value: Any, column: Column) -> pa.Array:
@@ -231,13 +323,20 @@ def _one(value: Any, column: Column) -> pa.Array:
 def converted(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> tuple[list[pa.Array], dict[int, str]]:
     """Convert rows one value at a time where they do not all convert at once.
 
+    A column without a declared type is of numbers where all its values here are, else of texts.
+
     Returns:
         The columns of the good rows, and the numbers of the others with the name of the column to blame.
     """
-    found: list[pa.Array | list[pa.Array]] = []
+    found: list[pa.Array | list[Any]] = []
     bad: dict[int, str] = {}
     for column in columns:
-        values = [row.get(column.name) for row in rows]
+        values = [found_in(row, column) for row in rows]
+        if column.target is None:
+            free, odd = _undeclared(values, column)
+            bad |= {i: column.name for i in odd if i not in bad}
+            found.append(free)
+            continue
         try:
             parsed = [_parsed(value, column.kind) for value in values]
             found.append(convert(pa.array(parsed, wire_type(column)), column))
@@ -248,35 +347,35 @@ def converted(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> t
                     singles.append(_one(value, column))
                 except Unfit:
                     bad.setdefault(i, column.name)
-                    singles.append(pa.nulls(1, column.target or wire_type(column)))
+                    singles.append(pa.nulls(1, column.target))
             found.append(singles)
     good = [i for i in range(len(rows)) if i not in bad]
     arrays = []
     for column, one in zip(columns, found, strict=True):
-        if isinstance(one, list):
-            kept = [one[i] for i in good]
-            arrays.append(pa.concat_arrays(kept) if kept else pa.array([], column.target or wire_type(column)))
-        else:
+        if isinstance(one, pa.Array):
             arrays.append(one.take(pa.array(good, pa.int64())) if bad else one)
+        elif column.target is None:
+            arrays.append(_array([one[i] for i in good]))
+        else:
+            kept = [one[i] for i in good]
+            arrays.append(pa.concat_arrays(kept) if kept else pa.array([], column.target))
     return arrays, bad
 
 
-def _looks_dated(text: str) -> bool:
-    return len(text) >= 10 and text[4] == text[7] == "-" and text[:4].isdigit()
+def whole(array: pa.Array) -> pa.Array:
+    """Return a column without a declared type, as int64 where all its numbers are whole.
 
-
-def inferred(array: pa.Array) -> pa.Array:
-    """Infer the type of a column without a declared one: times where all texts are, int64 where all numbers are whole."""
+    >>> whole(pa.array([1.0, 2.0])).type, whole(pa.array([1.0, 0.5])).type
+    (DataType(int64), DataType(double))
+    """
     if array.null_count == len(array):
         return pa.nulls(len(array))
-    if pa.types.is_string(array.type) and _looks_dated(array.drop_null()[0].as_py()):
+    if not pa.types.is_floating(array.type):
+        return array
+    array = pc.add(array, 0.0)  # −0.0 is 0, as it is where all are whole
+    if array.drop_null()[0].as_py().is_integer():
         try:
-            return _instants(array, pa.timestamp("us", tz="UTC"))
-        except Unfit:
-            return array
-    if pa.types.is_floating(array.type) and array.drop_null()[0].as_py().is_integer():
-        try:
-            exact = pc.all(pc.less(pc.abs(array), _EXACT)).as_py()
+            exact = pc.all(pc.less(pc.abs(array), EXACT)).as_py()
             return array.cast(pa.int64()) if exact else array
         except pa.ArrowInvalid:  # some are not whole
             return array

@@ -1,33 +1,32 @@
 """`beam-ml train --check`: all of a job but running it: what it would read, use and keep."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from beam_ml import api, formats
+from beam_ml import formats
 from beam_ml.artefact.records import encode_learner
 from beam_ml.beam.job import FileSource, Job
+from beam_ml.beam.job.looking import Looked
+from beam_ml.cli.sizes import first_rows, learned, models_bytes
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Batch
-from beam_ml.core.cursors import FileId
-from beam_ml.core.labels import BINARY
 from beam_ml.core.spec import to_us
-from beam_ml.formats import Block
 
 __all__ = ["checked", "lines"]
 
-_ROWS = 10_000
-"""Rows that are looked at, and learned from to see how large the state gets."""
 
-
-def checked(job: Job) -> dict[str, Any]:
+def checked(looked: Looked) -> dict[str, Any]:
     """Return what a job would do, from its settings and the first rows of its files.
+
+    Args:
+        looked: the job, with the places of its columns of categories.
 
     Raises:
         NoInput, UnreadableInput, MissingColumn: its files, or the columns it names, are not there.
     """
+    job = looked.job
     spec, algorithm = job.algorithm_spec(), job.algorithm()
     found: dict[str, Any] = {
         "name": job.name,
@@ -41,19 +40,21 @@ def checked(job: Job) -> dict[str, Any]:
         "window": job.refresh,
         "empty_state_bytes": len(encode_learner(algorithm, learners.new(algorithm, spec))),
     }
+    if job.features.hashed:
+        found["places"] = {term.column: term.places for term in job.features.hashed}
+    if looked.seen:
+        found["values_seen"] = looked.seen
     return found | _rows(job, job.source) if isinstance(job.source, FileSource) else found
 
 
 def _rows(job: Job, source: FileSource) -> dict[str, Any]:
     files = formats.list_files(source.path, source.format)
-    block = next(_blocks(source, files[0], job.features.columns()), None)
+    block = first_rows(job)
     found: dict[str, Any] = {"files": len(files), "bytes": sum(file.size for file in files)}
     if block is None:
         return found | {"rows_looked_at": 0}
     batch, rejects = job.features.to_batch(block)
-    # A job takes labels as they are, where `fit` would read −1 and 1 as 0 and 1.
-    empty = learners.new(job.algorithm(), job.algorithm_spec()).replace(labels=BINARY)
-    learner = api.fit(empty.spec, [batch], learner=empty, limits=job.limits)
+    learner = learned(job, batch)
     rejected = Counter(learner.progress.rejected)
     for reject in (*block.rejected, *rejects):
         rejected[reject.reason] += len(reject)
@@ -66,14 +67,8 @@ def _rows(job: Job, source: FileSource) -> dict[str, Any]:
         "windows": _windows(job, batch),
         "batch": "sparse" if job.features.hashed else "dense",
         "state_bytes": len(encode_learner(job.algorithm(), learner)),
+        "models_bytes": models_bytes(job, learner),
     }
-
-
-def _blocks(source: FileSource, file: FileId, columns: list[str]) -> Iterator[Block]:
-    format = source.format or formats.format_of(file.path)
-    options = formats.of_files(format).options(source.options, source.categories)
-    for piece in formats.ranges(file, 1 << 20, format, options):
-        yield from formats.read(piece, columns, _ROWS, options=options)
 
 
 def _windows(job: Job, batch: Batch) -> int:

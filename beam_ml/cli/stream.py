@@ -13,8 +13,10 @@ from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import Job, load_job
 from beam_ml.beam.stream import close_windows, run_stream
 from beam_ml.beam.stream.savepoint import savepoint
+from beam_ml.beam.versions.sized import sized
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.jobs import find_job
+from beam_ml.cli.sizes import sizes_said
 from beam_ml.cli.standing import standing_of
 from beam_ml.cli.stopping import hear_stop
 from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, UnsupportedVersion
@@ -121,6 +123,10 @@ def main(
     _check_end(folder, rest, close)
     job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
     registry = Registry(job.registry)
+    looked = sized(job, registry)
+    job = looked.job
+    for sentence in sizes_said(looked, registry):
+        console.say(sentence)
     watch = _Watch(console, job, registry, hear_stop("ending the pipeline."), json)
 
     def keep_state() -> None:

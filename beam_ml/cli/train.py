@@ -6,13 +6,17 @@ import click
 
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import Job, load_job
+from beam_ml.beam.job.looking import Looked, look
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.versions.sized import sized
 from beam_ml.cli.checking import checked, lines
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.jobs import find_job
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.report import JsonRounds, RoundTable
+from beam_ml.cli.sizes import sizes_said
 from beam_ml.cli.stopping import hear_stop
+from beam_ml.errors import RegistryError
 from beam_ml.registry import Registry
 
 __all__ = ["main"]
@@ -65,6 +69,10 @@ def main(
         return
     stopping = hear_stop("finishing this round, then ending.")
     registry = Registry(job.registry)
+    looked = sized(job, registry)
+    job = looked.job
+    for sentence in sizes_said(looked, registry):
+        Screen(stderr=json).say(sentence)
     table = JsonRounds(job, registry) if json else RoundTable(Screen(), job, registry)
     begun = time.monotonic()
     how = Mode("follow" if mode == "follow" else "once", close)
@@ -73,8 +81,16 @@ def main(
     table.end(time.monotonic() - begun)
 
 
+def _sized_already(job: Job) -> Looked:
+    """Return the job as a run would take it, without making a registry that is not there."""
+    try:
+        return sized(job, Registry(job.registry, create=False))
+    except RegistryError:
+        return look(job)
+
+
 def _look(job: Job, json: bool) -> None:
-    found = checked(job)
+    found = checked(_sized_already(job))
     if json:
         print_json(found)
     else:

@@ -4,6 +4,7 @@ Numbers come first, dense; with categories, that follow by hash, a batch is spar
 ``h`` columns of categories.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ class Features(Settings):
     @property
     def n_features(self) -> int:
         """The number of features, places of categories included."""
-        return len(self.numeric) + sum(term.buckets for term in self.hashed)
+        return len(self.numeric) + sum(term.places for term in self.hashed)
 
     @property
     def time_column(self) -> str | None:
@@ -117,6 +118,24 @@ class Features(Settings):
     def categories(self) -> tuple[str, ...]:
         """The columns that are hashed: formats of text must not read them as floating numbers."""
         return tuple(term.column for term in self.hashed)
+
+    @property
+    def unsized(self) -> tuple[str, ...]:
+        """The columns of categories whose buckets are not given."""
+        return tuple(term.column for term in self.hashed if term.buckets is None)
+
+    def sized(self, places: Mapping[str, int] | None = None) -> "Features":
+        """Return features whose buckets are all given: column → places where they are not, 65,536 for those not named.
+
+        >>> Features(hashed=["shop", {"column": "card", "buckets": 1000}]).sized({"shop": 2048}).n_features
+        3048
+        """
+        known = places or {}
+        buckets = [
+            known.get(term.column, term.places) if term.buckets is None else term.buckets for term in self.hashed
+        ]
+        given = tuple(term.model_copy(update={"buckets": one}) for term, one in zip(self.hashed, buckets, strict=True))
+        return self.model_copy(update={"hashed": given})
 
     def columns(self, with_label: bool = True) -> list[str]:
         """Return the columns that are needed, each once: what to read of a file."""
@@ -206,7 +225,7 @@ class Features(Settings):
             if missing is not None:
                 gaps[term.column] = missing
             columns.append((start + place)[:, None])
-            start += term.buckets
+            start += term.places
         width = d + len(self.hashed)
         values = np.hstack([X, np.ones((n, len(self.hashed)), dtype=X.dtype)])
         return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), gaps

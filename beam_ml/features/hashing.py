@@ -20,7 +20,11 @@ from beam_ml.core.spec import Settings
 from beam_ml.errors import MissingColumn
 from beam_ml.features.columns import column
 
-__all__ = ["Hashed", "HashedTerm", "buckets_of"]
+__all__ = ["MOST_PLACES", "Hashed", "HashedTerm", "buckets_of", "codes_of", "places_for", "sharing"]
+
+MOST_PLACES = 1 << 16
+"""Places of a column whose buckets are not given, unless a job has chosen fewer."""
+_FEWEST_PLACES, _SPARE = 1 << 10, 64
 
 _SHORT = "^-?0*[0-9]{1,18}$"
 """A whole number that is surely within int64."""
@@ -32,21 +36,54 @@ _EXACT = 2.0**53  # a float64 from here on stands for several whole numbers
 class Hashed(Settings):
     """One indicator feature a value of a column, in one of `buckets` places by hash.
 
-    >>> Hashed(column="shop").buckets
-    65536
+    >>> Hashed(column="shop").places, Hashed(column="card", buckets=1000).places
+    (65536, 1000)
     """
 
     column: str
-    buckets: Annotated[int, Field(ge=1, le=1 << 26, description="places that values are hashed to")] = 1 << 16
+    buckets: Annotated[
+        int | None,
+        Field(
+            ge=1, le=1 << 26,
+            description="places that values are hashed to; none: a job chooses by the values in its first files, once, and "
+            "otherwise there are 65536",
+        ),
+    ] = None  # fmt: skip
+
+    @property
+    def places(self) -> int:
+        """The places that values are hashed to."""
+        return MOST_PLACES if self.buckets is None else self.buckets
 
 
 def _spelled_out(value: Any) -> Any:
-    """Let a bare column name mean the default number of buckets."""
+    """Let a bare column name mean one whose buckets are not given."""
     return {"column": value} if isinstance(value, str) else value
 
 
 HashedTerm = Annotated[Hashed, BeforeValidator(_spelled_out)]
-"""One column of categories. A bare string is one with the default number of buckets."""
+"""One column of categories. A bare string is one whose buckets are not given."""
+
+
+def places_for(seen: int) -> int:
+    """Return how many places a column gets of which some values were seen: a power of two, 64 times as many or more.
+
+    Then about 1 in 64 values seen shares its place. Never fewer than 1,024, since more values come, and never more than
+    65,536. Places that no value has cost nothing where learners and models are stored.
+
+    >>> [places_for(seen) for seen in (0, 11, 100, 1_000_000)]
+    [1024, 1024, 8192, 65536]
+    """
+    return min(max(1 << (_SPARE * seen - 1).bit_length() if seen else 1, _FEWEST_PLACES), MOST_PLACES)
+
+
+def sharing(seen: int, places: int) -> float:
+    """Return which share of the values seen is expected to share its place with another: ``1 − (1 − 1/m)^(n − 1)``.
+
+    >>> round(sharing(100, 8192), 4), sharing(1, 1024)
+    (0.012, 0.0)
+    """
+    return 1.0 - (1.0 - 1.0 / places) ** max(seen - 1, 0)
 
 
 def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -65,12 +102,18 @@ def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndar
     >>> bool(cards[1] == shops[1]), missing.tolist()
     (True, [False, False, True])
     """
+    mixed, missing = codes_of(batch, term, field)
+    return (mixed % np.uint64(term.places)).astype(np.int64), missing
+
+
+def codes_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return 64 bits that stand for each row's value, (n,) uint64, and where there is none, as `buckets_of` does."""
     wanted = "a whole number or text"
     array = column(batch, term.column, field, wanted)
     kind, types = array.type, pa.types
     missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
     if types.is_null(kind):
-        return np.zeros(len(array), dtype=np.int64), np.ones(len(array), dtype=bool)
+        return np.zeros(len(array), dtype=np.uint64), np.ones(len(array), dtype=bool)
     if types.is_boolean(kind) or types.is_integer(kind):
         whole = array.cast(pa.uint8()) if types.is_boolean(kind) else array
         numbers = whole.fill_null(0).to_numpy(zero_copy_only=False)
@@ -86,7 +129,7 @@ def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndar
     else:
         message = f"{field} names the column {term.column!r}, which must be {wanted}; got {kind}."
         raise MissingColumn(message)
-    return (mixed % np.uint64(term.buckets)).astype(np.int64), missing
+    return mixed, missing
 
 
 def _of_texts(texts: pa.LargeBinaryArray) -> np.ndarray:

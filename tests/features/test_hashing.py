@@ -11,7 +11,8 @@ import pytest
 
 from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.features import Features, Hashed
-from beam_ml.features.hashing import buckets_of
+from beam_ml.features.hashing import buckets_of, places_for, sharing
+from beam_ml.features.seen import places_by, seen_in
 from beam_ml.formats.block import Block
 from beam_ml.formats.csv.messages import message_decoder
 
@@ -114,7 +115,37 @@ def test_places_are_spread_evenly() -> None:
 
 def test_settings_are_json_and_back() -> None:
     assert Features.parse(json.loads(FEATURES.to_json())) == FEATURES
-    assert FEATURES.hashed[1] == Hashed(column="shop", buckets=65_536)
+    assert FEATURES.hashed[1] == Hashed(column="shop")
+    assert FEATURES.unsized == ("shop",)
+    whole = FEATURES.sized({"shop": 2_048, "card": 7})
+    assert Features.parse(json.loads(whole.to_json())) == whole
+    assert [term.buckets for term in whole.hashed] == [100, 2_048]
+    assert whole.sized({"shop": 5}) == whole
+    assert FEATURES.sized().n_features == FEATURES.n_features == 1 + 100 + 65_536
+
+
+@pytest.mark.parametrize("seen", [0, 1, 2, 16, 17, 999, 1_000, 1_024, 5_000, 10**9])
+def test_places_are_a_power_of_two_of_which_few_are_shared(seen: int) -> None:
+    places = places_for(seen)
+    assert places.bit_count() == 1
+    assert 1_024 <= places <= 65_536
+    assert places >= min(64 * seen, 65_536)
+    assert places <= max(128 * seen, 1_024)
+
+
+def test_the_share_of_values_that_share_a_place_is_what_is_expected() -> None:
+    for seen, places in [(1_000, 65_536), (1_000, 2_048), (5_000, 1_024)]:
+        at = np.array(place([f"v{i}" for i in range(seen)], places))
+        shared = np.mean(np.bincount(at, minlength=places)[at] > 1)
+        assert sharing(seen, places) == pytest.approx(shared, abs=0.03)
+
+
+def test_values_are_counted_once_however_a_format_gives_them() -> None:
+    features = Features(hashed=["c", {"column": "d", "buckets": 10}])
+    first = pa.record_batch({"c": pa.array([7, 8, None]), "d": pa.array(["x", "y", "z"])})
+    then = pa.record_batch({"c": pa.array(["7", "a", ""]), "d": pa.array(["x", None, "z"])})
+    assert seen_in(features, [first, then]) == {"c": 4, "d": 3}
+    assert places_by({"c": 4, "d": 3_000}) == {"c": 1_024, "d": 65_536}
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,10 @@ class Job(Settings):
             given = {"sparse": True, **given}
         return spec_from(given)
 
+    def with_features(self, features: Features) -> "Job":
+        """Return the job with other sizes of its features."""
+        return self.model_copy(update={"features": features})
+
     def algorithm(self) -> Algorithm:
         """Return the algorithm that the spec names."""
         return algorithm_of(self.algorithm_spec())

@@ -30,6 +30,7 @@ from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, ver
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
+from beam_ml.beam.versions.sized import sized
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.cursors import Passes
@@ -148,6 +149,7 @@ def train(
     if mode.kind == "follow" and job.passes > 1:
         message = f"job.passes must be 1 with follow, which has no end to begin again after; got {job.passes}."
         raise InvalidValue(message)
+    job = sized(job, registry).job
     source = _open(job, mode.kind == "follow", stopping)
     try:
         yield from _rounds(_start(job, registry, source, options), mode, stopping, _threads(threads, options))

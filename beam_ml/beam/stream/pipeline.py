@@ -25,6 +25,7 @@ from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
 from beam_ml.beam.transforms.decode import Decode
 from beam_ml.beam.transforms.rejects import WriteRejects
 from beam_ml.beam.transforms.windowing import TICK_US, many_in_or_out, to_global
+from beam_ml.beam.versions.sized import sized
 from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, LiveAnchor
 from beam_ml.core.spec import to_us
 from beam_ml.errors import EngineRefused, HeadMoved, InvalidValue
@@ -138,6 +139,7 @@ def build(
         InvalidValue: `refresh = "round"`, files, or a registry that workers cannot reach.
     """
     _check(job, registry, read)
+    job = sized(job, registry).job
     if start is None:
         start = begin(job, registry)[0] if read is not None else kafka_start(job, registry)
     spec, where = job.algorithm_spec(), registry.objects.where

@@ -48,8 +48,8 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
     }
     if features is None:
         return facts if learner.names is None else facts | {"names": list(learner.names)}
-    made = Features.parse(dict(features))
-    return facts | {"features": dict(features)} | ({} if made.hashed else {"names": list(made.names)})
+    made = Features.parse(dict(features)).sized()
+    return facts | {"features": made.to_dict()} | ({} if made.hashed else {"names": list(made.names)})
 
 
 def models_of(

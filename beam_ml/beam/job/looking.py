@@ -1,0 +1,111 @@
+"""A look at a job's files before it runs: some rows from everywhere in them, and what they say about its categories."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from beam_ml import formats
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.job.sources import FileSource
+from beam_ml.core.cursors import FileId
+from beam_ml.core.spec import Settings
+from beam_ml.errors import BeamMLError, NoInput
+from beam_ml.features.hashing import sharing
+from beam_ml.features.seen import places_by, seen_in
+from beam_ml.formats import Block
+
+__all__ = ["Looked", "blocks_of", "look"]
+
+T = TypeVar("T")
+_FILES, _PIECES, _ROWS = 8, 16, 4_096
+"""Files that are looked into at most, pieces of them, and rows of a piece."""
+_RANGE = 1 << 18
+"""Bytes of a piece of a file whose places are bytes, and rows of others."""
+
+
+class Looked(NamedTuple):
+    """What was found.
+
+    Attributes:
+        job: the same with the buckets of all its columns of categories.
+        rows: looked at; 0: nothing was there, or nothing was asked.
+        seen: column whose buckets were not given → different values in those rows.
+    """
+
+    job: Job
+    rows: int = 0
+    seen: Mapping[str, int] = MappingProxyType({})
+
+    def crowded(self, share: float = 0.1) -> list[str]:
+        """Return a sentence about each column of which more than a share of the values seen share their places."""
+        places = {term.column: term.places for term in self.job.features.hashed}
+        found = {column: sharing(seen, places[column]) for column, seen in self.seen.items()}
+        return [
+            f"{column}: {self.seen[column]:,} values in {self.rows:,} rows, of which {one:.0%} share one of its "
+            f"{places[column]:,} places (buckets = … gives it more)."
+            for column, one in found.items()
+            if one > share
+        ]
+
+
+def look(job: Job) -> Looked:
+    """Choose the places of the columns of categories that have no buckets, by rows from everywhere in the job's files.
+
+    Of at most 8 files in their order and 16 pieces of these, spread evenly, the first 4,096 rows each: the same files are
+    always answered in the same way. A topic is not looked at, nor is anything where the spec says how many features there
+    are: a column then has 65,536 places. What cannot be read is passed over; the run says why.
+    """
+    wanted, source = job.features.unsized, job.source
+    if not wanted or not isinstance(source, FileSource) or "n_features" in job.spec:
+        return Looked(job.with_features(job.features.sized()))
+    asked = job.features.model_copy(
+        update={"numeric": (), "hashed": tuple(term for term in job.features.hashed if term.column in wanted)}
+    )
+    rows, seen = 0, dict.fromkeys(wanted, 0)
+    blocks = list(_everywhere(source, wanted))
+    try:
+        seen = seen_in(asked, (block.batch for block in blocks))
+        rows = sum(map(len, blocks))
+    except BeamMLError:  # a column that is not there, which the run refuses
+        rows = 0
+    return Looked(job.with_features(job.features.sized(places_by(seen) if rows else {})), rows, seen if rows else {})
+
+
+def _everywhere(source: FileSource, columns: Sequence[str]) -> Iterator[Block]:
+    try:
+        files = _spread(formats.list_files(source.path, source.format), _FILES)
+    except NoInput:
+        return
+    for file in files:
+        try:
+            for piece in _spread(_ranges(source, file, _RANGE), max(_PIECES // len(files), 1)):
+                yield from _first(source, piece, columns)
+        except BeamMLError:
+            continue
+
+
+def _first(source: FileSource, piece: formats.FileRange, columns: Sequence[str]) -> Iterator[Block]:
+    block = next(formats.read(piece, columns, _ROWS, options=_options(source, piece.path)), None)
+    if block is not None:
+        yield block
+
+
+def _spread(all: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of all, evenly spread, the first and the last among them."""
+    if len(all) <= most or most < 2:
+        return list(all[:most])
+    return [all[i * (len(all) - 1) // (most - 1)] for i in range(most)]
+
+
+def _options(source: FileSource, path: str) -> Settings | None:
+    return formats.of_files(source.format or formats.format_of(path)).options(source.options, source.categories)
+
+
+def _ranges(source: FileSource, file: FileId, target: int) -> list[formats.FileRange]:
+    return formats.ranges(file, target, source.format or formats.format_of(file.path), _options(source, file.path))
+
+
+def blocks_of(source: FileSource, file: FileId, columns: Sequence[str], rows: int) -> Iterator[Block]:
+    """Read a file from its beginning in blocks of at most so many rows."""
+    for piece in _ranges(source, file, 1 << 20):
+        yield from formats.read(piece, columns, rows, options=_options(source, file.path))

@@ -1,0 +1,43 @@
+"""How many places a job's columns of categories have: as its first version says, else by a look at its files."""
+
+from typing import Any
+
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.job.looking import Looked, look
+from beam_ml.errors import InvalidValue
+from beam_ml.features import Features
+from beam_ml.registry import Manifest, Registry
+
+__all__ = ["as_trained", "sized"]
+
+
+def sized(job: Job, registry: Registry) -> Looked:
+    """Return the job with all its buckets, as they stay from its first version on.
+
+    Args:
+        job: the deployment.
+        registry: whose newest readable version decides where there is one.
+
+    Raises:
+        CorruptArtefact: there are versions, and none of them is readable.
+    """
+    if not job.features.unsized:
+        return Looked(job)
+    found = registry.latest(job.name)
+    return look(job) if found is None else Looked(as_trained(job, found.manifest))
+
+
+def as_trained(job: Job, manifest: Manifest) -> Job:
+    """Return the job with the buckets of a version where it gives none."""
+    known = features_of(manifest.extra.get("features"))
+    places = {} if known is None else {term.column: term.places for term in known.hashed}
+    return job.with_features(job.features.sized(places))
+
+
+def features_of(value: Any) -> Features | None:
+    """Return the features that a manifest states, with all their buckets; None: it states none that there can be."""
+    try:
+        # Settings that a later release added are missing there: parsed, they have their defaults.
+        return None if value is None else Features.parse(value).sized()
+    except InvalidValue:
+        return None

@@ -31,7 +31,7 @@ from beam_ml.errors import BeamMLError, EngineRefused, InvalidValue
 __all__ = [
     "DEFAULT_RUNNER",
     "Ran",
-    "known_error",
+    "known_errors",
     "new_pipeline",
     "ran_on",
     "refuse_streaming",
@@ -192,14 +192,9 @@ def run(pipeline: Pipeline) -> Ran:
             if isinstance(pcoll, PCollection):
                 refuse_unbounded(pcoll)
     StateSampler.__init__.__defaults__ = (_SAMPLED_MS,)
-    try:
+    with known_errors():
         result = pipeline.run()
         result.wait_until_finish()
-    except Exception as error:
-        known = known_error(error)
-        if known is None:
-            raise
-        raise known from error
     runner = ran_on(pipeline.runner, result)
     _log.info("The pipeline ran on %s.", runner)
     return Ran(runner, result)
@@ -260,7 +255,19 @@ def _sources(pcoll: PCollection) -> Iterator[object]:
             producer = producer.parent
 
 
-def known_error(error: BaseException) -> BeamMLError | None:
+@contextlib.contextmanager
+def known_errors() -> Iterator[None]:
+    """Raise the beam_ml error that Beam's own is about, where there is one."""
+    try:
+        yield
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _known(error: BaseException) -> BeamMLError | None:
     """Return the beam_ml error within Beam's, without Beam's addition of the step."""
     chain: BaseException | None = error
     while chain is not None:

@@ -68,6 +68,9 @@ _DETAIL_CHARS = 200
 class Refused:
     """Messages, or rows of messages, refused for one reason: m of them.
 
+    It is no `Reject` yet, since a decoder knows no offsets: `to_blocks` makes it one, once the rows refused and decoded
+    together tell where each place ends, and whether a message has more rows than places.
+
     Attributes:
         reason: what is counted: one of few texts, never a row's own values.
         message: (m,) int64 index of the message among those given.

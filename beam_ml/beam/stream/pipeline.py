@@ -13,7 +13,7 @@ from apache_beam import Flatten, Pipeline, PTransform
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.runners.runner import PipelineState
 
-from beam_ml.beam.engine import known_error, new_pipeline, ran_on, refuse_unbounded, streaming_options
+from beam_ml.beam.engine import known_errors, new_pipeline, ran_on, refuse_unbounded, streaming_options
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.rounds.driver import Mode, train
@@ -213,7 +213,7 @@ def run_stream(
     """
     pipeline = new_pipeline(streaming_options(options))
     build(pipeline, job, registry, **settings)
-    try:
+    with known_errors():
         result = pipeline.run()
         while not PipelineState.is_terminal(result.state):
             if stopping():
@@ -221,11 +221,6 @@ def run_stream(
                 return ran_on(pipeline.runner, result)
             time.sleep(_LOOK_S)
         result.wait_until_finish()
-    except Exception as error:
-        known = known_error(error)
-        if known is None:
-            raise
-        raise known from error
     message = f"A stream must run until it is stopped; {ran_on(pipeline.runner, result)} says {result.state}."
     raise EngineRefused(message)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +76,23 @@ class _Following(DoFn):
             self._looked = time.monotonic()
 
 
+class _Served(PTransform):
+    """Base: a transform whose workers follow one model."""
+
+    _step: ClassVar[type[_Following]]
+
+    def __init__(
+        self,
+        model: ModelRef | str | Path,
+        name: str | None = None,
+        which: str | None = None,
+        refresh_s: float = 60.0,
+        algorithms: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        self._fn = self._step(as_reference(model, name, which, algorithms), refresh_s)
+
+
 def _column(values: np.ndarray) -> pa.Array:
     if values.ndim == 1:
         return pa.array(values)
@@ -130,7 +147,7 @@ class _Score(_Following):
         yield element.replace(batch=pa.record_batch(given | columns), position=position, position_end=end, rejected=())
 
 
-class Score(PTransform):
+class Score(_Served):
     """Blocks (for a model that was stored with features) or batches → `ScoredBlocks`.
 
     Rows that are dicts, `beam.Row`s or named tuples (by the declared type of their PCollection) are scored as blocks are,
@@ -159,16 +176,7 @@ class Score(PTransform):
     21.0
     """
 
-    def __init__(
-        self,
-        model: ModelRef | str | Path,
-        name: str | None = None,
-        which: str | None = None,
-        refresh_s: float = 60.0,
-        algorithms: Iterable[str] = (),
-    ) -> None:
-        super().__init__()
-        self._fn = _Score(as_reference(model, name, which, algorithms), refresh_s)
+    _step = _Score
 
     @many_in_or_out
     def expand(self, pcoll: PCollection) -> ScoredBlocks:
@@ -229,7 +237,7 @@ class _Join(DoFn):
             yield total
 
 
-class Evaluate(PTransform):
+class Evaluate(_Served):
     """Labelled blocks, batches or rows → one `Measured`: mergeable sums of how the model does on all of them.
 
     Rows are what `Score` takes as such. Those that a learner would reject are left out. Labels are the numbers that were
@@ -251,16 +259,7 @@ class Evaluate(PTransform):
     2.0 {0: 2}
     """
 
-    def __init__(
-        self,
-        model: ModelRef | str | Path,
-        name: str | None = None,
-        which: str | None = None,
-        refresh_s: float = 60.0,
-        algorithms: Iterable[str] = (),
-    ) -> None:
-        super().__init__()
-        self._fn = _Measure(as_reference(model, name, which, algorithms), refresh_s)
+    _step = _Measure
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Measure each bundle, and merge the bundles' sums in one place."""

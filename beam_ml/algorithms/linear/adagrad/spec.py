@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field
 
+from beam_ml.algorithms.linear.positive import PositiveWeight
 from beam_ml.algorithms.shared.thresholds import Cut
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
@@ -119,7 +120,7 @@ class AdaGrad(BaseSpec):
     ] = True
     mini_batch_rows: Annotated[int, Field(ge=1, le=65_536, description="rows of one step")] = 16
     positive_weight: Annotated[
-        Annotated[float, Field(gt=0)] | Literal["balanced"],
+        PositiveWeight,
         Field(description="binary: factor on the weight of rows of class 1; balanced: mass of class 0 / class 1"),
     ] = 1.0
     class_weights: Annotated[
@@ -173,20 +174,6 @@ class AdaGrad(BaseSpec):
             message = f"must hold numbers {'>' if positive else '>='} 0"
             raise ValueError(message)
         return tuple(sorted(set(value))) if name == "halve_at" else value
-
-    @pydantic.field_validator("positive_weight", mode="before")
-    @classmethod
-    def _number_or_balanced(cls, value: object) -> object:
-        if value == "balanced":
-            return value
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = -1.0
-        if not 0 < number < float("inf"):
-            message = "must be a number > 0 or 'balanced'"
-            raise ValueError(message)
-        return number
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> "AdaGrad":

@@ -6,6 +6,7 @@ import pydantic
 from pydantic import Field
 
 from beam_ml.algorithms.linear.newton.losses import LOSSES
+from beam_ml.algorithms.linear.positive import PositiveWeight
 from beam_ml.core.spec import Spec as BaseSpec
 
 __all__ = ["MAX_FEATURES", "Newton"]
@@ -38,7 +39,7 @@ class Newton(BaseSpec):
         Field(description="logistic: label 0 or 1, score a probability; squared: ½(label − score)²"),
     ] = "logistic"
     positive_weight: Annotated[
-        Annotated[float, Field(gt=0)] | Literal["balanced"],
+        PositiveWeight,
         Field(
             description="logistic: factor on the weight of rows of class 1; balanced: mass of class 0 / mass of class 1"
         ),
@@ -64,20 +65,6 @@ class Newton(BaseSpec):
             message = f"must be <= {MAX_FEATURES}, since the state holds n_features² numbers"
             raise ValueError(message)
         return value
-
-    @pydantic.field_validator("positive_weight", mode="before")
-    @classmethod
-    def _number_or_balanced(cls, value: object) -> object:
-        if value == "balanced":
-            return value
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = -1.0
-        if not 0 < number < float("inf"):
-            message = "must be a number > 0 or 'balanced'"
-            raise ValueError(message)
-        return number
 
     @pydantic.field_validator("positive_weight")
     @classmethod

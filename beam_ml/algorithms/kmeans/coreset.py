@@ -93,7 +93,10 @@ def cells_of(centres: np.ndarray, n_rows: int) -> Cells:
         pivots = pivots[mass > 0]
     cell = locate(centres, pivots, _one_cell(pivots))
     p = pivots.shape[0]
-    z, y = (centres - pivots[0]).astype(np.float32), (pivots - pivots[0]).astype(np.float32)
+    # In units of a power of two near the farthest centre, so that squares fit float32.
+    gaps = centres - pivots[0]
+    far = -np.frexp(np.abs(gaps).max())[1]
+    z, y = (np.ldexp(one, far).astype(np.float32) for one in (gaps, pivots - pivots[0]))
     apart = np.einsum("ij,ij->i", z, z) - 2.0 * (y @ z.T)
     apart[cell, np.arange(m)] = -np.inf
     apart[np.isnan(apart)] = np.inf

@@ -3,6 +3,8 @@
 Every sum runs in a fixed order, so equal arguments yield equal bits. Arrays may be read-only.
 """
 
+import math
+
 import numba
 import numpy as np
 from numba import types
@@ -82,6 +84,14 @@ def _least(scores: np.ndarray, half: np.ndarray, width: int, best: np.ndarray, w
             where[i] = this if nearer else where[i]
 
 
+@numba.njit([(_F8,)], cache=True, nogil=True)
+def _inverse(size: float) -> float:
+    """Return a power of two that brings a size near 1: multiplying by it rounds nothing."""
+    if not 0.0 < size < np.inf:
+        return 1.0
+    return math.ldexp(1.0, -max(math.frexp(size)[1], -1000))
+
+
 @numba.njit(
     _signatures(_VECTOR_I, _VECTOR_I, _MATRIX8, _MATRIX8, _VECTOR_I, _VECTOR_I),
     cache=True,
@@ -98,7 +108,8 @@ def nearest_in_cells(
 ) -> np.ndarray:
     """Return, for each row, the nearest of the centres listed for its cell: ``argmin ½‖c − p‖² − (x − p)·(c − p)``.
 
-    Differences from the cell's pivot p fit float32 however far the data lies from zero.
+    Differences from the cell's pivot p fit float32 however far the data lies from zero; they are in units of a power of two
+    near the largest of its centres', so that their squares fit, too.
 
     Args:
         x: (n, d) rows.
@@ -122,13 +133,19 @@ def nearest_in_cells(
             continue
         pivot = pivots[p]
         first, size = list_bounds[p], list_bounds[p + 1] - list_bounds[p]
+        farthest = 0.0
+        for k in range(size):
+            c = lists[first + k]
+            for j in range(d):
+                farthest = max(farthest, abs(centres[c, j] - pivot[j]))
+        unit = _inverse(farthest)
         local = np.empty((size, d), np.float32)
         half = np.empty(size, np.float32)
         for k in range(size):
             c = lists[first + k]
             total = 0.0
             for j in range(d):
-                gap = centres[c, j] - pivot[j]
+                gap = (centres[c, j] - pivot[j]) * unit
                 local[k, j] = gap
                 total += gap * gap
             half[k] = 0.5 * total
@@ -142,7 +159,7 @@ def nearest_in_cells(
             for i in range(width):
                 r = rows[start + i]
                 for j in range(d):
-                    turned[j, i] = x[r, j] - pivot[j]
+                    turned[j, i] = (x[r, j] - pivot[j]) * unit
             np.dot(local, turned, scores)
             if few:
                 _least(scores, half, _SMALL, best, where)

@@ -148,6 +148,20 @@ def test_learning_and_deriving_are_deterministic():
     )
 
 
+@pytest.mark.parametrize("exponent", [-400, -100, -70, 64, 96, 400])
+def test_units_of_a_power_of_two_change_no_bit(exponent):
+    x = mixture(9000, d=3)
+    for k_max in (10, 40):  # in one cell, and in many
+        spec, state = state_of(x, k_max=k_max, batch_rows=3000)
+        _, other = state_of(np.ldexp(x, exponent), k_max=k_max, batch_rows=3000)
+        by = [np.lexsort(np.ldexp(one.centres, back).T) for one, back in ((state, 0), (other, -exponent))]
+        np.testing.assert_array_equal(np.ldexp(other.centres, -exponent)[by[1]], state.centres[by[0]])
+        np.testing.assert_array_equal(other.weight[by[1]], state.weight[by[0]])
+        np.testing.assert_array_equal(np.ldexp(other.scatter, -2 * exponent)[by[1]], state.scatter[by[0]])
+        model, scaled = derive(spec, state, 8), derive(spec, other, 8)
+        assert scaled.sse.sum() == pytest.approx(np.ldexp(model.sse.sum(), 2 * exponent), rel=0.05)
+
+
 def test_float32_and_float64_rows_learn_alike():
     x = mixture(n=4000).astype(np.float32)
     spec, narrow = state_of(x, k_max=10)

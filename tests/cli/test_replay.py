@@ -8,16 +8,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+import toy_lines
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_ml.beam.kafka.replay import Replay
+from beam_ml.beam.kafka.replay import replay as replay_rows
 from beam_ml.cli import replay
 from beam_ml.cli.event_order import Input, Rows, in_order, read, stamp, survey
 from beam_ml.cli.simulate import write_days
 from beam_ml.errors import InputChanged, MissingColumn, NoInput, UnreadableInput
+from beam_ml.formats import messages
 from beam_ml.formats.avro import files
 from beam_ml.formats.parquet import files as parquet
+from beam_ml.formats.table import of_files
+from tests.beam.kafka.support import Producer, writer
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -120,6 +126,23 @@ def test_survey_and_read_agree_whatever_the_format(tmp_path: Path, ending: str) 
     ids, given_times = joined(list(read(wanted, found)))
     assert ids == list(range(10, 990))
     assert given_times == times[10:990].tolist()
+
+
+def test_files_of_a_format_outside_the_package_are_replayed(tmp_path: Path) -> None:
+    times = np.random.default_rng(3).permutation(300) * 1_000_000 + 1_500_000_000_000_000
+    rows = pa.record_batch({"id": np.arange(300.0), "at": times.astype(np.float64)})
+    for name, part in (("1.lines", rows.slice(0, 200)), ("2.lines", rows.slice(200))):
+        of_files("toy_lines:FORMAT").module.write(str(tmp_path / name), [part], toy_lines.Options(separator=";"))
+    given_files = Input(str(tmp_path), "at", "toy_lines:FORMAT", {"separator": ";"})
+    producer = Producer()
+    box = writer(producer)
+    encode = messages.encoder("json")
+    sent = replay_rows(read(given_files, survey(given_files)), box, Replay(7, speed=None), encode, [0, 1])
+    assert (sent.rows, sent.messages, sent.last_us, sent.whole) == (300, 43, times.max(), True)
+    decoded = messages.decoder("json")(pa.array([message["value"] for message in producer.sent], pa.binary()))
+    assert not decoded.refused
+    assert decoded.batch.column("id").to_pylist() == np.argsort(times).tolist()
+    assert decoded.batch.column("at").to_pylist() == sorted(times.tolist())
 
 
 def test_a_disordered_file_is_sorted_and_said_to_be(tmp_path: Path) -> None:

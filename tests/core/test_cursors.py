@@ -52,3 +52,25 @@ def test_a_pass_after_the_first_is_over_the_files_of_the_first() -> None:
     second = first.next_pass()
     assert (second.number, second.batch, second.again_over) == (2, {"a": A, "b": B}, False)
     assert FileCursor(first.done, number=2, batch=second.batch, again=frozenset("ab")).again_over
+
+
+def test_a_first_pass_is_over_files_read_once_and_later_ones_over_the_same() -> None:
+    assert not FileCursor().again_over
+    assert not FileCursor({"a": A}, again=frozenset()).again_over
+    second = FileCursor({"a": A, "b": B}, number=2, batch={"a": A}, again=frozenset("a"))
+    assert second.again_over
+    assert second.next_pass() == FileCursor({"a": A, "b": B}, number=3, batch={"a": A})
+
+
+def test_passes_go_on_to_the_number_asked_for_and_after_a_stop_only_where_more_are_asked_for() -> None:
+    assert [Passes(of=3).continues(number, 3) for number in (1, 2, 3, 4)] == [True, True, False, False]
+    stopped = Passes(of=3, stopped="the loss stopped improving")
+    assert [stopped.continues(2, passes) for passes in (2, 3, 4)] == [False, False, True]
+
+
+def test_files_and_passes_of_both_merge_either_way_round() -> None:
+    one = Cursors(FileCursor({"a": A}), passes=Passes(2, 9, judged=2, heard=1))
+    other = Cursors(FileCursor({"b": B}), passes=Passes(3, 4, judged=1, heard=2))
+    for both in (one.merge(other), other.merge(one)):
+        assert both.files == FileCursor({"a": A, "b": B})
+        assert both.passes == Passes(3, 9, judged=2, heard=2)

@@ -110,6 +110,19 @@ def test_rows_of_no_class_are_rejected_with_a_warning(label: np.ndarray, caplog:
     assert "500 rejected" in caplog.text
 
 
+def test_minus_ones_alone_are_one_class_of_two() -> None:
+    learner = fit(SPEC, [Batch.dense(X[:50], label=np.full(50, -1.0))])
+    assert learner.labels == (-1, 1)
+    assert learner.sample.mass.tolist() == [50.0, 0.0]
+
+
+def test_a_missing_label_is_counted_as_missing_and_another_class_as_none() -> None:
+    label = np.concatenate([Y[:98] * 2 - 1, [np.nan, 5.0]])
+    learner = fit(SPEC, [Batch.dense(X[:100], label=label)], learner=fit(SPEC, batches(Y * 2 - 1)))
+    assert sorted(learner.progress.rejected.values()) == [1, 1]
+    assert learner.progress.rejected["missing label"] == 1
+
+
 def test_labels_of_several_classes_and_of_regressions_stay_as_they_are() -> None:
     three = fit(linear.AdaGrad(n_features=2, task="multiclass", n_classes=3), batches(Y + 1))
     assert three.labels is None

@@ -47,6 +47,13 @@ def test_what_more_than_one_in_a_hundred_rows_share_is_a_pause() -> None:
     assert far_of(times[:-1]) == [395, 396, 397, 398]
 
 
+def test_a_gap_of_the_very_bound_is_none() -> None:
+    times = np.append(START + np.arange(50), START + 49 + DAY)
+    assert far_of(times) == []
+    times[-1] += 1
+    assert far_of(times) == [50]
+
+
 def test_data_that_come_rarely_have_gaps_and_none_of_their_rows_is_far() -> None:
     monthly = START + np.arange(24) * 30 * DAY
     assert far_of(monthly) == []

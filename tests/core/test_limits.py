@@ -11,7 +11,7 @@ from beam_ml.algorithms import find
 from beam_ml.core import decay
 from beam_ml.core.admit import admit
 from beam_ml.core.arrays import array_fields
-from beam_ml.core.limits import ABSOLUTE, FAR_BEYOND, Limits, Seen, _extremes, far_beyond
+from beam_ml.core.limits import ABSOLUTE, FAR_BEYOND, Limits, Seen, _extremes, far_beyond, feature_name
 from beam_ml.core.rejects import warning
 from beam_ml.core.sample import Sample
 from beam_ml.errors import InvalidValue
@@ -102,6 +102,48 @@ def test_a_value_far_beyond_its_batch_is_found() -> None:
     batch.dense_x[40, 0], batch.dense_x[50, 2], batch.dense_x[51, 2] = 1e10, -1e7, 9e6
     assert far_of(batch) == {f"feature amount {FAR_BEYOND}": [40], f"feature 2 {FAR_BEYOND}": [50, 51]}
     assert far_of(batch, deviations=1e11) == {}
+
+
+def test_a_value_far_below_is_as_far_as_one_above() -> None:
+    batch = rows(500)
+    batch.dense_x[40, 0], batch.dense_x[41, 1] = -1e10, 1e10
+    seen = Seen.of(rows(400))
+    for known in (None, seen):
+        assert far_of(batch, known) == {f"feature amount {FAR_BEYOND}": [40], f"feature 1 {FAR_BEYOND}": [41]}
+
+
+def test_what_one_in_a_hundred_share_is_refused_and_what_more_share_is_learned() -> None:
+    batch = rows(200)
+    batch.dense_x[:2, 0] = 1e10
+    assert far_of(batch) == {f"feature amount {FAR_BEYOND}": [0, 1]}
+    batch.dense_x[2, 0] = 1e10
+    assert far_of(batch) == {}
+
+
+def test_rows_looked_at_that_are_odder_than_most_hide_nothing() -> None:
+    """Every fourth of these rows is looked at; all of those that lie far out are among them."""
+    x = np.random.default_rng(0).uniform(-1.0, 1.0, 4096)
+    x[: 4 * 20 : 4] = 3.0
+    x[1] = 2000.0
+    assert far_of(Batch.dense(x[:, None])) == {f"feature amount {FAR_BEYOND}": [1]}
+
+
+def test_labels_are_judged_by_those_seen_before() -> None:
+    batch = Batch.dense(np.zeros((200, 1)), label=np.append(np.zeros(199), 5e4))
+    few = Seen.of(Batch.dense(np.zeros((50, 1)), label=np.append(np.zeros(49), 100.0)))
+    assert few is not None
+    assert few.label == (0.0, 100.0)
+    assert far_of(batch, few) == {}
+    assert far_of(batch.replace(label=batch.label * 3), few) == {f"label {FAR_BEYOND}": [199]}
+
+
+def test_one_row_says_nothing_of_how_far_others_may_lie() -> None:
+    assert Seen.of(rows(1)) is None
+    assert Seen.of(rows(2)) is not None
+
+
+def test_columns_are_named_up_to_a_bound() -> None:
+    assert [feature_name(column, []) for column in (999, 1000)] == ["feature 999", "feature"]
 
 
 def test_a_row_on_its_own_is_judged_by_what_was_seen() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from beam_ml import Batch, derive, fit, fm, merge, predict
 from beam_ml.algorithms.fm.calibrate import damp, trusted
-from tests.algorithms.fm.support import FM, ratings
+from tests.algorithms.fm.support import FM, learned, ratings
 
 
 def loss(learner, rows):
@@ -142,3 +142,31 @@ def test_damped_parameters_damp_the_scores():
 
     x = rng.normal(size=(20, 3))
     np.testing.assert_allclose(scores(damp(theta, 0.25, -2.0), x), 0.25 * scores(theta, x) - 2.0)
+
+
+def test_what_was_counted_adds_up_and_means_are_weighted():
+    rows = ratings(57, 5_000, users=60, items=40)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=3, task="regression")
+    a = learned(spec, rows.take(slice(0, 4_000)), 2, passes=2, rounds=2)
+    b = learned(spec, rows.take(slice(4_000, 5_000)).replace(label=rows.label[4_000:] + 9.0), 1, passes=1, rounds=1)
+    assert a.folds > b.folds
+    for first, second in ((a, b), (b, a)):
+        both = FM.merge_states(spec, first, second)
+        assert both.folds == a.folds
+        for name in ("mass", "fresh"):
+            np.testing.assert_allclose(getattr(both, name), getattr(a, name) + getattr(b, name), rtol=1e-12)
+        np.testing.assert_allclose(both.prior, (a.prior + b.prior) / 2, rtol=1e-12)
+        np.testing.assert_allclose(both.noise[:, 0], a.noise[:, 0] + b.noise[:, 0], rtol=1e-12)
+        np.testing.assert_allclose(both.noise.prod(axis=1), a.noise.prod(axis=1) + b.noise.prod(axis=1), rtol=1e-12)
+        np.testing.assert_allclose(both.label[0], a.label[0] + b.label[0], rtol=1e-12)
+        np.testing.assert_allclose(both.label[:2].prod(), a.label[:2].prod() + b.label[:2].prod(), rtol=1e-12)
+        weights = [(one.sums + one.before)[:, 0] for one in (a, b, both)]
+        at = [np.searchsorted(both.rows, one.rows) for one in (a, b)]
+        added = np.zeros(both.rows.size)
+        for where, weight in zip(at, weights[:2], strict=True):
+            added[where] += weight
+        np.testing.assert_allclose(weights[2], added, rtol=1e-12)
+        widest = np.zeros(both.rows.size)
+        for where, one in zip(at, (a, b), strict=True):
+            widest[where] = np.maximum(widest[where], one.widest)
+        np.testing.assert_array_equal(both.widest, widest)

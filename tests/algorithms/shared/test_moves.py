@@ -5,7 +5,7 @@ import pytest
 
 from beam_ml import linear
 from beam_ml.algorithms.shared import moves
-from beam_ml.algorithms.shared.moves import MIN_SAMPLE_ROWS, Step, choose_step
+from beam_ml.algorithms.shared.moves import MIN_SAMPLE_ROWS, Moves, Step, choose_step, directions
 from tests.algorithms.linear.adagrad.support import binary, sparse_of
 
 ENOUGH = MIN_SAMPLE_ROWS
@@ -87,3 +87,40 @@ def test_lengths_tried_go_with_the_number_of_runs() -> None:
     assert found[2] == [0.25, 0.5, 1.0, 2.0]
     assert found[4] == [0.125, 0.25, 0.5, 1.0, 2.0, 4.0]
     assert found[64] == [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+def test_directions_are_those_of_the_definition():
+    moved, scaled = np.array([[2.0, -4.0], [6.0, 1.0]]), np.array([[3.0, 5.0], [-9.0, 1.0]])
+    squares = np.array([[8.0, 2.0], [0.0, 1.0]])
+    moves = Moves(np.array([1, 3]), scaled, moved, squares)
+    rows, before = np.array([3, 0, 1]), np.full((3, 2), 5.0)
+    at = np.array([1, -1, 0])
+    of = [np.where((at >= 0)[:, None], table[at], 0.0) for table in (moved, scaled, squares)]
+    by_curvature = of[1] / np.sqrt(before + of[2] / 2)
+    for runs, stale, rule, total in (
+        (4, False, "search", by_curvature),
+        (1, True, "search", by_curvature),
+        (1, False, "search", of[0]),
+        (4, False, "sum", of[0]),
+        (4, True, "sum", of[0]),
+    ):
+        found, mean = directions(moves, rows, before, runs, rule, stale)
+        np.testing.assert_allclose(found, total, rtol=1e-15)
+        np.testing.assert_array_equal(mean, of[0] / runs)
+    without, _ = directions(moves, rows, np.zeros((3, 2)), 4)
+    assert without[0].tolist() == [0.0, 1.0 / np.sqrt(0.5)]  # no gradient has come, no step is taken
+
+
+def test_a_step_along_the_mean_stands_for_a_share_of_the_rows():
+    step = Step(np.array([0.5, 1.0]), np.array([False, True]))
+    assert step.share(4).tolist() == [0.5, 0.25]
+    assert step.share(0).tolist() == [0.5, 1.0]
+
+
+def test_a_length_whose_loss_is_no_number_is_never_taken():
+    def loss(step):
+        return np.where(step.length == 1.0, np.nan, step.length)
+
+    step = choose_step(loss, 2, 2, 1000)
+    assert not step.mean.any()
+    assert step.length.tolist() == [0.25, 0.25]

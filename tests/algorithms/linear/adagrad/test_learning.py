@@ -1,6 +1,7 @@
 """`linear.AdaGrad` learning: shards, forms, units, penalties, weights, packing, forgetting."""
 
 from collections.abc import Iterator
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -514,6 +515,25 @@ class TestForgetting:
         assert close(with_it.state, plain.state, rtol=1e-9)
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_fold_adds_what_the_window_counted(shards: int) -> None:
+    spec = linear.AdaGrad(n_features=4, learning_rates=(0.1, 0.3), l1=0.0, l2=0.0, halve_at=())
+    first, window = (binary(n, seed=n).replace(weight=np.full(n, 0.5)) for n in (1_000, 900))
+    before = learned(spec, first, [0, 1_000])
+    parts = [grown(spec, window.take(at), ALGORITHM.anchor(spec, before)) for at in np.array_split(range(900), shards)]
+    partial = reduce(lambda a, b: ALGORITHM.merge(spec, a, b), parts)
+    after = ALGORITHM.fold(spec, before, partial, window)
+    for name in ("total", "stepped", "stepped_squares", "norm", "mass"):
+        added = getattr(before, name) + getattr(partial, name)
+        np.testing.assert_allclose(getattr(after, name), added, rtol=1e-12, err_msg=name)
+    # Of P runs each says a P-th about all rows.
+    np.testing.assert_allclose(after.run_loss, before.run_loss + partial.loss / shards, rtol=1e-12)
+    np.testing.assert_allclose(after.run_weight, before.run_weight + partial.loss_weight / shards, rtol=1e-12)
+    np.testing.assert_allclose(after.loss_weight, before.loss_weight + 450.0, rtol=1e-12)
+    assert 0 < after.seen - before.seen <= 450.0
+    assert after.folds == before.folds + 1
+
+
 class TestMerging:
     def test_two_days_merge_into_about_what_both_together_give(self) -> None:
         spec = linear.AdaGrad(n_features=4, learning_rates=0.1, l1=(0.0, 1e-3), l2=0.0, halve_at=())
@@ -532,6 +552,45 @@ class TestMerging:
         np.testing.assert_allclose(left.theta, right.theta, rtol=1e-12)
         assert left.status.tolist() == [0, 1]
         assert ALGORITHM.weight(left) == 4_000
+
+    @pytest.mark.parametrize("task", ["binary", "regression"])
+    def test_what_was_counted_adds_up_and_no_side_comes_first(self, task: str) -> None:
+        """Of unequal learners: the second has more folds, rows that weigh less, and labels elsewhere."""
+        spec = linear.AdaGrad(
+            n_features=4, task=task, averaging=True, learning_rates=(0.1, 0.3), l1=(0.0, 1e-3), l2=0.0, halve_at=()
+        )
+        rows = [binary(n, seed=n).replace(weight=np.full(n, weight)) for n, weight in ((1_200, 2.0), (2_000, 0.5))]
+        if task == "regression":
+            rows = [one.replace(label=one.label + one.dense_x[:, 0] + 5.0 * k) for k, one in enumerate(rows)]
+        cuts = ([0, 600, 1_200], [0, 500, 900, 2_000])
+        a, b = (learned(spec, one, bounds) for one, bounds in zip(rows, cuts, strict=True))
+        for samples in ((), rows):
+            left = ALGORITHM.merge_states(spec, a, b, *samples)
+            assert close(left, ALGORITHM.merge_states(spec, b, a, *samples[::-1]), rtol=1e-9)
+            counted = [
+                "total", "stepped", "stepped_squares", "norm", "mass", "run_loss", "run_weight", "loss", "loss_weight", "seen",
+            ]  # fmt: skip
+            for name in counted:
+                np.testing.assert_allclose(
+                    getattr(left, name), getattr(a, name) + getattr(b, name), rtol=1e-12, err_msg=name
+                )
+                assert np.all(getattr(left, name) > np.maximum(getattr(a, name), getattr(b, name))), name
+            assert left.folds == max(a.folds, b.folds)
+            assert np.all(left.average_loss >= (a.average_loss + b.average_loss) * (1.0 - 1e-12))
+            at_zero = left.theta == 0
+            assert not left.slack[~at_zero].any()
+            assert (np.abs(left.slack) <= 1.0).all()
+
+    def test_without_samples_each_coordinate_is_nearer_to_the_learner_that_has_seen_more_of_it(self) -> None:
+        spec = linear.AdaGrad(n_features=4, averaging=True, **PLAIN)
+        rows = [binary(n, seed=n) for n in (6_000, 500)]
+        a, b = (learned(spec, one, [0, len(one)]) for one in rows)
+        both = ALGORITHM.merge_states(spec, a, b)
+        share = a.squares / (a.squares + b.squares)
+        assert share.min() > 0.6
+        for name in ("theta", "average"):
+            mine, other, merged = (getattr(one, name)[:-1] for one in (a, b, both))
+            np.testing.assert_allclose(merged, share[:-1] * mine + (1.0 - share[:-1]) * other, rtol=1e-9)
 
 
 def test_fit_rejects_bad_rows_by_reason() -> None:

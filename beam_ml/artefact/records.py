@@ -116,6 +116,7 @@ def _progress_in(meta: Mapping[str, Any], arrays: Reader) -> Progress:
         time_max=time_of(meta["time_max"]),
         late=whole(meta, "late"),
         rejected={str(reason): whole(meta["rejected"], reason) for reason in meta["rejected"]},
+        adjusted={str(what): whole(meta["adjusted"], what) for what in meta.get("adjusted", ())},
         covered=covered,
         latest={
             origin_of(source, partition): number_of(time, "latest time") for source, partition, time in meta["latest"]

@@ -33,6 +33,7 @@ def count_progress(progress: Progress) -> None:
     count("bytes", progress.bytes)
     count("late", progress.late)
     count("rejected", sum(progress.rejected.values()))
+    count("adjusted", sum(progress.adjusted.values()))
     count("far_beyond", sum(rows for reason, rows in progress.rejected.items() if reason.endswith(FAR_BEYOND)))
 
 

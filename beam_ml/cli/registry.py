@@ -157,7 +157,7 @@ def _flat(manifest: Manifest) -> dict[str, Any]:
     out: dict[str, Any] = {"champion": manifest.champion, "accepted": manifest.verdict.accepted}
     out |= {f"spec.{key}": value for key, value in manifest.spec.items()}
     out |= {f"progress.{k}": v for k, v in manifest.progress.items() if not isinstance(v, dict)}
-    out |= {f"rejected.{k}": v for k, v in manifest.progress.get("rejected", {}).items()}
+    out |= {f"{kind}.{k}": v for kind in ("rejected", "adjusted") for k, v in manifest.progress.get(kind, {}).items()}
     out |= {f"metrics.{key}": value for key, value in _measured(manifest).items()}
     out |= {f"files.{key}.bytes": file.bytes for key, file in manifest.files.items()}
     return out

@@ -52,12 +52,14 @@ class _Totals:
     refreshes: int = 0
     open_windows: int = 0
     rejected: Counter[str] = dataclasses.field(default_factory=Counter)
+    adjusted: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def add(self, one: Round) -> None:
         """Add a round."""
         self.rounds += 1
         self.rows += one.progress.rows
         self.rejected.update(one.progress.rejected)
+        self.adjusted.update(one.progress.adjusted)
         self.open_windows = one.open_windows
         self.refreshes += len(one.refreshes)
         for refresh, _ in one.refreshes:
@@ -128,6 +130,8 @@ class RoundTable:
         table.add_row("rows read", f"{totals.rows:,}")
         for reason, rows in sorted((+totals.rejected).items()):
             table.add_row(f"rows rejected: {reason}", f"{rows:,}")
+        for what, rows in sorted(totals.adjusted.items()):
+            table.add_row(f"rows adjusted: {what}", f"{rows:,}")
         if totals.open_windows:
             table.add_row("windows still open", f"{totals.open_windows:,} (--close folds them)")
         table.add_row("refreshes", f"{totals.refreshes:,}")
@@ -162,6 +166,7 @@ class JsonRounds:
                 "gate": gate_of(self._registry, one.manifest).plain,
                 "rows": one.progress.rows,
                 "rejected": dict(one.progress.rejected),
+                "adjusted": dict(one.progress.adjusted),
                 "open_windows": one.open_windows,
                 "seconds": one.seconds,
                 "refreshes": [_refresh(refresh, seconds) for refresh, seconds in one.refreshes],
@@ -181,6 +186,7 @@ class JsonRounds:
             "refreshes": found.refreshes,
             "open_windows": found.open_windows,
             "rejected": dict(+found.rejected),
+            "adjusted": dict(found.adjusted),
             "seconds": seconds,
         }
         print_json({"name": self._job.name, "registry": self._job.registry, "totals": totals})

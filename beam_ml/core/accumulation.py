@@ -16,7 +16,7 @@ from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.core.drawing import Drawing
-from beam_ml.core.leaps import FAR, leap_us, without_far
+from beam_ml.core.leaps import FAR, SET_BACK, leap_us, without_far
 from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -189,11 +189,15 @@ class Accumulator:
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
         """Learn from a batch's good rows and count the others; return the rejected rows by reason."""
-        good, rejected = admit(self._spec, batch, self._limits, self._seen)
+        good, rejected, adjusted = admit(self._spec, batch, self._limits, self._seen)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
-        good, far = without_far(good, self._leap_us, self._newest)
+        good, far, set_back = without_far(good, self._leap_us, self._newest)
         if far is not None:
             bad[FAR] = far
+        if set_back:
+            adjusted[SET_BACK] = set_back
+        if adjusted:
+            self.add_progress(Progress(adjusted=adjusted))
         for reason, rows in bad.items():
             self.add_progress(Progress.of_rejected(rows, reason))
         self.add_admitted(good, min(late, len(good)))

@@ -1,15 +1,16 @@
 """Admission: which rows of a batch may be learned from, and why the others may not."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
-from beam_ml.core.limits import ABSOLUTE, Limits, Seen, far_beyond, feature_name
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen, clipped, far_beyond, feature_name
 from beam_ml.core.spec import Spec
 
-__all__ = ["LEAST_WEIGHT", "admit", "bad_features"]
+__all__ = ["LEAST_WEIGHT", "Admitted", "admit", "bad_features"]
 
 LEAST_WEIGHT = 1e-100
 """Smallest weight of a row that is not 0, and smallest factor that weights are aged by: products of smaller ones lose their
@@ -106,9 +107,23 @@ def _weights(weight: np.ndarray, most: float) -> list[tuple[str, np.ndarray]]:
     ]
 
 
+class Admitted(NamedTuple):
+    """What `admit` makes of a batch.
+
+    Attributes:
+        rows: to learn from.
+        rejected: reason → row numbers, within the batch, of the rows that reason rejects.
+        adjusted: what was changed → how many of the rows to learn from have a value so changed.
+    """
+
+    rows: Batch
+    rejected: dict[str, np.ndarray]
+    adjusted: dict[str, int]
+
+
 def admit(
     spec: Spec, batch: Batch, limits: Limits = ABSOLUTE, seen: Seen | None = None, names: Sequence[str] = ()
-) -> tuple[Batch, dict[str, np.ndarray]]:
+) -> Admitted:
     """Split a batch into the rows to learn from and rejected ones.
 
     Args:
@@ -119,16 +134,15 @@ def admit(
         names: of the first features, for reasons; of sparse rows, these are the numbers.
 
     Returns:
-        The good rows, and reason → row numbers (within `batch`) of the rows that reason rejects; a row that breaks
-        several rules counts under the first: non-finite or large feature, label, weight (0 is harmless), far beyond what
-        was seen.
+        The good rows, the rejected ones, and what was changed. A row that breaks several rules counts under the first:
+        non-finite or large feature, label, weight (0 is harmless), far beyond what was seen.
 
     Raises:
         InvalidBatch: the width is not the spec's.
     """
     check_batch(spec, batch)
     if len(batch) == 0:
-        return batch, {}
+        return Admitted(batch, {}, {})
     names = names or batch.names or ()
     rules: list[tuple[str, np.ndarray]] = []
     squares = _squares(batch)
@@ -143,15 +157,18 @@ def admit(
         rules += _weights(batch.weight, limits.weight)
     good, rejected = _split(batch, rules)
     if limits.deviations == "any" or len(good) == 0:
-        return good, rejected
+        return Admitted(good, rejected, {})
     judged = good if spec.label_target == "real" else good.replace(label=None)
+    if limits.far_values == "clip":
+        moved, adjusted = clipped(judged, limits.deviations, seen, names)
+        return Admitted(moved.replace(label=moved.label if judged is good else good.label), rejected, adjusted)
     kept, far = _split(good, far_beyond(judged, limits.deviations, seen, names))
     if not far:
-        return good, rejected
+        return Admitted(good, rejected, {})
     places = np.arange(len(batch))
     if rejected:
         places = np.delete(places, np.concatenate(list(rejected.values())))
-    return kept, rejected | {reason: places[rows] for reason, rows in far.items()}
+    return Admitted(kept, rejected | {reason: places[rows] for reason, rows in far.items()}, {})
 
 
 def _split(batch: Batch, rules: Sequence[tuple[str, np.ndarray]]) -> tuple[Batch, dict[str, np.ndarray]]:

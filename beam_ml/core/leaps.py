@@ -5,6 +5,9 @@ that all that follows is late, and would age all other rows to nothing. What is 
 by the clock, since a replay is older than the clock: of a batch, at most 1 % of the rows may be refused, and only where they
 lie behind a gap that is longer than the bound and than four times every gap before it. What more rows share is a pause in
 the data, and believed; so is a batch of a single row, which nothing can be compared with.
+
+A row that others follow which are older is an error. Where none follows, it may as well be the first after a pause: it is
+learned from, as of the newest time before it, and moves nothing; the rows that come next say what it was.
 """
 
 import math
@@ -14,10 +17,13 @@ import numpy as np
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import to_us
 
-__all__ = ["FAR", "far_ahead", "leap_us", "newest", "without_far"]
+__all__ = ["FAR", "SET_BACK", "far_ahead", "leap_us", "newest", "without_far"]
 
 FAR = "event time far ahead of the data"
-"""Why rows are rejected that lie behind a gap which no other row is behind."""
+"""Why rows are rejected that lie behind a gap which no other row is behind, and which older ones follow."""
+
+SET_BACK = "event time set back to the newest before a gap"
+"""What was changed in rows behind such a gap which no older ones follow in their batch."""
 
 _DAY_S = 86400.0
 _WINDOWS = 3
@@ -84,13 +90,32 @@ def newest(times: np.ndarray, most_us: int | None, known: int | None = None) -> 
     return int(times.max() if far is None else times[~far].max())
 
 
-def without_far(batch: Batch, most_us: int | None, known: int | None = None) -> tuple[Batch, Batch | None]:
-    """Split a batch into the rows to take and those dated far ahead; None if there are none of these.
+def without_far(batch: Batch, most_us: int | None, known: int | None = None) -> tuple[Batch, Batch | None, int]:
+    """Split a batch into the rows to take and those to reject, dated far ahead and followed by older ones.
 
     Args:
-        batch: n rows.
-        most_us: see `far_ahead`; None: all are taken.
+        batch: n rows, in the order in which they came.
+        most_us: see `far_ahead`; None: all are taken as they are.
         known: newest time of what was learned before.
+
+    Returns:
+        The rows to take; the others, None if there are none; and how many of the rows to take, the last ones, have had their
+        time set back to the newest before the gap.
+
+    >>> times = [10, 900, 30, 20, 950]
+    >>> good, far, set_back = without_far(Batch.dense([[0.0]] * 200, time=[*range(195), *times]), 300)
+    >>> good.time[-4:].tolist(), far.time.tolist(), set_back
+    ([10, 30, 20, 194], [900], 1)
     """
     far = None if most_us is None or batch.time is None else far_ahead(batch.time, most_us, known)
-    return (batch, None) if far is None else (batch.take(~far), batch.take(far))
+    if far is None:
+        return batch, None, 0
+    assert batch.time is not None  # noqa: S101 `far` was found in it
+    others = batch.time[~far]
+    at = int(others.max()) if known is None else max(known, int(others.max()))
+    first = int(np.flatnonzero(~far)[-1]) + 1  # of the rows that no older one follows
+    set_back = len(batch) - first
+    if set_back:
+        batch = batch.replace(time=np.append(batch.time[:first], np.full(set_back, at, dtype=np.int64)))
+        far[first:] = False
+    return (batch.take(~far), batch.take(far), set_back) if far.any() else (batch, None, set_back)

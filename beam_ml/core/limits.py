@@ -3,14 +3,16 @@
 One finite but absurd value, a typing error or a unit mixed up, squares to infinity and stops a job for good, or outweighs
 weeks of good rows. Two rules keep it out. Each magnitude has a bound. And a value is refused that lies `deviations` times as
 far from the centre of its column as any value seen before and as 99 % of its batch: what more rows share is a move of the
-data, and learned. Letters: ``n`` rows, ``d`` features.
+data, and learned. Instead of its row being refused, such a value may be winsorised: moved to where the farthest one lies
+that was not judged so (Dixon 1960, "Simplified estimation from censored normal samples"). Letters: ``n`` rows, ``d``
+features.
 """
 
 import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -18,10 +20,13 @@ from pydantic import Field
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import Settings
 
-__all__ = ["ABSOLUTE", "FAR_BEYOND", "Limits", "Seen", "far_beyond", "feature_name"]
+__all__ = ["ABSOLUTE", "CLIPPED", "FAR_BEYOND", "Limits", "Seen", "clipped", "far_beyond", "feature_name"]
 
 FAR_BEYOND = "far beyond what was seen"
 """How reasons end of rows that are rejected for a value unlike any other."""
+
+CLIPPED = "clipped to what was seen"
+"""What was changed in rows with such a value, behind the column's name, where they are learned from."""
 
 _SHARE = 0.01
 _ABREAST = 64
@@ -54,6 +59,13 @@ class Limits(Settings):
             "batch's rows share; 'any': however far"
         ),
     ] = 1000.0
+    far_values: Annotated[
+        Literal["reject", "clip"],
+        Field(
+            description="what becomes of a row with a value beyond `deviations`: it is rejected, or learned from with the "
+            "value winsorised, which is set to the farthest one on its side that is not beyond"
+        ),
+    ] = "reject"
 
 
 ABSOLUTE = Limits(deviations="any")
@@ -163,7 +175,66 @@ def far_beyond(
         seen: what earlier windows held; None: the batch's own rows are all there is to judge by.
         names: of the first features.
     """
-    X, rules = _matrix(batch, len(names)), []
+    return [(f"{one.name} {FAR_BEYOND}", one.rows) for one in _beyond(batch, deviations, seen, names)]
+
+
+def clipped(
+    batch: Batch, deviations: float, seen: Seen | None, names: Sequence[str] = ()
+) -> tuple[Batch, dict[str, int]]:
+    """Return a batch with the values far beyond what was seen set to the farthest that are not; and how many, by column.
+
+    Args:
+        batch: n rows, finite.
+        deviations: how many times as far out as any other value.
+        seen: what earlier windows held; None: the batch's own rows are all there is to judge by.
+        names: of the first features.
+
+    >>> rows = Batch.dense([[float(i % 7)] for i in range(200)] + [[-1e10]])
+    >>> after, counts = clipped(rows, 100, None)
+    >>> after.X[-1].tolist(), counts
+    ([0.0], {'feature 0 clipped to what was seen': 1})
+    """
+    counts: dict[str, int] = {}
+    changed: dict[str, np.ndarray] = {}
+    for one in _beyond(batch, deviations, seen, names):
+        field = "label" if one.column is None else "X" if batch.is_dense else "values"
+        if field not in changed:
+            changed[field] = np.array(getattr(batch, field))
+        at: Any = one.rows
+        if field == "X":
+            at = one.rows, one.column
+        elif field == "values":  # a zero that is not stored stays one
+            at = np.repeat(one.rows, np.diff(_known(batch.indptr))) & (_known(batch.indices) == one.column)
+        changed[field][at] = np.clip(changed[field][at], *one.within)
+        what = f"{one.name} {CLIPPED}"
+        counts[what] = counts.get(what, 0) + int(one.rows.sum())
+    return batch.replace(**changed) if changed else batch, counts
+
+
+def _known(array: np.ndarray | None) -> np.ndarray:
+    assert array is not None  # noqa: S101 rows are dense, or have all three
+    return array
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Beyond:
+    """The values of a column that are far beyond what was seen.
+
+    Attributes:
+        name: of the column, as reasons call it.
+        column: its number; None: the labels.
+        rows: (n,) mask.
+        within: lowest and highest value that is not beyond, of those seen and of the batch.
+    """
+
+    name: str
+    column: int | None
+    rows: np.ndarray
+    within: tuple[float, float]
+
+
+def _beyond(batch: Batch, deviations: float, seen: Seen | None, names: Sequence[str]) -> list[_Beyond]:
+    X, found = _matrix(batch, len(names)), []
     if seen is not None and seen.centre.size != X.shape[1]:
         seen = None
     if len(batch) and X.shape[1]:
@@ -173,17 +244,20 @@ def far_beyond(
         suspects = np.maximum(high - centre, centre - low) > within
         for column in np.flatnonzero(suspects):
             known = None if seen is None else (float(centre[column]), float(reach[column]))
-            mask = _far(X[:, column], deviations, known)
-            if mask is not None:
-                rules.append((f"{feature_name(int(column), names)} {FAR_BEYOND}", mask))
+            far = _far(X[:, column], deviations, known)
+            if far is not None:
+                found.append(_Beyond(feature_name(int(column), names), int(column), *far))
     if batch.label is not None and len(batch):
-        mask = _far(batch.label, deviations, None if seen is None else seen.label)
-        if mask is not None:
-            rules.append((f"label {FAR_BEYOND}", mask))
-    return rules
+        far = _far(batch.label, deviations, None if seen is None else seen.label)
+        if far is not None:
+            found.append(_Beyond("label", None, *far))
+    return found
 
 
-def _far(values: np.ndarray, deviations: float, known: tuple[float, float] | None) -> np.ndarray | None:
+def _far(
+    values: np.ndarray, deviations: float, known: tuple[float, float] | None
+) -> tuple[np.ndarray, tuple[float, float]] | None:
+    """Return which values are far beyond, and the span that the others have; None if there are none."""
     centre, reach = (float(np.median(values)), 0.0) if known is None else known
     distance = np.abs(values - centre)
     if distance.max() <= deviations * reach:
@@ -192,4 +266,7 @@ def _far(values: np.ndarray, deviations: float, known: tuple[float, float] | Non
     others = float(np.partition(distance, -few - 1)[-few - 1]) if values.size > few else 0.0
     most = deviations * max(others, reach)
     far: np.ndarray = distance > most
-    return far if most > 0 and far.any() else None
+    if not (most > 0 and far.any()):
+        return None
+    farthest = max(others, reach)
+    return far, (centre - farthest, centre + farthest)

@@ -28,6 +28,7 @@ class Progress:
         time_min, time_max: span of their event times, µs since the epoch; None where no row had one.
         late: rows among them whose own window was already folded.
         rejected: reason → rows scanned but not learned from.
+        adjusted: what was changed → rows that were learned from with a value so changed.
         covered: origin → interval set of the positions scanned, rejected ones included.
         latest: origin → largest event time seen, µs.
         places: how many positions were scanned, one that was scanned twice counted twice.
@@ -40,6 +41,7 @@ class Progress:
     time_max: int | None = None
     late: int = 0
     rejected: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    adjusted: Mapping[str, int] = dataclasses.field(default_factory=dict)
     covered: Mapping[Origin, np.ndarray] = dataclasses.field(default_factory=dict)
     latest: Mapping[Origin, int] = dataclasses.field(default_factory=dict)
     places: int = 0
@@ -104,9 +106,6 @@ class Progress:
 
     def merge(self, other: "Progress") -> "Progress":
         """Return the merged counts."""
-        rejected = dict(self.rejected)
-        for reason, rows in other.rejected.items():
-            rejected[reason] = rejected.get(reason, 0) + rows
         covered = dict(self.covered)
         for origin, ranges in other.covered.items():
             covered[origin] = intervals.union(covered.get(origin, intervals.EMPTY), ranges)
@@ -121,7 +120,8 @@ class Progress:
             time_min=min(earliest) if earliest else None,
             time_max=later(self.time_max, other.time_max),
             late=self.late + other.late,
-            rejected=rejected,
+            rejected=_sum(self.rejected, other.rejected),
+            adjusted=_sum(self.adjusted, other.adjusted),
             covered=covered,
             latest=newest,
             places=self.places + other.places,
@@ -156,7 +156,14 @@ class Progress:
         return {
             "rows": self.rows, "weight": self.weight, "bytes": self.bytes, "time_min": self.time_min,
             "time_max": self.time_max, "late": self.late, "rejected": dict(sorted(self.rejected.items())),
+            **({"adjusted": dict(sorted(self.adjusted.items()))} if self.adjusted else {}),
         }  # fmt: skip
+
+
+def _sum(a: Mapping[str, int], b: Mapping[str, int]) -> Mapping[str, int]:
+    if not a or not b:
+        return a or b
+    return {reason: a.get(reason, 0) + b.get(reason, 0) for reason in {**a, **b}}
 
 
 def _covered(batch: Batch) -> Mapping[Origin, np.ndarray]:

@@ -61,16 +61,18 @@ class Reject:
 
 
 def said(progress: Progress) -> str:
-    """Return the count of rejected rows and why, most frequent first; empty without any.
+    """Return the counts of rejected and adjusted rows and why, most frequent first; empty without any.
 
-    >>> said(Progress(rows=9, rejected={"late": 1, "missing label": 2}))
-    '3 rejected (missing label 2, late 1)'
+    >>> said(Progress(rows=9, rejected={"late": 1, "missing label": 2}, adjusted={"label clipped to what was seen": 1}))
+    '3 rejected (missing label 2, late 1), 1 adjusted (label clipped to what was seen 1)'
     """
-    total = sum(progress.rejected.values())
-    if total == 0:
-        return ""
-    ordered = sorted(progress.rejected.items(), key=lambda one: (-one[1], one[0]))
-    return f"{total:,} rejected ({', '.join(f'{reason} {rows:,}' for reason, rows in ordered if rows)})"
+    found = []
+    for what, counts in (("rejected", progress.rejected), ("adjusted", progress.adjusted)):
+        total = sum(counts.values())
+        if total:
+            ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+            found.append(f"{total:,} {what} ({', '.join(f'{reason} {rows:,}' for reason, rows in ordered if rows)})")
+    return ", ".join(found)
 
 
 def warning(spec: Spec, progress: Progress, sample: Sample) -> str | None:
@@ -82,11 +84,11 @@ def warning(spec: Spec, progress: Progress, sample: Sample) -> str | None:
         sample: of its admitted rows.
     """
     rejected = sum(progress.rejected.values())
-    if rejected == 0:
+    if rejected == 0 and not progress.adjusted:
         return None
     gone = [k for k, mass in enumerate(sample.mass) if mass <= 0.0] if classes(spec) > 1 else []
     by_label = any("label" in reason for reason in progress.rejected)
-    odd = any(reason.endswith((FAR, FAR_BEYOND)) for reason in progress.rejected)
+    odd = bool(progress.adjusted) or any(reason.endswith((FAR, FAR_BEYOND)) for reason in progress.rejected)
     if rejected <= MANY * progress.scanned and not odd and not (gone and by_label):
         return None
     lost = f"; none is left of class {', '.join(map(str, gone[:8]))}" if gone and by_label else ""

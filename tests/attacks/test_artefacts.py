@@ -13,7 +13,7 @@ from beam_ml import Batch, Learner, Model, derive, fit, fm, kmeans, linear, merg
 from beam_ml.algorithms import algorithm_of, finder
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
-from beam_ml.errors import ArtefactError, BeamMLError, CorruptArtefact
+from beam_ml.errors import ArtefactError, BeamMLError, CorruptArtefact, DeriveRefused
 from tests.attacks.effort import EFFORT
 
 SPECS: Mapping[str, Any] = {
@@ -207,6 +207,14 @@ def test_a_width_that_would_fill_memory(name: str, width: int) -> None:
     finally:
         tracemalloc.stop()
     assert most < 20_000_000
+
+
+def test_centres_that_all_weigh_nothing() -> None:
+    before = decode(data_of("kmeans", "learner"))
+    weightless = {**before.arrays, "state/weight": np.zeros_like(before.arrays["state/weight"])}
+    learner = decoded(encode("learner", before.meta, weightless), "learner")
+    with pytest.raises(DeriveRefused, match="needs rows of positive weight"):
+        derive(learner, kmeans.Clusters(k=2))
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,13 @@ def reasons(rejected: dict[str, np.ndarray]) -> dict[str, list[int]]:
 
 def test_good_rows_pass_untouched() -> None:
     batch = Batch.dense([[1.0, 2.0]])
-    good, rejected = admit(UNLABELLED, batch)
+    good, rejected, _ = admit(UNLABELLED, batch)
     assert good is batch
     assert rejected == {}
 
 
 def test_non_finite_features_dense_and_sparse() -> None:
-    good, rejected = admit(UNLABELLED, Batch.dense([[1.0, np.nan], [1.0, 1.0], [np.inf, 0.0], [-np.inf, np.inf]]))
+    good, rejected, _ = admit(UNLABELLED, Batch.dense([[1.0, np.nan], [1.0, 1.0], [np.inf, 0.0], [-np.inf, np.inf]]))
     assert reasons(rejected) == {"non-finite feature": [0, 2, 3]}
     assert good.dense_x.tolist() == [[1.0, 1.0]]
     sparse = Batch.csr([0, 1, 1, 3], [0, 0, 1], [np.nan, 1.0, np.inf], 2)
@@ -58,7 +58,7 @@ def test_finite_values_whose_squares_overflow_pass_where_they_may_be_large() -> 
 
 def test_large_values_are_rejected_by_column() -> None:
     batch = Batch.dense([[1.7e308, 0.0], [1.0, -1.001e30], [1.0, 1.0], [1e200, 1e31], [np.nan, 1e300]])
-    good, rejected = admit(UNLABELLED, batch, names=["amount"])
+    good, rejected, _ = admit(UNLABELLED, batch, names=["amount"])
     assert reasons(rejected) == {
         "non-finite feature": [4],
         "feature amount beyond 1e+30": [0, 3],
@@ -98,14 +98,14 @@ def test_a_batch_without_labels_where_they_are_needed() -> None:
 
 def test_weights() -> None:
     batch = Batch.dense(np.zeros((4, 2)), weight=[0.0, -1.0, np.nan, np.inf])
-    good, rejected = admit(UNLABELLED, batch)
+    good, rejected, _ = admit(UNLABELLED, batch)
     assert reasons(rejected) == {"weight not in [0, inf)": [1, 2, 3]}
     assert len(good) == 1
 
 
 def test_a_weight_beside_which_others_vanish_is_refused() -> None:
     batch = Batch.dense(np.zeros((5, 2)), weight=[1e9, 1.001e9, 1e16, 1e300, 0.0])
-    good, rejected = admit(UNLABELLED, batch)
+    good, rejected, _ = admit(UNLABELLED, batch)
     assert reasons(rejected) == {"weight above 1e+09": [1, 2, 3]}
     assert good.weights.tolist() == [1e9, 0.0]
     both = Batch.dense(np.zeros((3, 2)), weight=[np.inf, 1e300, 2.0])

@@ -1,5 +1,7 @@
 """A few rows dated far ahead are refused, whatever the clock says; a pause in the data is believed."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 
 from beam_ml import Batch, derive, fit, linear, predict
 from beam_ml.core import leaps
-from beam_ml.core.leaps import FAR, far_ahead, leap_us
+from beam_ml.core.batch import Origin
+from beam_ml.core.leaps import FAR, SET_BACK, far_ahead, leap_us
 from beam_ml.core.windows import Windows, cut
 from beam_ml.errors import InvalidValue
 
@@ -149,8 +152,59 @@ def test_fit_forgets_nothing_for_a_row_of_the_year_9999() -> None:
 def test_fit_measures_from_what_it_has_learned_before() -> None:
     spec = linear.Newton(n_features=3, half_life="1d")
     before = fit(spec, [rows(minutes(500))[2]])
-    two = Batch.dense(np.zeros((2, 3)), label=[0, 1], time=[START + DAY, YEAR_9999])
+    two = Batch.dense(np.zeros((2, 3)), label=[0, 1], time=[YEAR_9999, START + DAY])
     assert fit(spec, [two], learner=before).progress.rejected == {FAR: 1}
+
+
+@pytest.mark.parametrize("old", [1, 2, 30, 98, 99, 100, 250])
+@pytest.mark.parametrize("new", [1, 2, 3, 60])
+def test_rows_after_an_honest_pause_are_learned_wherever_batches_end(old: int, new: int) -> None:
+    """A weekend between two hours of data, and any cut: no row is lost, and time gets there with the next batch."""
+    weekend = np.concatenate([minutes(old), minutes(new + 70) + 3 * DAY])
+    spec = linear.Newton(n_features=3, half_life="1d")
+    batches = [rows(weekend[: old + new])[2], rows(weekend[old + new :])[2]]
+    learner = fit(spec, batches, learner=fit(spec, [rows(minutes(200) - DAY // 2)[2]]))
+    assert learner.progress.rejected == {}
+    assert learner.progress.rows == 200 + weekend.size
+    assert learner.progress.time_max == weekend[-1]
+    far = new <= -(-(old + new) // 100)
+    assert learner.progress.adjusted == ({SET_BACK: new} if far else {})
+
+
+@given(st.integers(1, 119), st.integers(1, 119))
+def test_a_pause_costs_no_row_in_windows_whatever_the_cuts(first: int, second: int) -> None:
+    times = np.concatenate([minutes(60), minutes(60) + 5 * DAY])
+    batch = Batch.dense(np.zeros((120, 1)), time=times, origin=Origin("a", "b"), position=np.arange(120))
+    bounds, taken = sorted({0, first, second, 120}), []
+    for low, high in itertools.pairwise(bounds):
+        slices = cut(batch.take(slice(low, high)), Windows(DAY, max_leap_us=DAY), None, now_us=2**62)
+        assert slices.rejected == {}
+        taken += [piece.position for parts in slices.windows.values() for piece, _ in parts]
+    assert np.sort(np.concatenate(taken)).tolist() == list(range(120))
+
+
+def test_one_row_far_ahead_at_the_end_of_its_batch_drives_neither_windows_nor_decay() -> None:
+    time = minutes(2_000)
+    time[-1] = YEAR_9999
+    x, y, batch = rows(time)
+    spec = linear.Newton(n_features=3, half_life="1d")
+    learner = fit(spec, [batch])
+    assert (learner.progress.rows, learner.progress.rejected) == (2_000, {})
+    assert learner.progress.adjusted == {SET_BACK: 1}
+    assert learner.progress.time_max == learner.dated.time == time[-2]
+    assert f"1 adjusted ({SET_BACK} 1)" in repr(learner)
+    assert concordant(x, y, learner) > 0.75
+    slices = cut(batch, Windows(DAY, max_leap_us=DAY), None, now_us=2**62)
+    assert max(slices.windows) <= START + 3 * DAY
+    assert slices.adjusted == {SET_BACK: 1}
+
+
+def test_rows_that_older_ones_follow_are_rejected_though_the_last_one_is_not() -> None:
+    times = minutes(400)
+    times[[7, 90, 398, 399]] = YEAR_9999
+    slices = cut(Batch.dense(np.zeros((400, 1)), time=times), Windows(DAY, max_leap_us=DAY), None, now_us=2**62)
+    assert {reason: len(one) for reason, one in slices.rejected.items()} == {FAR: 2}
+    assert slices.adjusted == {SET_BACK: 2}
 
 
 @pytest.mark.parametrize("wrong", ["soon", 0, -1.0, float("inf"), float("nan"), 1e13])

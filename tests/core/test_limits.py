@@ -1,17 +1,20 @@
 """One absurd value stops nothing and spoils nothing; data that really move are followed."""
 
+import itertools
 import logging
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from beam_ml import Batch, Learner, derive, fit, fm, kmeans, linear, pca, predict
+from beam_ml import Batch, Learner, derive, fit, fm, kmeans, linear, load, pca, predict, save
 from beam_ml.algorithms import find
 from beam_ml.core import decay
 from beam_ml.core.admit import admit
 from beam_ml.core.arrays import array_fields
-from beam_ml.core.limits import ABSOLUTE, FAR_BEYOND, Limits, Seen, _extremes, far_beyond, feature_name
+from beam_ml.core.limits import ABSOLUTE, CLIPPED, FAR_BEYOND, Limits, Seen, _extremes, far_beyond, feature_name
 from beam_ml.core.rejects import warning
 from beam_ml.core.sample import Sample
 from beam_ml.errors import InvalidValue
@@ -188,7 +191,7 @@ def test_labels_that_are_numbers_are_judged_and_classes_are_not() -> None:
     label = np.random.default_rng(0).normal(size=300)
     label[7] = 1e9
     real = linear.Newton(n_features=3, loss="squared")
-    _, rejected = admit(real, batch.replace(label=label), Limits())
+    _, rejected, _ = admit(real, batch.replace(label=label), Limits())
     assert {reason: at.tolist() for reason, at in rejected.items()} == {f"label {FAR_BEYOND}": [7]}
     rare = batch.replace(label=(np.arange(300) == 5).astype(float))
     assert admit(linear.Newton(n_features=3), rare, Limits())[1] == {}
@@ -207,7 +210,7 @@ def test_sparse_rows_are_judged_by_the_columns_that_have_names() -> None:
 def test_places_of_rows_far_beyond_are_those_of_the_batch() -> None:
     batch = rows(300)
     batch.dense_x[2, 0], batch.dense_x[9, 1], batch.dense_x[20, 2] = np.nan, 1e9, 1e40
-    good, rejected = admit(linear.Newton(n_features=3), batch, Limits())
+    good, rejected, _ = admit(linear.Newton(n_features=3), batch, Limits())
     found = {reason: at.tolist() for reason, at in rejected.items()}
     assert found == {"non-finite feature": [2], "feature 2 beyond 1e+30": [20], f"feature 1 {FAR_BEYOND}": [9]}
     assert len(good) == 297
@@ -224,6 +227,81 @@ def test_fit_keeps_a_value_of_1e10_out_where_it_is_asked_to() -> None:
     assert clean.label is not None
     assert (score[clean.label == 1][:, None] > score[clean.label == 0]).mean() > 0.8
     assert fit(spec, [batch]).progress.rejected == {}
+
+
+CLIP = Limits(far_values="clip")
+
+
+def test_a_value_far_beyond_is_clipped_to_the_farthest_that_is_not() -> None:
+    before = rows(300)
+    batch = rows(300)
+    batch.dense_x[9, 1], batch.dense_x[20, 2] = 1e9, -1e8
+    given = batch.dense_x.copy()
+    seen = Seen.of(before)
+    assert seen is not None
+    good, rejected, adjusted = admit(linear.Newton(n_features=3), batch, CLIP, seen, ["a", "b"])
+    assert (len(good), rejected) == (300, {})
+    assert adjusted == {f"feature b {CLIPPED}": 1, f"feature 2 {CLIPPED}": 1}
+    assert good.dense_x[9, 1] == seen.centre[1] + seen.reach[1]
+    assert good.dense_x[20, 2] == seen.centre[2] - seen.reach[2]
+    changed = np.argwhere(good.dense_x != given).tolist()
+    assert changed == [[9, 1], [20, 2]]
+    np.testing.assert_array_equal(batch.dense_x, given)  # the caller's rows stay as they are
+    np.testing.assert_array_equal(good.label, batch.label)
+
+
+@pytest.mark.parametrize("cuts", [[300], [10, 11, 150], [100, 200], list(range(50, 300, 50))])
+def test_what_is_clipped_does_not_depend_on_how_rows_are_cut(cuts: list[int]) -> None:
+    batch, seen = rows(300), Seen.of(rows(400))
+    batch.dense_x[9, 1], batch.dense_x[120, 2], batch.dense_x[299, 0] = 1e9, -1e8, 1e7
+    whole = admit(linear.Newton(n_features=3), batch, CLIP, seen)
+    bounds = sorted({0, *cuts, 300})
+    parts = [
+        admit(linear.Newton(n_features=3), batch.take(slice(low, high)), CLIP, seen)
+        for low, high in itertools.pairwise(bounds)
+    ]
+    np.testing.assert_array_equal(np.concatenate([one.rows.dense_x for one in parts]), whole.rows.dense_x)
+    assert sum((Counter(one.adjusted) for one in parts), Counter()) == whole.adjusted
+    assert sum(whole.adjusted.values()) == 3
+
+
+def test_labels_and_sparse_rows_are_clipped_too() -> None:
+    n, rng = 300, np.random.default_rng(0)
+    amount, label = rng.normal(size=n), rng.normal(size=n)
+    amount[3], label[7] = 1e8, -1e9
+    values = np.column_stack([amount, np.ones(n)]).ravel()
+    indices = np.column_stack([np.zeros(n), 1 + np.arange(n) % 40]).ravel().astype(int)
+    batch = Batch.csr(np.arange(n + 1) * 2, indices, values, 50, label=label)
+    good, rejected, adjusted = admit(linear.Newton(n_features=50, loss="squared"), batch, CLIP, None, ["amount"])
+    assert rejected == {}
+    assert adjusted == {f"feature amount {CLIPPED}": 1, f"label {CLIPPED}": 1}
+    assert good.values is not None
+    assert good.label is not None
+    assert np.flatnonzero(good.values != values).tolist() == [6]
+    assert np.flatnonzero(good.label != label).tolist() == [7]
+    assert 1.0 < good.values[6] < 10.0
+    assert -10.0 < good.label[7] < -1.0
+
+
+@pytest.mark.parametrize("limits", [Limits(), CLIP])
+def test_one_value_of_1e10_spoils_no_model_either_way(limits: Limits) -> None:
+    batch, clean = rows(2000), rows(2000)
+    batch.dense_x[800, 0] = 1e10
+    learner = fit(linear.Newton(n_features=3), [batch], limits=limits)
+    score = predict(derive(learner, linear.Classifier()), clean)["score"]
+    assert clean.label is not None
+    assert (score[clean.label == 1][:, None] > score[clean.label == 0]).mean() > 0.8
+
+
+def test_what_was_clipped_is_counted_shown_and_kept(tmp_path: Path) -> None:
+    batch = rows(2000)
+    batch.dense_x[800, 0] = 1e10
+    learner = fit(linear.Newton(n_features=3), [batch], limits=CLIP)
+    assert (learner.progress.rows, learner.progress.rejected) == (2000, {})
+    assert learner.progress.adjusted == {f"feature 0 {CLIPPED}": 1}
+    assert f"1 adjusted (feature 0 {CLIPPED} 1)" in repr(learner)
+    save(learner, tmp_path / "learner")
+    assert load(tmp_path / "learner").progress.adjusted == learner.progress.adjusted  # type: ignore[union-attr]
 
 
 def test_one_such_row_is_said() -> None:

@@ -118,7 +118,7 @@ def test_every_reason_of_a_reject_is_explained() -> None:
     text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     table = text.partition("## What each reject means")[2].partition("\n## ")[0]
     known = [messages.EMPTY, messages.MALFORMED, messages.UNPARSEABLE, folding.STALE, positions.LOST]
-    _, rejected = admit(
+    _, rejected, _ = admit(
         linear.Newton(n_features=1),
         Batch.dense(
             [[float("nan")], [0.0], [0.0], [0.0], [0.0]],

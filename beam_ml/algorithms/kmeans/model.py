@@ -35,7 +35,7 @@ def derive(spec: Spec, model_spec: Clusters, state: Partial, sample: Batch | Non
     if model_spec.k > spec.k_max:
         message = f"kmeans.Clusters.k must be <= {spec.k_max}, the spec's k_max; got {model_spec.k}."
         raise DeriveRefused(message)
-    if state.weight.size == 0:
+    if not np.any(state.weight > 0.0):
         message = "kmeans.Clusters needs rows of positive weight; got none yet."
         raise DeriveRefused(message)
     if not all(np.isfinite(array).all() for array in (state.centres, state.weight, state.scatter)):

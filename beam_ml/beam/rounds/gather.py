@@ -62,11 +62,15 @@ class _Admit(Step):
     def process(self, element: tuple[int, Slice]) -> Iterator[Any]:
         end, piece = element
         with one_thread():
-            good, refused = admit(spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names)
+            good, refused, adjusted = admit(
+                spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names
+            )
         for reason, rows in refused.items():
             bad = piece.rows.take(rows)
             yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
             yield TaggedOutput("progress", Progress.of_rejected(bad, reason))
+        if adjusted:
+            yield TaggedOutput("progress", Progress(adjusted=adjusted))
         if len(good):
             count_progress(Progress.of(good, min(piece.late, len(good))))
             yield _KEY.pack(end), Slice(good, min(piece.late, len(good)))

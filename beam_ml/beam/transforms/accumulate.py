@@ -77,10 +77,11 @@ class _Accumulate(Step):
         limits: Limits = ABSOLUTE,
         names: tuple[str, ...] = (),
         order: tuple[str, ...] | None = None,
+        before: str = "",
     ) -> None:
         self._spec_json, self._anchor_ref, self._max_bytes = spec, anchor, max_bytes
         self._refuse_bytes = refuse_bytes
-        self._limits_json, self._names, self._before = limits.to_json(), names, ""
+        self._limits_json, self._names, self._before = limits.to_json(), names, before
         self._order = order
 
     def setup(self) -> None:
@@ -117,15 +118,15 @@ class _Accumulate(Step):
             )
             self._open[end] = list(made)
         with one_thread():
-            good, refused = admit(self._spec, rows, self._limits, self._seen, self._names)
-        rejected = []
+            good, refused, adjusted = admit(self._spec, rows, self._limits, self._seen, self._names)
+        counted = [Progress(adjusted=adjusted)] if adjusted else []
         for reason, places in refused.items():
             bad = rows.take(places)
-            rejected.append(Progress.of_rejected(bad, reason))
+            counted.append(Progress.of_rejected(bad, reason))
             yield TaggedOutput("rejected", Reject.of_batch(bad, reason))
         lane, self._lane = self._lane, (self._lane + 1) % self._lanes.number
         late = min(piece.late, len(good))
-        self._note(lane, self._lanes.begin(lane, _added, self._open[end][lane], end, good, late, rejected))
+        self._note(lane, self._lanes.begin(lane, _added, self._open[end][lane], end, good, late, counted))
         while self._held_in_all > self._max_bytes:
             largest = max(self._held, key=self._held.__getitem__)
             yield TimestampedValue(self._close(largest), _before_end(largest, self._oldest))
@@ -159,12 +160,12 @@ class _Accumulate(Step):
 
 
 def _added(
-    accumulator: Accumulator, end: int, rows: Batch, late: int, rejected: Sequence[Progress]
+    accumulator: Accumulator, end: int, rows: Batch, late: int, counted: Sequence[Progress]
 ) -> tuple[int, int, int]:
     """Add rows; return the window, the bytes that the accumulator holds then, and the µs it took."""
     begun = perf_counter_ns()
     with one_thread():
-        for one in rejected:
+        for one in counted:
             accumulator.add_progress(one)
         accumulator.add_admitted(rows, late)
     return end, accumulator.nbytes, (perf_counter_ns() - begun) // 1000
@@ -231,6 +232,7 @@ class Accumulate(PTransform):
         limits: how large values may be; shipped as JSON.
         names: of the first features, for reasons.
         order: names of all features, where they are known: batches whose features have names are put into that order.
+        seen: what earlier windows held, which limits go by.
 
     >>> import apache_beam as beam
     >>> from beam_ml import pca
@@ -253,10 +255,12 @@ class Accumulate(PTransform):
         limits: Limits = ABSOLUTE,
         names: Sequence[str] = (),
         order: tuple[str, ...] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         super().__init__()
         self._spec, self._algorithm = spec.to_json(), spec.algorithm
-        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes, limits, tuple(names), order)
+        before = "" if seen is None else seen.to_json()
+        self._fn = _Accumulate(self._spec, anchor, max_bundle_bytes, refuse_bytes, limits, tuple(names), order, before)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Slices) -> Accumulations:

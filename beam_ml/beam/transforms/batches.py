@@ -172,6 +172,8 @@ class _SliceByWindow(Step):
         for reason, rows in found.rejected.items():
             yield TaggedOutput("rejected", Reject.of_batch(rows, reason))
             yield TaggedOutput("progress", Progress.of_rejected(rows, reason))
+        if found.adjusted:
+            yield TaggedOutput("progress", Progress(adjusted=found.adjusted))
         for end, slices in found.windows.items():
             for rows, late in slices:
                 yield end, Slice(rows, late)

@@ -207,7 +207,7 @@ class _Measure(_Following):
             batch, _ = now.features.to_batch(element)
         model = now.model
         written = Labels(model.spec, model.labels or BINARY)
-        good, _ = admit(model.spec, written.coded(batch.ordered(model.names)))
+        good = admit(model.spec, written.coded(batch.ordered(model.names))).rows
         if len(good):
             with timed("predict_us"), one_thread():
                 found = now.kind.measure(model.arrays, good)

@@ -26,6 +26,7 @@ from beam_ml.core.champions import check_gate, reached
 from beam_ml.core.gate import Gate
 from beam_ml.core.leaps import leap_us
 from beam_ml.core.learner import Learner
+from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Plan, Refresh, fold_open, model_kind
 from beam_ml.core.spec import ModelSpec, Spec, parse_duration_s
@@ -181,6 +182,7 @@ class Train(PTransform):
         max_leap: seconds that few rows (1 % of a batch) may be dated ahead of all others; None: the longest of a day, three
             windows, and a half-life.
         fanout: shards per window that are merged in parallel first.
+        limits: how large values may be; `Limits()` also goes by what was seen.
 
     >>> import apache_beam as beam
     >>> from beam_ml import Batch, linear
@@ -208,6 +210,7 @@ class Train(PTransform):
         max_ahead: float | None = None,
         max_leap: float | None = None,
         fanout: int = 1,
+        limits: Limits = ABSOLUTE,
     ) -> None:
         super().__init__()
         size = None if refresh == "round" else parse_duration_s(refresh)
@@ -217,6 +220,7 @@ class Train(PTransform):
         windows = Windows.of_seconds(size, allowed_lateness, max_ahead)
         self._windows = dataclasses.replace(windows, max_leap_us=leap_us(max_leap, windows.size_us, spec.half_life))
         self._spec, self._features, self._start, self._fanout = spec, features, start, fanout
+        self._limits = limits
         self._fold = Fold(spec, models, gate, size is not None, start, features)
 
     @many_in_or_out
@@ -228,10 +232,13 @@ class Train(PTransform):
         through = None if begun is None else begun.folded_through
         newest = None if begun is None else learners.scanned(begun).time_max
         order = None if begun is None else begun.names
+        names = () if self._features is None else self._features.names
+        judged = begun is not None and self._limits.deviations != "any"
+        seen = Seen.of(begun.sample.estimate(self._spec), len(names)) if judged and begun is not None else None
         accumulated: Accumulations = (
             batches
             | SliceByWindow(self._windows, through, newest=newest)
-            | Accumulate(self._spec, self._start, order=order)
+            | Accumulate(self._spec, self._start, limits=self._limits, names=names, order=order, seen=seen)
         )
         one = accumulated | Merge(self._spec, self._fanout) | self._fold
         refreshes = one | "Refreshes" >> FlatMap(_refreshes).with_output_types(Refresh)

@@ -107,7 +107,7 @@ def _stage(subject: Subject, drift: Drift) -> Stage:
     window = drift.window(last, task_of(spec), sparse=subject.sparse)
     learner = learners.new(algorithm, spec) if before is None else before.learner
     total = accumulated(algorithm, learner, window.batch, drift.shards, drift.regimes[last].batch_rows)
-    good, _ = admit(spec, window.batch)
+    good = admit(spec, window.batch).rows
     learner, done = refresh(algorithm, learner, window_end(window.number), total, _NO_MODELS)
     for field in array_fields(learner.state):
         value = getattr(learner.state, field.name)

@@ -244,6 +244,21 @@ def test_an_absurd_value_in_every_window_stops_no_job(tmp_path: Path, value: flo
     assert done[-1].manifest.refreshes[-1]["measured"]["plain"]["auc"] > 0.8
 
 
+@pytest.mark.parametrize("order", ["in_order", "together"])
+def test_values_far_beyond_are_clipped_where_the_job_says_so(tmp_path: Path, order: str) -> None:
+    for day in range(3):
+        a = table(day)["a"].to_numpy().copy()
+        a[20] = 1e10
+        write(tmp_path / "data", day, a=a)
+    one = job(tmp_path, order=order, limits={"far_values": "clip"})
+    done = run(one)
+    after, what = learner(one), "feature a clipped to what was seen"
+    assert (after.progress.rejected, after.progress.adjusted) == ({}, {what: 3})
+    assert done[-1].manifest.progress["adjusted"] == {what: 3}
+    assert sum(round.progress.adjusted.get(what, 0) for round in done) == 3
+    assert done[-1].manifest.refreshes[-1]["measured"]["plain"]["auc"] > 0.8
+
+
 def test_limits_are_settable(tmp_path: Path) -> None:
     a = table(0)["a"].to_numpy().copy()
     a[20], a[21] = 1e10, 1e7

@@ -18,6 +18,7 @@ from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch
 from beam_ml.core.gate import Gate
 from beam_ml.core.leaps import FAR
+from beam_ml.core.limits import Limits
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.core.windows import Windows
 from beam_ml.errors import DeriveRefused, EngineRefused, HeadMoved, InvalidValue
@@ -91,6 +92,20 @@ def test_one_row_dated_far_ahead_gets_no_window(tmp_path, leap, rejected):
     _, (learner,) = train(tmp_path, lambda p: create(p, values), Train(NEWTON, refresh="10m", max_leap=leap))
     assert learner.progress.rejected == rejected
     assert (learner.folded_through < 7_258_118_400_000_000) == bool(rejected)
+
+
+@pytest.mark.parametrize(("far_values", "counted"), [("reject", (1, 0)), ("clip", (0, 1))])
+def test_limits_hold_as_in_fit(tmp_path, far_values, counted):
+    values, limits = rows(2_000), Limits(far_values=far_values)
+    values[0].X[9, 0] = 1e10
+    _, (learner,) = train(tmp_path, lambda p: create(p, values), Train(NEWTON, limits=limits))
+    wanted = api.fit(NEWTON, values, limits=limits)
+    assert (learner.progress.rejected, learner.progress.adjusted) == (
+        wanted.progress.rejected,
+        wanted.progress.adjusted,
+    )
+    assert tuple(sum(one.values()) for one in (learner.progress.rejected, learner.progress.adjusted)) == counted
+    assert close(learner.state, wanted.state, rtol=1e-6)
 
 
 def test_a_round_is_one_refresh(tmp_path):

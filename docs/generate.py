@@ -20,7 +20,7 @@ from beam_ml.beam.job.sources import FileSource, KafkaSource
 from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
-from beam_ml.features import Clock, EventTime, Features, Hashed, Plain, Standardised
+from beam_ml.features import Clock, EventTime, Features, Hashed, Label, Plain, Standardised
 from beam_ml.formats.csv import Options as CsvOptions
 
 __all__ = ["pages"]
@@ -77,6 +77,17 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         "The unit of event times",
         "In `features.time`; the column's name alone leaves the unit to be recognised.",
         EventTime,
+    ),
+    (
+        "A label of listed values",
+        "In `features.label`; the column's name alone takes numbers and truth values, texts that spell them too, as they "
+        "are. Each row is sorted by itself. Values are compared, not their spelling: "
+        '1, 1.0, `"1"` and `true` are one value; texts count to the letter, without white space around them. '
+        "What is not listed is a counted reject that shows the value; null, and an empty text, is a missing label. "
+        '−1 is not taken for 0 by itself, since it often means "not known"; this says so: '
+        '`label = { column = "y", positive = [1], negative = [-1] }`. '
+        "The mapping is stored with every model, and a job with another one does not resume.",
+        Label,
     ),
     ("A hashed category", "In `features.hashed`; the column's name alone takes the defaults.", Hashed),
     ("[early_stopping]", "When passes end early.", EarlyStopping),

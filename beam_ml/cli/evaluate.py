@@ -16,6 +16,7 @@ from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.score import named_or_option
 from beam_ml.errors import NoInput
+from beam_ml.formats.table import NO_ROLES
 from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
@@ -47,7 +48,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         pipeline = new_pipeline(options)
         features = Predictor(where, name, which, algorithms=algorithms_named()).features
-        blocks = pipeline | read_files(source, file_format, file_options, features.categories if features else ())
+        blocks = pipeline | read_files(source, file_format, file_options, features.roles if features else NO_ROLES)
         measured = blocks | Evaluate(where, name, which, algorithms=algorithms_named())
         measured | Figures() | WriteParquet(f"{folder}/measured")
         run(pipeline)

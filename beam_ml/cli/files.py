@@ -1,7 +1,7 @@
 """Files as the input of a command: read into blocks by the format that the option or their names say."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ import click
 from beam_ml import formats
 from beam_ml.beam import ReadFiles
 from beam_ml.errors import InvalidValue
+from beam_ml.formats.table import NO_ROLES, Roles
 
 __all__ = ["as_mapping", "options_of_files", "read_files"]
 
@@ -40,14 +41,14 @@ def as_mapping(option: str, text: str) -> dict[str, Any]:
     return value
 
 
-def read_files(source: str, format: str | None, options: str, categories: Sequence[str] = ()) -> ReadFiles:
+def read_files(source: str, format: str | None, options: str, roles: Roles = NO_ROLES) -> ReadFiles:
     """Return the transform that reads a file, folder or pattern.
 
     Args:
         source: the files.
         format: a key of FORMATS, or 'module:attribute'; None: by the files' names.
         options: the format's own, as JSON.
-        categories: columns that a model hashes.
+        roles: of columns, by a model's features.
 
     Raises:
         NoInput: there is no such file.
@@ -61,4 +62,4 @@ def read_files(source: str, format: str | None, options: str, categories: Sequen
         )
         raise InvalidValue(message)
     given = as_mapping("--file-options", options)
-    return ReadFiles(source, options=formats.of_files(named[0]).options(given, categories), format=named[0])
+    return ReadFiles(source, options=formats.of_files(named[0]).options(given, roles), format=named[0])

@@ -12,6 +12,7 @@ from beam_ml.beam.transforms.reporting import REJECTED, CountRejects
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json, styled
 from beam_ml.cli.files import options_of_files, read_files
 from beam_ml.cli.group import algorithms_named
+from beam_ml.formats.table import NO_ROLES
 from beam_ml.predictor import Predictor
 
 __all__ = ["main"]
@@ -55,7 +56,7 @@ def main(
     refuse_unknown(options, own_options())
     pipeline = new_pipeline(options)
     features = Predictor(where, name, which, algorithms=algorithms_named()).features
-    blocks = pipeline | read_files(source, file_format, file_options, features.categories if features else ())
+    blocks = pipeline | read_files(source, file_format, file_options, features.roles if features else NO_ROLES)
     scored = blocks | Score(where, name, which, algorithms=algorithms_named())
     scored.predictions | WriteFiles(out, format=out_format)
     scored.rejected | CountRejects()

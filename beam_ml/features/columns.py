@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from beam_ml.errors import MissingColumn
 
-__all__ = ["Numbers", "column", "is_text", "numbers", "spelled", "wrong"]
+__all__ = ["NUMBER", "Numbers", "column", "is_text", "numbers", "spelled", "wrong"]
 
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+"""What a text that spells a number looks like."""
 
 
 def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Array:
@@ -69,7 +70,7 @@ def spelled(array: pa.Array) -> Numbers:
     [False, True, False, False, False]
     """
     texts = pc.utf8_trim_whitespace(array.cast(pa.string()))
-    fits = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), False)
+    fits = pc.fill_null(pc.match_substring_regex(texts, NUMBER), False)
     values = pc.if_else(fits, texts, pa.scalar(None, pa.string())).cast(pa.float64()).to_numpy(zero_copy_only=False)
     empty = pc.fill_null(pc.equal(texts, ""), True)
     unread = ~np.asarray(pc.or_(fits, empty))

@@ -16,9 +16,11 @@ from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
 from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.hashing import HashedTerm, buckets_of
+from beam_ml.features.labels import Label, LabelColumn, labelled
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
 from beam_ml.features.times import CLOCK, TIME, EventTime, TimeColumn, Times, UnitOfNumbers, times_us
 from beam_ml.formats.block import Block
+from beam_ml.formats.table import Roles
 
 __all__ = ["Features"]
 
@@ -60,7 +62,13 @@ class Features(Settings):
             description="columns of categories, one indicator per value by hash, behind the numbers; batches are CSR"
         ),
     ] = ()
-    label: Annotated[str | None, Field(description="column of what is to be predicted")] = None
+    label: Annotated[
+        LabelColumn | None,
+        Field(
+            description="column of what is to be predicted: numbers, truth values, or values that a table sorts, as in "
+            "{ column = 'status', positive = ['fraud'], negative = ['paid'] }"
+        ),
+    ] = None
     weight: Annotated[str | None, Field(description="column of sample weights")] = None
     time: Annotated[
         TimeColumn | None,
@@ -115,9 +123,15 @@ class Features(Settings):
         return self.time.column if isinstance(self.time, EventTime) else self.time
 
     @property
-    def categories(self) -> tuple[str, ...]:
-        """The columns that are hashed: formats of text must not read them as floating numbers."""
-        return tuple(term.column for term in self.hashed)
+    def label_column(self) -> str | None:
+        """The column of labels."""
+        return self.label.column if isinstance(self.label, Label) else self.label
+
+    @property
+    def roles(self) -> Roles:
+        """The columns that formats of text must not read as floating numbers: those hashed, and a label of listed values."""
+        mapped = (self.label.column,) if isinstance(self.label, Label) else ()
+        return Roles(tuple(term.column for term in self.hashed), mapped)
 
     @property
     def unsized(self) -> tuple[str, ...]:
@@ -139,7 +153,7 @@ class Features(Settings):
 
     def columns(self, with_label: bool = True) -> list[str]:
         """Return the columns that are needed, each once: what to read of a file."""
-        extra = [self.weight, self.time_column, self.label if with_label else None]
+        extra = [self.weight, self.time_column, self.label_column if with_label else None]
         features = [term.column for term in (*self.numeric, *self.hashed)]
         return list(dict.fromkeys(features + [name for name in extra if name is not None]))
 
@@ -150,8 +164,9 @@ class Features(Settings):
 
         A row is rejected with a feature that is null, NaN or infinite, a category that is null or a float that is not whole,
         or without an event time or weight where a column of them is named; with an event time before 1900 or after 2200, or
-        a number of no recognisable unit; and with a text in one of these columns that spells no number or time. A missing
-        label is NaN: whether it may be learned from is the spec's to say.
+        a number of no recognisable unit; with a text in one of these columns that spells no number or time; and with a
+        label that is neither positive nor negative where these are listed. A missing label is NaN: whether it may be
+        learned from is the spec's to say.
 
         Args:
             block: n rows.
@@ -198,10 +213,10 @@ class Features(Settings):
             if missing.any():
                 rules.append(_Rule("missing weight", missing))
         if with_label and self.label is not None:
-            labelled = numbers(batch, self.label, "Features.label")
-            label = labelled.values
-            if labelled.unread is not None:
-                rules.append(_unread("label", labelled))
+            written = labelled(batch, self.label)
+            label = written.values
+            if written.refused is not None:
+                rules.append(_Rule(written.reason, written.refused, written.texts))
         end = None if block.position is None else block.position_end
         if self.hashed:
             indptr, indices, values, gaps = self._sparse(X, batch)

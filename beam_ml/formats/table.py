@@ -2,15 +2,30 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from beam_ml.core.importing import attribute_of
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 
-__all__ = ["FORMATS", "MESSAGE_FORMATS", "TABLE", "Format", "of_files"]
+__all__ = ["FORMATS", "MESSAGE_FORMATS", "NO_ROLES", "TABLE", "Format", "Roles", "of_files"]
+
+
+class Roles(NamedTuple):
+    """What columns are for, where that decides how a format of text reads them.
+
+    Attributes:
+        categories: values are names: no floating number may stand for one.
+        labels: values are compared with those that a setting lists: each is kept as it is written.
+    """
+
+    categories: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+NO_ROLES = Roles()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,12 +52,12 @@ class Format:
         """What offers the format's functions; imported when it is first asked for."""
         return importlib.import_module(self.package or f"beam_ml.formats.{self.name}")
 
-    def options(self, given: Mapping[str, Any] | None, categories: Sequence[str] = ()) -> Settings | None:
+    def options(self, given: Mapping[str, Any] | None, roles: Roles = NO_ROLES) -> Settings | None:
         """Return a format's settings as its own model; None: there are none.
 
         Args:
             given: as read from TOML or JSON; None or empty: the defaults.
-            categories: columns of categories, added to the option of that name where the format has one.
+            roles: of columns, added to the options of these names where the format has them.
 
         Raises:
             InvalidValue: the model refuses them, or the format has no settings.
@@ -51,17 +66,19 @@ class Format:
         ';'
         """
         model: type[Settings] | None = getattr(self.module, "Options", None)
-        adds = bool(categories) and model is not None and "categories" in model.model_fields
+        known = (
+            {} if model is None else {name: of for name, of in roles._asdict().items() if name in model.model_fields}
+        )
+        adds = {name: of for name, of in known.items() if of}
         if not given and not adds:
             return None
         if model is None:
             message = f"options must be left out with {self.name} files, which have none; got {given!r}."
             raise InvalidValue(message)
         found = model.parse(dict(given or {}))
-        if not adds:
-            return found
-        known: Sequence[str] = found.to_dict()["categories"]
-        return found.model_copy(update={"categories": tuple(dict.fromkeys([*known, *categories]))})
+        before = found.to_dict()
+        merged = {name: tuple(dict.fromkeys([*before[name], *of])) for name, of in adds.items()}
+        return found.model_copy(update=merged) if merged else found
 
 
 TABLE: Mapping[str, Format] = MappingProxyType(

@@ -22,7 +22,7 @@ from beam_ml.core.secrets import has_password, shown
 from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
-from beam_ml.features import Features
+from beam_ml.features import Features, Label
 
 __all__ = ["Announce", "Job", "Retention", "load_job"]
 
@@ -120,7 +120,7 @@ class Job(Settings):
             whole = {**value, **parts}
             source, features = whole.get("source"), whole.get("features")
             if isinstance(source, FileSource | KafkaSource) and isinstance(features, Features):
-                whole["source"] = source.with_categories(features.categories)
+                whole["source"] = source.with_roles(features.roles)
             return whole
         return value
 
@@ -167,6 +167,12 @@ class Job(Settings):
             message = (
                 f"features.label must name the column that {spec.algorithm} learns to predict "
                 '(label = "COLUMN"); got none'
+            )
+            raise ValueError(message)
+        if isinstance(self.features.label, Label) and spec.n_label_classes > 2:
+            message = (
+                "features.label must be a column of class numbers where spec.n_classes is more than 2: positive and "
+                f"negative are two; got n_classes = {spec.n_label_classes}"
             )
             raise ValueError(message)
 

@@ -98,7 +98,7 @@ def _spread(all: Sequence[T], most: int) -> list[T]:
 
 
 def _options(source: FileSource, path: str) -> Settings | None:
-    return formats.of_files(source.format or formats.format_of(path)).options(source.options, source.categories)
+    return formats.of_files(source.format or formats.format_of(path)).options(source.options, source.roles)
 
 
 def _ranges(source: FileSource, file: FileId, target: int) -> list[formats.FileRange]:

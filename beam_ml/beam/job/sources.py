@@ -1,13 +1,13 @@
 """What a job reads: files or a Kafka topic, as data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from beam_ml.core.spec import Duration, Settings
 from beam_ml.errors import InvalidValue
-from beam_ml.formats.table import of_files
+from beam_ml.formats.table import Roles, of_files
 
 __all__ = ["FileSource", "KafkaSource", "Source"]
 
@@ -20,6 +20,10 @@ _Leap = Annotated[
         "stream's time; None: the longest of a day, three windows, and a half-life"
     ),
 ]
+
+
+_TOLD = {"csv": ("categories", "labels"), "json": ("categories",)}
+"""The roles of columns that formats of messages must be told; JSON says itself what is a text and what a number."""
 
 
 class FileSource(Settings):
@@ -41,6 +45,12 @@ class FileSource(Settings):
     categories: Annotated[
         tuple[str, ...],
         Field(description="columns of categories, for formats of text; a job adds those of features.hashed"),
+    ] = ()
+    labels: Annotated[
+        tuple[str, ...],
+        Field(
+            description="columns of listed values, for formats of text; a job adds features.label where it is a table"
+        ),
     ] = ()
     round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
         500_000
@@ -95,17 +105,24 @@ class FileSource(Settings):
         Raises:
             InvalidValue: there is no such format, or it refuses them.
         """
-        return None if self.format is None else of_files(self.format).options(self.options, self.categories)
+        return None if self.format is None else of_files(self.format).options(self.options, self.roles)
 
     @property
     def where(self) -> str:
         """The place it reads from, for messages."""
         return self.path
 
-    def with_categories(self, columns: Sequence[str]) -> "FileSource":
-        """Return the source with columns of categories known to the format."""
-        added = [name for name in columns if name not in self.categories]
-        return self.model_copy(update={"categories": (*self.categories, *added)}) if added else self
+    @property
+    def roles(self) -> Roles:
+        """What columns are for, where that decides how a format of text reads them."""
+        return Roles(self.categories, self.labels)
+
+    def with_roles(self, roles: Roles) -> "FileSource":
+        """Return the source with the roles of columns known to the format."""
+        added = {
+            name: tuple(dict.fromkeys([*getattr(self, name), *columns])) for name, columns in roles._asdict().items()
+        }
+        return self.model_copy(update=added)
 
 
 class KafkaSource(Settings):
@@ -169,15 +186,15 @@ class KafkaSource(Settings):
         """The place it reads from, for messages."""
         return f"topic {self.topic} at {self.brokers}"
 
-    def with_categories(self, columns: Sequence[str]) -> "KafkaSource":
-        """Return the source with columns of categories known to the format, where it is one of text."""
-        known = self.options.get("categories", [])
-        if not isinstance(known, list | tuple):
-            return self  # for the format to refuse
-        added = [name for name in columns if name not in known]
-        if not added or self.format not in ("csv", "json"):
-            return self
-        return self.model_copy(update={"options": {**self.options, "categories": [*known, *added]}})
+    def with_roles(self, roles: Roles) -> "KafkaSource":
+        """Return the source with the roles of columns known to the format, where it is one of text."""
+        options = dict(self.options)
+        for name in _TOLD.get(self.format, ()):
+            columns: tuple[str, ...] = getattr(roles, name)
+            known = options.get(name, [])
+            if columns and isinstance(known, list | tuple):  # else for the format to refuse
+                options[name] = list(dict.fromkeys([*known, *columns]))
+        return self.model_copy(update={"options": options})
 
 
 Source = FileSource | KafkaSource

@@ -24,6 +24,7 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InputChanged, NoInput
 from beam_ml.formats.files import FileRange
+from beam_ml.formats.table import NO_ROLES, Roles
 
 __all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "forget", "plan_files"]
 
@@ -46,7 +47,7 @@ class FilePlan:
         ranges: in order.
         after: what has been read then, and in which pass.
         options: the format's own; None: its defaults, or files of several formats.
-        categories: columns of categories, for those formats that have such an option.
+        roles: of columns, for formats of text.
         last: nothing is left to read in this pass.
         lost: what is given up of files that cannot be read, counted as rejected.
     """
@@ -54,17 +55,17 @@ class FilePlan:
     ranges: tuple[FileRange, ...]
     after: FileCursor
     options: Settings | None = None
-    categories: tuple[str, ...] = ()
+    roles: Roles = NO_ROLES
     last: bool = False
     lost: Progress = dataclasses.field(default_factory=Progress)
 
     def read(self, columns: Sequence[str]) -> PTransform:
         """Return the root transform that reads the ranges."""
-        return _ReadPlanned(self.ranges, columns, self.options, self.categories, in_pass(SOURCE, self.after.number))
+        return _ReadPlanned(self.ranges, columns, self.options, self.roles, in_pass(SOURCE, self.after.number))
 
     def shape(self) -> Hashable:
         """Return what the transform that reads depends on: how files are parsed, and the pass that rows are counted in."""
-        return self.after.number, None if self.options is None else self.options.to_json(), self.categories
+        return self.after.number, None if self.options is None else self.options.to_json(), self.roles
 
     def renewed(self) -> Mapping[str, Any]:
         """Return the ranges, as the steps hold them."""
@@ -95,12 +96,12 @@ class _ReadPlanned(PTransform):
         ranges: Sequence[FileRange],
         columns: Sequence[str],
         options: Settings | None,
-        categories: Sequence[str],
+        roles: Roles,
         source: str,
     ) -> None:
         super().__init__()
         self._ranges = ranges
-        self._read = ReadRanges(columns, source=source, options=options, categories=categories)
+        self._read = ReadRanges(columns, source=source, options=options, roles=roles)
 
     def expand(self, pbegin: PBegin) -> PCollection:
         return pbegin | FileRanges(self._ranges) | self._read
@@ -176,7 +177,7 @@ def plan_files(
         fresh = {path: one for path, one in done.items() if path not in before.done}
         after = dataclasses.replace(after, batch={**batch, **fresh})
     kept = after if source.remember is None else _pruned(after, source.remember, waiting)
-    return FilePlan(tuple(ranges), kept, source.format_options(), source.categories, last=bool(ranges) and not waiting)
+    return FilePlan(tuple(ranges), kept, source.format_options(), source.roles, last=bool(ranges) and not waiting)
 
 
 def _plan_again(source: FileSource, before: FileCursor, found: Mapping[str, FileId], wanted_rows: int) -> FilePlan:
@@ -202,7 +203,7 @@ def _plan_again(source: FileSource, before: FileCursor, found: Mapping[str, File
         else:
             part[path] = (known, stop)
     after = dataclasses.replace(before, part=part, again=frozenset(again))
-    return FilePlan(tuple(ranges), after, source.format_options(), source.categories, last=len(again) == len(batch))
+    return FilePlan(tuple(ranges), after, source.format_options(), source.roles, last=len(again) == len(batch))
 
 
 def _cut(
@@ -222,9 +223,7 @@ def _cut(
     """
     pieces: list[FileRange] = []
     options = source.format_options()
-    for one in _ranges(
-        file, source.format, wanted_rows, None if options is None else options.to_json(), source.categories
-    ):
+    for one in _ranges(file, source.format, wanted_rows, None if options is None else options.to_json(), source.roles):
         if at is not None and one.stop <= at:
             continue
         if rows >= wanted_rows:
@@ -284,13 +283,11 @@ def _same(known: FileId, now: FileId) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _ranges(
-    file: FileId, format: str | None, rows: int, options: str | None, categories: tuple[str, ...]
-) -> Sequence[FileRange]:
+def _ranges(file: FileId, format: str | None, rows: int, options: str | None, roles: Roles) -> Sequence[FileRange]:
     """Cut a file once, however many rounds read it."""
     kind = format or formats.format_of(file.path)
     target = rows if formats.of_files(kind).counts == "rows" else rows * BYTES_PER_ROW
-    return tuple(formats.ranges(file, target, kind, options_of(kind, options, categories)))
+    return tuple(formats.ranges(file, target, kind, options_of(kind, options, roles)))
 
 
 def _pruned(taken: FileCursor, remember_s: float, waiting: list[int]) -> FileCursor:

@@ -16,6 +16,7 @@ from beam_ml.beam.wire import coders
 from beam_ml.core.spec import Settings
 from beam_ml.core.threads import ahead
 from beam_ml.formats import Block, FileRange
+from beam_ml.formats.table import NO_ROLES, Roles
 
 __all__ = ["FileRanges", "ReadAvro", "ReadCsv", "ReadFiles", "ReadParquet", "ReadRanges", "in_json", "options_of"]
 
@@ -75,9 +76,9 @@ class FileRanges(PTransform):
 
 
 @functools.lru_cache(maxsize=16)
-def options_of(format: str, text: str | None, categories: tuple[str, ...] = ()) -> Settings | None:
-    """Return a format's options of their JSON, None: the defaults, with columns of categories added."""
-    return formats.of_files(format).options(None if text is None else json.loads(text), categories)
+def options_of(format: str, text: str | None, roles: Roles = NO_ROLES) -> Settings | None:
+    """Return a format's options of their JSON, None: the defaults, with the roles of columns added."""
+    return formats.of_files(format).options(None if text is None else json.loads(text), roles)
 
 
 @with_output_types(Block)
@@ -88,14 +89,14 @@ class _ReadRange(Step):
         max_rows: int,
         source: str,
         options: str | None,
-        categories: tuple[str, ...],
+        roles: Roles,
     ) -> None:
         self._columns, self._max_rows, self._source = columns, max_rows, source
-        self._options, self._categories = options, categories
+        self._options, self._roles = options, roles
 
     def process(self, element: bytes | dict[str, Any]) -> Iterator[Block]:
         piece = FileRange.from_dict(element if isinstance(element, dict) else json.loads(element))
-        options = options_of(piece.format, self._options, self._categories)
+        options = options_of(piece.format, self._options, self._roles)
         yield from ahead(formats.read(piece, self._columns, self._max_rows, self._source, options))
 
 
@@ -107,7 +108,7 @@ class ReadRanges(PTransform):
         max_rows: of one block.
         source: names the source in each block's origin.
         options: the format's own (`csv.Options`).
-        categories: columns of categories, for those formats that have such an option.
+        roles: of columns (`Features.roles`), for formats of text.
 
     >>> import tempfile, apache_beam as beam, pyarrow as pa
     >>> from beam_ml.beam import new_pipeline, run
@@ -127,11 +128,11 @@ class ReadRanges(PTransform):
         max_rows: int = 65_536,
         source: str = "files",
         options: Settings | None = None,
-        categories: Sequence[str] = (),
+        roles: Roles = NO_ROLES,
     ) -> None:
         super().__init__()
         wanted, given = None if columns is None else tuple(columns), None if options is None else options.to_json()
-        self._fn = _ReadRange(wanted, max_rows, source, given, tuple(categories))
+        self._fn = _ReadRange(wanted, max_rows, source, given, roles)
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Read each range where it arrives."""

@@ -1,6 +1,6 @@
 """Rows that are single elements, dicts or `beam.Row`s, as blocks and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,9 +28,14 @@ def holds_rows(pcoll: PCollection) -> bool:
     return isinstance(kind, RowTypeConstraint | typehints.DictConstraint)
 
 
-def in_blocks(pcoll: PCollection) -> PCollection:
-    """Gather the rows of each bundle and window into blocks; blocks stay as they are."""
-    return pcoll | "InBlocks" >> ParDo(_InBlocks())
+def in_blocks(pcoll: PCollection, labels: Sequence[str] = ()) -> PCollection:
+    """Gather the rows of each bundle and window into blocks; blocks stay as they are.
+
+    Args:
+        pcoll: of rows.
+        labels: columns of listed values (`Roles.labels`), which may hold texts, numbers and truth values.
+    """
+    return pcoll | "InBlocks" >> ParDo(_InBlocks(tuple(labels)))
 
 
 def as_rows(pcoll: PCollection) -> PCollection:
@@ -40,6 +45,9 @@ def as_rows(pcoll: PCollection) -> PCollection:
 
 @with_output_types(Block)
 class _InBlocks(DoFn):
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._labels = labels
+
     def start_bundle(self) -> None:
         self._rows: dict[Any, tuple[Timestamp, list[Mapping[str, Any]]]] = {}
 
@@ -54,11 +62,11 @@ class _InBlocks(DoFn):
         self._rows[window] = min(since, timestamp), rows
         if len(rows) >= _MOST_ROWS:
             del self._rows[window]
-            yield WindowedValue(_block(rows), since, (window,))
+            yield WindowedValue(_block(rows, self._labels), since, (window,))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for window, (since, rows) in self._rows.items():
-            yield WindowedValue(_block(rows), since, (window,))
+            yield WindowedValue(_block(rows, self._labels), since, (window,))
         self._rows = {}
 
 
@@ -73,7 +81,7 @@ def _as_mapping(element: Any) -> Mapping[str, Any]:
     return element
 
 
-def _block(rows: list[Mapping[str, Any]]) -> Block:
+def _block(rows: list[Mapping[str, Any]], labels: Sequence[str]) -> Block:
     """Return rows as a block; what a row lacks is null.
 
     Raises:
@@ -82,12 +90,18 @@ def _block(rows: list[Mapping[str, Any]]) -> Block:
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         try:
-            columns[name] = pa.array([row.get(name) for row in rows])
+            values = [row.get(name) for row in rows]
+            columns[name] = pa.array([_written(value) for value in values] if name in labels else values)
         except (pa.ArrowException, OverflowError, TypeError) as error:
             words = " ".join(str(error).split()).rstrip(".")
             message = f"Rows must hold values of one kind in each column; got in {name!r}: {words}."
             raise InvalidBatch(message) from error
     return Block(pa.record_batch(columns) if columns else pa.record_batch({"": pa.nulls(len(rows))}))
+
+
+def _written(value: Any) -> str | None:
+    """Return a label as text, so that a column may hold several kinds of them."""
+    return None if value is None or value != value else str(value)
 
 
 @with_output_types(dict[str, Any])

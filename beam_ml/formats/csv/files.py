@@ -7,21 +7,20 @@ row's begins, so the rows of a range tile it. Lines end with ``\n`` or ``\r\n``;
 import dataclasses
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from pydantic import Field, field_validator
 
 from beam_ml.core.batch import Origin
 from beam_ml.core.cursors import FileId
 from beam_ml.core.rejects import Reject
-from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import arrow_types, files, lines
 from beam_ml.formats.block import Block
+from beam_ml.formats.csv.options import DEFAULT, Options
 from beam_ml.formats.csv.types import Ladder, Types, blamed, ladders, spelled
 from beam_ml.formats.files import FileRange
 
@@ -31,40 +30,6 @@ _HEAD_BYTES = 1 << 20
 _DETAIL_CHARS = 200
 _MALFORMED = "malformed line"
 _UNPARSEABLE = "unparseable value"
-
-
-class Options(Settings):
-    """How the text is parsed.
-
-    Types of columns not named in `types` are inferred from the first MiB of the file, so that every range of it finds
-    the same; where a later value does not fit, that column alone changes: whole numbers and empty columns become float64,
-    dates timestamps.
-
-    Columns of categories are text from the first row on, whatever their values look like, without white space around it.
-    Empty ones and NA, null and the like are missing; a column of which they are names is declared in `types`, as "string",
-    and read as it stands. Hashed, a text that spells a whole number is that number: 7, 007 and 7.0 are one category
-    wherever they stand, 1e5 is another than 100000.
-    """
-
-    called: ClassVar[str] = "csv.Options"
-
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    column_names: Annotated[tuple[str, ...] | None, Field(description="None: the first line holds them")] = None
-    types: Annotated[Mapping[str, str], Field(description="column → Arrow type, such as 'timestamp[us]'")] = {}
-    categories: Annotated[
-        tuple[str, ...],
-        Field(description="columns of categories, read as text; a job adds those of features.hashed"),
-    ] = ()
-
-    @field_validator("types")
-    @classmethod
-    def _known(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for name in value.values():
-            arrow_types.named(name)
-        return value
-
-
-DEFAULT = Options()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,7 +93,8 @@ def _layout(where: str, names: list[str], head: bytes, columns: Sequence[str] | 
         if name not in names:
             message = f"{where} must have a column {name!r}; got {names}."
             raise MissingColumn(message)
-    given = {name: arrow_types.named(kind) for name, kind in options.types.items() if name in wanted}
+    texts = dict.fromkeys(options.labels, "string")
+    given = {name: arrow_types.named(kind) for name, kind in (texts | {**options.types}).items() if name in wanted}
     bare = _Layout(names, wanted, options.delimiter, {name: Ladder((kind,)) for name, kind in given.items()})
     if len(given) == len(wanted):
         return bare

@@ -15,6 +15,7 @@ import pyarrow as pa
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import lines
 from beam_ml.formats.csv import files
+from beam_ml.formats.csv.options import Options
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -33,8 +34,8 @@ __all__ = ["message_decoder", "message_encoder"]
 _MAX_BYTES = 64 << 20
 
 
-def _options(options: dict[str, Any]) -> files.Options:
-    found = files.Options.parse(options)
+def _options(options: dict[str, Any]) -> Options:
+    found = Options.parse(options)
     names = found.column_names
     if not names or len(set(names)) != len(names):
         message = f"csv.Options.column_names must name each column of a message once; got {names and list(names)!r}."
@@ -56,7 +57,7 @@ class _Part:
     refused: list[Refusal]
 
 
-def _joined(values: list[bytes], columns: Sequence[str], options: files.Options) -> _Part | None:
+def _joined(values: list[bytes], columns: Sequence[str], options: Options) -> _Part | None:
     """Parse messages as one text; None where a line reaches across the end of its message."""
     block = files.decode(b"\n".join(values), columns, options)
     starts = np.cumsum([0, *(len(value) + 1 for value in values)])
@@ -82,7 +83,7 @@ def _joined(values: list[bytes], columns: Sequence[str], options: files.Options)
 class _Run:
     """One decoding of some messages; the types that the first of them have hold for all."""
 
-    def __init__(self, columns: Sequence[str], options: files.Options) -> None:
+    def __init__(self, columns: Sequence[str], options: Options) -> None:
         self._columns, self._options = columns, options
         self.malformed: list[tuple[int, str]] = []
 
@@ -150,7 +151,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     return decode
 
 
-def _decode(values: list[bytes], wanted: list[str], options: files.Options) -> Decoded:
+def _decode(values: list[bytes], wanted: list[str], options: Options) -> Decoded:
     # pyarrow counts lines by the columns that it converts: where none is wanted, one is converted all the same
     asked = wanted or list((options.column_names or ())[:1])
     trimmed = [value.strip(b"\r\n") for value in values]

@@ -7,6 +7,7 @@ from beam_ml.beam.job import FileSource, Job, KafkaSource, load_job
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.formats.csv import Options
 from beam_ml.formats.messages import decoder
+from beam_ml.formats.table import Roles
 
 GOOD: dict[str, Any] = {
     "name": "fraud",
@@ -91,7 +92,7 @@ def test_shipped_jobs(path: Path) -> None:
 def test_categories_that_are_no_list_are_left_to_the_format_to_refuse(wrong: object) -> None:
     source = KafkaSource(kind="kafka", brokers="b:1", topic="t", format="json", options={"categories": wrong})
     with pytest.raises(InvalidValue, match=r"json\.Options\.categories must be a list"):
-        decoder("json", source.with_categories(["shop"]).options)
+        decoder("json", source.with_roles(Roles(("shop",))).options)
 
 
 def test_hashed_columns_are_categories_of_the_format() -> None:
@@ -121,6 +122,31 @@ def test_hashed_columns_are_categories_of_the_format() -> None:
         ).source
         assert isinstance(topic, KafkaSource)
         assert topic.options.get("categories") == known
+
+
+def test_a_label_of_listed_values_is_known_to_the_format() -> None:
+    label = {"column": "status", "positive": ["fraud"], "negative": "others"}
+    base = {**GOOD, "features": {**GOOD["features"], "label": label}}
+    text = {"path": "x", "format": "csv", "options": {"delimiter": ";"}}
+    job = Job.parse({**base, "source": text})
+    assert isinstance(job.source, FileSource)
+    assert job.source.format_options() == Options(delimiter=";", labels=("status",))
+    assert Job.parse(job.to_dict()) == job
+    for format, known in (("json", None), ("csv", ["status"]), ("avro", None)):
+        topic = {"kind": "kafka", "brokers": "b:1", "topic": "t", "format": format}
+        source = Job.parse({**base, "source": topic}).source
+        assert isinstance(source, KafkaSource)
+        assert source.options.get("labels") == known
+
+
+def test_two_classes_are_not_listed_for_more() -> None:
+    label = {"column": "y", "positive": ["a"], "negative": ["b"]}
+    spec = {"algorithm": "linear.adagrad", "task": "multiclass", "n_classes": 3}
+    wrong = {**GOOD, "gate": [], "features": {**GOOD["features"], "label": label}, "spec": spec}
+    with pytest.raises(
+        InvalidValue, match=r"features\.label must be a column of class numbers where spec\.n_classes is"
+    ):
+        Job.parse({**wrong, "models": {"m": {"kind": "variant"}}})
 
 
 @pytest.mark.parametrize(

@@ -23,16 +23,20 @@ def lines(**changes: tuple[int, str]) -> list[str]:
     return ["t,a,y", *(",".join(row) for row in cells)]
 
 
+MAPPED = {"column": "y", "positive": [1], "negative": [0]}
+
+
 @pytest.mark.parametrize(
-    ("column", "text", "reason"),
+    ("column", "text", "reason", "label"),
     [
-        ("a", "oops", "feature column a is not a number"),
-        ("y", "maybe", "label is not a number"),
-        ("t", "yesterday", "event time cannot be read"),
+        ("a", "oops", "feature column a is not a number", "y"),
+        ("y", "maybe", "label is not a number", "y"),
+        ("y", "maybe", "label is neither positive nor negative", MAPPED),
+        ("t", "yesterday", "event time cannot be read", "y"),
     ],
 )
 @pytest.mark.parametrize("row", [0, 17, ROWS - 1])
-def test_one_bad_cell_of_a_csv_file(tmp_path: Path, column: str, text: str, reason: str, row: int) -> None:
+def test_one_bad_cell_of_a_csv_file(tmp_path: Path, column: str, text: str, reason: str, label: Any, row: int) -> None:
     written = lines(**{column: (row, text)})
     data = tmp_path / "data"
     data.mkdir()
@@ -42,7 +46,7 @@ def test_one_bad_cell_of_a_csv_file(tmp_path: Path, column: str, text: str, reas
         "registry": str(tmp_path / "registry"),
         "refresh": "1d",
         "source": {"path": str(data)},
-        "features": {"numeric": ["a"], "label": "y", "time": "t"},
+        "features": {"numeric": ["a"], "label": label, "time": "t"},
         "spec": {"algorithm": "linear.newton"},
         "models": {"plain": {"kind": "classifier"}},
     }

@@ -603,6 +603,31 @@ def test_settings_that_features_got_later_have_their_defaults_in_older_versions(
         run(other)
 
 
+def test_a_job_does_not_resume_with_another_mapping_of_labels(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0, y=["paid", "fraud", "odd"] * 100)
+    label = {"column": "y", "positive": ["fraud"], "negative": ["paid"]}
+
+    def with_label(**changes: Any) -> Job:
+        return job(tmp_path, features={"numeric": ["a", "b"], "label": {**label, **changes}, "time": "t"})
+
+    run(with_label())
+    assert (learner(with_label()).progress.rows, dict(learner(with_label()).progress.rejected)) == (
+        200, {"label is neither positive nor negative": 100},
+    )  # fmt: skip
+    assert Registry(str(tmp_path / "registry")).manifest("test", 2).extra["features"]["label"] == {
+        **label,
+        "positive": ["fraud"],
+    }
+    write(tmp_path / "data", 1, y=["paid", "fraud", "odd"] * 100)
+    for changes in ({"negative": "others"}, {"positive": ["odd"]}):
+        with pytest.raises(
+            InvalidValue, match=r"job.features must be those that test v2 in the registry was trained on"
+        ):
+            run(with_label(**changes))
+    run(with_label())
+    assert learner(with_label()).progress.rows == 400
+
+
 def test_a_job_does_not_resume_from_a_learner_of_other_labels(tmp_path: Path) -> None:
     """It would take the 1 of (1, 2) for the class that was 0."""
     write(tmp_path / "data", 0)

@@ -91,6 +91,29 @@ def test_every_form_is_measured_alike(form: str, tmp_path: Path) -> None:
     assert rows == 9_000
 
 
+@pytest.mark.parametrize("form", ["dicts", "rows"])
+def test_listed_labels_of_rows_may_be_of_several_kinds(form: str, tmp_path: Path) -> None:
+    features = Features.parse(
+        {"numeric": ["a"], "label": {"column": "y", "positive": ["fraud", True], "negative": [0, "paid"]}}
+    )
+    labels = ["fraud", True, 0, "paid", 1.0, None, "odd", np.int64(0)]
+    given = [{"a": float(i), "y": label} for i, label in enumerate(labels)]
+    pipeline = new_pipeline()
+    out = pipeline | beam.Create(given if form == "dicts" else [beam.Row(**one) for one in given]) | ToBatches(features)
+    found = out.batches | beam.Map(lambda one: json.dumps(dict(zip(one.X[:, 0], one.label, strict=True))))
+    found | beam.io.WriteToText(str(tmp_path / "labels"))
+    (
+        out.rejected
+        | "Shown" >> beam.Map(lambda one: json.dumps(one.detail))
+        | "X" >> beam.io.WriteToText(str(tmp_path / "x"))
+    )
+    run(pipeline)
+    together = {int(float(name)): value for one in written(tmp_path / "labels") for name, value in one.items()}
+    assert str(together.pop(5)) == "nan"
+    assert together == {0: 1.0, 1: 1.0, 2: 0.0, 3: 0.0, 4: 1.0, 7: 0.0}
+    assert written(tmp_path / "x") == [["odd"]]
+
+
 def test_windows_are_kept_and_bad_rows_are_set_aside(tmp_path: Path) -> None:
     rows = [beam.window.TimestampedValue({"a": float(i), "b": None if i == 3 else 1.0, "y": 0.0}, i) for i in range(20)]
     pipeline = new_pipeline()

@@ -1,0 +1,196 @@
+"""Labels as jobs read them: numbers, or values that a setting sorts into positive and negative.
+
+Each row is read by itself. A number is itself; a truth value, and a text that spells one, is 1 or 0. A mapping compares
+values, not their spelling: 1, 1.0, "1" and true are one value, so that every format's rows are sorted alike. −1 is not
+taken for 0 unless a mapping says so: elsewhere it means "not known". Letters: ``n`` rows.
+"""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from beam_ml.core.spec import Settings
+from beam_ml.errors import InvalidValue
+from beam_ml.features.columns import NUMBER, column, is_text, numbers, wrong
+
+__all__ = ["OUTSIDE", "Label", "LabelColumn", "Labelled", "labelled"]
+
+Value = bool | int | float | str
+"""What a label may be listed as."""
+OUTSIDE = "label is neither positive nor negative"
+"""Reason to reject a row whose label a mapping does not hold."""
+UNREAD = "label is not a number"
+"""Reason to reject a row whose label is a text that spells no number, where there is no mapping."""
+
+_FIELD = "Features.label"
+_WANTED = "a number, a truth value or a text"
+_EXACT = 2**53  # from here on a float stands for several whole numbers
+_TRUTH = {"true": 1.0, "false": 0.0}
+_TRUTHS = frozenset((0.0, 1.0))
+
+
+def _meant(value: Any) -> float | str:
+    """Return what a label is compared as: a number, or else a text without the white space around it."""
+    if not isinstance(value, str):
+        return float(value)
+    text = value.strip()
+    return float(text) if re.fullmatch(NUMBER, text) else _TRUTH.get(text.lower(), text)
+
+
+class Label(Settings):
+    """Which values of a column are positive (1) and which negative (0); any other value makes its row a counted reject.
+
+    A null, and an empty text that is not listed, is a missing label.
+
+    >>> label = Label(column="status", positive=["fraud", "chargeback"], negative="others")
+    >>> labelled(pa.record_batch({"status": ["fraud", "paid", None]}), label).values.tolist()
+    [1.0, 0.0, nan]
+    """
+
+    called: ClassVar[str] = _FIELD
+
+    column: str
+    positive: Annotated[
+        tuple[Value, ...], Field(min_length=1, description="values that become 1: texts, numbers, truth values")
+    ]
+    negative: Annotated[
+        tuple[Value, ...] | Literal["others"] | None,
+        Field(
+            description="values that become 0, or 'others': every other value that is there; it may be left out where "
+            "one truth value is positive, whose other one is negative"
+        ),
+    ] = None
+
+    @field_validator("positive", "negative")
+    @classmethod
+    def _ordered(cls, value: Any) -> Any:
+        """Keep the values in an order of their own, so that theirs in the file does not matter."""
+        if not isinstance(value, tuple):
+            return value
+        for one in value:
+            if isinstance(one, int | float) and abs(one) >= _EXACT:
+                message = "must list numbers below 2⁵³, which floating numbers tell apart"
+                raise ValueError(message)
+        return tuple(sorted(value, key=lambda one: (str(_meant(one)), str(one))))
+
+    @model_validator(mode="after")
+    def _sorted_out(self) -> "Label":
+        listed = [_meant(one) for one in (*self.positive, *self._listed)]
+        twice = [one for one in (*self.positive, *self._listed) if listed.count(_meant(one)) > 1]
+        if twice:
+            message = f"positive and negative must list no value twice (1, '1' and true are one); got {twice}"
+            raise ValueError(message)
+        if self.negative is None and not (len(self.positive) == 1 and isinstance(self.positive[0], bool)):
+            message = (
+                f"negative must be given where positive is {list(self.positive)!r}: a list of values, or 'others', "
+                "every other value that is there"
+            )
+            raise ValueError(message)
+        if self.negative == ():
+            message = "negative must list at least one value, or be 'others'; got []"
+            raise ValueError(message)
+        return self
+
+    @property
+    def _listed(self) -> tuple[Value, ...]:
+        return self.negative if isinstance(self.negative, tuple) else ()
+
+    def classes(self, values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return 1, 0 or NaN (missing) of each value, and which are of no class."""
+        of: dict[float | str, float] = {_meant(one): 0.0 for one in self._listed}
+        of |= {_meant(one): 1.0 for one in self.positive}
+        if self.negative is None:
+            of |= dict.fromkeys(_TRUTHS - of.keys(), 0.0)
+        other = 0.0 if self.negative == "others" else None
+        found, outside = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
+        for i, value in enumerate(values):
+            meant = None if value is None else _meant(value)
+            if meant in of:
+                found[i] = of[meant]
+            elif meant is None or meant == "" or meant != meant:  # the last: a float that is NaN
+                continue
+            elif other is None:
+                outside[i] = True
+            else:
+                found[i] = other
+        return found, outside
+
+
+def _spelled_out(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Label.parse(value)
+    if value is not None and not isinstance(value, str | Label):
+        message = (
+            "Features.label must be a column's name, or a table such as "
+            "{ column = 'status', positive = ['fraud'], negative = ['paid'] }; got " + repr(value)
+        )
+        raise InvalidValue(message + ".")
+    return value
+
+
+LabelColumn = Annotated[str | Label, BeforeValidator(_spelled_out)]
+"""A column's name, or a name and which of its values are positive and negative."""
+
+
+class Labelled(NamedTuple):
+    """A column of labels.
+
+    Attributes:
+        values: (n,) labels; NaN where there is none.
+        reason: why rows are refused.
+        refused: (n,) bool: where a value is no label; None: nowhere.
+        texts: the values as they were, where `refused` is not None.
+    """
+
+    values: np.ndarray
+    reason: str = UNREAD
+    refused: np.ndarray | None = None
+    texts: pa.Array | None = None
+
+
+def labelled(batch: pa.RecordBatch, label: str | Label) -> Labelled:
+    """Return a column's labels.
+
+    Raises:
+        MissingColumn: it is absent or of another type.
+
+    >>> labelled(pa.record_batch({"y": ["0", "True", "perhaps"]}), "y").values.tolist()
+    [0.0, 1.0, nan]
+    """
+    if isinstance(label, str):
+        return _plain(batch, label)
+    array = column(batch, label.column, _FIELD, _WANTED)
+    kind, types = array.type, pa.types
+    numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind)
+    if not (numeric or types.is_null(kind) or is_text(kind)):
+        raise wrong(label.column, _FIELD, _WANTED, kind)
+    # A column of labels holds few values: each is looked at once.
+    coded = (array.cast(pa.string()) if is_text(kind) else array).dictionary_encode()
+    of, outside = label.classes(coded.dictionary.to_pylist())
+    index = coded.indices.fill_null(len(of)).to_numpy(zero_copy_only=False)
+    refused = np.append(outside, False)[index]
+    values = np.append(of, np.nan)[index]
+    return Labelled(values, OUTSIDE, refused, _shown(array)) if refused.any() else Labelled(values)
+
+
+def _plain(batch: pa.RecordBatch, name: str) -> Labelled:
+    found = numbers(batch, name, _FIELD)
+    if found.unread is None or found.texts is None:
+        return Labelled(found.values)
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(found.texts.cast(pa.string())))
+    values, unread = found.values.copy(), found.unread.copy()
+    for word, truth in _TRUTH.items():
+        rows = np.asarray(pc.fill_null(pc.equal(words, word), False))
+        values[rows], unread[rows] = truth, False
+    return Labelled(values, UNREAD, unread, found.texts) if unread.any() else Labelled(values)
+
+
+def _shown(array: pa.Array) -> pa.Array:
+    if pa.types.is_decimal(array.type):
+        return pa.array([None if one is None else str(Decimal(one)) for one in array.to_pylist()], pa.string())
+    return array.cast(pa.string())

@@ -258,6 +258,13 @@ def encode_learner(algorithm: Algorithm, learner: Learner) -> bytes:
     return encode("learner", meta, arrays)
 
 
+def _state_in(algorithm: Algorithm, spec: Spec, arrays: Reader, lengths: Mapping[str, int]) -> Any:
+    state = arrays.record(algorithm.state, lengths)
+    if algorithm.features_held is not None:
+        algorithm.features_held(spec, state)  # which refuses another spec's
+    return state
+
+
 def decode_learner(data: bytes, find: Find) -> Learner:
     """Return the learner.
 
@@ -275,7 +282,7 @@ def decode_learner(data: bytes, find: Find) -> Learner:
         lengths = lengths_of(algorithm.init, spec, arrays.held)
         return Learner(
             spec=spec,
-            dated=AsOf(arrays.at("state").record(algorithm.state, lengths), time_of(meta["time"])),
+            dated=AsOf(_state_in(algorithm, spec, arrays.at("state"), lengths), time_of(meta["time"])),
             progress=_progress_in(meta["progress"], arrays.at("progress")),
             sample=_sample_in(spec, meta["sample"], arrays.at("sample")),
             metrics={n: _metrics_in(kind, arrays.at(f"metrics/{n}")) for n, kind in meta["metrics"].items()},

@@ -226,6 +226,15 @@ class ScorerOf(Protocol[SpecIn, AnchorIn]):
     def __call__(self, spec: SpecIn, anchor: AnchorIn) -> Scorer | None: ...
 
 
+class FeaturesHeld(Protocol[SpecIn, StateIn]):
+    """Return the numbers of the features that a state holds anything of, rising; others are as if no row had had them.
+
+    Raises `InvalidBatch` for a state whose rows are not the spec's: it may come from a file.
+    """
+
+    def __call__(self, spec: SpecIn, state: StateIn) -> np.ndarray: ...
+
+
 class Derive(Protocol[SpecIn, ModelSpecIn, StateIn, ModelOut]):
     """Return a model of a state; no data, pure. The sample stands for all rows of the state."""
 
@@ -311,6 +320,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
         grow: see `Grow`; None: workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
         looks_back: whether `fold` takes a fifth argument; see `Fold`.
         scorer: see `ScorerOf`; None if there is no ranking.
+        features_held: see `FeaturesHeld`; None: states hold all features.
 
     Raises:
         InvalidValue: the state is no partial, and `init` or `fold` is missing.
@@ -336,6 +346,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
     grow: Grow[SpecT, PartialT, AnchorT] | None = None
     looks_back: bool = False
     scorer: ScorerOf[SpecT, AnchorT] | None = None
+    features_held: FeaturesHeld[SpecT, StateT] | None = None
 
     def __post_init__(self) -> None:
         """Fill in what is left out of an algorithm whose state is a partial."""

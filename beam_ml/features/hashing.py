@@ -20,10 +20,12 @@ from beam_ml.core.spec import Settings
 from beam_ml.errors import MissingColumn
 from beam_ml.features.columns import column
 
-__all__ = ["MOST_PLACES", "Hashed", "HashedTerm", "buckets_of", "codes_of", "places_for", "sharing"]
+__all__ = ["CROWDED", "MOST_PLACES", "Hashed", "HashedTerm", "buckets_of", "codes_of", "places_for", "sharing"]
 
 MOST_PLACES = 1 << 16
 """Places of a column whose buckets are not given, unless a job has chosen fewer."""
+CROWDED = 0.1
+"""Share of a column's values that share their place from which it is named."""
 _FEWEST_PLACES, _SPARE = 1 << 10, 64
 
 _SHORT = "^-?0*[0-9]{1,18}$"

@@ -57,6 +57,8 @@ def fill(kind: type, lengths: Mapping[str, int] = LENGTHS) -> Any:
         values = (np.arange(np.prod(shape, dtype=int)) + i + 1.0).reshape(shape)
         if field.name == "loss" and field.dtype.kind == "i":
             values = np.ones(shape)  # the number of a loss that there is
+        if field.name == "rows" and field.dtype.kind == "i":
+            values = np.arange(3.0 - shape[0], 3.0)  # of the features, and 2, the bias
         if field.name in ("features", "width") and field.dtype.kind == "i":
             values = np.arange(2.0) if shape else np.full(shape, 2.0)  # both features of the specs
         arrays[field.name] = (values / 7.0 if field.dtype.kind == "f" else values).astype(field.dtype)

@@ -168,6 +168,16 @@ def test_features_held_that_cannot_be(name: str, features: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["adagrad", "fm"])
+@pytest.mark.parametrize("last", [[2, 4], [2, 2], [1, 3], [3, 2], [2, 2**40], [-1, 3]])
+def test_parameter_rows_that_cannot_be(name: str, last: list[int]) -> None:
+    before = decode(data_of(name, "learner"))
+    assert before.arrays["state/rows"].tolist() == [0, 1, 2, 3]
+    forged = {**before.arrays, "state/rows": np.array([0, 1, *last])}
+    with pytest.raises(CorruptArtefact, match=r"State\.rows must"):
+        decoded(encode("learner", before.meta, forged), "learner")
+
+
+@pytest.mark.parametrize("name", ["adagrad", "fm"])
 @pytest.mark.parametrize("width", [-1, 0, 2, 4, 10**8, 2**62])
 def test_a_width_that_a_model_claims(name: str, width: int) -> None:
     before = decode(data_of(name, "model"))

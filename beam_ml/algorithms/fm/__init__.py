@@ -15,6 +15,7 @@
 from beam_ml.algorithms.fm import growing, machine
 from beam_ml.algorithms.fm.derive import Model, derive, measure, predict
 from beam_ml.algorithms.fm.fold import fold
+from beam_ml.algorithms.fm.known import features_held
 from beam_ml.algorithms.fm.merging import merge_states
 from beam_ml.algorithms.fm.ranking import scorer
 from beam_ml.algorithms.fm.spec import Classifier, Regressor, Spec
@@ -46,5 +47,6 @@ FM = Algorithm(
     merge_states=merge_states,
     grow=growing.grow,
     scorer=scorer,
+    features_held=features_held,
 )
 """Second-order factorization machines by AdaGrad; ANCHORED."""

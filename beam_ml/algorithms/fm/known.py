@@ -10,12 +10,18 @@ import dataclasses
 
 import numpy as np
 
+from beam_ml.algorithms.fm.machine import State
 from beam_ml.algorithms.fm.rows import Rows
 from beam_ml.algorithms.fm.spec import Spec
 from beam_ml.algorithms.shared.moves import union
-from beam_ml.algorithms.shared.places import places
+from beam_ml.algorithms.shared.places import features_of, places
 
-__all__ = ["holding", "numbered"]
+__all__ = ["features_held", "holding", "numbered"]
+
+
+def features_held(spec: Spec, state: State) -> np.ndarray:
+    """Return the features that a state holds; see `core.algorithm.FeaturesHeld`."""
+    return features_of(spec.n_features, state.rows)
 
 
 def numbered(rows: np.ndarray, data: Rows) -> Rows:

@@ -9,7 +9,7 @@
 [21.0]
 """
 
-from beam_ml.algorithms.linear.adagrad import arrays, ranking, run, state
+from beam_ml.algorithms.linear.adagrad import arrays, known, ranking, run, state
 from beam_ml.algorithms.linear.adagrad import derive as adagrad_derive
 from beam_ml.algorithms.linear.adagrad import fold as adagrad_fold
 from beam_ml.algorithms.linear.adagrad import merge as adagrad_merge
@@ -105,5 +105,6 @@ ADAGRAD = Algorithm(
     merge_states=adagrad_merge.merge_states,
     grow=run.Run,
     scorer=ranking.scorer,
+    features_held=known.features_held,
 )
 """Linear models by AdaGrad, many variants packed; ANCHORED."""

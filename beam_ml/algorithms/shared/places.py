@@ -5,10 +5,27 @@ Letters: ``p`` rows held, rising, ``d`` features, ``z`` numbers of them.
 
 import numpy as np
 
-__all__ = ["place_of", "places"]
+from beam_ml.errors import InvalidBatch
+
+__all__ = ["features_of", "place_of", "places"]
 
 _SEARCH = 64
 """What a search for a feature costs, in places of a table that are written one after the other."""
+
+
+def features_of(d: int, rows: np.ndarray) -> np.ndarray:
+    """Return the features of rising parameter rows (p,), of which the last is the bias, numbered d; none: nothing is held.
+
+    Raises:
+        InvalidBatch: the last is another.
+
+    >>> features_of(9, np.array([2, 5, 9])).tolist()
+    [2, 5]
+    """
+    if rows.size and rows[-1] != d:
+        message = f"State.rows must end with the bias, numbered {d}; got {rows[-1]}."
+        raise InvalidBatch(message)
+    return rows[:-1]
 
 
 def place_of(held: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from beam_ml.beam.job.sources import FileSource
 from beam_ml.core.cursors import FileId
 from beam_ml.core.spec import Settings
 from beam_ml.errors import BeamMLError, NoInput
-from beam_ml.features.hashing import sharing
+from beam_ml.features.hashing import CROWDED, sharing
 from beam_ml.features.seen import places_by, seen_in
 from beam_ml.formats import Block
 
@@ -36,7 +36,7 @@ class Looked(NamedTuple):
     rows: int = 0
     seen: Mapping[str, int] = MappingProxyType({})
 
-    def crowded(self, share: float = 0.1) -> list[str]:
+    def crowded(self, share: float = CROWDED) -> list[str]:
         """Return a sentence about each column of which more than a share of the values seen share their places."""
         places = {term.column: term.places for term in self.job.features.hashed}
         found = {column: sharing(seen, places[column]) for column, seen in self.seen.items()}

@@ -27,6 +27,7 @@ from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.crowding import places_facts
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
@@ -369,6 +370,6 @@ def _publish(
     verdict = verdict_of([one for one, _ in refreshes], models, run.standing.verdict)
     rejects = [f for f in round_files(run.registry, job.name, round_id) if f.endswith(".jsonl")]
     facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
-    facts |= {"features": features, "rejects": rejects}
+    facts |= {"features": features, "rejects": rejects} | places_facts(job.name, features, learner)
     payloads = payloads_of(learner, models_of(learner, job.plan().models, models, features))
     return publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id)[0]

@@ -30,6 +30,7 @@ from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import count, measure, timed
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
+from beam_ml.beam.versions.crowding import places_facts
 from beam_ml.beam.versions.life import folded, take_in, tidy
 from beam_ml.beam.versions.lineage import Standing, publish_next
 from beam_ml.beam.wire import coders
@@ -330,6 +331,7 @@ class _StreamFold(DoFn):
         verdict = verdict_of([one for one, _ in refreshes], models, known.standing.verdict)
         facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
         facts |= {"features": features, "rejects_under": f"rejects/{start.standing.run_id}"}
+        facts |= places_facts(job.name, features, learner)
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
         # A state restored into a new submission is published as that one's.
         mine = dataclasses.replace(known.standing, run_id=start.standing.run_id, epoch=start.standing.epoch)

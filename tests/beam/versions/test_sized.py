@@ -83,6 +83,25 @@ def test_what_is_stored_for_unused_places_is_nothing(here: Path) -> None:
     assert sizes[1 << 19]["models/m"] < 8_000
 
 
+def test_a_column_that_outgrows_its_places_is_counted_and_named(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Places were chosen where two shops were seen; then there are 700."""
+    formats.write(str(here / "a.csv"), [rows(0, 600, each=300)])
+    one = job(here, name="outgrown")
+    registry = trained(one)
+    assert registry.manifest("outgrown", 1).extra["places_used"] == {"shop": 2, "colour": 3}
+    assert not caplog.records
+    formats.write(str(here / "b.csv"), [rows(600, 1_300)])
+    trained(one)
+    used = registry.manifest("outgrown", registry.head_number("outgrown")).extra["places_used"]
+    assert 450 < used["shop"] < 550
+    warned = [record.getMessage() for record in caplog.records if "places of column" in record.getMessage()]
+    share = round(100 * used["shop"] / 1_024)
+    assert warned == [
+        f"outgrown: {used['shop']} of the 1,024 places of column shop are used, so that about {share} % of its values share one "
+        "(buckets = … under another job name gives it more)."
+    ]
+
+
 def test_the_features_of_a_manifest_are_plain_json(here: Path) -> None:
     features = trained(job(here)).manifest("j", 1).extra["features"]
     assert json.loads(json.dumps(features)) == features

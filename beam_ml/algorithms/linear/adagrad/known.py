@@ -14,8 +14,9 @@ from beam_ml.algorithms.linear.adagrad.arrays import Partial, State
 from beam_ml.algorithms.linear.adagrad.rows import Rows
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad
 from beam_ml.algorithms.shared import moves
+from beam_ml.algorithms.shared.places import features_of
 
-__all__ = ["Known", "first_rows", "places_of", "widened"]
+__all__ = ["Known", "features_held", "first_rows", "places_of", "widened"]
 
 _TABLES = ("theta", "slack", "average", "squares", "moments")
 
@@ -23,6 +24,11 @@ _TABLES = ("theta", "slack", "average", "squares", "moments")
 def first_rows(spec: AdaGrad) -> np.ndarray:
     """Return the parameter rows held before any row was seen."""
     return np.zeros(0, dtype=np.int64) if spec.sparse else np.arange(spec.n_features + 1)
+
+
+def features_held(spec: AdaGrad, state: State) -> np.ndarray:
+    """Return the features that a state holds; see `core.algorithm.FeaturesHeld`."""
+    return features_of(spec.n_features, state.rows)
 
 
 def places_of(spec: AdaGrad, rows: np.ndarray) -> np.ndarray:

@@ -192,7 +192,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
 class Lanes:
     """Threads beside the caller's that each work through their own calls in order, one call at a time.
 
-    A few calls may wait, so that neither side stands still where the other is slow for a moment: a sketch is slow while it
+    A few calls may wait, so that neither side is idle where the other is slow for a moment: a sketch is slow while it
     fills, a file where its first block is decoded.
 
     Args:

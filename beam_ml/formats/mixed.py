@@ -77,6 +77,9 @@ def joined(pieces: Sequence[pa.Array]) -> pa.Array:
     if len(kinds) == 1:
         return pa.concat_arrays([one.cast(kinds[0]) for one in pieces])
     types = pa.types
+    if all(types.is_timestamp(kind) and (kind.tz is None) == (kinds[0].tz is None) for kind in kinds):
+        finest = max((kind.unit for kind in kinds), key=["s", "ms", "us", "ns"].index)
+        return pa.concat_arrays([one.cast(pa.timestamp(finest, kinds[0].tz)) for one in pieces])
     if all(types.is_integer(kind) and kind != pa.uint64() for kind in kinds):
         return pa.concat_arrays([one.cast(pa.int64()) for one in pieces])
     if all(types.is_integer(kind) or types.is_floating(kind) for kind in kinds) and all(map(_is_exact, pieces)):

@@ -12,13 +12,19 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.formats import lines
+from beam_ml.formats.avro.layout import Field, fields_of, flat
+from beam_ml.formats.avro.values import Leaf
 
 __all__ = ["Found", "Reader", "buffers", "reader"]
 
 _PAD = 16
 _FEW = 48
 """Fewer records than these are read faster one by one."""
-_WIDTHS = {"float": 4, "double": 8}
+_MOST_FIELDS = 5_000
+
+
+Types = Mapping[tuple[str, ...], pa.DataType]
+"""Path of a column that is wanted → the type that it is read as."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +43,7 @@ class Found:
     rest: np.ndarray
 
 
-Reader = Callable[[pa.Array, np.ndarray, int, Sequence[str]], Found]
+Reader = Callable[[pa.Array, np.ndarray, int, Mapping[str, Leaf]], Found]
 """From values, the numbers of those to read, bytes to skip in each, and the columns wanted."""
 
 
@@ -49,17 +55,6 @@ def buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0, np.uint8), np.zeros(1, np.int64)
     bounds = np.frombuffer(offsets, np.int64 if wide else np.int32)[values.offset : values.offset + len(values) + 1]
     return np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8), bounds.astype(np.int64)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Field:
-    """A field: its base type, the branch of a union that is not null (None: no union), and what base needs."""
-
-    name: str
-    base: str
-    branch: int | None
-    symbols: tuple[str, ...] = ()
-    width: int = 0
 
 
 class _Cursor:
@@ -139,27 +134,7 @@ class _Cursor:
         return pa.Array.from_buffers(pa.large_binary(), len(length), made)
 
 
-def _field(name: str, schema: Any) -> _Field | None:
-    """Return how a field is read; None: not here."""
-    if isinstance(schema, list):
-        if len(schema) != 2 or "null" not in schema:
-            return None
-        branch = 1 - schema.index("null")
-        inner = _field(name, schema[branch])
-        return None if inner is None or inner.branch is not None else dataclasses.replace(inner, branch=branch)
-    if isinstance(schema, dict):
-        if "logicalType" in schema:
-            return None
-        if schema["type"] == "enum":
-            return _Field(name, "enum", None, tuple(schema["symbols"]))
-        if schema["type"] == "fixed":
-            return _Field(name, "fixed", None, (), schema["size"]) if schema["size"] else None
-        schema = schema["type"]
-    known = ("boolean", "int", "long", "float", "double", "string", "bytes")
-    return _Field(name, schema, None, (), _WIDTHS.get(schema, 0)) if schema in known else None
-
-
-def _values(cursor: _Cursor, field: _Field, which: np.ndarray | None, wanted: bool) -> Any:
+def _values(cursor: _Cursor, field: Field, which: np.ndarray | None, wanted: bool) -> Any:
     """Read one field of records; return numpy or Arrow values, or None where they are not wanted."""
     base = field.base
     if base in ("float", "double"):
@@ -190,24 +165,37 @@ def _values(cursor: _Cursor, field: _Field, which: np.ndarray | None, wanted: bo
     return pa.array(field.symbols).take(pa.array(value)) if base == "enum" and wanted else value
 
 
-def _column(cursor: _Cursor, field: _Field, kind: pa.DataType | None) -> pa.Array | None:
-    """Read a field of all records; kind is None where it is not wanted."""
-    if field.branch is None:
-        values = _values(cursor, field, None, kind is not None)
-        return None if kind is None else _typed(cursor, values, kind)
-    byte = cursor.fixed(1, None)[:, 0]
-    there = byte == 2 * field.branch
-    cursor.fail(byte > 2, None)
-    cursor.fail((byte != 0) & (byte != 2), None)
+def _branch(cursor: _Cursor, field: Field, which: np.ndarray | None) -> np.ndarray:
+    """Read where a field that may be null is there, (m,) bool."""
+    byte = cursor.fixed(1, which)[:, 0]
+    cursor.fail((byte != 0) & (byte != 2), which)
+    there: np.ndarray = byte == 2 * (field.branch or 0)
+    return there
+
+
+def _chosen(which: np.ndarray | None, there: np.ndarray) -> np.ndarray | None:
+    """Return the numbers of those that are there; None: all."""
     if there.all():
-        values = _values(cursor, field, None, kind is not None)
-        return None if kind is None else _typed(cursor, values, kind)
-    which = np.flatnonzero(there)
+        return which
+    return np.flatnonzero(there) if which is None else which[there]
+
+
+def _spread(column: pa.Array, there: np.ndarray) -> pa.Array:
+    """Return values of those that are there at their places, null at the others'."""
+    return column if there.all() else column.take(pa.array(np.cumsum(there) - 1, mask=~there))
+
+
+def _column(cursor: _Cursor, field: Field, kind: pa.DataType | None, which: np.ndarray | None) -> pa.Array | None:
+    """Read a field of records; kind is None where it is not wanted."""
+    there = None
+    if field.branch is not None:
+        there = _branch(cursor, field, which)
+        which = _chosen(which, there)
     values = _values(cursor, field, which, kind is not None)
     if kind is None:
         return None
-    spread = np.cumsum(there) - 1
-    return _typed(cursor, values, kind, which).take(pa.array(spread, mask=~there))
+    column = _typed(cursor, values, kind, which)
+    return column if there is None else _spread(column, there)
 
 
 def _typed(cursor: _Cursor, values: Any, kind: pa.DataType, which: np.ndarray | None = None) -> pa.Array:
@@ -226,20 +214,27 @@ def _typed(cursor: _Cursor, values: Any, kind: pa.DataType, which: np.ndarray | 
 
 
 def _records(
-    cursor: _Cursor, fields: Sequence[_Field], types: Mapping[str, pa.DataType], names: Sequence[str]
-) -> dict[str, pa.Array]:
+    cursor: _Cursor, fields: Sequence[Field], types: Types, which: np.ndarray | None = None
+) -> dict[tuple[str, ...], pa.Array]:
     """Read one record at each cursor."""
     found = {}
     for field in fields:
-        column = _column(cursor, field, types[field.name] if field.name in names else None)
-        if column is not None:
-            found[field.name] = column
+        if field.base != "record":
+            column = _column(cursor, field, types.get(field.path), which)
+            if column is not None:
+                found[field.path] = column
+        elif field.branch is None:
+            found |= _records(cursor, field.inner, types, which)
+        else:
+            there = _branch(cursor, field, which)
+            inner = _records(cursor, field.inner, types, _chosen(which, there))
+            found |= {path: _spread(column, there) for path, column in inner.items()}
     return found
 
 
 def _lists(
-    cursor: _Cursor, fields: Sequence[_Field], types: Mapping[str, pa.DataType], names: Sequence[str]
-) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
+    cursor: _Cursor, fields: Sequence[Field], types: Types
+) -> tuple[dict[tuple[str, ...], pa.Array], np.ndarray, np.ndarray]:
     """Read an array of records at each cursor, the j-th of all of them.
 
     Returns:
@@ -248,7 +243,7 @@ def _lists(
     n = len(cursor.at)
     left, row = np.zeros(n, np.int64), np.zeros(n, np.int64)
     open_ = np.arange(n)
-    steps: list[tuple[dict[str, pa.Array], np.ndarray, np.ndarray]] = []
+    steps: list[tuple[dict[tuple[str, ...], pa.Array], np.ndarray, np.ndarray]] = []
     while len(open_):
         due = open_[left[open_] == 0]
         if len(due):
@@ -264,63 +259,92 @@ def _lists(
             cursor.good[open_] = False
             break
         part = _Cursor(cursor.data, cursor.at[open_], cursor.end[open_])
-        columns = _records(part, fields, types, names)
+        columns = _records(part, fields, types)
         cursor.at[open_], cursor.good[open_] = part.at, part.good
         steps.append((columns, open_, row[open_]))
         row[open_] += 1
         left[open_] -= 1
     if not steps:
-        return {name: pa.array([], types[name]) for name in names}, np.empty(0, np.int64), np.empty(0, np.int64)
-    whole = {name: pa.concat_arrays([columns[name] for columns, _, _ in steps]) for name in names}
+        return {path: pa.array([], kind) for path, kind in types.items()}, np.empty(0, np.int64), np.empty(0, np.int64)
+    whole = {path: pa.concat_arrays([columns[path] for columns, _, _ in steps]) for path in types}
     of = np.concatenate([one for _, one, _ in steps])
     order = np.argsort(of, kind="stable")
     by = pa.array(order)
     return (
-        {name: column.take(by) for name, column in whole.items()},
+        {path: column.take(by) for path, column in whole.items()},
         of[order],
         np.concatenate([one for _, _, one in steps])[order],
     )
 
 
-def reader(schema: Mapping[str, Any], types: Mapping[str, pa.DataType], many: bool) -> Reader | None:
+_RAW = {"bytes": pa.binary(), "string": pa.string(), "long": pa.int64(), "int": pa.int32()}
+
+
+def _raw(field: Field, leaf: Leaf) -> pa.DataType:
+    """Return the type that a column is read as, before it is converted."""
+    if leaf.convert is None:
+        return leaf.kind
+    return pa.binary(field.width) if field.base == "fixed" else _RAW[field.base]
+
+
+def _finished(columns: Mapping[tuple[str, ...], pa.Array], wanted: Mapping[str, Leaf]) -> dict[str, pa.Array]:
+    """Return the columns by name, converted to their types.
+
+    Raises:
+        ValueError, OverflowError: one of the values cannot be one of the column's.
+    """
+    found = {}
+    for name, leaf in wanted.items():
+        array, convert = columns[leaf.path], leaf.convert
+        if convert is not None:
+            array = pa.array([None if one is None else convert(one) for one in array.to_pylist()], leaf.kind)
+        found[name] = array
+    return found
+
+
+def reader(schema: Mapping[str, Any], named: Mapping[str, Any], many: bool) -> Reader | None:
     """Return the reader of messages that hold a record, or an array of records, of a schema.
 
     Args:
-        schema: of the record, times as integers.
-        types: column → Arrow type.
+        schema: of the record, as `values.bare` returns it, parsed.
+        named: the types that it names.
         many: whether messages hold arrays.
 
     Returns:
-        None where the schema has what is not read here: nested values, wider unions, decimals.
+        None where the schema has what is not read here: arrays, maps, wider unions, records that hold themselves. Where
+        a whole record is wanted, its reader leaves all messages to be read one by one.
     """
-    fields = [_field(one["name"], one["type"]) for one in schema["fields"]]
-    if not fields or any(field is None or field.name not in types for field in fields):
+    fields = fields_of(schema, named)
+    by_path = flat(fields or ())
+    if not fields or not by_path or len(by_path) > _MOST_FIELDS:
         return None
-    known = [field for field in fields if field is not None]
+    width = max(field.width for field in by_path.values())
 
-    def read(values: pa.Array, numbers: np.ndarray, skipped: int, names: Sequence[str]) -> Found:
+    def read(values: pa.Array, numbers: np.ndarray, skipped: int, wanted: Mapping[str, Leaf]) -> Found:
         empty = np.empty(0, np.int64)
-        if len(numbers) < _FEW:
-            return Found({name: pa.array([], types[name]) for name in names}, empty, empty, numbers)
+        none = Found({name: pa.array([], leaf.kind) for name, leaf in wanted.items()}, empty, empty, numbers)
+        if len(numbers) < _FEW or any(leaf.path not in by_path for leaf in wanted.values()):
+            return none
+        types = {leaf.path: _raw(by_path[leaf.path], leaf) for leaf in wanted.values()}
         data, bounds = buffers(values)
         low = int(bounds[0])
-        padded = np.concatenate([data[low : int(bounds[-1])], np.zeros(_PAD + _width(known), np.uint8)])
+        padded = np.concatenate([data[low : int(bounds[-1])], np.zeros(_PAD + width, np.uint8)])
         cursor = _Cursor(padded, bounds[numbers] + skipped - low, bounds[numbers + 1] - low)
         if many:
-            columns, of, row = _lists(cursor, known, types, names)
+            columns, of, row = _lists(cursor, fields, types)
         else:
-            columns, of, row = _records(cursor, known, types, names), np.arange(len(numbers)), None
+            columns, of, row = _records(cursor, fields, types), np.arange(len(numbers)), None
         good = cursor.good & (cursor.at == cursor.end)
         if row is None:
             row = np.zeros(len(of), dtype=np.int64)
         if not good.all():
             kept = good[of]
-            columns = {name: column.filter(pa.array(kept)) for name, column in columns.items()}
+            columns = {path: column.filter(pa.array(kept)) for path, column in columns.items()}
             of, row = of[kept], row[kept]
-        return Found(columns, numbers[of], row, numbers[~good])
+        try:
+            finished = _finished(columns, wanted)
+        except (ValueError, ArithmeticError):  # which one of them, only a look at each can say
+            return none
+        return Found(finished, numbers[of], row, numbers[~good])
 
     return read
-
-
-def _width(fields: Sequence[_Field]) -> int:
-    return max(field.width for field in fields)

@@ -20,7 +20,8 @@ from beam_ml.core.cursors import FileId
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.avro.codecs import unpacked
-from beam_ml.formats.avro.schema import arrow_type, avro_schema, plain, stored
+from beam_ml.formats.avro.schema import avro_schema, stored
+from beam_ml.formats.avro.values import Leaf, bare, column, names, taken
 from beam_ml.formats.avro.walk import walk_for
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
@@ -30,7 +31,7 @@ __all__ = ["decode", "encode", "ranges", "read", "write"]
 _FAULTS = Exception
 """What fastavro, the codecs and the conversion raise on damaged bytes has no narrower common base."""
 
-_SYNC_BYTES = 16
+_SYNC_BYTES, _MOST_NAMES = 16, 100
 _MOST_EMPTY = 1 << 20
 """Rows that a block may claim without a byte each: records of nothing but nulls have none."""
 
@@ -160,7 +161,7 @@ def _zigzag(value: int) -> bytes:
 def _unpacked_blocks(stream: BinaryIO, header: _Header) -> Iterator[bytes]:
     """Return container blocks from where the stream stands, without compression, once they are walked through."""
     named: dict[str, Any] = {}
-    walk = walk_for(fastavro.parse_schema(plain(header.schema), named_schemas=named), named)
+    walk = walk_for(fastavro.parse_schema(bare(header.schema), named_schemas=named), named)
     while (count := _varint(stream)) is not None:
         width = _varint(stream)
         if width is None or width < 0:
@@ -181,10 +182,33 @@ def _records(stream: BinaryIO, header: _Header, offset: int) -> Iterator[dict[st
     All columns are decoded: a reader's schema of fewer columns makes fastavro slower, not faster.
     """
     empty = io.BytesIO()
-    fastavro.writer(empty, plain(header.schema), [], codec="null", sync_marker=header.sync)
+    fastavro.writer(empty, bare(header.schema), [], codec="null", sync_marker=header.sync)
     stream.seek(offset)
     source = _Unpacked(empty.getvalue(), _unpacked_blocks(stream, header))
     return iter(fastavro.reader(io.BufferedReader(source, 1 << 16)))
+
+
+def _leaves(header: _Header, where: str, columns: Sequence[str] | None) -> dict[str, Leaf]:
+    """Return the columns to read."""
+    named: dict[str, Any] = {}
+    try:
+        record = fastavro.parse_schema(bare(header.schema), named_schemas=named)
+    except _FAULTS as error:
+        raise _unreadable(where, error) from error
+    assert isinstance(record, dict)  # noqa: S101 the header says so
+    found = {}
+    for name in [field["name"] for field in record["fields"]] if columns is None else columns:
+        try:
+            leaf = column(record, named, name)
+        except ValueError as error:
+            raise _unreadable(where, error) from error
+        if leaf is None:
+            message = (
+                f"{where} must have a column {name!r}; got {list(itertools.islice(names(record, named), _MOST_NAMES))}."
+            )
+            raise MissingColumn(message)
+        found[name] = leaf
+    return found
 
 
 def _blocks(
@@ -196,15 +220,8 @@ def _blocks(
     max_rows: int,
     origin: Origin | None,
 ) -> Iterator[Block]:
-    types = {field["name"]: field["type"] for field in header.schema["fields"]}
-    for name in columns or ():
-        if name not in types:
-            message = f"{where} must have a column {name!r}; got {list(types)}."
-            raise MissingColumn(message)
-    try:
-        schema = pa.schema([(name, arrow_type(types[name])) for name in (types if columns is None else columns)])
-    except ValueError as error:
-        raise _unreadable(where, error) from error
+    leaves = _leaves(header, where, columns)
+    schema = pa.schema([(name, leaf.kind) for name, leaf in leaves.items()])
     records = None
     for first in range(piece.start, piece.stop, max_rows) or [piece.start]:
         last = min(first + max_rows, piece.stop)
@@ -214,7 +231,7 @@ def _blocks(
                 records = itertools.islice(records, piece.start - piece.offset_row, None)
             rows = [next(records) for _ in range(last - first)]
             batch = pa.RecordBatch.from_arrays(
-                [pa.array([row[field.name] for row in rows], field.type) for field in schema], schema=schema
+                [pa.array([taken(row, leaf) for row in rows], leaf.kind) for leaf in leaves.values()], schema=schema
             )
         except _FAULTS as error:
             raise _unreadable(where, f"rows {first} to {last - 1} do not decode ({error!r})") from error

@@ -5,24 +5,21 @@ decoded column by column (`columns`); what that cannot settle is read one by one
 """
 
 import dataclasses
-import functools
 import io
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import fastavro
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
 
-from beam_ml.core.spec import Duration, Settings
-from beam_ml.errors import InvalidValue, NoInput, UnreadableInput
+from beam_ml.errors import InvalidValue
 from beam_ml.formats.avro import columns as avro_columns
-from beam_ml.formats.avro import schema_registry
-from beam_ml.formats.avro.schema import arrow_type, plain, stored
-from beam_ml.formats.avro.walk import Walk, walk_for
+from beam_ml.formats.avro.schema import plain, stored
+from beam_ml.formats.avro.values import Leaf, taken
+from beam_ml.formats.avro.writers import Options, Schema, find, leaf_of
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -36,6 +33,7 @@ from beam_ml.formats.messages import (
     refusals,
     rows_batch,
 )
+from beam_ml.formats.mixed import joined
 
 __all__ = ["Options", "message_decoder", "message_encoder"]
 
@@ -43,125 +41,6 @@ _FRAME = struct.Struct(">bI")
 _UNKNOWN = "unknown schema"
 _FAULTS = Exception
 """What fastavro and the conversion raise on damaged bytes has no narrower common base."""
-
-
-class Options(Settings):
-    """Where the schemas that wrote Avro messages are found: exactly one of four."""
-
-    called: ClassVar[str] = "avro.Options"
-
-    framing: Annotated[
-        Literal["confluent", "none"], Field(description="none: the bytes of the value alone, all of one schema")
-    ] = "confluent"
-    schema_text: Annotated[str | None, Field(description="the schema of all messages, whatever their id")] = None
-    schema_file: Annotated[str | None, Field(description="a file that holds it")] = None
-    schema_files: Annotated[Mapping[int, str] | None, Field(description="id → file; other ids are refused")] = None
-    registry: Annotated[str | None, Field(description="URL of a schema registry")] = None
-    authorization: Annotated[
-        str | None, Field(description="header for the registry; '$NAME' is read from the worker's environment")
-    ] = None
-    timeout: Annotated[Duration, Field(description="s to wait for the registry")] = 10.0
-    unknown_id: Annotated[
-        Literal["fail", "refuse"], Field(description="what an id that the registry does not have does")
-    ] = "fail"
-    write_id: Annotated[int | None, Field(ge=0, lt=2**32, description="the schema that an encoder writes")] = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "Options":
-        ways = ["schema_text", "schema_file", "schema_files", "registry"]
-        given = [name for name in ways if getattr(self, name) is not None]
-        if len(given) != 1:
-            message = f"must be given one of {', '.join(ways)}; got {', '.join(given) or 'none'}"
-            raise ValueError(message)
-        if self.framing == "none" and given[0] in ("schema_files", "registry"):
-            message = f"{given[0]} needs messages framed with an id, not framing 'none'"
-            raise ValueError(message)
-        return self
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Schema:
-    """A writer's schema.
-
-    Attributes:
-        parsed: as fastavro reads it; times are integers.
-        fields: column → its Arrow type; those that have none are left out.
-        many: whether a message is an array of records.
-        columns: reads many messages at once, or None where the schema has what that cannot.
-        walk: goes through a message before it is decoded one by one; None: that needs none.
-    """
-
-    parsed: Any
-    fields: Mapping[str, pa.DataType]
-    many: bool
-    columns: avro_columns.Reader | None
-    walk: Walk | None = None
-
-
-def _schema(texts: tuple[str, ...], where: str) -> _Schema:
-    """Parse a schema, the last of texts; the others are what it refers to."""
-    try:
-        named: dict[str, Any] = {}
-        *others, own = (plain(json.loads(text)) for text in texts)
-        for other in others:
-            fastavro.parse_schema(other, named_schemas=named)
-        parsed = fastavro.parse_schema(own, named_schemas=named)
-    except _FAULTS as error:
-        message = f"{where} must be an Avro schema; got {texts[-1][:80]!r} ({' '.join(str(error).split())})."
-        raise UnreadableInput(message) from error
-    raw = json.loads(texts[-1])
-    many = isinstance(own, dict) and own.get("type") == "array"
-    of, raw = (own["items"], raw["items"]) if many else (own, raw)
-    if not isinstance(of, dict) or of.get("type") != "record" or "fields" not in of:
-        message = f"{where} must be the schema of a record, or of an array of records; got {texts[-1][:80]!r}."
-        raise UnreadableInput(message)
-    fields = {}
-    for field in raw["fields"]:
-        try:
-            fields[field["name"]] = arrow_type(field["type"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return _Schema(parsed, fields, many, avro_columns.reader(of, fields, many), walk_for(parsed, named))
-
-
-@functools.lru_cache(maxsize=256)
-def _from_text(text: str) -> _Schema:
-    return _schema((text,), "avro.Options.schema_text")
-
-
-@functools.lru_cache(maxsize=256)
-def _from_file(path: str) -> _Schema:
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} must be a file that holds an Avro schema; it cannot be read ({error})."
-        raise NoInput(message) from error
-    return _schema((text,), path)
-
-
-@functools.lru_cache(maxsize=1024)
-def _from_registry(url: str, id: int, authorization: str | None, timeout_s: float) -> _Schema:
-    return _schema(schema_registry.schema(url, id, authorization, timeout_s), f"schema {id} of {url}")
-
-
-def _find(options: Options, id: int | None) -> _Schema | None:
-    """Return the schema of an id; None if there is none: its messages are refused."""
-    if options.schema_text is not None:
-        return _from_text(options.schema_text)
-    if options.schema_file is not None:
-        return _from_file(options.schema_file)
-    assert id is not None  # noqa: S101 such options have a frame
-    if options.schema_files is not None:
-        path = options.schema_files.get(id)
-        return None if path is None else _from_file(path)
-    assert options.registry is not None  # noqa: S101
-    try:
-        return _from_registry(options.registry, id, options.authorization, options.timeout)
-    except NoInput:
-        if options.unknown_id == "fail":
-            raise
-        return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -177,8 +56,8 @@ def _singly(
     values: list[bytes],
     numbers: np.ndarray,
     skipped: int,
-    schema: _Schema,
-    names: Sequence[str],
+    schema: Schema,
+    leaves: Mapping[str, Leaf],
     refused: list[Refusal],
 ) -> _Part:
     """Read messages one by one."""
@@ -203,46 +82,50 @@ def _singly(
         many = found if schema.many else [found]
         rows += many
         of += [(i, j) for j in range(len(many))]
-    arrays, bad = _arrays(rows, {name: schema.fields[name] for name in names})
+    arrays, bad = _arrays(rows, leaves)
     for k, name in bad.items():
-        refused.append(
-            (UNPARSEABLE, *of[k], detail(repr(rows[k].get(name)).encode(errors="replace"), f"column {name}"))
-        )
+        seen = repr(taken(rows[k], leaves[name]._replace(convert=None))).encode(errors="replace")
+        refused.append((UNPARSEABLE, *of[k], detail(seen, f"column {name}")))
     where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
     return _Part(arrays, where[:, 0], where[:, 1])
 
 
 def _arrays(
-    rows: Sequence[Mapping[str, Any]], fields: Mapping[str, pa.DataType]
+    rows: Sequence[Mapping[str, Any]], leaves: Mapping[str, Leaf]
 ) -> tuple[dict[str, pa.Array], dict[int, str]]:
     """Return the columns of the rows that convert, and the others' numbers with the column to blame."""
     bad: dict[int, str] = {}
-    for name, kind in fields.items():
+    for name, leaf in leaves.items():
         try:
-            pa.array([row[name] for row in rows], kind)
+            pa.array([taken(row, leaf) for row in rows], leaf.kind)
         except _FAULTS:
             for k, row in enumerate(rows):
                 try:
-                    pa.array([row[name]], kind)
+                    pa.array([taken(row, leaf)], leaf.kind)
                 except _FAULTS:
                     bad.setdefault(k, name)
     good = [row for k, row in enumerate(rows) if k not in bad] if bad else rows
-    return {name: pa.array([row[name] for row in good], kind) for name, kind in fields.items()}, bad
+    return {name: pa.array([taken(row, leaf) for row in good], leaf.kind) for name, leaf in leaves.items()}, bad
 
 
 def _of_schema(
-    values: pa.Array, numbers: np.ndarray, skipped: int, schema: _Schema, names: Sequence[str], refused: list[Refusal]
+    values: pa.Array,
+    numbers: np.ndarray,
+    skipped: int,
+    schema: Schema,
+    leaves: Mapping[str, Leaf],
+    refused: list[Refusal],
 ) -> list[_Part]:
     """Read messages of one schema: many at once, and those that cannot be so one by one."""
     parts = []
     rest = numbers
     if schema.columns is not None:
-        found = schema.columns(values, numbers, skipped, names)
+        found = schema.columns(values, numbers, skipped, leaves)
         parts.append(_Part(found.columns, found.message, found.row))
         rest = found.rest
     if len(rest):
         every = values.to_pylist() if len(rest) * 4 > len(values) else {i: values[i].as_py() for i in rest.tolist()}
-        parts.append(_singly(every, rest, skipped, schema, names, refused))  # type: ignore[arg-type]
+        parts.append(_singly(every, rest, skipped, schema, leaves, refused))  # type: ignore[arg-type]
     return parts
 
 
@@ -264,53 +147,48 @@ def _decode(values: pa.Array, wanted: Sequence[str] | None, options: Options) ->
         good = framed
         at = bounds[:-1][good][:, None] + np.arange(1, skipped)
         ids[good] = data[at].astype(np.int64) @ (1 << np.array([24, 16, 8, 0]))
-    parts: list[tuple[Mapping[str, pa.DataType], _Part]] = []
+    parts: list[_Part] = []
     order: dict[str, None] = {}
     for id in np.unique(ids[good]).tolist():
         mine = everything[good & (ids == id)]
-        schema = _find(options, id if skipped else None)
+        schema = find(options, id if skipped else None)
         if schema is None:
             for i in mine.tolist():
                 refused.append((_UNKNOWN, i, -1, f"schema id {id}"))
             continue
-        order |= dict.fromkeys(schema.fields)
-        names = list(schema.fields) if wanted is None else [name for name in wanted if name in schema.fields]
-        parts += [(schema.fields, part) for part in _of_schema(values, mine, skipped, schema, names, refused)]
-    names = list(order) if wanted is None else list(dict.fromkeys(wanted))
-    return _joined(parts, names, refused)
+        fields = schema.fields if wanted is None else wanted
+        order |= dict.fromkeys(fields)
+        leaves = {name: leaf for name in fields if (leaf := leaf_of(schema, name, options)) is not None}
+        parts += _of_schema(values, mine, skipped, schema, leaves, refused)
+    return _joined(parts, list(order) if wanted is None else list(dict.fromkeys(wanted)), refused)
 
 
-def _joined(
-    parts: list[tuple[Mapping[str, pa.DataType], _Part]], names: Sequence[str], refused: list[Refusal]
-) -> Decoded:
+def _joined(parts: list[_Part], names: Sequence[str], refused: list[Refusal]) -> Decoded:
     """Concatenate parts of several schemas, in the messages' order; a column that a schema lacks is null there."""
-    types: dict[str, pa.DataType] = {}
+    pieces: dict[str, list[pa.Array]] = {name: [] for name in names}
     kept = []
-    for fields, part in parts:
-        clash = [name for name in names if name in part.columns and not _widen(types, name, fields[name])]
-        for i, j in zip(part.message.tolist(), part.row.tolist(), strict=True) if clash else ():
-            refused.append((UNPARSEABLE, i, j, f"column {clash[0]} is of another type than in other schemas"))
-        if not clash:
+    for part in parts:
+        clash = next((name for name in names if not _stands_beside(pieces[name], part.columns.get(name))), None)
+        if clash is None:
             kept.append(part)
+            for name in names:
+                pieces[name].append(part.columns.get(name, pa.nulls(len(part.message))))
+            continue
+        for i, j in zip(part.message.tolist(), part.row.tolist(), strict=True):
+            refused.append((UNPARSEABLE, i, j, f"column {clash} is of another type than in other schemas"))
     message, row, order = in_order((part.message, part.row) for part in kept)
-    columns = {}
-    for name in names:
-        kind = types.get(name, pa.null())
-        pieces = [
-            part.columns[name].cast(kind) if name in part.columns else pa.nulls(len(part.message), kind)
-            for part in kept
-        ]
-        columns[name] = pa.concat_arrays(pieces) if pieces else pa.nulls(0, kind)
+    columns = {name: joined(arrays) if arrays else pa.nulls(0) for name, arrays in pieces.items()}
     batch = rows_batch(columns, len(message))
     return Decoded(batch if order is None else batch.take(order), message, row, refusals(refused))
 
 
-def _widen(types: dict[str, pa.DataType], name: str, kind: pa.DataType) -> bool:
-    """Make a column's type hold another schema's too; False where none holds both."""
+def _stands_beside(pieces: list[pa.Array], column: pa.Array | None) -> bool:
+    """Return whether a column can hold another schema's, too."""
+    if column is None or not pieces or column.type == pieces[-1].type:
+        return True
     try:
-        both = [pa.schema([(name, one)]) for one in (types.get(name, kind), kind)]
-        types[name] = pa.unify_schemas(both, promote_options="permissive").field(name).type
-    except pa.ArrowException:
+        joined([one.slice(0, 0) for one in (*pieces, column)])
+    except ValueError:
         return False
     return True
 
@@ -327,6 +205,8 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
         InvalidValue: options it does not know, or no schema.
         UnreadableInput: the schema is none, or not of records.
 
+    The decoder raises MissingColumn where no schema that was given has a column, or it is of a type that no column has.
+
     >>> schema = '{"type": "record", "name": "r", "fields": [{"name": "x", "type": "double"}]}'
     >>> decode = message_decoder({"framing": "none", "schema_text": schema})
     >>> found = decode(pa.array([struct.pack("<d", 2.5), b"short"]))
@@ -334,10 +214,12 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     ({'x': [2.5]}, 'malformed message', [1])
     """
     known = Options.parse(options)
-    if known.schema_text is not None or known.schema_file is not None:
-        _find(known, None)
+    own = find(known, None) if known.schema_text is not None or known.schema_file is not None else None
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
+        if own is not None:  # of no messages, too
+            for name in columns or ():
+                leaf_of(own, name, known)
         return _decode(values, columns, known)
 
     return decode
@@ -360,11 +242,13 @@ def message_encoder(options: dict[str, Any]) -> Encoder:
             message = "avro.Options.write_id must be given to encode with a frame; got none."
             raise InvalidValue(message)
         frame = _FRAME.pack(0, known.write_id)
-    schema = _find(known, known.write_id)
+    schema = find(known, known.write_id)
     if schema is None:
         message = f"avro.Options.write_id must be the id of a known schema; got {known.write_id}."
         raise InvalidValue(message)
-    parsed, many = schema.parsed, schema.many
+    many, named = schema.many, dict[str, Any]()
+    for text in schema.texts:
+        parsed = fastavro.parse_schema(plain(json.loads(text)), named_schemas=named)
 
     def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
         if rows_per_message != 1 and not many:

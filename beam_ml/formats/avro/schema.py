@@ -1,101 +1,66 @@
 """Avro schemas ↔ Arrow types."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["arrow_type", "avro_schema", "plain", "stored"]
+__all__ = ["LOGICAL", "PRIMITIVE", "avro_schema", "is_decimal", "plain", "stored"]
 
-_MOST_DIGITS = 38
-_PRIMITIVE = {
-    "null": pa.null(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "bytes": pa.binary(),
-    "string": pa.string(),
-    "enum": pa.string(),
-}
-_LOGICAL = {
-    "date": pa.date32(),
-    "time-millis": pa.time32("ms"),
-    "time-micros": pa.time64("us"),
-    "timestamp-millis": pa.timestamp("ms", tz="UTC"),
-    "timestamp-micros": pa.timestamp("us", tz="UTC"),
-    "timestamp-nanos": pa.timestamp("ns", tz="UTC"),
-    "local-timestamp-millis": pa.timestamp("ms"),
-    "local-timestamp-micros": pa.timestamp("us"),
-    "local-timestamp-nanos": pa.timestamp("ns"),
-}
-"""Stored as integers, and decoded as such."""
-
-
-def _nullable(schema: list[Any]) -> Any:
-    """Return T of a union of null and T."""
-    others = [branch for branch in schema if branch != "null"]
-    if len(others) != 1:
-        message = f"a union of {len(others)} types has no Arrow equivalent"
-        raise ValueError(message)
-    return others[0]
+PRIMITIVE: Mapping[str, pa.DataType] = MappingProxyType(
+    {
+        "null": pa.null(),
+        "boolean": pa.bool_(),
+        "int": pa.int32(),
+        "long": pa.int64(),
+        "float": pa.float32(),
+        "double": pa.float64(),
+        "bytes": pa.binary(),
+        "string": pa.string(),
+        "enum": pa.string(),
+    }
+)
+"""Types without parts → Arrow's."""
+LOGICAL: Mapping[str, tuple[str, pa.DataType]] = MappingProxyType(
+    {
+        "date": ("int", pa.date32()),
+        "time-millis": ("int", pa.time32("ms")),
+        "time-micros": ("long", pa.time64("us")),
+        "timestamp-millis": ("long", pa.timestamp("ms", tz="UTC")),
+        "timestamp-micros": ("long", pa.timestamp("us", tz="UTC")),
+        "timestamp-nanos": ("long", pa.timestamp("ns", tz="UTC")),
+        "local-timestamp-millis": ("long", pa.timestamp("ms")),
+        "local-timestamp-micros": ("long", pa.timestamp("us")),
+        "local-timestamp-nanos": ("long", pa.timestamp("ns")),
+    }
+)
+"""Logical type of times → the type beneath, and Arrow's. They are stored as integers, and decoded as such."""
 
 
-def arrow_type(schema: Any) -> pa.DataType:
-    """Return the Arrow type of the values of an Avro schema.
+def is_decimal(schema: Mapping[str, Any]) -> bool:
+    """Return whether a type's properties make it a valid decimal; an invalid logical type is to be ignored.
 
-    Raises:
-        ValueError: a union of several types, or a type named elsewhere.
-
-    >>> arrow_type(["null", {"type": "long", "logicalType": "timestamp-micros"}])
-    TimestampType(timestamp[us, tz=UTC])
+    >>> is_decimal({"type": "bytes", "precision": 4}), is_decimal({"type": "string", "precision": 4})
+    (True, False)
     """
-    if isinstance(schema, list):
-        return arrow_type(_nullable(schema))
-    kind = schema if isinstance(schema, str) else schema["type"]
-    if isinstance(schema, dict):
-        logical = schema.get("logicalType")
-        if logical in _LOGICAL:
-            return _LOGICAL[logical]
-        if logical == "decimal":
-            return pa.decimal128(schema["precision"], schema.get("scale", 0))
-        if logical == "uuid":
-            return pa.string()
-        if kind == "fixed":
-            return pa.binary(schema["size"])
-        if kind == "array":
-            return pa.list_(arrow_type(schema["items"]))
-        if kind == "map":
-            return pa.map_(pa.string(), arrow_type(schema["values"]))
-        if kind == "record":
-            return pa.struct([(field["name"], arrow_type(field["type"])) for field in schema["fields"]])
-    if isinstance(kind, dict | list):
-        return arrow_type(kind)
-    if kind not in _PRIMITIVE:
-        message = f"the type {kind!r} has no Arrow equivalent"
-        raise ValueError(message)
-    return _PRIMITIVE[kind]
-
-
-def _held(precision: Any) -> bool:
-    return isinstance(precision, int) and 0 < precision <= _MOST_DIGITS
+    precision, scale = schema.get("precision"), schema.get("scale", 0)
+    if schema.get("type") not in ("bytes", "fixed") or type(precision) is not int or type(scale) is not int:
+        return False
+    return 0 <= scale <= precision and precision > 0
 
 
 def plain(schema: Any) -> Any:
-    """Return a schema without the logical types of times and UUIDs: their integers and texts are read as they are.
-
-    So are the bytes of decimals that Arrow's do not hold: numbers of any length take long to make, and go nowhere.
-    """
+    """Return a schema to write by, without the logical types of times and UUIDs, and without those that are invalid."""
     if isinstance(schema, list):
         return [plain(branch) for branch in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if not key.startswith("__")}
-    logical = kept.get("logicalType")
-    if logical in _LOGICAL or logical == "uuid" or (logical == "decimal" and not _held(kept.get("precision"))):
-        del kept["logicalType"]
+    if kept.get("logicalType") != "decimal" or not is_decimal(kept):
+        kept.pop("logicalType", None)
     for key in ("type", "items", "values"):
         if key in kept:
             kept[key] = plain(kept[key])

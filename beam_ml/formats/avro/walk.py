@@ -1,8 +1,7 @@
 """Bytes of Avro walked through before fastavro decodes them, where a schema lets few bytes mean much.
 
 A type that holds itself may nest as deep as there are bytes, which ends a process; an array of nulls may claim 2⁶⁰ items in
-ten bytes; and a decimal of a megabyte takes minutes to become a number. Schemas without any of these are not walked: of all
-else, a decoder reads no more than is there.
+ten bytes. Schemas without any of these are not walked: of all else, a decoder reads no more than is there.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,6 @@ from typing import Any
 __all__ = ["Walk", "walk_for"]
 
 _LEVELS = 300
-_DECIMAL_BYTES = 16
-"""What a decimal of 38 digits, the most that Arrow's have, takes."""
 _FIXED = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _PRIMITIVE = {*_FIXED, "int", "long", "bytes", "string"}
 
@@ -59,11 +56,9 @@ class Walk:
         return at
 
     def needed(self) -> bool:
-        """Return whether any type holds itself, is an array of what takes no bytes, or is a decimal."""
+        """Return whether any type holds itself, or is an array of what takes no bytes."""
         return any(
-            one is None
-            or (_kind(one) in ("array", "map") and self._least(_items(one)) == 0)
-            or (isinstance(one, dict) and one.get("logicalType") == "decimal")
+            one is None or (_kind(one) in ("array", "map") and self._least(_items(one)) == 0)
             for one in self._types(self._schema, (), set())
         )
 
@@ -134,9 +129,6 @@ class Walk:
             return _long(data, at)[1]
         if kind in ("bytes", "string", "fixed"):
             size, at = (int(one["size"]), at) if kind == "fixed" else _long(data, at)
-            if isinstance(one, dict) and one.get("logicalType") == "decimal" and size > _DECIMAL_BYTES:
-                message = f"a decimal takes {size} bytes, more than {_DECIMAL_BYTES}"
-                raise ValueError(message)
             return _skipped(data, at, size)
         if kind in ("array", "map"):
             return self._many(one, data, at, level)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_ml.errors import InvalidValue, NoInput, SourceError, SourceUnavailable, UnreadableInput
+from beam_ml.errors import InvalidValue, MissingColumn, NoInput, SourceError, SourceUnavailable, UnreadableInput
 from beam_ml.formats.avro import message_decoder, message_encoder, schema_registry
 from beam_ml.formats.avro.schema import avro_schema, plain
 
@@ -59,7 +59,9 @@ def test_one_record_a_message(n):
     found = decode(values, ["i", "x"], **bare(SIMPLE))
     assert found.batch.to_pydict() == {"i": [-(2**40) * i for i in range(n)], "x": [i + 0.5 for i in range(n)]}
     assert found.refused == ()
-    assert decode(values, ["x", "absent"], **bare(SIMPLE)).batch.to_pydict()["absent"] == [None] * n
+    for m in (0, n):
+        with pytest.raises(MissingColumn, match=r"schema_text must have the column 'absent'; got \['x', 'i'\]\.$"):
+            decode(values[:m], ["x", "absent"], **bare(SIMPLE))
 
 
 POISON = {
@@ -112,6 +114,9 @@ def test_a_column_of_types_that_nothing_holds(tmp_path):
         (tmp_path / f"{id}").write_text(json.dumps(schema))
     values = [frame(1, body(SIMPLE, {"x": 1.0, "i": 1})), frame(2, body(text, {"i": "a"}))]
     found = decode(values, ["i"], schema_files={"1": str(tmp_path / "1"), "2": str(tmp_path / "2")})
+    assert told(found) == ({(0, 0): ("1",), (1, 0): ("a",)}, [])
+    (tmp_path / "3").write_text(json.dumps(record(("i", "bytes"))))
+    found = decode(values, ["i"], schema_files={"1": str(tmp_path / "1"), "2": str(tmp_path / "3")})
     assert told(found) == ({(0, 0): (1,)}, [(1, 0, "unparseable value")])
 
 
@@ -205,10 +210,13 @@ def test_many_at_once_equal_one_by_one(data):
 
 
 def test_what_has_no_arrow_type_is_left_out():
-    schema = record(("x", "double"), ("u", ["int", "string"]), ("deep", record(("y", "int"), name="d")))
-    values = [body(schema, {"x": 1.0, "u": "a", "deep": {"y": 3}})] * 60
+    schema = record(("x", "double"), ("u", ["int", "bytes"]), ("deep", record(("y", "int"), name="d")))
+    values = [body(schema, {"x": 1.0, "u": b"a", "deep": {"y": 3}})] * 60
     assert decode(values, **bare(schema)).batch.slice(0, 1).to_pydict() == {"x": [1.0], "deep": [{"y": 3}]}
-    assert decode(values, ["x", "u"], **bare(schema)).batch.slice(0, 1).to_pydict() == {"x": [1.0], "u": [None]}
+    with pytest.raises(
+        MissingColumn, match=r"has the column 'u', which cannot be read: a union of 2 types has no Arrow eq"
+    ):
+        decode(values, ["x", "u"], **bare(schema))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +323,8 @@ def test_a_registry_is_asked_once(registry, monkeypatch):
 def test_schemas_that_refer_to_others(registry):
     schema = record(("x", "double"), ("deep", record(("y", "int"), name="inner")))
     value = frame(2, body(schema, {"x": 1.5, "deep": {"y": 3}}))
-    assert decode([value] * 3, registry=registry).batch.to_pydict() == {"x": [1.5] * 3}
+    assert decode([value] * 3, registry=registry).batch.to_pydict() == {"x": [1.5] * 3, "deep": [{"y": 3}] * 3}
+    assert decode([value] * 3, ["deep.y"], registry=registry).batch.to_pydict() == {"deep.y": [3] * 3}
     assert [path for path, _ in Registry.asked] == ["/schemas/ids/2", "/subjects/in%2Fner/versions/3"]
 
 

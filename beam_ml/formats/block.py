@@ -1,6 +1,7 @@
 """`Block`: decoded rows, still columns with names, and where each row came from."""
 
 import dataclasses
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,14 @@ from beam_ml.core.rejects import Reject
 
 __all__ = ["Block"]
 
+_SHOWN = 5
+"""Rows that are shown of a block."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+"""How long the values are that are shown."""
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Block:
     """Rows of one origin. Reading a range yields blocks whose spans tile the range exactly.
 
@@ -25,8 +32,10 @@ class Block:
         rejected: rows that could not be decoded, by reason.
         recorded: (n,) int64 when each row was recorded, µs since the epoch (a message's timestamp), or None.
 
-    >>> len(Block(pa.record_batch({"x": [1.0, 2.0]})))
-    2
+    >>> print(Block(pa.record_batch({"x": [1.0, 2.0]}), Origin("files", "a.csv"), np.array([0, 4])))
+    Block of 2 rows from files a.csv
+      at 0: x=1.0
+      at 4: x=2.0
     """
 
     batch: pa.RecordBatch
@@ -40,6 +49,27 @@ class Block:
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
+
+    def __repr__(self) -> str:
+        """Return its size, its first rows by place, and how many more and how many rejects there are."""
+        origin = "" if self.origin is None else f" from {self.origin.source} {self.origin.partition}"
+        lines = [f"Block of {len(self):,} rows{origin}"]
+        for i, row in enumerate(self.batch.slice(0, _SHOWN).to_pylist()):
+            place = f"row {i}" if self.position is None else f"at {self.position[i]}"
+            lines.append(f"  {place}: " + ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in row.items()))
+        if len(self) > _SHOWN:
+            lines.append(f"  … {len(self) - _SHOWN:,} more")
+        lines += [f"  {len(reject):,} rejected: {reject.reason}" for reject in self.rejected]
+        return "\n".join(lines)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as dicts of plain values, by column.
+
+        >>> Block(pa.record_batch({"x": [1.0, 2.0]})).to_dicts()
+        [{'x': 1.0}, {'x': 2.0}]
+        """
+        rows: list[dict[str, Any]] = self.batch.to_pylist()
+        return rows
 
     @property
     def scanned(self) -> int:

@@ -107,4 +107,4 @@ def _written(value: Any) -> str | None:
 @with_output_types(dict[str, Any])
 class _AsRows(DoFn):
     def process(self, element: Block) -> Iterator[dict[str, Any]]:
-        yield from element.batch.to_pylist()
+        yield from element.to_dicts()

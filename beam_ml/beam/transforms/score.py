@@ -154,7 +154,8 @@ class Score(_Served):
     and `predictions` are then dicts.
 
     A block keeps its columns and gains the predictions, under SageMaker's names, and `model_version`; a batch yields the
-    predictions alone. An array per row (`projection`) is a list column.
+    predictions alone. An array per row (`projection`) is a list column. `beam.Map(print)` shows a block's first rows with
+    their places, `Block.to_dicts` returns all of them.
 
     Args:
         model: a `ModelRef`, the path of a model file, or, with `name`, the path or URL of a registry.
@@ -171,9 +172,10 @@ class Score(_Served):
     >>> save(derive(fit(linear.Newton(n_features=1, loss="squared"), [rows]), linear.Regressor()), path)
     >>> pipeline = new_pipeline()
     >>> out = pipeline | beam.Create([Batch.dense([[10.0]])]) | Score(path)
-    >>> _ = out.predictions | beam.Map(lambda block: print(round(block.batch.to_pydict()["score"][0], 6)))
-    >>> _ = run(pipeline)
-    21.0
+    >>> _ = out.predictions | beam.Map(print)
+    >>> _ = run(pipeline)  # doctest: +ELLIPSIS
+    Block of 1 rows
+      row 0: score=2..., model_version=0
     """
 
     _step = _Score

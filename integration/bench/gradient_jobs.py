@@ -44,6 +44,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from beam_ml import Batch
 from beam_ml.beam.job import Job
+from beam_ml.beam.job.looking import look
 from beam_ml.beam.rounds import Mode, train
 from beam_ml.core.refresh import model_kind
 from beam_ml.core.threads import one_thread
@@ -105,7 +106,7 @@ def job_of(name: str, source: Path, registry: Path, round_rows: int) -> Job:
     for setting in ("learning_rates", "l1", "l2", "halve_at") if name == "linear.adagrad" else ():
         given["spec"].pop(setting, None)
     given["source"] |= {"path": str(source), "round_rows": round_rows}
-    return Job.parse({**given, "registry": str(registry)})
+    return look(Job.parse({**given, "registry": str(registry)})).job  # peers hash to the same places
 
 
 def day_files(path: Path, folder: Path, days: int) -> list[Path]:

@@ -22,7 +22,7 @@ from beam_ml.features import Features
 from beam_ml.formats.block import Block
 from beam_ml.registry import Found, Manifest, Registry
 
-__all__ = ["ModelRef", "Predictor", "Scored", "predictor_of"]
+__all__ = ["ModelRef", "Predictor", "Scored", "as_reference", "predictor_of"]
 
 _MODELS = "models/"
 _NONE: tuple[Reject, ...] = ()

@@ -1,5 +1,8 @@
 """What a reader of stored arrays and facts insists on: each part as its record and its spec say."""
 
+import bisect
+import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -32,19 +35,25 @@ _NARROW = 512
 
 
 class Reader:
-    """The arrays under one path; a missing one is a typed error."""
+    """The arrays under one path; a missing one is a typed error.
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], path: str = "") -> None:
-        self._arrays, self._path = arrays, path
+    Args:
+        arrays: of the whole artefact. A learner may hold many windows, so each is found by name, without a look at all.
 
-    @property
-    def held(self) -> int:
-        """The bytes of all arrays of the artefact."""
-        return sum(array.nbytes for array in self._arrays.values())
+    Attributes:
+        held: the bytes of all arrays of the artefact.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays, self._path = arrays, ""
+        self._names = sorted(arrays)
+        self.held = sum(array.nbytes for array in arrays.values())
 
     def at(self, name: str) -> "Reader":
         """Return the arrays under a longer path."""
-        return Reader(self._arrays, f"{self._path}{name}/")
+        longer = copy.copy(self)
+        longer._path = f"{self._path}{name}/"
+        return longer
 
     def get(self, name: str) -> np.ndarray | None:
         """Return an array; None: it is not there."""
@@ -59,8 +68,10 @@ class Reader:
 
     def record(self, kind: type[T], lengths: Mapping[str, int] = _ANY) -> T:
         """Return a record; an axis of one of these letters must have that length, unless that is 0: then it may grow."""
-        mine = {k[len(self._path) :]: v for k, v in self._arrays.items() if k.startswith(self._path)}
-        value = from_arrays(kind, mine)
+        first = bisect.bisect_left(self._names, self._path)
+        behind = (self._names[i] for i in range(first, len(self._names)))
+        mine = itertools.takewhile(lambda name: name.startswith(self._path), behind)
+        value = from_arrays(kind, {name.removeprefix(self._path): self._arrays[name] for name in mine})
         for axis, length in axis_lengths(value).items():
             if lengths.get(axis, 0) not in (0, length):
                 refuse(f"{kind.__name__} of axes {axis} = {lengths[axis]}, as its spec says; got {length}")

@@ -27,11 +27,16 @@ def measure(name: str, value: int) -> None:
     Metrics.distribution(NAMESPACE, name).update(value)
 
 
+def count_rows(rows: int, nbytes: int, late: int) -> None:
+    """Count rows that are learned, the bytes of their features, and how many of them come late."""
+    count("rows", rows)
+    count("bytes", nbytes)
+    count("late", late)
+
+
 def count_progress(progress: Progress) -> None:
     """Count rows, bytes, late and rejected rows: each once, where an accumulation leaves a worker."""
-    count("rows", progress.rows)
-    count("bytes", progress.bytes)
-    count("late", progress.late)
+    count_rows(progress.rows, progress.bytes, progress.late)
     count("rejected", sum(progress.rejected.values()))
     count("adjusted", sum(progress.adjusted.values()))
     count("far_beyond", sum(rows for reason, rows in progress.rejected.items() if reason.endswith(FAR_BEYOND)))

@@ -17,7 +17,7 @@ from beam_ml.cli.layout import laid_out
 from beam_ml.cli.score import named_or_option
 from beam_ml.errors import NoInput
 from beam_ml.formats.table import NO_ROLES
-from beam_ml.predictor import Predictor
+from beam_ml.predictor import as_reference, predictor_of
 
 __all__ = ["main"]
 
@@ -47,9 +47,10 @@ def main(
     refuse_unknown(options, own_options())
     with tempfile.TemporaryDirectory() as folder:
         pipeline = new_pipeline(options)
-        features = Predictor(where, name, which, algorithms=algorithms_named()).features
+        model = as_reference(where, name, which, algorithms_named())
+        features = predictor_of(model).features  # of the one that workers in this process predict with
         blocks = pipeline | read_files(source, file_format, file_options, features.roles if features else NO_ROLES)
-        measured = blocks | Evaluate(where, name, which, algorithms=algorithms_named())
+        measured = blocks | Evaluate(model)
         measured | Figures() | WriteParquet(f"{folder}/measured")
         run(pipeline)
         lines = [line for file in Path(folder).glob("*.parquet") for line in pq.read_table(file)[FIGURES].to_pylist()]

@@ -13,7 +13,7 @@ from beam_ml.cli.console import Command, Screen, as_json, own_options, print_jso
 from beam_ml.cli.files import options_of_files, read_files
 from beam_ml.cli.group import algorithms_named
 from beam_ml.formats.table import NO_ROLES
-from beam_ml.predictor import Predictor
+from beam_ml.predictor import as_reference, predictor_of
 
 __all__ = ["main"]
 
@@ -55,9 +55,10 @@ def main(
     name, options = named_or_option(name, beam_options)
     refuse_unknown(options, own_options())
     pipeline = new_pipeline(options)
-    features = Predictor(where, name, which, algorithms=algorithms_named()).features
+    model = as_reference(where, name, which, algorithms_named())
+    features = predictor_of(model).features  # of the one that workers in this process predict with
     blocks = pipeline | read_files(source, file_format, file_options, features.roles if features else NO_ROLES)
-    scored = blocks | Score(where, name, which, algorithms=algorithms_named())
+    scored = blocks | Score(model)
     scored.predictions | WriteFiles(out, format=out_format)
     scored.rejected | CountRejects()
     counters = run(pipeline).result.metrics().query()["counters"]

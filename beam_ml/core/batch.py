@@ -224,6 +224,13 @@ class Batch:
         return np.ones(len(self)) if self.weight is None else self.weight
 
     @property
+    def feature_bytes(self) -> int:
+        """Return the bytes of the features' values."""
+        values = self.values if self.X is None else self.X
+        assert values is not None  # noqa: S101 the constructors set one of the two
+        return int(values.nbytes)
+
+    @property
     def nbytes(self) -> int:
         """Return the bytes of all arrays."""
         arrays = (self.X, self.indptr, self.indices, self.values, *(getattr(self, name) for name in ROW_COLUMNS))

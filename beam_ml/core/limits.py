@@ -126,7 +126,13 @@ def _matrix(batch: Batch, numbers: int) -> np.ndarray:
     assert batch.indptr is not None  # noqa: S101
     assert batch.indices is not None  # noqa: S101
     assert batch.values is not None  # noqa: S101
-    numbers = min(numbers, batch.n_features)
+    numbers, n = min(numbers, batch.n_features), len(batch)
+    width = batch.indices.size // max(n, 1)
+    if width >= numbers and bool((np.diff(batch.indptr) == width).all()):
+        # As `Features` has them: the same numbers in front of every row.
+        fronts = batch.indices.reshape(n, width)[:, :numbers]
+        if bool((fronts == np.arange(numbers)).all()):
+            return batch.values.reshape(n, width)[:, :numbers].astype(np.float64, copy=False)
     X, mine = np.zeros((len(batch), numbers)), np.flatnonzero(batch.indices < numbers)
     X[np.searchsorted(batch.indptr, mine, side="right") - 1, batch.indices[mine]] = batch.values[mine]
     return X

@@ -54,12 +54,10 @@ class Progress:
         low = high = None
         if batch.time is not None:
             low, high = int(batch.time.min()), int(batch.time.max())
-        features = batch.X if batch.X is not None else batch.values
-        assert features is not None  # noqa: S101
         return Progress(
             rows=len(batch),
             weight=float(len(batch)) if batch.weight is None else float(batch.weight.sum()),
-            bytes=int(features.nbytes),
+            bytes=batch.feature_bytes,
             time_min=low,
             time_max=high,
             late=late,

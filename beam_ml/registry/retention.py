@@ -19,6 +19,8 @@ _PAYLOAD = re.compile(r"v([1-9]\d*)/(.+)")
 _ROUND = re.compile(r"rounds/([^/]+)/(.+)")
 _ROUND_ID = re.compile(r"([1-9]\d*)-[0-9a-f]{32}")
 _MANIFEST = "manifest.json"
+_ROUNDS_AT_START = 100
+"""Numbers up to the newest whose rounds are looked at when a trainer starts."""
 
 
 def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> list[str]:
@@ -178,12 +180,20 @@ def _sweep(registry: Registry, name: str, grace_s: float, held: Held | None) -> 
 def _later_rounds(registry: Registry, name: str, since: int) -> list[str]:
     """Return the folders of rounds for this version or a later one, and those of odd names."""
     rounds = registry.objects.folders(f"{name}/rounds")
-    matches = [(one, _ROUND_ID.fullmatch(one)) for one in rounds]
-    return [f"{name}/rounds/{one}" for one, match in matches if match is None or int(match[1]) >= since]
+    return [f"{name}/rounds/{one}" for one in rounds if not _before(one, since)]
+
+
+def _before(round_id: str, since: int) -> bool:
+    """Return whether a round was for a version before this one; one of an odd name is not known to be."""
+    match = _ROUND_ID.fullmatch(round_id)
+    return match is not None and int(match[1]) < since
 
 
 def sweep_rounds(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]:
-    """Remove the files of rounds as `sweep` does, and look at nothing else: one listing, a manifest per round left there.
+    """Remove the files of the newest rounds as `sweep` does, and look at nothing else: one listing, few manifests.
+
+    A trainer does so when it starts. Older rounds are there for the rejects that their versions name, more of them all the
+    time; what a dead one among them has left goes with the first `tidy`.
 
     Args:
         registry: where.
@@ -194,7 +204,9 @@ def sweep_rounds(registry: Registry, name: str, grace_s: float = 86_400.0) -> li
         The paths removed.
     """
     stats = registry.objects.walk(f"{name}/rounds")
-    removed = _of_dead_rounds(registry, name, stats, registry.clock() - grace_s) if stats else []
+    since = registry.head_number(name) - _ROUNDS_AT_START if stats else 0
+    newest = [stat for stat in stats if not _before(stat.path[len(name) + 1 :].split("/")[1], since)]
+    removed = _of_dead_rounds(registry, name, newest, registry.clock() - grace_s)
     registry.objects.delete(removed)
     return sorted(removed)
 

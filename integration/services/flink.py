@@ -107,7 +107,10 @@ class Flink:
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
     """Return the newest whole checkpoint under a folder; `_metadata` is what Flink writes last."""
-    whole = [(file.stat().st_mtime_ns, file.parent) for file in checkpoints.glob("*/chk-*/_metadata")]
+    whole = []
+    for file in checkpoints.glob("*/chk-*/_metadata"):
+        with contextlib.suppress(FileNotFoundError):  # Flink has dropped this one meanwhile, for a newer one
+            whole.append((file.stat().st_mtime_ns, file.parent))
     return max(whole)[1] if whole else None
 
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jaxtyping import Float64
 
 from beam_ml import derive, fit, linear, predict
 from beam_ml.algorithms import find
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
-from beam_ml.core.arrays import identical
+from beam_ml.artefact.reading import Reader
+from beam_ml.core.arrays import array_dataclass, identical
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.metrics import Regression
 from beam_ml.core.windows import ROUND
@@ -262,3 +264,40 @@ def test_a_model_of_sparse_rows_is_stored_by_the_features_it_holds() -> None:
     np.testing.assert_allclose(stored["score"], score, rtol=1e-12)
     lone = Batch.csr([0, 1], [5], [1.0], d)
     np.testing.assert_allclose(predict(after, lone)["score"], 1 / (1 + np.exp(-after.coefficients.intercept)))
+
+
+@array_dataclass
+class Mean:
+    mean: Float64[np.ndarray, "d"]  # feature units
+
+
+class Counting(dict[str, np.ndarray]):
+    """Arrays by name; counts the walks over all of them."""
+
+    walks = 0
+
+    def __iter__(self) -> Any:
+        self.walks += 1
+        return super().__iter__()
+
+    def items(self) -> Any:
+        self.walks += 1
+        return super().items()
+
+    def values(self) -> Any:
+        self.walks += 1
+        return super().values()
+
+
+def test_many_windows_are_read_without_a_look_at_all_arrays_for_each() -> None:
+    arrays = Counting({f"pending/{end}/state/mean": np.full(3, float(end)) for end in range(50)})
+    arrays["pending/1/state-of-another-name"] = np.zeros(1)
+    reader = Reader(arrays)
+    assert reader.held == 50 * 24 + 8
+    begun = arrays.walks
+    for end in range(50):
+        assert reader.at(f"pending/{end}").at("state").record(Mean).mean.tolist() == [end] * 3
+    assert arrays.walks == begun
+    arrays["pending/7/state/other"] = np.zeros(1)
+    with pytest.raises(CorruptArtefact, match="must have the arrays"):
+        Reader(arrays).at("pending/7/state").record(Mean)

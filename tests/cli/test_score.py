@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from beam_ml import Batch, Registry, derive, fit, linear, save
+from beam_ml import Batch, Registry, derive, fit, linear, predictor, save
 from beam_ml.algorithms.linear import NEWTON
-from beam_ml.artefact.records import encode_learner, encode_model
+from beam_ml.artefact.records import decode_model, encode_learner, encode_model
 from beam_ml.cli import main
 from beam_ml.core.model import Model
 from beam_ml.features import Features
@@ -69,6 +69,16 @@ def test_score_by_a_model_file_in_another_format(where: Path) -> None:
     run("score", where / "model.safetensors", "--source", where / "new" / "a.parquet", "--out", out, "--out-format", "csv", "--type_check_strictness=DEFAULT_TO_ANY")  # fmt: skip
     (written,) = where.glob("by-file-*.csv")
     assert len(written.read_text().splitlines()) == 101
+
+
+@pytest.mark.parametrize("command", [["score", "--out", "scored/part"], ["evaluate"]])
+def test_the_model_is_read_once(where: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    monkeypatch.chdir(where)
+    (where / "scored").mkdir()
+    read = []
+    monkeypatch.setattr(predictor, "decode_model", lambda *given: read.append(given) or decode_model(*given))
+    run(command[0], where / "model.safetensors", "--source", "new", *command[1:])
+    assert len(read) == 1
 
 
 def test_evaluate_prints_figures_and_json(where: Path) -> None:

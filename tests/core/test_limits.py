@@ -14,7 +14,17 @@ from beam_ml.algorithms import find
 from beam_ml.core import decay
 from beam_ml.core.admit import admit
 from beam_ml.core.arrays import array_fields
-from beam_ml.core.limits import ABSOLUTE, CLIPPED, FAR_BEYOND, Limits, Seen, _extremes, far_beyond, feature_name
+from beam_ml.core.limits import (
+    ABSOLUTE,
+    CLIPPED,
+    FAR_BEYOND,
+    Limits,
+    Seen,
+    _extremes,
+    _matrix,
+    far_beyond,
+    feature_name,
+)
 from beam_ml.core.rejects import warning
 from beam_ml.core.sample import Sample
 from beam_ml.errors import InvalidValue
@@ -358,3 +368,24 @@ def test_one_row_of_a_large_first_batch_is_found_wherever_it_is(at: int) -> None
     batch = Batch.dense(np.random.default_rng(0).normal(size=(50_000, 3)) * [1.0, 1e-9, 1e9])
     batch.dense_x[at, 1] = 1e-3
     assert far_of(batch) == {"feature 1 far beyond what was seen": [at]}
+
+
+def test_numbers_in_front_of_sparse_rows_are_judged_where_they_lie() -> None:
+    rng = np.random.default_rng(3)
+    X, buckets = rng.normal(size=(200, 3)), rng.integers(3, 1000, size=(200, 2))
+    X[11, 1] = 1e9
+    indices = np.hstack([np.broadcast_to(np.arange(3), (200, 3)), buckets]).astype(np.int32)
+    values = np.hstack([X, np.ones((200, 2))])
+    bounds = np.arange(0, 1001, 5)
+    batch = Batch.csr(bounds, indices.ravel(), values.ravel(), 1000)
+    assert batch.values is not None
+    assert np.shares_memory(_matrix(batch, 3), batch.values)
+    turned = Batch.csr(bounds, indices[:, ::-1].ravel(), values[:, ::-1].ravel(), 1000)
+    ragged = Batch.csr(np.append(bounds, 1002), np.append(indices, [0, 1]), np.append(values, [0.5, 0.5]), 1000)
+    assert np.array_equal(_matrix(turned, 3), X)
+    assert np.array_equal(_matrix(ragged, 3), np.vstack([X, [0.5, 0.5, 0.0]]))
+    assert np.array_equal(_matrix(batch, 3), X)
+    names = ["a", "b", "c"]
+    (found,), (again,) = (far_beyond(one, 1000.0, None, names) for one in (batch, turned))
+    assert found[0] == again[0] == f"feature b {FAR_BEYOND}"
+    assert np.flatnonzero(found[1]).tolist() == np.flatnonzero(again[1]).tolist() == [11]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beam_ml.errors import VersionNotFound
-from beam_ml.registry import Registry, keep, new_round_id, put_round, round_files, sweep, tidy
+from beam_ml.registry import Registry, keep, new_round_id, put_round, round_files, sweep, sweep_rounds, tidy
 from beam_ml.registry.store import open_objects
 from tests.registry.faulty_store import PAYLOADS, FaultyStore, publish_next
 
@@ -83,6 +83,27 @@ def test_tidying_looks_at_no_more_the_more_versions_there_are(tmp_path: Path) ->
     held = {int(path.parts[-2][1:]) for path in tmp_path.glob("fraud/v*/learner-*")}
     assert held == {118, 119, 120}
     assert not list(tmp_path.glob("fraud/rounds/*/*")), "what attempts left is gone, too"
+
+
+def test_a_start_reads_no_more_manifests_the_more_rounds_have_rejects(tmp_path: Path) -> None:
+    store = FaultyStore(open_objects(tmp_path).store)
+    registry = Registry(store, clock=lambda: time.time() + 60)
+    took, dead = [], []
+    for number in range(1, 261):
+        publish_next(registry, "run")
+        if number == 1 or number % 130 == 0:
+            dead.append(
+                put_round(registry, "fraud", new_round_id(number), "0.safetensors", b"of an attempt that failed")
+            )
+        made = registry.manifest("fraud", number).round_id
+        put_round(registry, "fraud", made, "rejects-0.jsonl", b"rows that the version names")
+        if number % 130 == 0:
+            begun = len(store.operations)
+            removed = sweep_rounds(registry, "fraud", grace_s=0)
+            assert dead[-1] in removed
+            took.append(sum(one == "get" for one, _ in store.operations[begun:]))
+    assert took[1] <= took[0]
+    assert dead[0] in tidy(registry, "fraud", 3, grace_s=0), "an older one goes when all is looked at"
 
 
 def test_what_was_pinned_loses_its_payloads_when_it_is_no_longer(tmp_path: Path) -> None:

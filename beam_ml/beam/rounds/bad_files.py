@@ -18,10 +18,14 @@ def file_of(error: SourceError, paths: Iterable[str]) -> str | None:
 
     >>> file_of(UnreadableInput("in/a.csv.gz cannot be read: …"), ["in/a.csv", "in/a.csv.gz"])
     'in/a.csv.gz'
+    >>> file_of(UnreadableInput("a.csv must start with a line that names …; got b'/in/a.csv'"), ["/in/a.csv", "a.csv"])
+    'a.csv'
     """
     if not isinstance(error, InputChanged | UnreadableInput):
         return None
-    return max((path for path in paths if path in str(error)), key=len, default=None)
+    text = str(error)
+    # Errors begin with their file; what comes behind may quote the file, and that may name others.
+    return min((path for path in paths if path in text), key=lambda path: (text.index(path), -len(path)), default=None)
 
 
 def set_aside(cursor: FileCursor, path: str) -> FileCursor:

@@ -11,7 +11,7 @@ from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.beam.rounds.handover import hand_over
 from beam_ml.beam.steps import Step
-from beam_ml.beam.telemetry import count_progress
+from beam_ml.beam.telemetry import count_rows
 from beam_ml.beam.transforms.accumulate import Count
 from beam_ml.beam.transforms.batches import Slices
 from beam_ml.beam.transforms.windowing import many_in_or_out
@@ -72,8 +72,9 @@ class _Admit(Step):
         if adjusted:
             yield TaggedOutput("progress", Progress(adjusted=adjusted))
         if len(good):
-            count_progress(Progress.of(good, min(piece.late, len(good))))
-            yield _KEY.pack(end), Slice(good, min(piece.late, len(good)))
+            late = min(piece.late, len(good))
+            count_rows(len(good), good.feature_bytes, late)
+            yield _KEY.pack(end), Slice(good, late)
 
 
 class Gather(PTransform):

@@ -29,6 +29,7 @@ from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import count, measure, timed
+from beam_ml.beam.transforms.windowing import under_one_key
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.crowding import places_facts
 from beam_ml.beam.versions.life import folded, take_in, tidy
@@ -50,8 +51,6 @@ from beam_ml.errors import CorruptArtefact, MergeRefused, VersionNotFound
 from beam_ml.registry import Registry
 
 __all__ = ["FoldJob", "Ledger", "StreamFold", "as_late"]
-
-_ONE = b"job"
 
 _log = logging.getLogger(__name__)
 
@@ -142,13 +141,6 @@ def as_late(accumulation: Accumulation, taken: bool) -> Accumulation:
         # As with rows that are rejected anywhere else, their event times move nothing.
         rest = rest.merge(dataclasses.replace(part.progress.as_rejected("late"), latest={}))
     return dataclasses.replace(empty(accumulation.spec), rest=rest)
-
-
-@with_input_types(tuple[int, Accumulation])
-@with_output_types(tuple[bytes, tuple[int, Accumulation]])
-class _Together(DoFn):
-    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, tuple[int, Accumulation]]]:
-        yield _ONE, element
 
 
 @with_input_types(tuple[bytes, tuple[int, Accumulation]])
@@ -368,4 +360,4 @@ class StreamFold(PTransform):
     def expand(self, pcoll: PCollection) -> PCollection:
         """Bring all windows under one key, whose state is the learner."""
         coders.install(pcoll.pipeline)
-        return pcoll | "Together" >> ParDo(_Together()) | "Fold" >> ParDo(self._fn)
+        return under_one_key(pcoll) | "Fold" >> ParDo(self._fn)

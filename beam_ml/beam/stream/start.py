@@ -88,7 +88,9 @@ def pin(
     Raises:
         RowsLost: see `positions`.
 
-    >>> pin(Start(Standing("r", 1)), learners.new(*_pca()), "kafka://c/t", TopicState("c", {0: 5}, {0: 90})).offsets
+    >>> from beam_ml.algorithms import pca
+    >>> learner = learners.new(pca.PCA, pca.Spec(n_features=2))
+    >>> pin(Start(Standing("r", 1)), learner, "kafka://c/t", TopicState("c", {0: 5}, {0: 90})).offsets
     {0: 5}
     """
     counted = counted_of(learners.scanned(learner).covered, source)
@@ -111,9 +113,3 @@ def initial_learner(start: Start, learner: Learner) -> Learner:
         gone = np.array(places, dtype=np.int64).reshape(-1, 2)
         progress = progress.merge(lost_progress(Origin(start.source, str(partition)), gone, messages))
     return learner.replace(progress=progress)
-
-
-def _pca() -> tuple[object, object]:
-    from beam_ml.algorithms import pca
-
-    return pca.PCA, pca.Spec(n_features=2)

@@ -1,8 +1,13 @@
 """Rows that are single elements, dicts or `beam.Row`s, as blocks and back."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import datetime
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from apache_beam import DoFn, ParDo, Row
 from apache_beam.pvalue import PCollection
@@ -11,13 +16,17 @@ from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.errors import InvalidBatch
 from beam_ml.formats.block import Block
 
-__all__ = ["as_rows", "holds_rows", "in_blocks"]
+__all__ = ["as_rows", "block_of", "holds_rows", "in_blocks"]
 
 _MOST_ROWS = 4_096
 """Rows of one block: what comes later in a bundle is in the next one."""
+_DETAIL_CHARS = 200
+_ODD = object()
+"""In place of a value that no text stands for."""
 
 
 def holds_rows(pcoll: PCollection) -> bool:
@@ -28,14 +37,15 @@ def holds_rows(pcoll: PCollection) -> bool:
     return isinstance(kind, RowTypeConstraint | typehints.DictConstraint)
 
 
-def in_blocks(pcoll: PCollection, labels: Sequence[str] = ()) -> PCollection:
+def in_blocks(pcoll: PCollection, wanted: Iterable[str] | None = None, labels: Sequence[str] = ()) -> PCollection:
     """Gather the rows of each bundle and window into blocks; blocks stay as they are.
 
     Args:
-        pcoll: of rows.
+        pcoll: rows, blocks, or both.
+        wanted: the columns to keep, which must be numbers, texts or times; None: all, whatever they are.
         labels: columns of listed values (`Roles.labels`), which may hold texts, numbers and truth values.
     """
-    return pcoll | "InBlocks" >> ParDo(_InBlocks(tuple(labels)))
+    return pcoll | "InBlocks" >> ParDo(_InBlocks(None if wanted is None else frozenset(wanted), tuple(labels)))
 
 
 def as_rows(pcoll: PCollection) -> PCollection:
@@ -45,8 +55,8 @@ def as_rows(pcoll: PCollection) -> PCollection:
 
 @with_output_types(Block)
 class _InBlocks(DoFn):
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self._labels = labels
+    def __init__(self, wanted: frozenset[str] | None, labels: tuple[str, ...]) -> None:
+        self._wanted, self._labels = wanted, labels
 
     def start_bundle(self) -> None:
         self._rows: dict[Any, tuple[Timestamp, list[Mapping[str, Any]]]] = {}
@@ -62,11 +72,11 @@ class _InBlocks(DoFn):
         self._rows[window] = min(since, timestamp), rows
         if len(rows) >= _MOST_ROWS:
             del self._rows[window]
-            yield WindowedValue(_block(rows, self._labels), since, (window,))
+            yield WindowedValue(block_of(rows, self._wanted, self._labels), since, (window,))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for window, (since, rows) in self._rows.items():
-            yield WindowedValue(_block(rows, self._labels), since, (window,))
+            yield WindowedValue(block_of(rows, self._wanted, self._labels), since, (window,))
         self._rows = {}
 
 
@@ -81,22 +91,63 @@ def _as_mapping(element: Any) -> Mapping[str, Any]:
     return element
 
 
-def _block(rows: list[Mapping[str, Any]], labels: Sequence[str]) -> Block:
-    """Return rows as a block; what a row lacks is null.
+def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, labels: Sequence[str] = ()) -> Block:
+    """Return rows as a block; what a row lacks is null, and rows with an odd value are rejected.
 
-    Raises:
-        InvalidBatch: a column holds values of several kinds.
+    A column of scalars of several kinds is text, as formats of text have it: what reads numbers finds them spelled.
+
+    Args:
+        rows: n of them.
+        wanted: the columns that must be scalars, whatever the others in the block are, and the only ones kept; None: all,
+            nested ones too, if they are of one kind.
+        labels: columns of listed values.
     """
-    columns = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
+    columns: dict[str, pa.Array] = {}
+    odd: dict[int, str] = {}
+    for name in dict.fromkeys(name for row in rows for name in row if wanted is None or name in wanted):
+        values = [row.get(name) for row in rows]
         try:
-            values = [row.get(name) for row in rows]
-            columns[name] = pa.array([_written(value) for value in values] if name in labels else values)
-        except (pa.ArrowException, OverflowError, TypeError) as error:
-            words = " ".join(str(error).split()).rstrip(".")
-            message = f"Rows must hold values of one kind in each column; got in {name!r}: {words}."
-            raise InvalidBatch(message) from error
-    return Block(pa.record_batch(columns) if columns else pa.record_batch({"": pa.nulls(len(rows))}))
+            array = pa.array([_written(value) for value in values] if name in labels else values)
+        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+            array = None
+        if array is None or (wanted is not None and not _is_scalar(array.type)):
+            texts = [_text(value) for value in values]
+            odd = {i: name for i, text in enumerate(texts) if text is _ODD} | odd
+            array = pa.array([None if text is _ODD else text for text in texts], pa.string())
+        columns[name] = array
+    batch = pa.record_batch(columns) if columns else pa.record_batch({"": pa.nulls(len(rows))})
+    if not odd:
+        return Block(batch)
+    good = np.setdiff1d(np.arange(len(rows)), list(odd))
+    return Block(batch.take(pa.array(good)), rejected=tuple(_rejects(rows, odd)))
+
+
+def _rejects(rows: list[Mapping[str, Any]], odd: Mapping[int, str]) -> Iterator[Reject]:
+    for name in sorted(set(odd.values())):
+        mine = [i for i, one in sorted(odd.items()) if one == name]
+        detail = tuple(f"{rows[i][name]!r:.{_DETAIL_CHARS}}" for i in mine)
+        yield Reject(f"column {name} holds neither number, text nor time", np.full(len(mine), UNPLACED), None, detail)
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    types = pa.types
+    plain = types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
+    return plain or types.is_decimal(kind) or types.is_string(kind) or types.is_timestamp(kind) or types.is_date(kind)
+
+
+def _text(value: Any) -> Any:
+    """Return a scalar as a text that is read as the same value; `_ODD`: it is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, str):
+        return value if value.isascii() or value.encode(errors="ignore").decode() == value else _ODD
+    if isinstance(value, Integral):
+        return str(int(value))  # a truth value, too: 0 or 1
+    if isinstance(value, Real):
+        return repr(float(value)).removesuffix(".0")
+    if isinstance(value, Decimal):
+        return str(value) if value.is_finite() else None
+    return value.isoformat() if isinstance(value, datetime.date) else _ODD
 
 
 def _written(value: Any) -> str | None:

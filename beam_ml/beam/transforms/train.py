@@ -7,15 +7,15 @@ from typing import Any, Literal, NamedTuple
 
 from apache_beam import DoFn, FlatMap, GroupByKey, Map, ParDo, PTransform
 from apache_beam.pvalue import PCollection
-from apache_beam.typehints import with_input_types, with_output_types
+from apache_beam.typehints import with_output_types
 
 from beam_ml.algorithms import algorithm_of
 from beam_ml.beam.engine import refuse_streaming
 from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, ToBatches
 from beam_ml.beam.transforms.merge import Merge
-from beam_ml.beam.transforms.windowing import many_in_or_out, piped
-from beam_ml.beam.versions.contents import model_facts
+from beam_ml.beam.transforms.windowing import many_in_or_out, piped, under_one_key
+from beam_ml.beam.versions.contents import check_names, model_facts
 from beam_ml.beam.versions.life import folded, take_in
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Folded
@@ -35,8 +35,6 @@ from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
 
 __all__ = ["Fold", "Train", "Trained"]
-
-_ONE = b"job"
 
 
 class Trained(NamedTuple):
@@ -73,13 +71,6 @@ def _checked(spec: Spec, models: Mapping[str, ModelSpec], gate: Sequence[str]) -
     plan = Plan(dict(models), Gate(tuple(gate)))
     check_gate(algorithm_of(spec), spec, plan.models, plan.gate)
     return plan
-
-
-@with_input_types(tuple[int, Accumulation])
-@with_output_types(tuple[bytes, tuple[int, Accumulation]])
-class _Together(DoFn):
-    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, tuple[int, Accumulation]]]:
-        yield _ONE, element
 
 
 @with_output_types(Folded)
@@ -150,7 +141,7 @@ class Fold(PTransform):
     def expand(self, pcoll: PCollection) -> PCollection:
         """Gather all windows in one place, and fold them in order."""
         coders.install(pcoll.pipeline, self._algorithm)
-        return pcoll | "Together" >> ParDo(_Together()) | GroupByKey() | "InOrder" >> ParDo(self._fn)
+        return under_one_key(pcoll) | GroupByKey() | "InOrder" >> ParDo(self._fn)
 
 
 def _refreshes(element: Folded) -> tuple[Refresh, ...]:
@@ -229,6 +220,8 @@ class Train(PTransform):
         refuse_streaming(pcoll.batches if isinstance(pcoll, Batches) else pcoll)
         batches = pcoll if self._features is None else pcoll | ToBatches(self._features)
         begun = None if self._start is None else learner_of(self._start, self._spec)
+        if begun is not None and self._start is not None and self._features is not None:
+            check_names(begun, self._features, "Train.features", f"{self._start.name} v{self._start.version}")
         through = None if begun is None else begun.folded_through
         newest = None if begun is None else learners.scanned(begun).time_max
         order = None if begun is None else begun.names

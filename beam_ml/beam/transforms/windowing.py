@@ -1,19 +1,21 @@
 """What the transforms' `expand` methods share."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, get_args
 
-from apache_beam import CombineGlobally, CombinePerKey, GroupByKey, ParDo, PTransform, WindowInto
+from apache_beam import CombineGlobally, CombinePerKey, DoFn, GroupByKey, ParDo, PTransform, WindowInto
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.typehints import with_input_types, with_output_types
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from beam_ml.core.accumulation import Accumulation
 from beam_ml.errors import InvalidValue
 
-__all__ = ["TICK_US", "globally", "many_in_or_out", "piped", "to_global"]
+__all__ = ["TICK_US", "globally", "many_in_or_out", "piped", "to_global", "under_one_key"]
 
 TICK_US = 1000
 """The grain of time of engines: timers, watermarks and elements' times are whole ms."""
@@ -54,6 +56,18 @@ def _takes_one(transform: Any, several: type) -> bool:
     if not type(transform).__module__.startswith("beam_ml.") or first is None:
         return False
     return first.annotation is not several and several not in get_args(first.annotation)
+
+
+@with_input_types(tuple[int, Accumulation])
+@with_output_types(tuple[bytes, tuple[int, Accumulation]])
+class _UnderOneKey(DoFn):
+    def process(self, element: tuple[int, Accumulation]) -> Iterator[tuple[bytes, tuple[int, Accumulation]]]:
+        yield b"job", element
+
+
+def under_one_key(pcoll: PCollection) -> PCollection:
+    """Bring the accumulations of all windows under one key: they are folded in order, in one place."""
+    return pcoll | "Together" >> ParDo(_UnderOneKey())
 
 
 def to_global(pcoll: PCollection, label: str = "Global") -> PCollection:

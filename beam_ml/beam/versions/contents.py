@@ -13,9 +13,10 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
 from beam_ml.core.spec import ModelSpec
+from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
 
-__all__ = ["facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
+__all__ = ["check_names", "facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
 
 
 def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, bytes]:
@@ -50,6 +51,26 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
         return facts if learner.names is None else facts | {"names": list(learner.names)}
     made = Features.parse(dict(features)).sized()
     return facts | {"features": made.to_dict()} | ({} if made.hashed else {"names": list(made.names)})
+
+
+def check_names(learner: Learner, features: Features, field: str, where: str) -> None:
+    """Refuse features in another order than a learner has them, where it knows their names.
+
+    Args:
+        learner: to resume from.
+        features: what makes the rows.
+        field: the setting that says so, for the message.
+        where: the learner lies, for the message.
+
+    Raises:
+        InvalidValue: they are others, or in another order.
+    """
+    if learner.names is not None and learner.names != features.names:
+        message = (
+            f"{field}.numeric must be the features that {where} learned, in their order, {list(learner.names)[:8]}; got "
+            f"{list(features.names)[:8]} (another name starts afresh)."
+        )
+        raise InvalidValue(message)
 
 
 def models_of(

@@ -3,6 +3,7 @@
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job.job import Job
+from beam_ml.beam.versions.contents import check_names
 from beam_ml.beam.versions.lineage import Standing, begin
 from beam_ml.beam.versions.sized import as_trained, features_of
 from beam_ml.core import learner as learners
@@ -21,7 +22,7 @@ def resume(job: Job, registry: Registry) -> tuple[Standing, Learner]:
     A job's columns of categories without buckets have those of the version, and 65,536 where there is none.
 
     Raises:
-        InvalidValue: its learner has another spec, or was trained on other features.
+        InvalidValue: its learner has another spec, or was trained on other features or labels.
         CorruptArtefact: there are versions, and none of them is readable.
     """
     found = registry.latest(job.name)
@@ -43,6 +44,7 @@ def resume(job: Job, registry: Registry) -> tuple[Standing, Learner]:
             "labels are 0 and 1 (another name starts afresh)."
         )
         raise InvalidValue(message)
+    check_names(learner, job.features, "job.features", where)
     trained_on = manifest.extra.get("features")
     if trained_on is not None and features_of(trained_on) != job.features:
         message = (

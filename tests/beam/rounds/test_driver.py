@@ -642,6 +642,24 @@ def test_a_job_does_not_resume_from_a_learner_of_other_labels(tmp_path: Path) ->
         run(one)
 
 
+def test_a_job_does_not_resume_from_a_learner_of_features_in_another_order(tmp_path: Path) -> None:
+    write(tmp_path / "data", 0)
+    one = job(tmp_path)
+    run(one)
+    store, names = Registry(one.registry), one.features.names
+    for number, order in ((2, names), (3, names[::-1])):
+        other = learner(one).replace(names=order)
+        store.publish(
+            "test", {"learner": encode_learner(linear.NEWTON, other)}, parent=number, round_id=new_round_id(number)
+        )
+        if order == names:
+            assert run(one) == []
+    with pytest.raises(
+        InvalidValue, match=r"features.numeric must be the features that test v4 in the registry learned"
+    ):
+        run(one)
+
+
 def test_a_learner_that_knows_more_than_its_plan_reads_nothing_twice(tmp_path: Path) -> None:
     write(tmp_path / "data", 0)
     one = job(tmp_path)

@@ -1,6 +1,7 @@
 """Rows that are single elements are learned from and scored as blocks are."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import pytest
 
 from beam_ml import Batch, api, derive, fit, linear, save
 from beam_ml.beam import Evaluate, Score, ToBatches, Train, new_pipeline, run
+from beam_ml.beam.transforms.rows import block_of
 from beam_ml.core import metrics
 from beam_ml.core.model import Model
 from beam_ml.errors import InvalidBatch
@@ -136,17 +138,62 @@ def test_rows_may_lack_columns(tmp_path: Path) -> None:
     assert written(tmp_path / "x") == [[[3.0, 2.0]]]
 
 
-@pytest.mark.parametrize(
-    ("rows", "sentence"),
-    [
-        ([{"a": 1.0, "b": 1}, {"a": "x", "b": 1}], "Rows must hold values of one kind in each column; got in 'a': "),
-        ([5, 6], "Rows must be blocks, dicts or beam.Rows; got int"),
-    ],
-)
-def test_what_makes_no_block_is_one_sentence(rows: list[Any], sentence: str) -> None:
+ODD = [{"deep": 1}, [1.0], b"1", object, "\ud800", 1j]
+
+
+@pytest.mark.parametrize("odd", [*ODD, "x", None, float("nan"), 10**400])
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_row_with_an_odd_value_costs_itself_alone(odd: Any, others: int, tmp_path: Path) -> None:
+    rows = [{"a": 1.5, "b": True, "deep": {}}, {"a": "2.5", "b": 2}, {"a": 3, "b": Decimal("2.5"), "deep": 1}][:others]
+    features = Features(numeric=["a", "b"])
+    block = block_of([*rows, {"a": odd, "b": 1.0}], frozenset(features.columns()))
+    batch, refused = features.to_batch(block)
+    assert batch.X is not None
+    assert batch.X.tolist() == [[1.5, 1.0], [2.5, 2.0], [3.0, 2.5]][:others]
+    assert sum(map(len, (*block.rejected, *refused))) == 1
+    if any(odd is one for one in ODD):
+        (reject,) = block.rejected
+        assert reject.reason == "column a holds neither number, text nor time"
+        assert reject.detail == (repr(odd),)
+
+
+def test_rejected_rows_are_counted_where_they_are_learned_and_scored(tmp_path: Path) -> None:
+    rows = [*DICTS[:50], {"a": {"deep": 1}, "b": 1.0, "y": 0.0}, {"a": [1.0], "b": 1.0, "y": 0.0}]
     pipeline = new_pipeline()
-    pipeline | beam.Create(rows) | ToBatches(Features(numeric=["a", "b"]))
-    with pytest.raises(InvalidBatch, match=sentence):
+    given = pipeline | beam.Create(rows) | beam.Map(lambda one: one).with_output_types(dict)
+    learner = (given | Train(SPEC, features=FEATURES)).learner
+    (
+        learner
+        | beam.Map(lambda one: json.dumps([one.progress.rows, dict(one.progress.rejected)]))
+        | "L" >> (beam.io.WriteToText(str(tmp_path / "learner")))
+    )
+    scored = given | Score(model(tmp_path))
+    reasons = scored.rejected | beam.FlatMap(lambda one: [json.dumps(one.reason)] * len(one))
+    reasons | "R" >> beam.io.WriteToText(str(tmp_path / "reasons"))
+    scored.predictions | "J" >> beam.Map(json.dumps) | "S" >> beam.io.WriteToText(str(tmp_path / "scored"))
+    run(pipeline)
+    reason = "column a holds neither number, text nor time"
+    assert written(tmp_path / "learner") == [[50, {reason: 2}]]
+    assert written(tmp_path / "reasons") == [reason] * 2
+    assert len(written(tmp_path / "scored")) == 50
+
+
+def test_categories_of_several_kinds_are_hashed_as_each_alone() -> None:
+    features = Features(hashed=["card"])
+    cards = [7, "7", 7.0, True, 1, "C-7", None, 2**63 + 1]
+    batch, (reject,) = features.to_batch(block_of([{"card": card} for card in cards], frozenset(["card"])))
+    assert reject.reason == "missing category card"
+    alone = [
+        features.to_batch(block_of([{"card": card}], frozenset(["card"])))[0] for card in cards if card is not None
+    ]
+    assert batch.indices is not None
+    assert batch.indices.tolist() == [int(one.indices[0]) for one in alone if one.indices is not None]
+
+
+def test_what_is_no_row_is_refused_in_one_sentence() -> None:
+    pipeline = new_pipeline()
+    pipeline | beam.Create([5, 6]) | ToBatches(Features(numeric=["a", "b"]))
+    with pytest.raises(InvalidBatch, match=r"Rows must be blocks, dicts or beam\.Rows; got int"):
         run(pipeline)
 
 

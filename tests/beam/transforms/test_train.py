@@ -179,6 +179,11 @@ def test_named_features_are_put_into_the_order_of_the_start(tmp_path):
     _, (ordered,) = train(tmp_path / "3", lambda p: create(p, turned), step)
     assert ordered.names == names
     assert close(ordered.state, straight.state, rtol=1e-12)
+    step = Train(NEWTON, MODELS, features=Features(numeric=["b", "a", "c"]), start=AnchorRef(where, "job", 1))
+    with pytest.raises(
+        InvalidValue, match=r"Train\.features\.numeric must be the features that job v1 learned, in their"
+    ):
+        create(beam.Pipeline(), second) | step
     with pytest.raises(Exception, match="features are the same in order"):
         train(tmp_path / "4", lambda p: create(p, [*first, *turned]), Train(NEWTON, MODELS))
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.errors import InvalidValue
+from beam_ml.formats import change_events
 from beam_ml.formats.avro import columns as avro_columns
 from beam_ml.formats.avro.schema import plain, stored
 from beam_ml.formats.avro.values import Leaf, taken
@@ -222,7 +223,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
                 leaf_of(own, name, known)
         return _decode(values, columns, known)
 
-    return decode
+    return change_events.decoder(decode) if known.envelope == "debezium" else decode
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:

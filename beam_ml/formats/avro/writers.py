@@ -35,6 +35,10 @@ class Options(Settings):
     framing: Annotated[
         Literal["confluent", "none"], Field(description="none: the bytes of the value alone, all of one schema")
     ] = "confluent"
+    envelope: Annotated[
+        Literal["none", "debezium"],
+        Field(description="debezium: records are change events, of which columns are the rows'"),
+    ] = "none"
     schema_text: Annotated[str | None, Field(description="the schema of all messages, whatever their id")] = None
     schema_file: Annotated[str | None, Field(description="a file that holds it")] = None
     schema_files: Annotated[Mapping[int, str] | None, Field(description="id → file; other ids are refused")] = None

@@ -11,15 +11,15 @@ that it infers.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
-from beam_ml.formats import arrow_types, lines
-from beam_ml.formats.json import arrow
+from beam_ml.formats import arrow_types, change_events, lines
+from beam_ml.formats.json import arrow, envelopes
 from beam_ml.formats.json import text as json_text
 from beam_ml.formats.json.values import Column, Unfit, converted, found_in, plan, settled, whole, wire_type
 from beam_ml.formats.messages import (
@@ -72,6 +72,13 @@ class Options(Settings):
             "a job adds those of features.hashed"
         ),
     ] = ()
+    envelope: Annotated[
+        Literal["none", "connect", "debezium"],
+        Field(
+            description="connect: messages are of Kafka Connect's schema and payload; debezium: change events, in that "
+            "envelope or bare"
+        ),
+    ] = "none"
 
     @field_validator("types")
     @classmethod
@@ -313,12 +320,18 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     ([1], [0], 'unparseable value')
     """
     known = Options.parse(options)
-    types = {name: arrow_types.named(kind) for name, kind in known.types.items()}
+    changes = known.envelope == "debezium"
+    path = change_events.path if changes else str
+    types = {path(name): arrow_types.named(kind) for name, kind in known.types.items()}
+    categories = [path(name) for name in known.categories]
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
-        return _decode(_trimmed(values), columns, types, known.categories)
+        return _decode(_trimmed(values), columns, types, categories)
 
-    return decode
+    if known.envelope == "none":
+        return decode
+    unwrapping = envelopes.decoder(decode, bare=changes)
+    return change_events.decoder(unwrapping) if changes else unwrapping
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:

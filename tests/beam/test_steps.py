@@ -37,6 +37,7 @@ def test_beam_inspects_no_method_of_its_own_class():
     shown = set(dir(Stateful()))
     assert {"process", "due"} <= shown
     assert not {"default_type_hints", "with_input_types", "display_data"} & shown
+    assert "_word" in dir(Say("hello"))
 
 
 class Say(Step):

@@ -7,6 +7,8 @@ import pytest
 
 from beam_ml import Batch, derive, fit, fm, merge, predict
 from beam_ml.algorithms.fm.calibrate import damp, trusted
+from beam_ml.algorithms.fm.derive import machine_of, predicted
+from beam_ml.algorithms.fm.merging import in_units
 from tests.algorithms.fm.support import FM, learned, ratings
 
 
@@ -170,3 +172,25 @@ def test_what_was_counted_adds_up_and_means_are_weighted():
         for where, one in zip(at, (a, b), strict=True):
             widest[where] = np.maximum(widest[where], one.widest)
         np.testing.assert_array_equal(both.widest, widest)
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+def test_other_units_leave_every_score(task):
+    rng = np.random.default_rng(58)
+    x = np.hstack([rng.normal(size=(3_000, 2)) * [3.0, 0.2] + [50.0, 0.0], rng.random((3_000, 2)) < 0.2])
+    score = x[:, 0] - 50.0 + x[:, 1] * x[:, 2] * 9.0
+    label = score + 7.0 if task == "regression" else (score > 0).astype(float)
+    rows = Batch.dense(x, label=label)
+    spec = fm.Spec(n_features=4, n_factors=3, task=task)
+    state = learned(spec, rows, 1, passes=2, rounds=2)
+    assert state.centre[0] > 0
+    centre, scale = state.centre.copy(), state.scale * [2.0, 0.5, 3.0, 1.0, 1.0]
+    centre[0] += 1.0
+    label = state.label * [1.0, 1.0, 4.0] + [0.0, 2.0, 0.0]
+    theta, squares = in_units(spec, state, (centre, scale, 1.5 * float(state.spread)), label)
+    told = dataclasses.replace(
+        state, theta=theta, squares=squares, centre=centre, scale=scale, label=label,
+        spread=np.asarray(1.5 * float(state.spread)),
+    )  # fmt: skip
+    before, after = (predicted(machine_of(spec, one), rows) for one in (state, told))
+    np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)

@@ -7,7 +7,7 @@ import pytest
 
 from beam_ml import fit, fm
 from beam_ml.algorithms.fm import steps
-from tests.algorithms.fm.support import FM, grown, loss, ratings
+from tests.algorithms.fm.support import FM, grown, learned, loss, ratings
 
 
 def held_out(spec, rows, test):
@@ -84,3 +84,16 @@ def test_forgotten_features_step_at_most_twice_as_far(half_life, task, monkeypat
     ratio = np.abs(moved[0][:-1]) / np.abs(moved[1][:-1])
     assert (ratio > 1.01).all()
     assert (ratio <= 2.0 + 1e-9).all()
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_a_run_is_aged_as_its_partial_is(cold):
+    rows = ratings(59, 2_000, users=40, items=30)
+    spec = fm.Spec(n_features=rows.n_features, n_factors=2, task="regression")
+    anchor = None if cold else FM.anchor(spec, learned(spec, rows, 1, passes=1, rounds=2))
+    run = FM.grow(spec, FM.empty(spec), anchor)
+    run.add(rows.take(slice(0, 900)))
+    aged = FM.scale(spec, run.partial(), 0.25)
+    run.scale(0.25)
+    for name in ("label", "mass", "fresh", "noise", "open_sums", "open_moved", "open_squares"):
+        np.testing.assert_allclose(getattr(run.partial(), name), getattr(aged, name), rtol=1e-12, err_msg=name)

@@ -11,6 +11,7 @@ from beam_ml.algorithms import find, kmeans, spec_from
 from beam_ml.algorithms.kmeans import KMEANS, Partial
 from beam_ml.algorithms.kmeans.coreset import canonical, cells_of, locate
 from beam_ml.algorithms.kmeans.coreset import reduce as shrink
+from beam_ml.algorithms.kmeans.lloyd import _lloyd, _points
 from beam_ml.core import metrics
 from beam_ml.core.arrays import close, identical
 from beam_ml.core.batch import Batch
@@ -297,6 +298,19 @@ def test_arguments_are_left_alone_and_no_memory_is_kept():
     np.testing.assert_array_equal(after.centres, kept)
 
 
+def test_light_rows_open_no_centre_where_heavy_ones_do():
+    """The price of a centre is scatter, weight times squared distance: of rows next to weightless none is worth it."""
+    x, far = mixture(4000, d=3), mixture(200, d=3, seed=8, offset=100.0)
+    spec, state = state_of(x, k_max=5)
+    opened = []
+    for weight in (1e-12, 1.0):
+        after = KMEANS.accumulate(spec, state, Batch.dense(far, weight=np.full(len(far), weight)), None)
+        assert after.weight.sum() == pytest.approx(4000 + 200 * weight)
+        opened.append(int((after.centres.mean(axis=1) > 50.0).sum()))
+    assert opened[0] == 0
+    assert opened[1] > 10
+
+
 def test_measure_is_the_sum_of_squares_that_the_centres_leave():
     x, weight = mixture(n=1000), np.random.default_rng(3).random(1000)
     spec, state = state_of(x, weight=weight)
@@ -419,6 +433,15 @@ def test_each_seeding_ends_in_a_clustering_without_empty_clusters(init):
     assert model.centres.shape == (30, 5)
     assert model.weight.min() > 0
     np.testing.assert_allclose(model.weight.sum(), 3000.0)
+
+
+def test_a_seed_that_is_nearest_to_nothing_goes_where_it_saves_most():
+    _, state = state_of(np.array([[0.0], [1.0], [10.0], [30.0]]))
+    points, middle = _points(state)
+    seeds = np.array([[0.0], [1e6], [2e6]]) - middle
+    found = _lloyd(points, seeds, kmeans.Clusters(k=3))
+    np.testing.assert_allclose(np.sort((found.centres + middle).ravel()), [0.5, 10.0, 30.0])
+    assert sorted(found.weight.tolist()) == [1.0, 1.0, 2.0]
 
 
 def test_more_restarts_are_never_worse():

@@ -5,6 +5,7 @@ import pytest
 
 from beam_ml.algorithms import find, pca, spec_from
 from beam_ml.algorithms.pca import PCA
+from beam_ml.algorithms.pca.model import _upright
 from beam_ml.core import metrics
 from beam_ml.core.arrays import close, identical
 from beam_ml.core.batch import Batch
@@ -173,6 +174,12 @@ def test_the_sign_of_a_tied_component_follows_its_first_entry():
     x = np.array([[1.0, -1.0], [-1.0, 1.0], [2.0, -2.0]])
     spec, state = state_of(x)
     np.testing.assert_allclose(derive(spec, state, 1).components, [[np.sqrt(0.5), -np.sqrt(0.5)]])
+
+
+def test_rounding_of_a_tie_does_not_choose_the_sign():
+    tied = np.array([[-0.5, 0.5 * (1.0 + 1e-9), 0.3], [0.1, -0.6, 0.6 * (1.0 + 1e-9)]])
+    np.testing.assert_array_equal(_upright(tied), -tied)
+    np.testing.assert_array_equal(_upright(-tied), -tied)
 
 
 def test_measure_is_the_squared_reconstruction_error():

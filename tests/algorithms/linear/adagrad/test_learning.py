@@ -1,5 +1,6 @@
 """`linear.AdaGrad` learning: shards, forms, units, penalties, weights, packing, forgetting."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import reduce
 
@@ -580,6 +581,14 @@ class TestMerging:
             at_zero = left.theta == 0
             assert not left.slack[~at_zero].any()
             assert (np.abs(left.slack) <= 1.0).all()
+
+    def test_where_no_variant_is_alive_in_both_those_of_either_learn_on(self) -> None:
+        spec = linear.AdaGrad(n_features=4, learning_rates=(0.1, 0.2), l1=0.0, l2=0.0, halve_at=())
+        a, b = (learned(spec, binary(500, seed=s), [0, 500]) for s in (1, 2))
+        for first, second, both in (([0, 1], [1, 0], [0, 0]), ([0, 1], [0, 0], [0, 1]), ([0, 2], [2, 0], [0, 0])):
+            status = [np.array(one, dtype=np.int64) for one in (first, second)]
+            states = [dataclasses.replace(one, status=at) for one, at in zip((a, b), status, strict=True)]
+            assert ALGORITHM.merge_states(spec, *states).status.tolist() == both
 
     def test_without_samples_each_coordinate_is_nearer_to_the_learner_that_has_seen_more_of_it(self) -> None:
         spec = linear.AdaGrad(n_features=4, averaging=True, **PLAIN)

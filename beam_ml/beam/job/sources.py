@@ -23,7 +23,7 @@ _Leap = Annotated[
 
 
 _TOLD = {"csv": ("categories", "labels"), "json": ("categories",)}
-"""The roles of columns that formats of messages must be told; JSON says itself what is a text and what a number."""
+"""The roles of columns that formats of messages must be given; JSON says itself what is a text and what a number."""
 
 
 class FileSource(Settings):

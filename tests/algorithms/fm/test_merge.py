@@ -194,3 +194,22 @@ def test_other_units_leave_every_score(task):
     )  # fmt: skip
     before, after = (predicted(machine_of(spec, one), rows) for one in (state, told))
     np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("logistic", [False, True])
+def test_scores_are_drawn_to_the_constant_and_never_away_from_it_or_turned(logistic):
+    score = np.linspace(-2.0, 2.0, 401)
+    for factor, low, high in ((3.0, 1.0, 1.0), (-1.0, 0.0, 0.0), (0.5, 0.45, 0.55)):
+        label = 1.0 / (1.0 + np.exp(-factor * score)) if logistic else factor * score
+        alpha, _ = trusted(logistic, score, label, np.ones(401))
+        assert low <= alpha <= high
+
+
+def test_a_row_at_the_very_threshold_is_of_class_1():
+    rows = ratings(60, 300, "binary", users=20, items=10)
+    model = derive(fit(fm.Spec(n_features=rows.n_features, n_factors=2), [rows]), fm.Classifier()).arrays
+    predict_with = FM.models["classifier"].predict
+    at = predict_with(model, rows)["score"][7]
+    found = predict_with(dataclasses.replace(model, threshold=np.asarray(at)), rows)
+    np.testing.assert_array_equal(found["predicted_label"], found["score"] >= at)
+    assert found["predicted_label"][7] == 1

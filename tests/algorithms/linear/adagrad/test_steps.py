@@ -1,11 +1,13 @@
 """How long the steps of `linear.AdaGrad` are: short half-lives, rows that are normalised already, rare columns, outliers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from beam_ml import Batch, fit, linear
-from beam_ml.algorithms.linear.adagrad.shape import LEAST_ROWS, Sums
+from beam_ml.algorithms.linear.adagrad.shape import LEAST_ROWS, Columns, Sums, shape_of_tables
 from tests.algorithms.linear.adagrad.support import ALGORITHM, PLAIN, binary, learned, measured, model_of
 
 
@@ -121,3 +123,17 @@ class TestRowsBehindAStep:
         assert float(faded.stepped) == pytest.approx(8.0)
         assert float(faded.stepped_squares) == pytest.approx(8.0)
         assert float(faded.norm) / float(faded.mass.sum()) == pytest.approx(float(state.norm) / 800.0)
+
+
+def test_penalties_and_the_unit_of_labels_are_those_of_the_definition():
+    spec = linear.AdaGrad(n_features=2, task="regression", learning_rates=0.1, l1=0.3, l2=0.7)
+    table = np.zeros((3, 6))
+    table[:, 0] = 8.0  # rows' weight
+    table[-1, 1:3] = 5.0, 8.0 * 9.0  # labels of mean 5 and deviation 3
+    shape = shape_of_tables(spec, table, np.arange(3), 8.0)
+    assert (shape.label_centre, shape.label_unit) == (5.0, 1.0 / 3.0)
+    shape = dataclasses.replace(shape, inverse_unit=np.array([2.0, 0.5, 0.0]))
+    columns = Columns.of(spec, np.zeros(1, dtype=np.int64))
+    theta = np.array([[-1.5], [4.0], [100.0]])
+    size = np.array([1.5 * 2.0, 4.0 * 0.5])  # |θ| / b; the bias is free
+    np.testing.assert_allclose(shape.penalty(theta, columns), [0.3 * size.sum() + 0.35 * np.square(size).sum()])

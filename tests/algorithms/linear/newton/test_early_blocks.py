@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from beam_ml.algorithms.linear import NEWTON, Newton
+from beam_ml.algorithms.linear.newton.blocks import Rows, distance, squared_sums
+from beam_ml.algorithms.linear.newton.sums import Point, linear_score
 from beam_ml.core.batch import Batch
 
 SPEC = Newton(n_features=6, pending_bytes=1 << 16)
@@ -65,3 +67,13 @@ def test_a_state_goes_on_saying_it() -> None:
     for _ in range(4):
         state = NEWTON.fold(SPEC, NEWTON.scale(SPEC, state, 0.25), partial, None)
         assert flagged(partial) < flagged(state) <= NEWTON.weight(state)
+
+
+def test_how_far_points_are_apart_does_not_depend_on_their_origins():
+    rng = np.random.default_rng(4)
+    x, weight = rng.normal(size=(50, 3)) + 2.0, rng.random(50)
+    sums = squared_sums(x[0], Rows(x, np.zeros(50), weight))
+    a, b = (Point(rng.normal(size=3), float(rng.normal()), rng.normal(size=3)) for _ in range(2))
+    wanted = weight @ np.square(linear_score(x, a) - linear_score(x, b))
+    for one, other in ((a, b), (a.at(x[3]), b), (a, b.at(a.origin)), (b.at(x[9]), a.at(x[0]))):
+        assert distance(sums, one, other) == pytest.approx(wanted, rel=1e-9)

@@ -1,5 +1,6 @@
 """Artefacts that somebody else wrote, with right digests: refused when they are read, or as good as any other."""
 
+import contextlib
 import functools
 import random
 import tracemalloc
@@ -108,6 +109,40 @@ def used(value: Learner | Model, spec: Any, model_spec: Any) -> None:
     derive(value, model_spec)
     fit(spec, [rows(2)], learner=value)
     merge(value, fit(spec, [rows(3)]))
+
+
+@pytest.mark.parametrize("kind", ["learner", "model"])
+@pytest.mark.parametrize("name", SPECS)
+def test_changed_bytes_are_refused(name: str, kind: str) -> None:
+    rng, data = random.Random(f"{name} {kind}"), data_of(name, kind)
+    for _ in range(135 * EFFORT):
+        changed = bytearray(data)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            at = rng.randrange(200 if rng.random() < 0.3 else len(data))
+            changed[at] = rng.choice([0, 255, changed[at] ^ 1 << rng.randrange(8), rng.randrange(256)])
+        if rng.random() < 0.1:
+            changed = changed[: rng.randrange(len(data))]
+        if changed != data:
+            with pytest.raises(ArtefactError):
+                decoded(bytes(changed), kind)
+
+
+@pytest.mark.parametrize("kind", ["learner", "model"])
+@pytest.mark.parametrize("name", SPECS)
+def test_any_signed_content_is_an_artefact_or_refused(name: str, kind: str) -> None:
+    rng, before = random.Random(f"{kind} {name}"), decode(data_of(name, kind))
+    paths = leaves(before.meta)
+    for _ in range(85 * EFFORT):
+        meta, arrays = before.meta, dict(before.arrays)
+        for _ in range(rng.choice([1, 2, 3])):
+            if rng.random() < 0.5:
+                which = rng.choice(sorted(arrays))
+                arrays[which] = odd(rng, arrays[which])
+            else:
+                with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError):  # its place has gone
+                    meta = exchanged(meta, rng.choice(paths[1:]), rng.choice(VALUES))
+        with contextlib.suppress(ArtefactError):
+            decoded(encode(kind, meta, arrays), kind)
 
 
 @pytest.mark.parametrize("kind", ["learner", "model"])

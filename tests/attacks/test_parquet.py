@@ -1,5 +1,7 @@
-"""Footers of Parquet that claim more rows than there are."""
+"""Damaged Parquet files, and those that claim more than they hold: rows, or one sentence."""
 
+import contextlib
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +11,8 @@ import pytest
 from beam_ml import formats
 from beam_ml.errors import UnreadableInput
 from beam_ml.formats import parquet
+from beam_ml.formats.parquet import files as parquet_files
+from tests.attacks.effort import EFFORT
 
 ROWS = 1_234_567
 
@@ -43,6 +47,87 @@ def test_a_footer_that_claims_too_many_rows_is_refused(tmp_path: Path, rows: int
         formats.ranges(formats.stat(str(path)), 65_536)
     with pytest.raises(UnreadableInput, match="its footer claims"):
         parquet.decode(data)
+
+
+def wide(rows: int, columns: int) -> bytes:
+    """Return a file of a few bytes a column that holds the same value in each of many rows."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({f"x{i}": pa.nulls(rows, pa.float64()) for i in range(columns)}), sink, row_group_size=rows)
+    return sink.getvalue().to_pybytes()
+
+
+def read(path: Path, columns: list[str] | None = None) -> int:
+    return sum(
+        len(block) for one in formats.ranges(formats.stat(str(path)), 1 << 30) for block in parquet.read(one, columns)
+    )
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, 4 << 30), (60.0, 1 << 20)])
+def test_what_takes_too_long_or_too_much_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    """Bounds of no time, or no memory, stand for a file that reaches the usual ones."""
+    path = tmp_path / "a.parquet"
+    path.write_bytes(wide(100_000, 40))
+    monkeypatch.setattr(parquet_files, "_LEAST_VALUES", 1 << 20)
+    assert read(path, ["x1"]) == 100_000  # few values
+    assert read(path) == 100_000  # many, which decode at once
+    monkeypatch.setattr(parquet_files, "_TRIAL_S", seconds)
+    monkeypatch.setattr(parquet_files, "_TRIAL_BYTES", most)
+    with pytest.raises(
+        UnreadableInput, match=r"a\.parquet .* the 4000000 values that its footer claims in \d+ bytes do not"
+    ):
+        read(path)
+    assert read(path, ["x1"]) == 100_000
+    with pytest.raises(UnreadableInput, match="its footer claims 4000000 values"):
+        parquet.decode(path.read_bytes())
+
+
+def test_a_file_with_a_usual_number_of_values_is_tried_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(wide(100_000, 40))
+    monkeypatch.setattr(parquet_files, "_TRIAL_S", 0.001)
+    assert read(path) == 100_000
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """Return a file with a few bytes exchanged, in footer and pages alike."""
+    changed = bytearray(data)
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
+        at = rng.randrange(footer, len(data) - 8) if rng.random() < 0.4 else rng.randrange(len(data))
+        changed[at] = rng.choice([0, 1, 127, 128, 255, changed[at] ^ 1 << rng.randrange(8), rng.randrange(256)])
+    return bytes(changed)
+
+
+def whole(compression: str, version: str, dictionary: bool) -> bytes:
+    n, sink = 300, pa.BufferOutputStream()
+    table = pa.table(
+        {
+            "x": [i * 0.5 for i in range(n)],
+            "s": [f"row {i % 37}" for i in range(n)],
+            "i": [i % 9 or None for i in range(n)],
+        }
+    )
+    pq.write_table(
+        table, sink, row_group_size=100, compression=compression, data_page_version=version, use_dictionary=dictionary,
+        store_schema=False,
+    )  # fmt: skip
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_damaged_files_are_rows_or_refused(tmp_path: Path, compression: str, version: str, dictionary: bool) -> None:
+    rng = random.Random(f"{compression} {version} {dictionary}")
+    data, path = whole(compression, version, dictionary), tmp_path / "a.parquet"
+    for _ in range(10 * EFFORT):
+        path.write_bytes(mutated(rng, data))
+        with contextlib.suppress(UnreadableInput):
+            read(path)
 
 
 def test_many_rows_of_one_value_are_no_lie() -> None:

@@ -17,6 +17,7 @@ from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
+from beam_ml.formats.parquet import trial
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
 
@@ -27,6 +28,12 @@ _ROWS_PER_BYTE, _LEAST_BOUND = 1024, 1 << 26
 
 _LOOKED_AT = 4096
 """First rows of a file by which the writer decides which columns repeat themselves."""
+
+_VALUES_PER_BYTE, _LEAST_VALUES = 256, 1 << 28
+"""More values than these are decoded on trial first: no file of another kind has as many, and fewer take about a second."""
+
+_TRIAL_S, _TRIAL_BYTES = 60, 4 << 30
+"""What a trial may take of the processor's time and of memory."""
 
 _READING: dict[str, Any] = {"page_checksum_verification": True, "coerce_int96_timestamp_unit": "us"}
 """INT96 holds days and ns of a day: as int64 ns it would wrap around after 2262, so that the year 9999 became 1816."""
@@ -96,6 +103,32 @@ def _check_columns(path: str, parquet: pq.ParquetFile, columns: Sequence[str] | 
     return list(columns)
 
 
+def _too_many(values: int, n_bytes: int) -> bool:
+    return values > max(_LEAST_VALUES, n_bytes * _VALUES_PER_BYTE)
+
+
+def _try_out(path: str, n_bytes: int, groups: Sequence[int], rows: int, columns: Sequence[str]) -> None:
+    """Decode what holds far more values than the file has bytes in a process that is ended at a bound.
+
+    Args:
+        path: of the file.
+        n_bytes: its size.
+        groups: the row groups that a range is in.
+        rows: from the first one's beginning to the range's end.
+        columns: to decode.
+
+    Raises:
+        UnreadableInput: the rows do not decode, or not within the bound.
+    """
+    values = rows * len(columns)
+    if _too_many(values, n_bytes) and not trial.passes(path, groups, rows, columns, _TRIAL_S, _TRIAL_BYTES):
+        message = (
+            f"{path} cannot be read as Parquet: the {values} values that its footer claims in {n_bytes} bytes do not decode "
+            f"within {_TRIAL_S} s and {_TRIAL_BYTES >> 30} GiB."
+        )
+        raise UnreadableInput(message)
+
+
 def _blocks(
     path: str,
     n_bytes: int,
@@ -109,6 +142,7 @@ def _blocks(
     bounds = _bounds(parquet, path, n_bytes)
     groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
     place = int(bounds[groups[0]]) if groups else start
+    _try_out(path, n_bytes, groups, stop - place, parquet.schema_arrow.names if columns is None else columns)
     decoded = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
     while place < stop:
         try:
@@ -192,8 +226,11 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     where = f"<{len(data)} bytes>"
     try:
         parquet = pq.ParquetFile(pa.BufferReader(data), **_READING)
-        _bounds(parquet, where, len(data))
+        rows = int(_bounds(parquet, where, len(data))[-1])
         wanted = _check_columns(where, parquet, columns)
+        values = rows * (parquet.metadata.num_columns if wanted is None else len(wanted))
+        if _too_many(values, len(data)):
+            raise _unreadable(where, ValueError(f"its footer claims {values} values in {len(data)} bytes"))
         table = parquet.read(columns=wanted, use_threads=False).combine_chunks()
     except _FAULTS as error:
         raise _unreadable(where, error) from error

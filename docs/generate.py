@@ -20,8 +20,9 @@ from beam_ml.beam.job.sources import FileSource, KafkaSource
 from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
-from beam_ml.features import Clock, EventTime, Features, Hashed, Label, Plain, Standardised
+from beam_ml.features import Clock, EventTime, Features, Hashed, Label, Matrix, Plain, Standardised
 from beam_ml.formats.csv import Options as CsvOptions
+from beam_ml.formats.recordio import Options as RecordioOptions
 
 __all__ = ["pages"]
 
@@ -68,6 +69,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("The job", "Top level of the file.", Job),
     ("[source], files", '`kind = "files"`, the default.', FileSource),
     ("[source.options], CSV files", "How CSV text is to be understood.", CsvOptions),
+    ("[source.options], RecordIO", "How records are to be understood, of files and of messages.", RecordioOptions),
     ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),
     ("[features]", "Which columns become features, label, weight and event time.", Features),
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),
@@ -90,6 +92,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         Label,
     ),
     ("A hashed category", "In `features.hashed`; the column's name alone takes the defaults.", Hashed),
+    ("[features.matrix]", "All features from one column.", Matrix),
     ("[early_stopping]", "When passes end early.", EarlyStopping),
     ("[limits]", "How large a row's values may be; others are counted rejects.", Limits),
     ("[retention]", "Which payloads stay; manifests always do.", Retention),

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "algorithms": {"core", "kernels"},
     "artefact": {"core"},
     "registry": {"artefact", "core"},
-    "formats": {"core"},
+    "formats": {"core", "kernels"},
     "features": {"core", "formats"},
     "predictor": {"core", "registry", "artefact", "features", "formats", "algorithms"},
     "api": {"core", "artefact", "algorithms"},
@@ -48,8 +48,8 @@ STOREYS: tuple[set[str], ...] = (
 APART: dict[str, set[str]] = {
     "beam_ml.algorithms": {"fm", "kmeans", "linear", "pca"},
     "beam_ml.algorithms.linear": {"adagrad", "newton"},
-    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "newton"},
-    "beam_ml.formats": {"avro", "csv", "json", "parquet"},
+    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "newton", "recordio"},
+    "beam_ml.formats": {"avro", "csv", "json", "parquet", "recordio"},
 }
 # room → what it may not know
 UNKNOWN: dict[str, tuple[str, ...]] = {

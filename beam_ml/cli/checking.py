@@ -65,7 +65,7 @@ def _rows(job: Job, source: FileSource) -> dict[str, Any]:
         "rejected": dict(rejected),
         "columns": types,
         "windows": _windows(job, batch),
-        "batch": "sparse" if job.features.hashed else "dense",
+        "batch": "sparse" if job.features.is_sparse else "dense",
         "state_bytes": len(encode_learner(job.algorithm(), learner)),
         "models_bytes": models_bytes(job, learner),
     }

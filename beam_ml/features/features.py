@@ -17,6 +17,7 @@ from beam_ml.core.spec import Settings
 from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.hashing import HashedTerm, buckets_of
 from beam_ml.features.labels import Label, LabelColumn, labelled
+from beam_ml.features.matrix import Matrix
 from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
 from beam_ml.features.times import CLOCK, TIME, EventTime, TimeColumn, Times, UnitOfNumbers, times_us
 from beam_ml.formats.block import Block
@@ -62,6 +63,10 @@ class Features(Settings):
             description="columns of categories, one indicator per value by hash, behind the numbers; batches are CSR"
         ),
     ] = ()
+    matrix: Annotated[
+        Matrix | None,
+        Field(description="all features from one column, as RecordIO has them; then there are no others"),
+    ] = None
     label: Annotated[
         LabelColumn | None,
         Field(
@@ -98,7 +103,13 @@ class Features(Settings):
 
     @model_validator(mode="after")
     def _some(self) -> "Features":
-        if not self.numeric and not self.hashed:
+        if self.matrix is not None and (self.numeric or self.hashed):
+            message = (
+                "matrix holds all features: numeric and hashed must be left out with it; got "
+                f"{[term.column for term in (*self.numeric, *self.hashed)]}"
+            )
+            raise ValueError(message)
+        if self.matrix is None and not self.numeric and not self.hashed:
             message = "numeric must name at least one feature; got []"
             raise ValueError(message)
         if self.n_features > _MAX_FEATURES:
@@ -115,7 +126,14 @@ class Features(Settings):
     @property
     def n_features(self) -> int:
         """The number of features, places of categories included."""
+        if self.matrix is not None:
+            return self.matrix.width
         return len(self.numeric) + sum(term.places for term in self.hashed)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether batches are CSR."""
+        return bool(self.hashed) if self.matrix is None else self.matrix.sparse
 
     @property
     def time_column(self) -> str | None:
@@ -155,6 +173,7 @@ class Features(Settings):
         """Return the columns that are needed, each once: what to read of a file."""
         extra = [self.weight, self.time_column, self.label_column if with_label else None]
         features = [term.column for term in (*self.numeric, *self.hashed)]
+        features += [] if self.matrix is None else [self.matrix.column]
         return list(dict.fromkeys(features + [name for name in extra if name is not None]))
 
     def to_batch(
@@ -174,9 +193,9 @@ class Features(Settings):
             max_ahead_us: how far past the time it was recorded a row may be dated, where the block has that time.
 
         Returns:
-            The good rows as a batch, CSR if there are categories, else dense (float32 if all numbers are float32 columns
-            taken as they are, else float64), and the rejected rows by reason; rejects of the block itself are not
-            repeated.
+            The good rows as a batch, CSR if there are categories or `matrix` says so, else dense (float32 if all numbers
+            are float32 columns taken as they are, else float64), and the rejected rows by reason; rejects of the block
+            itself are not repeated.
 
         Raises:
             MissingColumn: a column is absent or of the wrong type.
@@ -187,9 +206,13 @@ class Features(Settings):
         found = None if dated is None else times_us(batch, dated, TIME, units.get(dated))
         unread: dict[str, Numbers] = {}
         times = {} if dated is None or found is None else {dated: found}
-        X, gaps = _matrix(self.numeric, batch, times, units, unread)
-        rules = [_unread(f"feature column {name}", one) for name, one in unread.items()]
-        rules += _unusable(self.names, X, gaps)
+        filled = None if self.matrix is None else self.matrix.fill(batch)
+        if filled is None:
+            X, gaps = _matrix(self.numeric, batch, times, units, unread)
+            rules = [_unread(f"feature column {name}", one) for name, one in unread.items()]
+            rules += _unusable(self.names, X, gaps)
+        else:
+            rules = [_Rule(reason, broken) for reason, broken in filled.broken.items()]
         time = weight = label = None
         if found is not None:
             time = found.us
@@ -218,9 +241,14 @@ class Features(Settings):
             if written.refused is not None:
                 rules.append(_Rule(written.reason, written.refused, written.texts))
         end = None if block.position is None else block.position_end
-        if self.hashed:
-            indptr, indices, values, gaps = self._sparse(X, batch)
-            rules += [_Rule(f"missing category {name}", missing) for name, missing in gaps.items()]
+        if filled is not None and filled.X is not None:
+            rows = Batch.dense(filled.X, label, weight, time, block.origin, block.position, end)
+        elif self.is_sparse:
+            if filled is None:
+                indptr, indices, values, gaps = self._sparse(X, batch)
+                rules += [_Rule(f"missing category {name}", missing) for name, missing in gaps.items()]
+            else:
+                indptr, indices, values = filled.indptr, filled.indices, filled.values
             rows = Batch.csr(
                 indptr, indices, values, self.n_features, label, weight, time, block.origin, block.position, end
             )

@@ -15,6 +15,7 @@ from beam_ml.errors import UnreadableInput
 
 __all__ = [
     "Records",
+    "chunks",
     "compression_of",
     "cut_points",
     "first_record",
@@ -47,13 +48,14 @@ def is_text(data: bytes | memoryview) -> bool:
     return True
 
 
-def _fault(path: str, error: Exception) -> UnreadableInput:
-    message = f"{path} cannot be read as text: {' '.join(str(error).split()).rstrip('.')}."
-    return UnreadableInput(message)
+def chunks(
+    path: str, start: int, stop: int | None, chunk_bytes: int | None = None, what: str = "text"
+) -> Iterator[bytes]:
+    """Return the decompressed bytes from `start` to `stop` (None: the end) in pieces.
 
-
-def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int | None = None) -> Iterator[bytes]:
-    """Return the bytes from `start` to `stop` (None: the end) in pieces."""
+    Raises:
+        UnreadableInput: a damaged or truncated file; `what` says what it cannot be read as.
+    """
     compression, width = compression_of(path), chunk_bytes or _CHUNK_BYTES
     try:
         with pa.input_stream(path, compression=compression) if compression else pa.OSFile(path) as stream:
@@ -66,19 +68,20 @@ def _chunks(path: str, start: int, stop: int | None, chunk_bytes: int | None = N
                 start += len(chunk)
                 yield chunk
     except (OSError, pa.ArrowException) as error:
-        raise _fault(path, error) from error
+        message = f"{path} cannot be read as {what}: {' '.join(str(error).split()).rstrip('.')}."
+        raise UnreadableInput(message) from error
     if stop is not None and start < stop:
-        message = f"{path} cannot be read as text: it ends at byte {start}, not at byte {stop}."
+        message = f"{path} cannot be read as {what}: it ends at byte {start}, not at byte {stop}."
         raise UnreadableInput(message)
 
 
-def text_size(path: str) -> int:
-    """Return the number of bytes of decompressed text.
+def text_size(path: str, what: str = "text") -> int:
+    """Return the number of bytes when decompressed.
 
     Raises:
         UnreadableInput: a damaged or truncated compressed file.
     """
-    return sum(len(chunk) for chunk in _chunks(path, 0, None))
+    return sum(len(chunk) for chunk in chunks(path, 0, None, what=what))
 
 
 def first_record(data: bytes, delimiter: str) -> bytes:
@@ -203,7 +206,7 @@ def pieces(
 ) -> Iterator[tuple[int, bytes]]:
     """Return the text from `start`, where a record starts, to `stop` (None: the end) as (offset, whole records)."""
     offset, rest = start, b""
-    for chunk in _chunks(path, start, stop, chunk_bytes):
+    for chunk in chunks(path, start, stop, chunk_bytes):
         data = rest + chunk
         whole = len(data)
         if stop is None or offset + whole < stop:

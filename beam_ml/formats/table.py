@@ -89,6 +89,12 @@ TABLE: Mapping[str, Format] = MappingProxyType(
             Format("json", messages=True),
             Format("avro", (".avro",), messages=True),
             Format("csv", (".csv", ".csv.gz", ".csv.zst"), counts="bytes", messages=True),
+            Format(
+                "recordio",
+                (".rec", ".rec.gz", ".rec.zst", ".recordio", ".recordio.gz", ".recordio.zst"),
+                counts="bytes",
+                messages=True,
+            ),
         )
     }
 )

@@ -32,8 +32,8 @@ def test_a_package_offers_what_its_record_says(name: str) -> None:
 
 
 def test_names_by_use() -> None:
-    assert sorted(FORMATS) == ["avro", "csv", "parquet"]
-    assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "json"]
+    assert sorted(FORMATS) == ["avro", "csv", "parquet", "recordio"]
+    assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "json", "recordio"]
 
 
 def test_no_ending_is_of_two_formats() -> None:
@@ -49,7 +49,10 @@ NO_FILES = Format("tests.formats.test_table:NO_FILES")
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("json", r"format must be one of \['avro', 'csv', 'parquet'\], or 'module:attribute' of one's own; got 'json'"),
+        (
+            "json",
+            r"format must be one of \['avro', 'csv', 'parquet', 'recordio'\], or 'module:attribute' of one's own; got 'json'",
+        ),
         ("", "format must be one of"),
         ("nowhere:FORMAT", r"format must name an importable 'module:attribute'; got 'nowhere:FORMAT' \(No module"),
         ("toy_lines:NONE", "format must name an importable 'module:attribute'"),

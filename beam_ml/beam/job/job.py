@@ -154,12 +154,16 @@ class Job(Settings):
 
     def _check_categories(self) -> None:
         name = self.spec.get("algorithm")
-        if self.features.hashed and isinstance(name, str) and not find(name).spec.takes_sparse:
-            message = (
-                f"features.hashed must be left out with {name}, which learns from numbers alone; got "
-                f"{[one.column for one in self.features.hashed]} (linear.adagrad and fm take categories)"
-            )
+        if not self.features.is_sparse or not isinstance(name, str) or find(name).spec.takes_sparse:
+            return
+        if self.features.matrix is not None:
+            message = f"features.matrix.sparse must be false with {name}, which takes dense rows alone; got true"
             raise ValueError(message)
+        message = (
+            f"features.hashed must be left out with {name}, which learns from numbers alone; got "
+            f"{[one.column for one in self.features.hashed]} (linear.adagrad and fm take categories)"
+        )
+        raise ValueError(message)
 
     def _check_label(self) -> None:
         spec = self.algorithm_spec()
@@ -200,10 +204,10 @@ class Job(Settings):
             raise ValueError(message)
 
     def algorithm_spec(self) -> Spec:
-        """Return the Spec: its width is that of the features, and of hashed ones its rows are sparse unless it says no."""
+        """Return the Spec: its width is that of the features, and if these are sparse so are its rows, unless it says no."""
         given = {"n_features": self.features.n_features, **self.spec}
         name = given.get("algorithm")
-        if self.features.hashed and isinstance(name, str) and "sparse" in find(name).spec.model_fields:
+        if self.features.is_sparse and isinstance(name, str) and "sparse" in find(name).spec.model_fields:
             given = {"sparse": True, **given}
         return spec_from(given)
 

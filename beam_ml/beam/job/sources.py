@@ -39,7 +39,9 @@ class FileSource(Settings):
     path: str = ""
     format: Annotated[
         str | None,
-        Field(description="parquet, csv, avro, or 'module:attribute' of one's own; none: by the files' names"),
+        Field(
+            description="parquet, csv, avro, recordio, or 'module:attribute' of one's own; none: by the files' names"
+        ),
     ] = None
     options: Annotated[Mapping[str, Any], Field(description="the format's own; `format` must be given with them")] = {}
     categories: Annotated[

@@ -50,7 +50,9 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
     if features is None:
         return facts if learner.names is None else facts | {"names": list(learner.names)}
     made = Features.parse(dict(features)).sized()
-    return facts | {"features": made.to_dict()} | ({} if made.hashed else {"names": list(made.names)})
+    return (
+        facts | {"features": made.to_dict()} | ({"names": list(made.names)} if made.numeric and not made.hashed else {})
+    )
 
 
 def check_names(learner: Learner, features: Features, field: str, where: str) -> None:

@@ -74,3 +74,11 @@ def test_files_and_passes_of_both_merge_either_way_round() -> None:
     for both in (one.merge(other), other.merge(one)):
         assert both.files == FileCursor({"a": A, "b": B})
         assert both.passes == Passes(3, 9, judged=2, heard=2)
+
+
+def test_a_later_pass_is_over_the_files_that_either_reads_again() -> None:
+    one = FileCursor({"a": A}, number=2, batch={"a": A}, again=frozenset("a"))
+    other = FileCursor({"b": B}, number=2, batch={"b": B})
+    for both in (one.merge(other), other.merge(one)):
+        assert (both.batch, both.again) == ({"a": A, "b": B}, {"a"})
+        assert not both.again_over

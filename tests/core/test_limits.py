@@ -155,6 +155,12 @@ def test_one_row_says_nothing_of_how_far_others_may_lie() -> None:
     assert Seen.of(rows(2)) is not None
 
 
+def test_what_was_seen_of_other_columns_is_not_gone_by() -> None:
+    batch = rows(500)
+    batch.dense_x[40, 2] = 1e10
+    assert far_of(batch, Seen.of(Batch.dense(np.zeros((50, 2))))) == {f"feature 2 {FAR_BEYOND}": [40]}
+
+
 def test_columns_are_named_up_to_a_bound() -> None:
     assert [feature_name(column, []) for column in (999, 1000)] == ["feature 999", "feature"]
 

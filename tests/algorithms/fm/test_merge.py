@@ -213,3 +213,11 @@ def test_a_row_at_the_very_threshold_is_of_class_1():
     found = predict_with(dataclasses.replace(model, threshold=np.asarray(at)), rows)
     np.testing.assert_array_equal(found["predicted_label"], found["score"] >= at)
     assert found["predicted_label"][7] == 1
+
+
+def test_the_factor_and_level_are_those_of_weighted_least_squares():
+    rng = np.random.default_rng(61)
+    score, weight = rng.normal(size=200) + 3.0, rng.random(200)
+    label = 0.4 * score - 1.0 + 0.3 * rng.normal(size=200)
+    wanted = np.polyfit(score, label, 1, w=np.sqrt(weight))
+    np.testing.assert_allclose(trusted(False, score, label, weight), wanted, rtol=1e-6)

@@ -46,7 +46,7 @@ def sampled(rng: random.Random, n: int) -> Iterator[dict[str, Any]]:
     for _ in range(n):
         job = copy.deepcopy(BASE)
         for place in rng.sample(PLACES, rng.choice([1, 1, 2])):
-            put(job, place, rng.choice(VALUES))
+            put(job, place, copy.deepcopy(rng.choice(VALUES)))
         yield job
 
 

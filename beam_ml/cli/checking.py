@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from beam_ml import formats
 from beam_ml.artefact.records import encode_learner
@@ -13,6 +14,7 @@ from beam_ml.cli.sizes import first_rows, learned, models_bytes
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Batch
 from beam_ml.core.spec import to_us
+from beam_ml.formats.messages import MESSAGE_COLUMNS, decoder
 
 __all__ = ["checked", "lines"]
 
@@ -44,7 +46,12 @@ def checked(looked: Looked) -> dict[str, Any]:
         found["places"] = {term.column: term.places for term in job.features.hashed}
     if looked.seen:
         found["values_seen"] = looked.seen
-    return found | _rows(job, job.source) if isinstance(job.source, FileSource) else found
+    if isinstance(job.source, FileSource):
+        return found | _rows(job, job.source)
+    # No message is read: a format whose schema is given says whether it has the columns.
+    wanted = [name for name in job.features.columns() if name not in MESSAGE_COLUMNS]
+    decoder(job.source.format, job.source.options)(pa.array([], pa.binary()), wanted)
+    return found
 
 
 def _rows(job: Job, source: FileSource) -> dict[str, Any]:

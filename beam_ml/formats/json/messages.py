@@ -10,6 +10,7 @@ that it infers.
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -45,6 +46,10 @@ _MAX_BYTES = 64 << 20
 _SAMPLED = 32
 _LOOKS = 4
 _LEAST, _MOST_LEFT = 32, 64
+_MOST_NAMES = 100
+_log = logging.getLogger(__name__)
+_absent: set[str] = set()
+"""Columns that were warned of."""
 _SPACE, _FRAME_BYTES = b" \t\r\n", 5
 
 _MALFORMED_ROW = "malformed row"
@@ -285,7 +290,32 @@ def _decode(
         except arrow.Replan:
             replanned = True
             columns = shape(_rows(values, range(len(values))))
-    return _joined(run, columns)
+    found = _joined(run, columns)
+    for column in columns if len(found.message) else ():
+        if pa.types.is_null(found.batch.column(column.name).type):
+            _warn_of(column, values)
+    return found
+
+
+def _names(row: Mapping[str, Any], column: Column) -> bool:
+    """Return whether a row has a column, be it null."""
+    within: Any = row
+    for name in column.path or ():
+        if not isinstance(within, dict) or name not in within:
+            return column.name in row
+        within = within[name]
+    return column.path is not None or column.name in row
+
+
+def _warn_of(column: Column, values: list[bytes]) -> None:
+    """Say once of a column that no message has, where none of the first has it, which there are."""
+    if column.name in _absent:
+        return
+    rows = _first_rows(values, range(min(len(values), _SAMPLED)))
+    if rows and not any(_names(row, column) for row in rows):
+        _absent.add(column.name)
+        there = list(dict.fromkeys(name for row in rows for name in json_text.names(row)))[:_MOST_NAMES]
+        _log.warning("no message of the first %d has the column %r; they have %s.", len(rows), column.name, there)
 
 
 def _joined(run: _Run, columns: list[Column]) -> Decoded:

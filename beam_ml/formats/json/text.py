@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from beam_ml.errors import InvalidValue
 from beam_ml.formats import lines
 
-__all__ = ["encode", "first", "is_one", "is_text", "nearly", "quoted", "values"]
+__all__ = ["encode", "first", "is_one", "is_text", "names", "nearly", "quoted", "values"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -105,6 +105,21 @@ def first(message: bytes) -> Any:
         return _decoder.raw_decode(text, _SPACE.match(text, text[:1] == "[").end())[0]  # type: ignore[union-attr]
     except (ValueError, RecursionError):
         return None
+
+
+def names(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of a row's values, and the paths of those within objects.
+
+    >>> list(names({"x": 1, "a": {"b": 2, "c": {}}}))
+    ['x', 'a.b', 'a.c']
+    """
+    left: list[tuple[str, Any]] = [*row.items()][::-1]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict) and value:
+            left += [(f"{name}.{inner}", one) for inner, one in value.items()][::-1]
+        else:
+            yield name
 
 
 def _end(text: str, at: int) -> int:

@@ -1,6 +1,7 @@
 """Columns without a declared type: which row is a reject, and what its values mean, does not depend on the rows beside it."""
 
 import json
+import logging
 
 import numpy as np
 import pyarrow as pa
@@ -144,3 +145,14 @@ def test_a_path_through_a_column_that_is_wanted_itself():
     found = message_decoder({})(pa.array(values), ["a", "a.b"])
     assert found.batch.to_pydict() == {"a": [1] * 40, "a.b": [2] * 40}
     assert found.refused[0].message.tolist() == list(range(1, 80, 2))
+
+
+def test_a_column_that_no_message_has_is_said_once_with_those_that_are(caplog):
+    values = pa.array([b'{"amount": 1, "shop": {"id": 1, "at": null}, "none": null}'] * 3)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            message_decoder({})(values, ["amuont", "shop.idd", "none", "shop.at", "amount"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no message of the first 3 has the column {name!r}; they have ['amount', 'shop.id', 'shop.at', 'none']."
+        for name in ("amuont", "shop.idd")
+    ]

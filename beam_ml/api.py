@@ -53,7 +53,7 @@ def fit(
     """Learn from batches in one pass, or for gradient learners in several.
 
     EXACT and SKETCH algorithms fold once, at the end; ANCHORED ones after 1,000, 2,000, 4,000 … rows and then every
-    `refresh_rows`, so that workers always start from a fresh anchor.
+    `refresh_rows`, within a batch too, so that workers always start from a fresh anchor.
 
     Labels of two classes are 0 and 1, or two other whole numbers: the smaller becomes 0, the larger 1, and the learner says
     so (`Learner.labels`). In a list of batches all labels decide which they are, in an iterator the first ones.
@@ -134,12 +134,16 @@ def _fit(
             _see(seen, batch)
         if unnamed and len(batch):
             names, unnamed = batch.names, False
-        accumulator.add(labels.coded(batch.ordered(names).replace(names=names if batch.is_dense else None)))
-        rows += len(batch)
-        if anchored and rows >= due:
+        coded, begun = labels.coded(batch.ordered(names).replace(names=names if batch.is_dense else None)), 0
+        while anchored and rows + len(coded) - begun >= due:
+            # However rows are batched: the first window, whose rows start from nothing, is a small one.
+            end = begun + due - rows
+            accumulator.add(coded.take(slice(begun, end)) if end - begun < len(coded) else coded)
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
-            accumulator = begin(current)
+            accumulator, begun = begin(current), end
             due, rows = min(due * 2, refresh_rows), 0
+        accumulator.add(coded.take(slice(begun, None)) if begun else coded)
+        rows += len(coded) - begun
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
     return current.replace(labels=None if labels.pair == BINARY else labels.pair, names=names)
 

@@ -28,6 +28,16 @@ def test_exact_algorithms_fold_once_and_anchored_ones_at_1_2_4_thousand_rows() -
     assert fit(linear.Newton(n_features=4, loss="squared"), batches()).refresh == 1
 
 
+@pytest.mark.parametrize("size", [300, 4_000, 6_000])
+def test_a_fold_that_is_due_within_a_batch_does_not_wait_for_its_end(size: int) -> None:
+    spec = linear.Newton(n_features=4)
+    learner, pieces = fit(spec, batches(size)), fit(spec, batches(1_000))
+    assert learner.refresh == pieces.refresh == 3
+    assert learner.progress.rows == 6_000
+    assert close(learner.state, pieces.state)
+    assert fit(spec, batches(size), refresh_rows=1_000).refresh == 7
+
+
 def test_going_on_equals_one_fit() -> None:
     half = fit(SPEC, batches()[:6])
     whole = fit(SPEC, batches()[6:], learner=half)

@@ -21,13 +21,13 @@ from fm_quality import ratings
 from beam_ml import Batch, derive, fit, fm, predict
 from beam_ml.core.threads import one_thread
 
-CLAIM = "fm.Spec with defaults is within 1.5 % of the error of a Gibbs sampler of its model after 10 and 20 passes"
+CLAIM = "fm.Spec with defaults is within 1.5 % of the error of a Gibbs sampler of its model after 3, 10 and 20 passes"
 FACTORS, DRAWS = 16, 200
 PASSES = (3, 10, 20)
 WINDOW = 4_096
 HELD_OUT = 10_000
 SHAPES = {"300 × 250, 18,000 ratings": (300, 250, 18_000), "943 × 1,682, 80,000 ratings": (943, 1_682, 80_000)}
-SEEDS = tuple(range(500, 505))
+SEEDS = tuple(range(700, 705))
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -153,7 +153,7 @@ def main() -> None:
                 f"{p} passes {one['ours'][p]:.4f} ({one['excess_per_cent'][p]:+.2f} %)" for p in one["ours"]
             )
             print(f"{name}: Gibbs {one['gibbs']:.4f}; ours {told}", flush=True)
-    worst = max(one["excess_per_cent"][str(passes)] for one in found.values() for passes in PASSES[1:])
+    worst = max(one["excess_per_cent"][str(passes)] for one in found.values() for passes in PASSES)
     print(last_line(CLAIM, 1 + worst / 100, 1.0, 1 + worst / 100, found, rows, time.perf_counter() - began))
 
 

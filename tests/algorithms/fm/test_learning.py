@@ -410,3 +410,14 @@ def test_the_largest_draw_is_finite():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(start, "mix64", lambda value: np.full_like(value, np.uint64(2**64 - 1)))
         assert np.isfinite(starts(spec, np.arange(4))).all()
+
+
+def test_one_large_batch_is_learned_as_well_as_small_ones():
+    rows = ratings(77, 16_000, users=300, items=250).replace(origin=None, position=None)
+    spec, train, test = (
+        fm.Spec(n_features=550, n_factors=8, task="regression"),
+        rows.take(slice(12_000)),
+        rows.take(slice(12_000, None)),
+    )
+    small, large = (loss(spec, fit(spec, pieces(train, size), passes=3).state, test) for size in (1_000, 12_000))
+    assert large < 1.005 * small

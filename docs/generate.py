@@ -58,8 +58,9 @@ kind = "classifier"
 ```
 
 `beam-ml new-job my_job.toml --source data/` writes a job to begin with, and its JSON schema, by which editors complete and
-check it. `beam-ml train --check my_job.toml` reads the first rows, and says which columns, windows and batches the job would
-use and how large its state gets.
+check it. `beam-ml train --check my_job.toml` reads the first rows of the files, or the first messages
+of the topic (10,000 at most, within 10 seconds; nothing is committed), and says which columns, windows and batches the job
+would use, which rows it would reject and how large its state gets.
 
 Durations are seconds or texts such as `"500ms"`, `"90s"`, `"15m"`, `"6h"`, `"14d"`, `"2w"`. Unknown settings are refused,
 with one sentence that names field, rule and value.

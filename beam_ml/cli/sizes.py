@@ -1,5 +1,7 @@
 """How large a job's versions are, said before it runs: as its newest one is, or as its first rows make them."""
 
+from collections.abc import Sequence
+
 from beam_ml import api, formats
 from beam_ml.artefact.records import encode_learner
 from beam_ml.beam.job import FileSource, Job
@@ -14,9 +16,9 @@ from beam_ml.errors import BeamMLError
 from beam_ml.formats import Block
 from beam_ml.registry import Manifest, Registry
 
-__all__ = ["first_rows", "learned", "models_bytes", "sizes_said"]
+__all__ = ["MOST_ROWS", "first_rows", "learned", "models_bytes", "sizes_said"]
 
-_ROWS = 10_000
+MOST_ROWS = 10_000
 """Rows that are looked at, and learned from to see how large the state gets."""
 
 
@@ -29,14 +31,14 @@ def first_rows(job: Job) -> Block | None:
     source = job.source
     assert isinstance(source, FileSource)  # noqa: S101 callers ask of files
     files = formats.list_files(source.path, source.format)
-    return next(blocks_of(source, files[0], job.features.columns(), _ROWS), None)
+    return next(blocks_of(source, files[0], job.features.columns(), MOST_ROWS), None)
 
 
-def learned(job: Job, batch: Batch) -> Learner:
+def learned(job: Job, batches: Sequence[Batch]) -> Learner:
     """Return what a job learns from some rows."""
     # A job takes labels as they are, where `fit` would read −1 and 1 as 0 and 1.
     empty = learners.new(job.algorithm(), job.algorithm_spec()).replace(labels=BINARY)
-    return api.fit(empty.spec, [batch], learner=empty, limits=job.limits)
+    return api.fit(empty.spec, batches, learner=empty, limits=job.limits)
 
 
 def models_bytes(job: Job, learner: Learner) -> int:
@@ -73,7 +75,7 @@ def _cold(job: Job) -> tuple[int, int, str]:
     try:
         block = first_rows(job) if isinstance(job.source, FileSource) else None
         if block is not None:
-            learner = learned(job, job.features.to_batch(block)[0])
+            learner = learned(job, [job.features.to_batch(block)[0]])
             by = (
                 f"as the first {len(block):,} rows make it{', and more as categories come' * bool(job.features.hashed)}"
             )

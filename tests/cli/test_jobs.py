@@ -95,8 +95,16 @@ def test_check_says_what_would_be_used(here: Path) -> None:
     assert set(found["columns"]) == set(load_job(SHIPPED / "jobs" / "fraud_demo.toml").features.columns())
     assert found["windows"] == 1
     assert found["state_bytes"] > found["empty_state_bytes"] > 0
-    topic = json.loads(CliRunner().invoke(main, ["train", "--check", "jobs/fraud_kafka.toml", "--json"]).stdout)
-    assert topic["source"] == "topic transactions at localhost:9092"
+    assert "first_rejects" not in found
+
+
+def test_check_of_a_topic_that_cannot_be_reached_is_one_sentence(here: Path) -> None:
+    job = (SHIPPED / "jobs" / "fraud_kafka.toml").read_text(encoding="utf-8")
+    Path("topic.toml").write_text(job.replace("[source]", '[source]\ntimeout = "1s"', 1), encoding="utf-8")
+    result = CliRunner().invoke(main, ["train", "--check", "topic.toml", "--brokers", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert "Brokers 127.0.0.1:1: brokers must answer; got " in result.stderr
+    assert "Traceback" not in result.output
 
 
 def test_check_rejects_what_the_job_would_reject(here: Path) -> None:
@@ -109,6 +117,24 @@ def test_check_rejects_what_the_job_would_reject(here: Path) -> None:
     found = json.loads(CliRunner().invoke(main, words).stdout)
     assert sum(found["rejected"].values()) == found["rows_looked_at"] - found["rows_learned"]
     assert found["rows_learned"] == pc.sum(table["TX_FRAUD"][: found["rows_looked_at"]]).as_py()
+
+
+def test_check_shows_the_first_rejected_rows(here: Path) -> None:
+    lines = ["x,status", *(f"{i % 5},{('paid', 'fraud')[i % 2]}" for i in range(100))]
+    lines[8] = "1,odd"
+    Path("rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    job = {
+        "name": "n", "registry": "r", "source.path": "rows.csv", "features.numeric": ["x"],
+        "spec.algorithm": "linear.newton", "models.m.kind": "classifier",
+    }  # fmt: skip
+    text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in job.items())
+    Path("j.toml").write_text(
+        text + '\nfeatures.label = { column = "status", positive = ["fraud"], negative = ["paid"] }'
+    )
+    found = json.loads(CliRunner().invoke(main, ["train", "--check", "j.toml", "--json"]).stdout)
+    place = len("\n".join(lines[:8])) + 1
+    file = Path("rows.csv").resolve()
+    assert found["first_rejects"] == [f"{file} position {place}: label is neither positive nor negative: odd"]
 
 
 @pytest.mark.parametrize(

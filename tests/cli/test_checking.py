@@ -1,4 +1,4 @@
-"""`beam-ml train --check` of jobs over Kafka: columns that the given schema lacks are one sentence, without a broker."""
+"""`beam-ml train --check` of jobs over Kafka: columns that the given schema lacks are one sentence, before a broker is asked."""
 
 import json
 from pathlib import Path
@@ -19,24 +19,19 @@ SCHEMA = {
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ("customer.age", None),
+        ("customer.age", "localhost:1"),
         ("customer.agee", "column 'customer.agee'; got ['amount', 'customer.age']"),
-        ("kafka.timestamp", None),
+        ("kafka.timestamp", "localhost:1"),
     ],
 )
-def test_columns_of_a_given_schema(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, words: str | None
-) -> None:
+def test_columns_of_a_given_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, words: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("schema.avsc").write_text(json.dumps(SCHEMA))
     Path("job.toml").write_text(
-        'name = "n"\nregistry = "r"\n[source]\nkind = "kafka"\nbrokers = "localhost:1"\ntopic = "t"\nformat = "avro"\n'
+        'name = "n"\nregistry = "r"\n[source]\nkind = "kafka"\nbrokers = "localhost:1"\ntopic = "t"\nformat = "avro"\ntimeout = 1\n'
         f'[source.options]\nschema_file = "schema.avsc"\n[features]\nnumeric = ["amount", "{column}"]\n'
         '[spec]\nalgorithm = "pca"\n[models.small]\nkind = "components"\nn_components = 1\n'
     )
     done = CliRunner().invoke(main, ["train", "job.toml", "--check", "--json"])
-    assert (done.exit_code == 0) == (words is None), done.output
-    if words is None:
-        assert json.loads(done.stdout)["columns"] == ["amount", column]
-    else:
-        assert words in " ".join(done.output.split())
+    assert done.exit_code == 1, done.output
+    assert words in " ".join(done.output.split())

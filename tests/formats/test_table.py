@@ -9,7 +9,7 @@ import beam_ml.formats
 from beam_ml.errors import InvalidValue
 from beam_ml.formats import FORMATS, TABLE
 from beam_ml.formats.csv import Options
-from beam_ml.formats.table import MESSAGE_FORMATS, Format, of_files
+from beam_ml.formats.table import MESSAGE_FORMATS, Format, Roles, of_files
 
 OF_FILES = {"ranges", "read", "write", "encode", "decode"}
 OF_MESSAGES = {"message_decoder", "message_encoder"}
@@ -77,12 +77,12 @@ def test_a_format_of_ones_own_is_its_record() -> None:
 def test_options_are_checked_by_the_formats_own_model() -> None:
     assert TABLE["csv"].options({"delimiter": ";"}) == Options(delimiter=";")
     assert TABLE["csv"].options({}) is None
-    assert TABLE["csv"].options({"categories": ["a"]}, ["b", "a"]) == Options(categories=("a", "b"))
-    assert TABLE["csv"].options(None, ["b"]) == Options(categories=("b",))
-    assert TABLE["parquet"].options(None, ["b"]) is None
+    assert TABLE["csv"].options({"categories": ["a"]}, Roles(("b", "a"))) == Options(categories=("a", "b"))
+    assert TABLE["csv"].options(None, Roles(("b",))) == Options(categories=("b",))
+    assert TABLE["parquet"].options(None, Roles(("b",))) is None
     for wrong in ("shop", 5, [{}]):
         with pytest.raises(InvalidValue, match=r"csv\.Options\.categories"):
-            TABLE["csv"].options({"categories": wrong}, ["b"])
+            TABLE["csv"].options({"categories": wrong}, Roles(("b",)))
     assert TABLE["parquet"].options(None) is None
     with pytest.raises(InvalidValue, match=r"csv\.Options"):
         TABLE["csv"].options({"delimeter": ";"})

@@ -174,7 +174,8 @@ def anchor(spec: Spec, state: State) -> Anchor | None:
     seen = state.sums[-1, 0] + state.before[-1, 0]
     # As many rows count at least as stand behind a step.
     once = fresh * weights if spec.half_life is None else max(fresh * weights, FEWEST_ROWS)
-    often = (state.sums[:, 0] + state.before[:, 0]) * (once / seen)
+    # Only a forged state has a weight and no row.
+    often = (state.sums[:, 0] + state.before[:, 0]) * (once / seen if seen > 0 else 0.0)
     return Anchor(
         rows=state.rows, theta=state.theta, squares=state.squares, centre=state.centre, scale=state.scale,
         spread=state.spread, label=scaled_moments(state.label, weights),

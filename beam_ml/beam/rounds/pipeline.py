@@ -7,7 +7,7 @@ memory where it is the engine itself); and the rejects.
 from collections.abc import Hashable, Sequence
 
 from apache_beam import ParDo, Pipeline
-from apache_beam.typehints import with_input_types
+from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.artefact.records import encode_accumulation
 from beam_ml.beam.engine import new_pipeline, run, runs_here
@@ -31,6 +31,7 @@ __all__ = ["run_round_pipeline"]
 
 
 @with_input_types(tuple[int, Accumulation])
+@with_output_types(type(None))  # left out, Beam would look for it through all that writing calls
 class _WriteAccumulation(Step):
     """Writes a window's accumulation whole or not at all; a retried bundle writes the same file again."""
 

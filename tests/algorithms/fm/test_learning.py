@@ -1,5 +1,6 @@
 """Factorization machines from rows to models."""
 
+import dataclasses
 from functools import reduce
 
 import numpy as np
@@ -421,3 +422,11 @@ def test_one_large_batch_is_learned_as_well_as_small_ones():
     )
     small, large = (loss(spec, fit(spec, pieces(train, size), passes=3).state, test) for size in (1_000, 12_000))
     assert large < 1.005 * small
+
+
+def test_an_anchor_of_a_state_that_claims_a_weight_without_rows_is_finite():
+    state = fit(fm.Spec(n_features=550, n_factors=2, task="regression"), [ratings(3, 500, users=300, items=250)]).state
+    forged = dataclasses.replace(state, sums=np.zeros_like(state.sums), before=np.zeros_like(state.before))
+    found = FM.anchor(fm.Spec(n_features=550, n_factors=2, task="regression"), forged)
+    assert found is not None
+    assert np.isfinite(found.often).all()

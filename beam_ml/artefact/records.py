@@ -180,7 +180,9 @@ def _accumulation_out(value: Accumulation, path: str, into: Arrays) -> dict[str,
 
 
 def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], arrays: Reader) -> Accumulation:
-    parts, lengths = {}, lengths_of(algorithm.empty, spec, arrays.held)
+    parts: dict[int, Part] = {}
+    # Rows that were all rejected are counted without any part: there are no arrays then, however wide the spec.
+    lengths = lengths_of(algorithm.empty, spec, arrays.held) if meta["parts"] else {}
     for part in meta["parts"]:
         at = arrays.at(f"parts/{part['anchor']}")
         dated = AsOf(at.at("partial").record(algorithm.partial, lengths), time_of(part["time"]))

@@ -7,13 +7,16 @@ import pytest
 from jaxtyping import Float64
 
 from beam_ml import derive, fit, linear, predict
-from beam_ml.algorithms import find
+from beam_ml.algorithms import find, spec_from
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
 from beam_ml.artefact.reading import Reader
+from beam_ml.core import learner as learners
+from beam_ml.core.accumulation import empty
 from beam_ml.core.arrays import array_dataclass, identical
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.metrics import Regression
+from beam_ml.core.progress import Progress
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import ArtefactError, CorruptArtefact, UnsupportedVersion, WrongKind
 from tests.artefact import literals
@@ -264,6 +267,17 @@ def test_a_model_of_sparse_rows_is_stored_by_the_features_it_holds() -> None:
     np.testing.assert_allclose(stored["score"], score, rtol=1e-12)
     lone = Batch.csr([0, 1], [5], [1.0], d)
     np.testing.assert_allclose(predict(after, lone)["score"], 1 / (1 + np.exp(-after.coefficients.intercept)))
+
+
+@pytest.mark.parametrize("name", sorted(literals.SPECS))
+def test_a_wide_learner_of_no_rows_and_rows_that_were_all_rejected_come_back(name: str) -> None:
+    """Neither holds more than a spec of so many features says: a learner its first state, rejected rows no part at all."""
+    algorithm, spec = find(name), spec_from(literals.SPECS[name] | {"n_features": 600})
+    fresh = learners.new(algorithm, spec)
+    assert identical(records.decode_learner(records.encode_learner(algorithm, fresh), find).state, fresh.state)
+    rejected = dataclasses.replace(empty(spec), rest=Progress(rejected={"missing label": 3}))
+    _, after = records.decode_accumulation(records.encode_accumulation(algorithm, spec, rejected), find)
+    assert (after.parts, after.rest.rejected) == ({}, {"missing label": 3})
 
 
 @array_dataclass

@@ -75,7 +75,8 @@ def fit(
 
     Raises:
         InvalidBatch: a batch's width is not the spec's, or labels of two classes are neither 0 and 1 nor two whole numbers.
-        InvalidValue: anything but batches; several passes over an iterator, or for an algorithm that has no use for them.
+        InvalidValue: anything but batches; several passes over an iterator, or for an algorithm that has no use for them; no
+            rows between two folds.
         MergeRefused: `learner` has another spec, or rows with positions come twice, here or in `learner`.
 
     >>> from beam_ml import Batch, fit, kmeans
@@ -89,6 +90,9 @@ def fit(
         message = f"fit resumes from a learner of the same spec; got {current.spec.to_json()} for {spec.to_json()}."
         raise MergeRefused(message)
     check_passes(algorithm_of(spec), spec, passes, "fit.passes")
+    if refresh_rows < 1:
+        message = f"fit.refresh_rows must be >= 1; got {refresh_rows}."
+        raise InvalidValue(message)
     given = arguments.batches(spec, batches)
     if passes > 1 and iter(given) is iter(given):
         message = f"fit.batches must be a list, or begin again at each pass; got {type(batches).__name__}."
@@ -134,16 +138,17 @@ def _fit(
             _see(seen, batch)
         if unnamed and len(batch):
             names, unnamed = batch.names, False
-        coded, begun = labels.coded(batch.ordered(names).replace(names=names if batch.is_dense else None)), 0
-        while anchored and rows + len(coded) - begun >= due:
+        coded = labels.coded(batch.ordered(names).replace(names=names if batch.is_dense else None))
+        good, begun = accumulator.admit(coded)[0], 0
+        while anchored and rows + len(good) - begun >= due:
             # However rows are batched: the first window, whose rows start from nothing, is a small one.
             end = begun + due - rows
-            accumulator.add(coded.take(slice(begun, end)) if end - begun < len(coded) else coded)
+            accumulator.add_admitted(good.take(slice(begun, end)))
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
             accumulator, begun = begin(current), end
             due, rows = min(due * 2, refresh_rows), 0
-        accumulator.add(coded.take(slice(begun, None)) if begun else coded)
-        rows += len(coded) - begun
+        accumulator.add_admitted(good.take(slice(begun, None)) if begun else good)
+        rows += len(good) - begun
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
     return current.replace(labels=None if labels.pair == BINARY else labels.pair, names=names)
 

@@ -8,8 +8,9 @@ import pytest
 from beam_ml import Batch, derive, fit, linear, load, merge, pca, predict, save
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Origin
+from beam_ml.core.leaps import FAR, SET_BACK
 from beam_ml.core.learner import Learner
-from beam_ml.errors import CorruptArtefact, DeriveRefused, InvalidBatch, MergeRefused, WrongKind
+from beam_ml.errors import CorruptArtefact, DeriveRefused, InvalidBatch, InvalidValue, MergeRefused, WrongKind
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6_000, 4))
@@ -36,6 +37,25 @@ def test_a_fold_that_is_due_within_a_batch_does_not_wait_for_its_end(size: int) 
     assert learner.progress.rows == 6_000
     assert close(learner.state, pieces.state)
     assert fit(spec, batches(size), refresh_rows=1_000).refresh == 7
+
+
+@pytest.mark.parametrize("at", [999, 1_000])
+def test_a_batch_is_judged_whole_though_a_fold_is_due_within_it(at: int) -> None:
+    """The fold is due behind row 999: what comes before and behind it says what that row and the next one are."""
+    day_us = 86_400_000_000
+    for n in (1_001, 1_500):
+        times = np.where(np.arange(n) == at, 3_650 * day_us, np.arange(n))
+        rows = Batch.dense(X[:n], label=Y[:n], time=times)
+        progress = fit(linear.Newton(n_features=4, half_life="14d"), rows).progress
+        last = at == n - 1
+        assert progress.adjusted == ({SET_BACK: 1} if last else {})
+        assert progress.rejected == ({} if last else {FAR: 1})
+        assert progress.time_max < day_us
+
+
+def test_a_fold_needs_a_row() -> None:
+    with pytest.raises(InvalidValue, match=r"fit\.refresh_rows must be >= 1; got 0\."):
+        fit(linear.Newton(n_features=4), batches(), refresh_rows=0)
 
 
 def test_going_on_equals_one_fit() -> None:

@@ -189,6 +189,15 @@ class Accumulator:
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
         """Learn from a batch's good rows and count the others; return the rejected rows by reason."""
+        good, bad = self.admit(batch)
+        self.add_admitted(good, min(late, len(good)))
+        return bad
+
+    def admit(self, batch: Batch) -> tuple[Batch, dict[str, Batch]]:
+        """Count the rows that may not be learned from; return the others, and those by reason.
+
+        All rows of a batch are judged side by side, also where not all of them are added to this accumulator.
+        """
         good, rejected, adjusted = admit(self._spec, batch, self._limits, self._seen)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
         good, far, set_back = without_far(good, self._leap_us, self._newest)
@@ -200,8 +209,7 @@ class Accumulator:
             self.add_progress(Progress(adjusted=adjusted))
         for reason, rows in bad.items():
             self.add_progress(Progress.of_rejected(rows, reason))
-        self.add_admitted(good, min(late, len(good)))
-        return bad
+        return good, bad
 
     def add_admitted(self, batch: Batch, late: int = 0) -> None:
         """Learn from rows that `admit` has let through.

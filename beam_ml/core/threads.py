@@ -202,7 +202,7 @@ class Lanes:
     def __init__(self, number: int) -> None:
         self.number = max(1, number)
         self._pools = [ThreadPoolExecutor(1, "beam_ml_lane") for _ in range(number)]
-        self._most = -(-_WAITING // number) if number else 1
+        self._most = -(-_WAITING // self.number)
         self._begun: list[deque[Future[Any]]] = [deque() for _ in range(self.number)]
 
     def begin(self, lane: int, call: Callable[..., T], *args: Any) -> list[T]:
@@ -210,13 +210,10 @@ class Lanes:
 
         Which results come back, and when, follows from the order of calls alone, not from how fast any of them is.
         """
+        if not self._pools:
+            return [call(*args)]
         begun = self._begun[lane]
         room = [begun.popleft().result() for _ in range(len(begun) - self._most + 1)]
-        if not self._pools:
-            done: Future[T] = Future()
-            done.set_result(call(*args))
-            begun.append(done)
-            return [*room, begun.popleft().result()]
         begun.append(self._pools[lane].submit(call, *args))
         return room
 

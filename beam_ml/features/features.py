@@ -181,7 +181,7 @@ class Features(Settings):
     ) -> tuple[Batch, tuple[Reject, ...]]:
         """Compute the features of a block's rows.
 
-        A row is rejected with a feature that is null, NaN or infinite, a category that is null or a float that is not whole,
+        A row is rejected with a feature that is null, NaN or infinite, with a category that is a float and not whole,
         or without an event time or weight where a column of them is named; with an event time before 1900 or after 2200, or
         a number of no recognisable unit; with a text in one of these columns that spells no number or time; and with a
         label that is neither positive nor negative where these are listed. A missing label is NaN: whether it may be
@@ -245,8 +245,8 @@ class Features(Settings):
             rows = Batch.dense(filled.X, label, weight, time, block.origin, block.position, end)
         elif self.is_sparse:
             if filled is None:
-                indptr, indices, values, gaps = self._sparse(X, batch)
-                rules += [_Rule(f"missing category {name}", missing) for name, missing in gaps.items()]
+                indptr, indices, values, inexact = self._sparse(X, batch)
+                rules += [_Rule(f"category {name} is not an exact whole number", one) for name, one in inexact.items()]
             else:
                 indptr, indices, values = filled.indptr, filled.indices, filled.values
             rows = Batch.csr(
@@ -259,19 +259,19 @@ class Features(Settings):
     def _sparse(
         self, X: np.ndarray, batch: pa.RecordBatch
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Return CSR arrays of the numbers (n, d) and h indicators per row, and where categories are null."""
+        """Return CSR arrays of the numbers (n, d) and h indicators per row, and where categories are refused."""
         n, d = X.shape
-        gaps: dict[str, np.ndarray] = {}
+        inexact: dict[str, np.ndarray] = {}
         columns, start = [np.broadcast_to(np.arange(d), (n, d))], d
         for term in self.hashed:
-            place, missing = buckets_of(batch, term, "Features.hashed")
-            if missing is not None:
-                gaps[term.column] = missing
+            place, refused = buckets_of(batch, term, "Features.hashed")
+            if refused is not None:
+                inexact[term.column] = refused
             columns.append((start + place)[:, None])
             start += term.places
         width = d + len(self.hashed)
         values = np.hstack([X, np.ones((n, len(self.hashed)), dtype=X.dtype)])
-        return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), gaps
+        return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), inexact
 
 
 def _units(terms: tuple[Term, ...], time: TimeColumn | None) -> dict[str, UnitOfNumbers]:

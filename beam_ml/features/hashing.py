@@ -2,8 +2,9 @@
 
 A whole number is mixed by SplitMix64's finaliser (Steele, Lea and Flood 2014), a text goes through BLAKE2b of its UTF-8
 bytes: equal on every machine and in every process. A text or a float that spells a whole number counts as that number:
-formats without types read one column as numbers in one block and as text in the next. Two values that collide share
-their weight (Weinberger et al. 2009). Letters: ``n`` rows.
+formats without types read one column as numbers in one block and as text in the next. Nothing is a category of its own:
+null, NaN and the empty text, which CSV cannot tell apart. Two values that collide share their weight (Weinberger et al.
+2009). Letters: ``n`` rows.
 """
 
 import hashlib
@@ -33,6 +34,8 @@ _SHORT = "^-?0*[0-9]{1,18}$"
 _WHOLE = re.compile(rb"-?0*[0-9]{1,20}")
 _LEAST, _BITS = -(1 << 63), (1 << 64) - 1
 _EXACT = 2.0**53  # a float64 from here on stands for several whole numbers
+_NOTHING = np.uint64(int.from_bytes(hashlib.blake2b(b"", digest_size=8).digest(), "little"))
+"""What stands for a value that is missing: the code of the empty text."""
 
 
 class Hashed(Settings):
@@ -89,49 +92,54 @@ def sharing(seen: int, places: int) -> float:
 
 
 def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the place of each row's value, (n,) int64 in [0, buckets), and where there is none.
+    """Return the place of each row's value, (n,) int64 in [0, buckets), and which are refused, (n,) bool; None: none.
 
-    That is where it is null, or a float that is not whole, or not below 2⁵³, where it stands for several numbers.
+    Refused are floats that are not whole, or not below 2⁵³, where they stand for several numbers. Null and NaN have the
+    place of the empty text.
 
     Raises:
         MissingColumn: the column is absent, or holds neither numbers nor text.
 
     >>> rows = pa.record_batch({"shop": ["a", "7", "a"], "card": [1, 7, None]})
-    >>> shops, missing = buckets_of(rows, Hashed(column="shop", buckets=1000), "Features.hashed")
-    >>> bool(shops[0] == shops[2] != shops[1]), missing is None
+    >>> shops, refused = buckets_of(rows, Hashed(column="shop", buckets=1000), "Features.hashed")
+    >>> bool(shops[0] == shops[2] != shops[1]), refused is None
     (True, True)
-    >>> cards, missing = buckets_of(rows, Hashed(column="card", buckets=1000), "Features.hashed")
-    >>> bool(cards[1] == shops[1]), missing.tolist()
-    (True, [False, False, True])
+    >>> cards, refused = buckets_of(rows, Hashed(column="card", buckets=1000), "Features.hashed")
+    >>> bool(cards[1] == shops[1]), refused is None
+    (True, True)
     """
-    mixed, missing = codes_of(batch, term, field)
-    return (mixed % np.uint64(term.places)).astype(np.int64), missing
+    codes, refused = codes_of(batch, term, field)
+    return (codes % np.uint64(term.places)).astype(np.int64), refused
 
 
 def codes_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return 64 bits that stand for each row's value, (n,) uint64, and where there is none, as `buckets_of` does."""
+    """Return 64 bits that stand for each row's value, (n,) uint64, and which are refused, as `buckets_of` does."""
     wanted = "a whole number or text"
     array = column(batch, term.column, field, wanted)
     kind, types = array.type, pa.types
-    missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    refused = None
     if types.is_null(kind):
-        return np.zeros(len(array), dtype=np.uint64), np.ones(len(array), dtype=bool)
+        return np.full(len(array), _NOTHING), None
     if types.is_boolean(kind) or types.is_integer(kind):
         whole = array.cast(pa.uint8()) if types.is_boolean(kind) else array
         numbers = whole.fill_null(0).to_numpy(zero_copy_only=False)
-        mixed = mix64(numbers.astype(np.uint64))
+        codes = mix64(numbers.astype(np.uint64))
+        if array.null_count:
+            codes[array.is_null().to_numpy(zero_copy_only=False)] = _NOTHING
     elif types.is_floating(kind):
         reals = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null: NaN
-        none = (np.trunc(reals) != reals) | ~(np.abs(reals) < _EXACT)
-        missing = none if none.any() else None
-        mixed = mix64(np.where(none, 0.0, reals).astype(np.int64).astype(np.uint64))
+        nothing = np.isnan(reals)
+        inexact = ~nothing & ((np.trunc(reals) != reals) | ~(np.abs(reals) < _EXACT))
+        refused = inexact if inexact.any() else None
+        codes = mix64(np.where(nothing | inexact, 0.0, reals).astype(np.int64).astype(np.uint64))
+        codes[nothing] = _NOTHING
     elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         coded = array.cast(pa.large_binary()).fill_null(b"").dictionary_encode()
-        mixed = _of_texts(coded.dictionary)[coded.indices.to_numpy()]
+        codes = _of_texts(coded.dictionary)[coded.indices.to_numpy()]
     else:
         message = f"{field} names the column {term.column!r}, which must be {wanted}; got {kind}."
         raise MissingColumn(message)
-    return mixed, missing
+    return codes, refused
 
 
 def _of_texts(texts: pa.LargeBinaryArray) -> np.ndarray:

@@ -12,20 +12,20 @@ __all__ = ["places_by", "seen_in"]
 
 
 def seen_in(features: Features, batches: Iterable[pa.RecordBatch]) -> dict[str, int]:
-    """Return column of categories → how many different values it has in some rows.
+    """Return column of categories → how many different values it has in some rows, nothing among them.
 
     Raises:
         MissingColumn: a column is absent, or holds neither numbers nor text.
 
     >>> rows = pa.record_batch({"shop": ["a", "b", "a", None]})
     >>> seen_in(Features(hashed=["shop"]), [rows, rows])
-    {'shop': 2}
+    {'shop': 3}
     """
     found: dict[str, np.ndarray] = {term.column: np.zeros(0, dtype=np.uint64) for term in features.hashed}
     for batch in batches:
         for term in features.hashed:
-            codes, missing = codes_of(batch, term, "Features.hashed")
-            found[term.column] = np.union1d(found[term.column], codes if missing is None else codes[~missing])
+            codes, refused = codes_of(batch, term, "Features.hashed")
+            found[term.column] = np.union1d(found[term.column], codes if refused is None else codes[~refused])
     return {column: int(codes.size) for column, codes in found.items()}
 
 

@@ -35,11 +35,10 @@ def place(values: Any, buckets: int = 1 << 20, kind: Any = None) -> list[int]:
 
 
 def test_numbers_come_first_then_one_indicator_a_category() -> None:
-    batch, rejected = FEATURES.to_batch(block())
+    batch, rejected = FEATURES.to_batch(block(amount=[1.5, 0.0, float("nan"), float("nan")]))
     assert FEATURES.n_features == batch.n_features == 1 + 100 + 65_536
     assert [(r.reason, r.position.tolist()) for r in rejected] == [
-        ("non-finite feature amount", [3]),
-        ("missing category shop", [2]),
+        ("non-finite feature amount", [2, 3]),
     ]
     assert batch.indptr is not None
     assert batch.indptr.tolist() == [0, 3, 6]
@@ -84,16 +83,36 @@ def test_a_number_keeps_its_place_however_a_format_gives_it() -> None:
     assert [str(rows.schema.field("shop").type) for rows in blocks] == ["int64", "string", "double"]
     found = [Features(hashed=["shop"]).to_batch(Block(rows)) for rows in blocks]
     assert len({int(batch.indices[0]) for batch, _ in found}) == 1
-    assert [(r.reason, r.position.tolist()) for r in found[2][1]] == [("missing category shop", [1])]
+    assert [(r.reason, r.position.tolist()) for r in found[2][1]] == [
+        ("category shop is not an exact whole number", [1])
+    ]
 
 
 def test_floats_that_are_not_whole_are_no_categories() -> None:
     rows = pa.record_batch({"c": pa.array([1.0, None, float("nan"), float("inf"), 2.0**63, -0.0, 0.5])})
-    places, missing = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
-    assert missing is not None
-    assert missing.tolist() == [False, True, True, True, True, False, True]
+    places, refused = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
+    assert refused is not None
+    assert refused.tolist() == [False, False, False, True, True, False, True]
     assert places[[0, 5]].tolist() == place([1, 0])
     assert buckets_of(rows.slice(0, 1), Hashed(column="c"), "Features.hashed")[1] is None
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.uint8(), pa.float64(), pa.float32(), pa.bool_(), pa.string(), pa.null()]
+)
+def test_nothing_is_a_category_of_its_own_and_the_same_in_every_type(kind: pa.DataType) -> None:
+    """Criteo's click logs, for one, have hardly a row without an empty category."""
+    nothing = place([""])
+    assert nothing not in (place([0]), place(["None"]), place(["nan"]))
+    assert place([None], kind=kind) == nothing
+    rows = pa.record_batch({"shop": pa.array([None, None], kind)})
+    batch, rejected = Features(hashed=["shop"]).to_batch(Block(rows))
+    assert (len(batch), rejected) == (2, ())
+    assert batch.values.tolist() == [1.0, 1.0]
+
+
+def test_a_nan_among_floats_is_a_null() -> None:
+    assert place([7.0, float("nan"), None]) == place(["7", "", ""])
 
 
 def test_text_that_is_not_utf8_is_a_category_like_any_other() -> None:
@@ -144,7 +163,7 @@ def test_values_are_counted_once_however_a_format_gives_them() -> None:
     features = Features(hashed=["c", {"column": "d", "buckets": 10}])
     first = pa.record_batch({"c": pa.array([7, 8, None]), "d": pa.array(["x", "y", "z"])})
     then = pa.record_batch({"c": pa.array(["7", "a", ""]), "d": pa.array(["x", None, "z"])})
-    assert seen_in(features, [first, then]) == {"c": 4, "d": 3}
+    assert seen_in(features, [first, then]) == {"c": 4, "d": 4}
     assert places_by({"c": 4, "d": 3_000}) == {"c": 1_024, "d": 65_536}
 
 
@@ -179,6 +198,6 @@ def test_columns_of_other_types_are_named(values: list, found: str) -> None:
 
 def test_a_float_that_stands_for_several_numbers_is_no_category() -> None:
     rows = pa.record_batch({"c": [2.0**53, -(2.0**53), 2.0**62, 1.5, 7.0]})
-    _, missing = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
-    assert missing is not None
-    assert missing.tolist() == [True, True, True, True, False]
+    _, refused = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
+    assert refused is not None
+    assert refused.tolist() == [True, True, True, True, False]

@@ -18,10 +18,10 @@ class Options(Settings):
     the same; where a later value does not fit, that column alone changes: whole numbers and empty columns become float64,
     dates timestamps.
 
-    Columns of categories are text from the first row on, whatever their values look like, without white space around it.
-    Empty ones and NA, null and the like are missing; a column of which they are names is declared in `types`, as "string",
-    and read as it stands. Hashed, a text that spells a whole number is that number: 7, 007 and 7.0 are one category
-    wherever they stand, 1e5 is another than 100000.
+    Columns of categories are text from the first row on, whatever their values look like, without white space around it;
+    declared in `types` as "string", one is read as it stands. NA and null are texts like others, and an empty one is a
+    category, too: that of a null in other formats. Hashed, a text that spells a whole number is that number: 7, 007 and
+    7.0 are one category wherever they stand, 1e5 is another than 100000.
     """
 
     called: ClassVar[str] = "csv.Options"

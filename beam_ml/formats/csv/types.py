@@ -10,15 +10,12 @@ from collections.abc import Container, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 __all__ = ["Ladder", "Types", "blamed", "ladders", "spelled"]
 
 Types = dict[str, pa.DataType]
 
 _COLUMN = re.compile(r"In CSV column #(\d+): ")
-_NOTHING = pa.array(pa.csv.ConvertOptions().null_values)
-"""What is no number where a column holds numbers, and no category."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Ladder:
     Attributes:
         steps: the strictest first.
         category: whether its texts are names: white space around them and zeros behind the point of a whole number do not
-            count, and what is empty, or spells that a number is missing (NA, null, …), is missing.
+            count.
     """
 
     steps: tuple[pa.DataType, ...]
@@ -73,6 +70,5 @@ def spelled(rows: pa.Table, by_name: Mapping[str, Ladder]) -> pa.Table:
         if name in by_name and by_name[name].category:
             texts = pc.utf8_trim_whitespace(rows.column(i))
             texts = pc.replace_substring_regex(texts, r"^([+-]?[0-9]+)\.0+$", r"\1")
-            texts = pc.if_else(pc.is_in(texts, _NOTHING), pa.scalar(None, pa.string()), texts)
             rows = rows.set_column(i, name, texts)
     return rows

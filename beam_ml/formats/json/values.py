@@ -240,22 +240,28 @@ def _parsed(value: Any, kind: Kind) -> Any:
 
 
 def _name(value: Any) -> Any:
-    """Return a category; None: a floating number, which is not whole or stands for several whole ones.
+    """Return a category; None: there is none.
 
     Raises:
-        Unfit: it is no category.
+        Unfit: it is none, such as a floating number that is not whole, or stands for several whole ones.
     """
     if isinstance(value, str) or _is_int64(value):
         return value
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < EXACT else None
+    if value is None or value != value:  # NaN
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return str(int(value))
     if isinstance(value, int) and value.bit_length() <= _MOST_BITS:
         return str(int(value))
     raise Unfit
 
 
 def named(array: pa.Array) -> pa.Array:
-    """Return a column of categories, of which floating numbers are none unless they are whole."""
+    """Return a column of categories.
+
+    Raises:
+        Unfit: one is none, such as a floating number that is not whole.
+    """
     return pa.array([_name(value) for value in array.to_pylist()], pa.string())
 
 

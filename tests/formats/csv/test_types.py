@@ -70,21 +70,20 @@ def test_identifiers_do_not_change_where_one_of_them_is_no_whole_number(
     assert found[1_000] not in (wanted[1_000], *wanted[:5])
 
 
-def test_a_missing_identifier_is_missing_whatever_the_others_are(
+def test_an_empty_category_is_one_of_its_own_whatever_the_others_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_HEAD_BYTES", 20)
     for last in ("8", "C-17", "8.0", "8.5"):
         text = rows([5, 5, 5, 5, "", " 6 ", "NA", last], [1] * 8)
         (block,) = read(put(tmp_path, text))
-        batch, (reject,) = FEATURES.to_batch(block)
-        assert reject.reason == "missing category card"
-        assert block.position is not None
-        assert reject.position.tolist() == [block.position[4], block.position[6]]
-        assert batch.indices is not None
-        six = FEATURES.to_batch(Block(pa.record_batch({"card": [6], "amount": [1]})))[0].indices
-        assert six is not None
-        assert batch.indices[2 * 4 + 1] == six[1]
+        found = places([block])
+        assert FEATURES.to_batch(block)[1] == ()
+        (null,) = places([Block(pa.record_batch({"card": pa.nulls(1, pa.int64()), "amount": [1]}))])
+        (six,) = places([Block(pa.record_batch({"card": [6], "amount": [1]}))])
+        (name,) = places([Block(pa.record_batch({"card": ["NA"], "amount": [1]}))])
+        assert found[4:7] == [null, six, name]
+        assert len({*found[3:]}) == 5
 
 
 def test_a_column_of_numbers_still_refuses_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +112,7 @@ def test_declared_types_come_before_what_a_column_is_used_for(tmp_path: Path) ->
 
 ALIKE = [["7", "007", " 7", "7.0", "007.00"], ["1e5"], ["100000", "100000.0"], ["0x1F"], ["31"], ["+7"], ["7.5"]]
 ALIKE += [["true"], ["TRUE"], ["1"], ["C-7"], ["c-7"], ["-7", "-07"], ["0", "00", "-0"], ["2024-01-01"], ["12:00"]]
+ALIKE += [["", " "], ["NA"], ["null"], ["NaN"], ["nan"]]
 ALIKE += [["9223372036854775808", "0" * 30 + "9223372036854775808"], ["8", "0" * 30 + "8"]]
 
 
@@ -123,7 +123,7 @@ def test_what_a_category_is_depends_neither_on_the_rows_before_nor_on_the_cut(
     """The file begins with one kind of value, longer than what types are inferred from."""
     monkeypatch.setattr(files, "_HEAD_BYTES", 60)
     texts = [text for alike in ALIKE for text in alike]
-    path = put(tmp_path, rows([first] * 30 + texts + ["", "NA", " "], [1] * (33 + len(texts))))
+    path = put(tmp_path, rows([first] * 30 + texts, [1] * (30 + len(texts))))
     for target in (100, 1 << 20):
         blocks = read(path, target=target)
         found = places(blocks)[-len(texts) :]
@@ -131,8 +131,7 @@ def test_what_a_category_is_depends_neither_on_the_rows_before_nor_on_the_cut(
         assert [len({by_text[text] for text in alike}) for alike in ALIKE] == [1] * len(ALIKE)
         assert len(set(found)) == len(ALIKE)
         assert {block.batch.schema.field("card").type for block in blocks} == {pa.string()}
-        lost = [reject for block in blocks for reject in FEATURES.to_batch(block)[1]]
-        assert sum(map(len, lost)) == 3 + (30 if first == "" else 0)
+        assert [reject for block in blocks for reject in FEATURES.to_batch(block)[1]] == []
     numbers = Block(pa.record_batch({"card": [7, 100000, 31], "amount": [1, 1, 1]}))
     assert places([numbers]) == [by_text["7"], by_text["100000"], by_text["31"]]
 

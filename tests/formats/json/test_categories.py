@@ -42,10 +42,25 @@ def test_identifiers_beside_other_kinds_keep_their_places(odd: Any, at: int, for
     assert found[at] == places(decoded([same if isinstance(same, int) else str(same)]))[0]
 
 
-@pytest.mark.parametrize("odd", [0.5, 1e16, 2.0**63, None])
-def test_a_floating_number_that_is_no_identifier_is_missing(odd: Any) -> None:
-    (reject,) = FEATURES.to_batch(decoded([*IDS[:5], odd, *IDS[5:9]]))[1]
-    assert (reject.reason, reject.position.tolist()) == ("missing category card", [5])
+@pytest.mark.parametrize("odd", [0.5, 1e16, 2.0**63])
+@pytest.mark.parametrize("others", [IDS[:9], ["C-1"] * 9, [0.25] * 9])
+def test_a_floating_number_that_is_no_identifier_is_a_reject_that_shows_it(odd: Any, others: list[Any]) -> None:
+    cards = [*others[:5], odd, *others[5:]]
+    found = DECODE(pa.array([json.dumps({"card": card}).encode() for card in cards]), ["card"])
+    (refusal,) = found.refused
+    wanted = [i for i, card in enumerate(cards) if isinstance(card, float)]
+    assert (refusal.reason, refusal.message.tolist()) == ("unparseable value", wanted)
+    assert f"column card: {str(odd)!r}" in refusal.detail
+
+
+@pytest.mark.parametrize("others", [IDS[:9], ["C-1"] * 9, [None] * 9, [True, 7, "x"] * 3])
+@pytest.mark.parametrize("nothing", ["null", '""', "NaN", "absent"])
+def test_nothing_is_one_category_whatever_stands_beside_it(nothing: str, others: list[Any]) -> None:
+    odd = b'{"n": 1}' if nothing == "absent" else b'{"n": 1, "card": %s}' % nothing.encode()
+    values = [json.dumps({"n": 1, "card": card}).encode() for card in others]
+    found = DECODE(pa.array([*values[:5], odd, *values[5:]]), ["card", "n"])
+    assert found.refused == ()
+    assert places(Block(found.batch))[5] == places(Block(pa.record_batch({"card": [""], "n": [1]})))[0]
 
 
 def test_identifiers_do_not_change_where_another_column_does() -> None:

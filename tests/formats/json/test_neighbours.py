@@ -72,7 +72,7 @@ def test_blocks_of_any_size_give_the_same_rows_and_rejects(role, path):
     if path:
         named = features.to_json().replace('"x"', '"in.x"').replace('"card"', '"in.card"')
         features = Features.parse(json.loads(named))
-    decode = message_decoder({"categories": list(features.categories)})
+    decode = message_decoder({"categories": list(features.roles.categories)})
     values = messages(np.random.default_rng(len(role)), 250, path)
     wanted = outcomes(values, decode, features, 1)
     assert len({repr(one) for one in wanted.values()}) > 8

@@ -230,7 +230,7 @@ class _Beyond:
         name: of the column, as reasons call it.
         column: its number; None: the labels.
         rows: (n,) mask.
-        within: lowest and highest value that is not beyond, of those seen and of the batch.
+        within: lowest and highest value that is not beyond, of the batch and of those seen, which reach as far on both sides.
     """
 
     name: str
@@ -274,5 +274,5 @@ def _far(
     far: np.ndarray = distance > most
     if not (most > 0 and far.any()):
         return None
-    farthest = max(others, reach)
-    return far, (centre - farthest, centre + farthest)
+    near = values[~far]
+    return far, (float(near.min(initial=centre - reach)), float(near.max(initial=centre + reach)))

@@ -266,6 +266,23 @@ def test_a_value_far_beyond_is_clipped_to_the_farthest_that_is_not() -> None:
     np.testing.assert_array_equal(good.label, batch.label)
 
 
+def test_a_clipped_value_stays_the_farthest_on_its_side() -> None:
+    """Amounts are not negative, and some are a hundred times the usual one: 1 % is not where they end."""
+    n = 1_000
+    amounts = np.random.default_rng(0).exponential(size=n)
+    amounts[:3] = 50.0, 80.0, 100.0
+    for odd, kept in ((1e12, 100.0), (-1e12, amounts.min())):
+        batch = Batch.dense(np.append(amounts, odd)[:, None], label=np.zeros(n + 1))
+        good, _, adjusted = admit(linear.Newton(n_features=1), batch, CLIP)
+        assert adjusted == {f"feature 0 {CLIPPED}": 1}
+        assert good.dense_x[-1, 0] == kept
+        np.testing.assert_array_equal(good.dense_x[:-1, 0], amounts)
+    seen = Seen.of(Batch.dense(amounts[:, None]))
+    assert seen is not None
+    alone, _, _ = admit(linear.Newton(n_features=1), Batch.dense([[1e12]], label=[0.0]), CLIP, seen)
+    assert alone.dense_x[0, 0] == seen.centre[0] + seen.reach[0] == pytest.approx(100.0)
+
+
 @pytest.mark.parametrize("cuts", [[300], [10, 11, 150], [100, 200], list(range(50, 300, 50))])
 def test_what_is_clipped_does_not_depend_on_how_rows_are_cut(cuts: list[int]) -> None:
     batch, seen = rows(300), Seen.of(rows(400))

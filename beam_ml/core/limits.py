@@ -230,7 +230,7 @@ class _Beyond:
         name: of the column, as reasons call it.
         column: its number; None: the labels.
         rows: (n,) mask.
-        within: lowest and highest value that is not beyond, of the batch and of those seen, which reach as far on both sides.
+        within: lowest and highest value that is not beyond, of the batch and of those seen; these reach as far on both.
     """
 
     name: str

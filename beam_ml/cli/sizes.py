@@ -52,13 +52,18 @@ def models_bytes(job: Job, learner: Learner) -> int:
 def sizes_said(looked: Looked, registry: Registry) -> list[str]:
     """Return the sentences that a run begins with: how large its state and models are, and which columns are crowded.
 
+    None where its files cannot be read: the run says what is wrong with them, or waits for others.
+
     Args:
         looked: the job, with the places of its columns of categories.
         registry: whose newest version tells the size, where there is one.
     """
     job = looked.job
     found = registry.latest(job.name)
-    state, models, by = _cold(job) if found is None else _of(found.manifest)
+    try:
+        state, models, by = _cold(job) if found is None else _of(found.manifest)
+    except BeamMLError:
+        return []
     each = f"{_mb(state + models)} per version (state {_mb(state)}, models {_mb(models)}), {by}"
     kept = f"{job.retention.keep} are kept: {_mb((state + models) * job.retention.keep)}"
     return [f"{job.name}: {job.features.n_features:,} features, {each}; {kept}.", *looked.crowded()]
@@ -70,18 +75,17 @@ def _of(manifest: Manifest) -> tuple[int, int, str]:
 
 
 def _cold(job: Job) -> tuple[int, int, str]:
-    """Return the bytes of state and models, and by what they are known."""
+    """Return the bytes of state and models, and by what they are known.
+
+    Raises:
+        BeamMLError: its files cannot be read.
+    """
     algorithm, spec = job.algorithm(), job.algorithm_spec()
-    try:
-        block = first_rows(job) if isinstance(job.source, FileSource) else None
-        if block is not None:
-            learner = learned(job, [job.features.to_batch(block)[0]])
-            by = (
-                f"as the first {len(block):,} rows make it{', and more as categories come' * bool(job.features.hashed)}"
-            )
-            return len(encode_learner(algorithm, learner)), models_bytes(job, learner), by
-    except BeamMLError:  # the run says what is wrong with its files
-        pass
+    block = first_rows(job) if isinstance(job.source, FileSource) else None
+    if block is not None:
+        learner = learned(job, [job.features.to_batch(block)[0]])
+        by = f"as the first {len(block):,} rows make it{', and more as categories come' * bool(job.features.hashed)}"
+        return len(encode_learner(algorithm, learner)), models_bytes(job, learner), by
     return len(encode_learner(algorithm, learners.new(algorithm, spec))), 0, "before any row: what is seen adds to it"
 
 

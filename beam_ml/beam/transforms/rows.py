@@ -1,6 +1,7 @@
 """Rows that are single elements, dicts or `beam.Row`s, as blocks and back."""
 
 import datetime
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -20,11 +21,16 @@ from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.errors import InvalidBatch
 from beam_ml.formats.block import Block
 
-__all__ = ["as_rows", "block_of", "holds_rows", "in_blocks"]
+__all__ = ["as_rows", "block_of", "holds_rows", "in_blocks", "with_columns"]
+
+_log = logging.getLogger(__name__)
+_absent: set[str] = set()
+"""Columns that were warned of."""
 
 _MOST_ROWS = 4_096
 """Rows of one block: what comes later in a bundle is in the next one."""
 _DETAIL_CHARS = 200
+_MOST_NAMES = 100
 _ODD = object()
 """In place of a value that no text stands for."""
 
@@ -116,10 +122,33 @@ def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, label
             array = pa.array([None if text is _ODD else text for text in texts], pa.string())
         columns[name] = array
     batch = pa.record_batch(columns) if columns else pa.record_batch({"": pa.nulls(len(rows))})
+    block = Block(batch) if wanted is None else with_columns(Block(batch), sorted(wanted))
     if not odd:
-        return Block(batch)
+        return block
     good = np.setdiff1d(np.arange(len(rows)), list(odd))
-    return Block(batch.take(pa.array(good)), rejected=tuple(_rejects(rows, odd)))
+    return block.replace(batch=block.batch.take(pa.array(good)), rejected=tuple(_rejects(rows, odd)))
+
+
+def with_columns(block: Block, names: Iterable[str]) -> Block:
+    """Return a block of rows with nulls for the columns that none of them has, as where one beside them has it.
+
+    Such a column is logged once: its name may be wrong.
+
+    >>> with_columns(Block(pa.record_batch({"x": [1]})), ["x", "y"]).to_dicts()
+    [{'x': 1, 'y': None}]
+    """
+    there = block.batch.schema.names
+    absent = [name for name in names if name not in there]
+    if not absent:
+        return block
+    for name in absent:
+        if len(block) and name not in _absent:
+            _absent.add(name)
+            _log.warning("no row of %d has the column %r; they have %s.", len(block), name, there[:_MOST_NAMES])
+    batch = block.batch
+    for name in absent:
+        batch = batch.append_column(name, pa.nulls(len(block)))
+    return block.replace(batch=batch)
 
 
 def _rejects(rows: list[Mapping[str, Any]], odd: Mapping[int, str]) -> Iterator[Reject]:

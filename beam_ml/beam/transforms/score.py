@@ -12,7 +12,7 @@ from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints import with_output_types
 
 from beam_ml.beam.telemetry import count, timed
-from beam_ml.beam.transforms.rows import as_rows, holds_rows, in_blocks
+from beam_ml.beam.transforms.rows import as_rows, holds_rows, in_blocks, with_columns
 from beam_ml.beam.transforms.windowing import globally, many_in_or_out, piped, to_global
 from beam_ml.beam.wire import coders
 from beam_ml.beam.wire.elements import Measured
@@ -65,6 +65,19 @@ class _Following(DoFn):
 
     def __init__(self, reference: ModelRef, refresh_s: float) -> None:
         self._reference, self._refresh_s = reference, refresh_s
+        self._of_rows = False
+
+    def of_rows(self, rows: bool) -> "_Following":
+        """Return itself, told whether blocks are made of rows, which may lack columns."""
+        self._of_rows = rows
+        return self
+
+    def _whole(self, element: Any, with_label: bool) -> Any:
+        """Return a block of rows with all columns that the features need."""
+        features = self._predictor.features
+        if not self._of_rows or features is None or not isinstance(element, Block):
+            return element
+        return with_columns(element, features.columns(with_label))
 
     def setup(self) -> None:
         self._predictor: Predictor = predictor_of(self._reference)
@@ -127,6 +140,7 @@ def _check(name: str, element: Any) -> None:
 class _Score(_Following):
     def process(self, element: Block | Batch) -> Iterator[Any]:
         _check("Score", element)
+        element = self._whole(element, with_label=False)
         with timed("predict_us"):
             scored = self._predictor.score(element)
         n = int(scored.rows.size)
@@ -185,7 +199,8 @@ class Score(_Served):
         """Predict with the worker's predictor, and set aside what it cannot."""
         coders.install(pcoll.pipeline)
         rows = holds_rows(pcoll)
-        out = (in_blocks(pcoll) if rows else pcoll) | ParDo(self._fn).with_outputs("rejected", main="predictions")
+        step = ParDo(self._fn.of_rows(rows)).with_outputs("rejected", main="predictions")
+        out = (in_blocks(pcoll) if rows else pcoll) | step
         return ScoredBlocks(as_rows(out.predictions) if rows else out.predictions, out.rejected)
 
 
@@ -200,6 +215,7 @@ class _Measure(_Following):
     def process(self, element: Block | Batch) -> None:
         now = self._predictor
         _check("Evaluate", element)
+        element = self._whole(element, with_label=True)
         if isinstance(element, Batch):
             batch = element
         elif now.features is None:
@@ -266,5 +282,6 @@ class Evaluate(_Served):
     def expand(self, pcoll: PCollection) -> PCollection:
         """Measure each bundle, and merge the bundles' sums in one place."""
         coders.install(pcoll.pipeline)
-        given = in_blocks(pcoll) if holds_rows(pcoll) else pcoll
-        return to_global(given) | ParDo(self._fn) | GroupByKey() | "Join" >> ParDo(_Join())
+        rows = holds_rows(pcoll)
+        given = in_blocks(pcoll) if rows else pcoll
+        return to_global(given) | ParDo(self._fn.of_rows(rows)) | GroupByKey() | "Join" >> ParDo(_Join())

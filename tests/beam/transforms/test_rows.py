@@ -138,6 +138,41 @@ def test_rows_may_lack_columns(tmp_path: Path) -> None:
     assert written(tmp_path / "x") == [[[3.0, 2.0]]]
 
 
+@pytest.mark.parametrize("others", [[], [{"a": 1.0, "b": 2.0, "card": "x"}]])
+def test_a_row_that_lacks_a_column_is_the_same_alone_and_beside_one_that_has_it(others: list[dict[str, Any]]) -> None:
+    features = Features(numeric=["a", "b"], hashed=["card"])
+    wanted = frozenset(features.columns())
+    batch, rejected = features.to_batch(block_of([{"a": 1.0, "b": 2.0}, *others], wanted))
+    assert (len(batch), rejected) == (1 + len(others), ())
+    batch, (reject,) = features.to_batch(block_of([{"a": 1.0, "card": "x"}, *others], wanted))
+    assert (len(batch), reject.reason) == (len(others), "non-finite feature b")
+    assert len(block_of([], wanted)) == 0
+
+
+def test_a_column_that_no_row_has_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        block_of([{"a": 1.0}], frozenset(["a", "amount_that_is_misspelt"]))
+    (one,) = [record.getMessage() for record in caplog.records]
+    assert one == "no row of 1 has the column 'amount_that_is_misspelt'; they have ['a']."
+
+
+def test_rows_that_lack_columns_are_scored_and_measured(tmp_path: Path) -> None:
+    pipeline = new_pipeline()
+    given = pipeline | beam.Create([{"a": 1.0}])
+    reasons = given | Score(model(tmp_path))
+    reasons.rejected | beam.Map(lambda one: json.dumps(one.reason)) | beam.io.WriteToText(str(tmp_path / "reasons"))
+    unlabelled = pipeline | "Unlabelled" >> beam.Create([{"a": 1.0, "b": 2.0}, {"a": 1.0}])
+    measured = unlabelled | Evaluate(model(tmp_path))
+    (
+        measured
+        | "Rows" >> beam.Map(lambda one: json.dumps(one.versions))
+        | "W" >> (beam.io.WriteToText(str(tmp_path / "figures")))
+    )
+    run(pipeline)
+    assert written(tmp_path / "reasons") == ["non-finite feature b"]
+    assert written(tmp_path / "figures") == []
+
+
 ODD = [{"deep": 1}, [1.0], b"1", object, "\ud800", 1j]
 
 

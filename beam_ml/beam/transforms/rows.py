@@ -100,7 +100,8 @@ def _as_mapping(element: Any) -> Mapping[str, Any]:
 def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, labels: Sequence[str] = ()) -> Block:
     """Return rows as a block; what a row lacks is null, and rows with an odd value are rejected.
 
-    A column of scalars of several kinds is text, as formats of text have it: what reads numbers finds them spelled.
+    A column of scalars of several kinds is text, as formats of text have it: what reads numbers finds them spelled. Of
+    wanted columns, times and decimals are text too, so that a row is read alike whatever rows come with it.
 
     Args:
         rows: n of them.
@@ -116,7 +117,7 @@ def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, label
             array = pa.array([_written(value) for value in values] if name in labels else values)
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             array = None
-        if array is None or (wanted is not None and not _is_scalar(array.type)):
+        if array is None or not (_is_of_one_kind(array, values) if wanted is None else _is_plain(array.type)):
             texts = [_text(value) for value in values]
             odd = {i: name for i, text in enumerate(texts) if text is _ODD} | odd
             array = pa.array([None if text is _ODD else text for text in texts], pa.string())
@@ -158,10 +159,16 @@ def _rejects(rows: list[Mapping[str, Any]], odd: Mapping[int, str]) -> Iterator[
         yield Reject(f"column {name} holds neither number, text nor time", np.full(len(mine), UNPLACED), None, detail)
 
 
-def _is_scalar(kind: pa.DataType) -> bool:
+def _is_plain(kind: pa.DataType) -> bool:
+    """Return whether a column is of numbers or texts, which are read as they are whatever stands beside them."""
     types = pa.types
     plain = types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
-    return plain or types.is_decimal(kind) or types.is_string(kind) or types.is_timestamp(kind) or types.is_date(kind)
+    return plain or types.is_string(kind)
+
+
+def _is_of_one_kind(array: pa.Array, values: list[Any]) -> bool:
+    """Return whether Arrow has taken values for what they are: behind a time, it takes numbers for its units of time."""
+    return not pa.types.is_temporal(array.type) or len({type(value) for value in values if value is not None}) < 2
 
 
 def _text(value: Any) -> Any:
@@ -176,7 +183,11 @@ def _text(value: Any) -> Any:
         return repr(float(value)).removesuffix(".0")
     if isinstance(value, Decimal):
         return str(value) if value.is_finite() else None
-    return value.isoformat() if isinstance(value, datetime.date) else _ODD
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else str(value.astype("datetime64[us]"))
+    if isinstance(value, datetime.date):
+        return value.isoformat() if value == value else None  # pandas' missing time is unequal to itself
+    return _ODD
 
 
 def _written(value: Any) -> str | None:

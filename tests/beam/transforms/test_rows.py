@@ -1,6 +1,7 @@
 """Rows that are single elements are learned from and scored as blocks are."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,6 +191,51 @@ def test_a_row_with_an_odd_value_costs_itself_alone(odd: Any, others: int, tmp_p
         (reject,) = block.rejected
         assert reject.reason == "column a holds neither number, text nor time"
         assert reject.detail == (repr(odd),)
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+TIMES = [
+    NOON,
+    NOON.replace(tzinfo=None),
+    NOON.date(),
+    np.datetime64("2026-01-01T12"),
+    int(NOON.timestamp()),
+    NOON.isoformat(),
+]
+
+
+@pytest.mark.parametrize("first", TIMES)
+def test_times_of_several_kinds_are_read_as_each_alone(first: Any) -> None:
+    """Arrow would take a number behind a time for µs or days, and cut a time behind a day."""
+    features = Features(numeric=["a"], time="at")
+    rows = [{"a": 1.0, "at": at} for at in (first, *TIMES)]
+    alone = [features.to_batch(block_of([row], frozenset(features.columns())))[0].time for row in rows]
+    batch, rejected = features.to_batch(block_of(rows, frozenset(features.columns())))
+    assert rejected == ()
+    assert batch.time is not None
+    assert batch.time.tolist() == [int(time[0]) for time in alone if time is not None]
+    noon, day = int(NOON.timestamp()) * 1_000_000, 86_400_000_000
+    assert batch.time.tolist()[1:] == [noon, noon, noon - day // 2, noon, noon, noon]
+    kept = block_of(rows, None).batch["at"].to_pylist()
+    assert kept[5] == str(int(NOON.timestamp()))
+
+
+@pytest.mark.parametrize("column", ["a", "shop", "w", "y", "at"])
+@pytest.mark.parametrize("odd", [NOON, NOON.date(), Decimal("1.5"), np.datetime64("NaT"), b"1"])
+def test_a_value_of_another_kind_is_judged_alike_alone_and_beside_others(column: str, odd: Any) -> None:
+    features = Features(numeric=["a"], hashed=["shop"], weight="w", label="y", time="at")
+    usual = {"a": 1.5, "shop": "north", "w": 1.0, "y": 0, "at": 1_767_268_800}
+    one, texts = usual | {column: odd}, usual | {column: "?"}
+
+    def reasons(*rows: Any) -> list[str]:
+        block = block_of(list(rows), frozenset(features.columns()))
+        batch, refused = features.to_batch(block)
+        found = [reject.reason for reject in (*block.rejected, *refused) for _ in range(len(reject))]
+        assert len(batch) + len(found) == len(rows)
+        return sorted(found)
+
+    assert reasons(one, usual) == reasons(usual, one) == reasons(one)
+    assert sorted([*reasons(one), *reasons(texts)]) == reasons(one, texts)
 
 
 def test_rejected_rows_are_counted_where_they_are_learned_and_scored(tmp_path: Path) -> None:

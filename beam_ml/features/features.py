@@ -181,7 +181,7 @@ class Features(Settings):
     ) -> tuple[Batch, tuple[Reject, ...]]:
         """Compute the features of a block's rows.
 
-        A row is rejected with a feature that is null, NaN or infinite, with a category that is a float and not whole,
+        A row is rejected with a feature that is null, NaN or infinite, with a category that is a number and not whole,
         or without an event time or weight where a column of them is named; with an event time before 1900 or after 2200, or
         a number of no recognisable unit; with a text in one of these columns that spells no number or time; and with a
         label that is neither positive nor negative where these are listed. A missing label is NaN: whether it may be

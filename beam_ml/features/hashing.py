@@ -94,8 +94,8 @@ def sharing(seen: int, places: int) -> float:
 def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the place of each row's value, (n,) int64 in [0, buckets), and which are refused, (n,) bool; None: none.
 
-    Refused are floats that are not whole, or not below 2⁵³, where they stand for several numbers. Null and NaN have the
-    place of the empty text.
+    Refused are decimals and floats that are not whole, and floats not below 2⁵³, which stand for several numbers. Null
+    and NaN have the place of the empty text.
 
     Raises:
         MissingColumn: the column is absent, or holds neither numbers nor text.
@@ -133,6 +133,13 @@ def codes_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarra
         refused = inexact if inexact.any() else None
         codes = mix64(np.where(nothing | inexact, 0.0, reals).astype(np.int64).astype(np.uint64))
         codes[nothing] = _NOTHING
+    elif types.is_decimal(kind):
+        coded = array.dictionary_encode()
+        values = [*coded.dictionary.to_pylist(), None]
+        at = coded.indices.fill_null(len(values) - 1).to_numpy()
+        broken = np.array([one is not None and one != int(one) for one in values])
+        refused = broken[at] if broken[at].any() else None
+        codes = _of_texts(pa.array([b"" if one is None else str(int(one)) for one in values], pa.large_binary()))[at]
     elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         coded = array.cast(pa.large_binary()).fill_null(b"").dictionary_encode()
         codes = _of_texts(coded.dictionary)[coded.indices.to_numpy()]

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,21 @@ def test_nothing_is_a_category_of_its_own_and_the_same_in_every_type(kind: pa.Da
 
 def test_a_nan_among_floats_is_a_null() -> None:
     assert place([7.0, float("nan"), None]) == place(["7", "", ""])
+
+
+@pytest.mark.parametrize("scale", [0, 2, 12])
+@pytest.mark.parametrize("of", [pa.decimal128, pa.decimal256])
+def test_decimals_that_are_whole_are_the_numbers_that_they_are(of: Any, scale: int) -> None:
+    """Databases export identifiers as decimals."""
+    kind = of(38, scale)
+    values = [0, 7, -1, 10**20 + 1, 7]
+    assert place([*map(Decimal, values), None], kind=kind) == place([*map(str, values), ""])
+    odd = [Decimal("0.5"), Decimal(1), None] if scale else [Decimal(1)]
+    batch, rejected = Features(hashed=["c"]).to_batch(Block(pa.record_batch({"c": pa.array(odd, kind)})))
+    assert [(one.reason, one.position.tolist()) for one in rejected] == (
+        [("category c is not an exact whole number", [0])] if scale else []
+    )
+    assert len(batch) == len(odd) - len(rejected)
 
 
 def test_text_that_is_not_utf8_is_a_category_like_any_other() -> None:

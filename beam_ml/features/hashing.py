@@ -21,7 +21,7 @@ from beam_ml.core.spec import Settings
 from beam_ml.errors import MissingColumn
 from beam_ml.features.columns import column
 
-__all__ = ["CROWDED", "MOST_PLACES", "Hashed", "HashedTerm", "buckets_of", "codes_of", "places_for", "sharing"]
+__all__ = ["CROWDED", "EXACT", "MOST_PLACES", "Hashed", "HashedTerm", "buckets_of", "codes_of", "places_for", "sharing"]
 
 MOST_PLACES = 1 << 16
 """Places of a column whose buckets are not given, unless a job has chosen fewer."""
@@ -33,7 +33,8 @@ _SHORT = "^-?0*[0-9]{1,18}$"
 """A whole number that is surely within int64."""
 _WHOLE = re.compile(rb"-?0*[0-9]{1,20}")
 _LEAST, _BITS = -(1 << 63), (1 << 64) - 1
-_EXACT = 2.0**53  # a float64 from here on stands for several whole numbers
+EXACT = 2.0**53
+"""A float64 from here on stands for several whole numbers."""
 _NOTHING = np.uint64(int.from_bytes(hashlib.blake2b(b"", digest_size=8).digest(), "little"))
 """What stands for a value that is missing: the code of the empty text."""
 
@@ -129,7 +130,7 @@ def codes_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarra
     elif types.is_floating(kind):
         reals = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null: NaN
         nothing = np.isnan(reals)
-        inexact = ~nothing & ((np.trunc(reals) != reals) | ~(np.abs(reals) < _EXACT))
+        inexact = ~nothing & ((np.trunc(reals) != reals) | ~(np.abs(reals) < EXACT))
         refused = inexact if inexact.any() else None
         codes = mix64(np.where(nothing | inexact, 0.0, reals).astype(np.int64).astype(np.uint64))
         codes[nothing] = _NOTHING

@@ -140,14 +140,14 @@ class ToBatches(PTransform):
     def __init__(self, features: Features, with_label: bool = True, max_ahead: float | None = None) -> None:
         super().__init__()
         self._features, self._with_label = features.to_json(), with_label
-        self._columns, self._labels = features.columns(with_label), features.roles.labels
+        self._columns, self._roles = features.columns(with_label), features.roles
         self._max_ahead_us = None if max_ahead is None else to_us(max_ahead)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection) -> Batches:
         """Compute the features of each block."""
         coders.install(pcoll.pipeline)
-        blocks = pcoll if pcoll.element_type is Block else in_blocks(pcoll, self._columns, self._labels)
+        blocks = pcoll if pcoll.element_type is Block else in_blocks(pcoll, self._columns, self._roles)
         out = blocks | ParDo(_ToBatches(self._features, self._with_label, self._max_ahead_us)).with_outputs(
             "rejected", "progress", main="batches"
         )

@@ -3,7 +3,7 @@
 import datetime
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -19,7 +19,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.errors import InvalidBatch
+from beam_ml.features.hashing import EXACT
 from beam_ml.formats.block import Block
+from beam_ml.formats.table import NO_ROLES, Roles
 
 __all__ = ["as_rows", "block_of", "holds_rows", "in_blocks", "with_columns"]
 
@@ -31,6 +33,7 @@ _MOST_ROWS = 4_096
 """Rows of one block: what comes later in a bundle is in the next one."""
 _DETAIL_CHARS = 200
 _MOST_NAMES = 100
+_NEITHER = "column {} holds neither number, text nor time"
 _ODD = object()
 """In place of a value that no text stands for."""
 
@@ -43,15 +46,15 @@ def holds_rows(pcoll: PCollection) -> bool:
     return isinstance(kind, RowTypeConstraint | typehints.DictConstraint)
 
 
-def in_blocks(pcoll: PCollection, wanted: Iterable[str] | None = None, labels: Sequence[str] = ()) -> PCollection:
+def in_blocks(pcoll: PCollection, wanted: Iterable[str] | None = None, roles: Roles = NO_ROLES) -> PCollection:
     """Gather the rows of each bundle and window into blocks; blocks stay as they are.
 
     Args:
         pcoll: rows, blocks, or both.
         wanted: the columns to keep, which must be numbers, texts or times; None: all, whatever they are.
-        labels: columns of listed values (`Roles.labels`), which may hold texts, numbers and truth values.
+        roles: of columns: labels may be texts, numbers and truth values, and categories texts and whole numbers.
     """
-    return pcoll | "InBlocks" >> ParDo(_InBlocks(None if wanted is None else frozenset(wanted), tuple(labels)))
+    return pcoll | "InBlocks" >> ParDo(_InBlocks(None if wanted is None else frozenset(wanted), roles))
 
 
 def as_rows(pcoll: PCollection) -> PCollection:
@@ -61,8 +64,8 @@ def as_rows(pcoll: PCollection) -> PCollection:
 
 @with_output_types(Block)
 class _InBlocks(DoFn):
-    def __init__(self, wanted: frozenset[str] | None, labels: tuple[str, ...]) -> None:
-        self._wanted, self._labels = wanted, labels
+    def __init__(self, wanted: frozenset[str] | None, roles: Roles) -> None:
+        self._wanted, self._roles = wanted, roles
 
     def start_bundle(self) -> None:
         self._rows: dict[Any, tuple[Timestamp, list[Mapping[str, Any]]]] = {}
@@ -78,11 +81,11 @@ class _InBlocks(DoFn):
         self._rows[window] = min(since, timestamp), rows
         if len(rows) >= _MOST_ROWS:
             del self._rows[window]
-            yield WindowedValue(block_of(rows, self._wanted, self._labels), since, (window,))
+            yield WindowedValue(block_of(rows, self._wanted, self._roles), since, (window,))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for window, (since, rows) in self._rows.items():
-            yield WindowedValue(block_of(rows, self._wanted, self._labels), since, (window,))
+            yield WindowedValue(block_of(rows, self._wanted, self._roles), since, (window,))
         self._rows = {}
 
 
@@ -97,7 +100,7 @@ def _as_mapping(element: Any) -> Mapping[str, Any]:
     return element
 
 
-def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, labels: Sequence[str] = ()) -> Block:
+def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, roles: Roles = NO_ROLES) -> Block:
     """Return rows as a block; what a row lacks is null, and rows with an odd value are rejected.
 
     A column of scalars of several kinds is text, as formats of text have it: what reads numbers finds them spelled. Of
@@ -107,20 +110,21 @@ def block_of(rows: list[Mapping[str, Any]], wanted: frozenset[str] | None, label
         rows: n of them.
         wanted: the columns that must be scalars, whatever the others in the block are, and the only ones kept; None: all,
             nested ones too, if they are of one kind.
-        labels: columns of listed values.
+        roles: of columns.
     """
     columns: dict[str, pa.Array] = {}
     odd: dict[int, str] = {}
     for name in dict.fromkeys(name for row in rows for name in row if wanted is None or name in wanted):
         values = [row.get(name) for row in rows]
         try:
-            array = pa.array([_written(value) for value in values] if name in labels else values)
+            array = pa.array([_written(value) for value in values] if name in roles.labels else values)
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             array = None
         if array is None or not (_is_of_one_kind(array, values) if wanted is None else _is_plain(array.type)):
-            texts = [_text(value) for value in values]
-            odd = {i: name for i, text in enumerate(texts) if text is _ODD} | odd
-            array = pa.array([None if text is _ODD else text for text in texts], pa.string())
+            text = _category if name in roles.categories else _text
+            texts = [text(value) for value in values]
+            odd = {i: name for i, one in enumerate(texts) if one is _ODD} | odd
+            array = pa.array([None if one is _ODD else one for one in texts], pa.string())
         columns[name] = array
     batch = pa.record_batch(columns) if columns else pa.record_batch({"": pa.nulls(len(rows))})
     block = Block(batch) if wanted is None else with_columns(Block(batch), sorted(wanted))
@@ -153,10 +157,14 @@ def with_columns(block: Block, names: Iterable[str]) -> Block:
 
 
 def _rejects(rows: list[Mapping[str, Any]], odd: Mapping[int, str]) -> Iterator[Reject]:
-    for name in sorted(set(odd.values())):
-        mine = [i for i, one in sorted(odd.items()) if one == name]
-        detail = tuple(f"{rows[i][name]!r:.{_DETAIL_CHARS}}" for i in mine)
-        yield Reject(f"column {name} holds neither number, text nor time", np.full(len(mine), UNPLACED), None, detail)
+    reasons: dict[str, list[int]] = {}
+    for i, name in sorted(odd.items()):
+        inexact = isinstance(rows[i][name], Real)  # as `Features` says it of a column of floats
+        what = f"category {name} is not an exact whole number" if inexact else _NEITHER.format(name)
+        reasons.setdefault(what, []).append(i)
+    for what, mine in sorted(reasons.items()):
+        detail = tuple(f"{rows[i][odd[i]]!r:.{_DETAIL_CHARS}}" for i in mine)
+        yield Reject(what, np.full(len(mine), UNPLACED), None, detail)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -188,6 +196,12 @@ def _text(value: Any) -> Any:
     if isinstance(value, datetime.date):
         return value.isoformat() if value == value else None  # pandas' missing time is unequal to itself
     return _ODD
+
+
+def _category(value: Any) -> Any:
+    """Return what names a category as a text; a float that is not an exact whole number names none."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, Integral) else math.nan
+    return _text(value) if math.isnan(number) or (number.is_integer() and abs(number) < EXACT) else _ODD
 
 
 def _written(value: Any) -> str | None:

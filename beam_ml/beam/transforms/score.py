@@ -1,5 +1,6 @@
 """`Score` and `Evaluate`: the served model inside a pipeline."""
 
+import copy
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -68,9 +69,10 @@ class _Following(DoFn):
         self._of_rows = False
 
     def of_rows(self, rows: bool) -> "_Following":
-        """Return itself, told whether blocks are made of rows, which may lack columns."""
-        self._of_rows = rows
-        return self
+        """Return a copy that knows whether blocks are made of rows, which may lack columns."""
+        mine = copy.copy(self)
+        mine._of_rows = rows
+        return mine
 
     def _whole(self, element: Any, with_label: bool) -> Any:
         """Return a block of rows with all columns that the features need."""

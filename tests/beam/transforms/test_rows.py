@@ -269,6 +269,34 @@ def test_categories_of_several_kinds_are_hashed_as_each_alone() -> None:
     assert batch.indices.tolist() == [int(one.indices[0]) for one in alone if one.indices is not None]
 
 
+@pytest.mark.parametrize("card", [1.5, 2.0**53, float("inf"), np.float32(0.25)])
+def test_a_number_that_names_no_category_is_refused_alike_alone_and_beside_texts(card: float) -> None:
+    features = Features(hashed=["card"])
+    for others in ([], [3.0, None], ["north", 7]):
+        rows = [{"card": one} for one in (*others, card)]
+        block = block_of(rows, frozenset(features.columns()), features.roles)
+        batch, refused = features.to_batch(block)
+        (reject,) = (*block.rejected, *refused)
+        assert (len(batch), len(reject)) == (len(others), 1)
+        assert reject.reason == "category card is not an exact whole number"
+
+
+@pytest.mark.parametrize("rows_first", [True, False])
+def test_one_score_takes_rows_here_and_blocks_there(rows_first: bool, tmp_path: Path) -> None:
+    """Rows may lack columns, wherever blocks are scored by the same transform, which may not."""
+    pipeline, score = new_pipeline(), Score(model(tmp_path))
+    rows = pipeline | "R" >> beam.Create([{"a": 1.0}]) | beam.Map(lambda one: one).with_output_types(dict)
+    whole = Block(pa.record_batch({"a": [1.0], "b": [2.0]}))
+    blocks = pipeline | "B" >> beam.Create([whole]).with_output_types(Block)
+    found = {}
+    for name in ("rows", "blocks") if rows_first else ("blocks", "rows"):
+        found[name] = (rows if name == "rows" else blocks) | f"Score {name}" >> score
+    reasons = found["rows"].rejected | beam.Map(lambda one: json.dumps(one.reason))
+    reasons | "W" >> beam.io.WriteToText(str(tmp_path / "reasons"))
+    run(pipeline)
+    assert written(tmp_path / "reasons") == ["non-finite feature b"]
+
+
 def test_what_is_no_row_is_refused_in_one_sentence() -> None:
     pipeline = new_pipeline()
     pipeline | beam.Create([5, 6]) | ToBatches(Features(numeric=["a", "b"]))

@@ -62,14 +62,17 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def spelled(array: pa.Array) -> Numbers:
-    """Return the numbers that texts spell; an empty text is missing, as null is.
+    """Return the numbers that texts spell, true as 1 and false as 0; an empty text is missing, as null is.
 
-    A format without types takes a whole column for text where one cell is no number: the others are numbers all the same.
+    A format without types takes a whole column for text where one cell is no number, or no truth value: the others are
+    numbers all the same.
 
-    >>> spelled(pa.array(["1.5", "n/a", "", None, "-2e3"])).unread.tolist()
-    [False, True, False, False, False]
+    >>> spelled(pa.array(["1.5", "n/a", "", None, "-2e3", "True"])).unread.tolist()
+    [False, True, False, False, False, False]
     """
     texts = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    for word, number in (("true", "1"), ("false", "0")):
+        texts = pc.if_else(pc.match_substring_regex(texts, f"^{word}$", ignore_case=True), number, texts)
     fits = pc.fill_null(pc.match_substring_regex(texts, NUMBER), False)
     values = pc.if_else(fits, texts, pa.scalar(None, pa.string())).cast(pa.float64()).to_numpy(zero_copy_only=False)
     empty = pc.fill_null(pc.equal(texts, ""), True)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from beam_ml.core.spec import Settings
@@ -180,14 +179,7 @@ def labelled(batch: pa.RecordBatch, label: str | Label) -> Labelled:
 
 def _plain(batch: pa.RecordBatch, name: str) -> Labelled:
     found = numbers(batch, name, _FIELD)
-    if found.unread is None or found.texts is None:
-        return Labelled(found.values)
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(found.texts.cast(pa.string())))
-    values, unread = found.values.copy(), found.unread.copy()
-    for word, truth in _TRUTH.items():
-        rows = np.asarray(pc.fill_null(pc.equal(words, word), False))
-        values[rows], unread[rows] = truth, False
-    return Labelled(values, UNREAD, unread, found.texts) if unread.any() else Labelled(values)
+    return Labelled(found.values, UNREAD, found.unread, found.texts)
 
 
 def _shown(array: pa.Array) -> pa.Array:

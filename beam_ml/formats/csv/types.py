@@ -51,7 +51,7 @@ def _ladder(kind: pa.DataType) -> Ladder:
     types = pa.types
     if types.is_null(kind):
         return Ladder((kind, pa.float64(), pa.string()))
-    if types.is_integer(kind) or types.is_boolean(kind):
+    if types.is_integer(kind):
         return Ladder((kind, pa.float64()))
     if types.is_date(kind):
         return Ladder((kind, pa.timestamp("ns")))

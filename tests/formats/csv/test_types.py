@@ -96,6 +96,18 @@ def test_a_column_of_numbers_still_refuses_a_word(tmp_path: Path, monkeypatch: p
     assert "oops" in reject.detail[0]
 
 
+@pytest.mark.parametrize("odd", ["2", "0.5", "x"])
+def test_what_is_no_truth_value_among_truth_values_costs_its_own_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    monkeypatch.setattr(files, "_HEAD_BYTES", 10)
+    (block,) = read(put(tmp_path, f"a,b\ntrue,1\nfalse,2\ntrue,3\n{odd},4\n1,5\n"))
+    assert block.batch.to_pydict() == {"a": [True, False, True, True], "b": [1, 2, 3, 5]}
+    (reject,) = block.rejected
+    assert (reject.reason, len(reject)) == ("unparseable value", 1)
+    assert odd in reject.detail[0]
+
+
 def test_two_columns_at_odds_do_not_cost_each_other_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_HEAD_BYTES", 12)
     text = "a,b,card\n1,1,1\n1,1,2\nx,2,3\n2,2.5,4\n3,y,5\n4.5,4,C\n"
@@ -229,3 +241,15 @@ def test_random_tables_keep_every_identifier(tmp_path: Path) -> None:
         (block,) = read(put(tmp_path, rows(cards, amounts)))
         assert [str(card) for card in block.batch.column("card").to_pylist()] == cards
         assert [float(one) for one in block.batch.column("amount").to_pylist()] == [float(one) for one in amounts]
+
+
+@pytest.mark.parametrize("beside", [b"true,1", b"2,1", b"0.5,1", b"x,1", b",1", b"2024-01-01,1"])
+@pytest.mark.parametrize(("value", "number"), [(b"true", 1.0), (b"False", 0.0), (b"1", 1.0), (b"2.5", 2.5)])
+def test_a_truth_value_in_a_message_is_the_same_number_whatever_stands_beside_it(
+    beside: bytes, value: bytes, number: float
+) -> None:
+    decode = message_decoder({"column_names": ["a", "b"]})
+    for values in ([value + b",7", beside], [beside, value + b",7"]):
+        batch, _ = Features(numeric=["a", "b"]).to_batch(Block(decode(pa.array(values), ["a", "b"]).batch))
+        assert batch.X is not None
+        assert [number, 7.0] in batch.X.tolist()

@@ -81,17 +81,22 @@ class Reader:
 def lengths_of(build: Callable[[Spec], object], spec: Spec, held: int) -> dict[str, int]:
     """Return the lengths of the axes of what a spec builds.
 
-    A forged width may ask for more memory than any machine has: where more would be built than the artefact holds, it is
-    refused before anything of that width is made.
+    A forged width may ask for more memory than any machine has. So ever wider specs are built first, each twice as wide as
+    the one before: the artefact is refused at the first of which more would be built than it holds.
 
     Args:
         build: spec → record; its axes that are not 0 are those of the record stored.
         spec: of the artefact.
         held: bytes of the artefact's arrays.
     """
-    least = _least(build, spec)
-    if least > held:
-        refuse(f"the arrays of {spec.n_features:,} features, as its spec says, of {least:,} bytes; got {held:,}")
+    width = _NARROW
+    while width < spec.n_features:
+        least = _built_bytes(build, spec, width)
+        if least > held:
+            refuse(
+                f"the arrays of {spec.n_features:,} features, as its spec says, of at least {least:,} bytes; got {held:,}"
+            )
+        width *= 2
     try:
         return axis_lengths(build(spec))
     except MemoryError as error:
@@ -99,16 +104,13 @@ def lengths_of(build: Callable[[Spec], object], spec: Spec, held: int) -> dict[s
         raise CorruptArtefact(message) from error
 
 
-def _least(build: Callable[[Spec], object], spec: Spec) -> int:
-    """Return how many bytes a spec builds, or fewer, by what narrow ones build: it grows at least as the width does."""
-    if spec.n_features <= _NARROW:
-        return 0
+def _built_bytes(build: Callable[[Spec], object], spec: Spec, width: int) -> int:
+    """Return how many bytes a spec would build if its rows were so wide; 0 where there is no such spec."""
     try:
-        specs = [type(spec).parse(spec.to_dict() | {"n_features": width}) for width in (_NARROW // 2, _NARROW)]
+        narrow = type(spec).parse(spec.to_dict() | {"n_features": width})
     except InvalidValue:
         return 0
-    less, more = (nbytes(build(one)) for one in specs)
-    return more + (more - less) * (spec.n_features - _NARROW) // (_NARROW // 2)
+    return nbytes(build(narrow))
 
 
 def refuse(what: str) -> NoReturn:

@@ -40,11 +40,10 @@ CASES: dict[str, tuple[Spec, ModelSpec, str, float]] = {
 }
 
 
-def learned(spec: Spec, model: ModelSpec, refresh: str, data: Path, rows: int, registry: Path, threads: int) -> Any:
-    """Train into a new registry; return the newest model."""
-    shutil.rmtree(registry, ignore_errors=True)
+def job_of(spec: Spec, model: ModelSpec, refresh: str, data: Path, rows: int, registry: Path) -> Job:
+    """Return the job that learns the rows of a folder, as many per round at most."""
     settings = {key: value for key, value in spec.to_dict().items() if key != "n_features"}
-    job = Job.parse(
+    return Job.parse(
         {
             "name": "bench",
             "registry": str(registry),
@@ -55,7 +54,12 @@ def learned(spec: Spec, model: ModelSpec, refresh: str, data: Path, rows: int, r
             "models": {"model": model.to_dict()},
         }
     )
-    store = Registry(str(registry))
+
+
+def learned(spec: Spec, model: ModelSpec, refresh: str, data: Path, rows: int, registry: Path, threads: int) -> Any:
+    """Train into a new registry; return the newest model."""
+    shutil.rmtree(registry, ignore_errors=True)
+    job, store = job_of(spec, model, refresh, data, rows, registry), Registry(str(registry))
     for _ in train(job, store, Mode("once", close=True), threads=threads):
         pass
     return Predictor(store, "bench").model

@@ -388,7 +388,8 @@ def test_learners_merge_in_the_units_of_the_data(level, spread, seed):
     assert min(a.mean(), b.mean()) - 0.1 < both.mean() < max(a.mean(), b.mean()) + 0.1
     assert 0.95 * min(a.std(), b.std()) < both.std() < 1.05 * max(a.std(), b.std())
     assert np.corrcoef(both, told)[0, 1] > 0.98
-    assert np.mean((both - label) ** 2) < min(np.mean((one - label) ** 2) for one in (a, b))
+    better = min(np.mean((one - label) ** 2) for one in (a, b))
+    assert np.mean((both - label) ** 2) <= (1 + 1e-9) * better  # it may be one of them
     assert int(merged.state.folds) == max(int(one.state.folds) for one in days)
 
 

@@ -159,7 +159,7 @@ def with_columns(block: Block, names: Iterable[str]) -> Block:
 def _rejects(rows: list[Mapping[str, Any]], odd: Mapping[int, str]) -> Iterator[Reject]:
     reasons: dict[str, list[int]] = {}
     for i, name in sorted(odd.items()):
-        inexact = isinstance(rows[i][name], Real)  # as `Features` says it of a column of floats
+        inexact = isinstance(rows[i][name], Real | Decimal)  # as `Features` says it of a column of them
         what = f"category {name} is not an exact whole number" if inexact else _NEITHER.format(name)
         reasons.setdefault(what, []).append(i)
     for what, mine in sorted(reasons.items()):
@@ -199,7 +199,9 @@ def _text(value: Any) -> Any:
 
 
 def _category(value: Any) -> Any:
-    """Return what names a category as a text; a float that is not an exact whole number names none."""
+    """Return what names a category as a text; a float or decimal that is not an exact whole number names none."""
+    if isinstance(value, Decimal) and value.is_finite():
+        return str(int(value)) if value == int(value) else _ODD
     number = float(value) if isinstance(value, Real) and not isinstance(value, Integral) else math.nan
     return _text(value) if math.isnan(number) or (number.is_integer() and abs(number) < EXACT) else _ODD
 

@@ -261,16 +261,21 @@ def test_rejected_rows_are_counted_where_they_are_learned_and_scored(tmp_path: P
 
 def test_categories_of_several_kinds_are_hashed_as_each_alone() -> None:
     features = Features(hashed=["card"])
-    cards = [7, "7", 7.0, True, 1, "C-7", None, 2**63 + 1]
-    batch, rejected = features.to_batch(block_of([{"card": card} for card in cards], frozenset(["card"])))
+    cards = [7, "7", 7.0, Decimal("7.00"), True, 1, "C-7", None, 2**63 + 1]
+
+    def read(*some: Any) -> tuple[Batch, Any]:
+        return features.to_batch(block_of([{"card": card} for card in some], frozenset(["card"]), features.roles))
+
+    batch, rejected = read(*cards)
     assert rejected == ()
-    alone = [features.to_batch(block_of([{"card": card}], frozenset(["card"])))[0] for card in cards]
+    alone = [read(card)[0] for card in cards]
     assert batch.indices is not None
+    assert len(set(batch.indices[:4].tolist())) == 1
     assert batch.indices.tolist() == [int(one.indices[0]) for one in alone if one.indices is not None]
 
 
-@pytest.mark.parametrize("card", [1.5, 2.0**53, float("inf"), np.float32(0.25)])
-def test_a_number_that_names_no_category_is_refused_alike_alone_and_beside_texts(card: float) -> None:
+@pytest.mark.parametrize("card", [1.5, 2.0**53, float("inf"), np.float32(0.25), Decimal("7.5")])
+def test_a_number_that_names_no_category_is_refused_alike_alone_and_beside_texts(card: Any) -> None:
     features = Features(hashed=["card"])
     for others in ([], [3.0, None], ["north", 7]):
         rows = [{"card": one} for one in (*others, card)]

@@ -22,6 +22,7 @@ from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
 from beam_ml.features import Clock, EventTime, Features, Hashed, Label, Matrix, Plain, Standardised
 from beam_ml.formats.csv import Options as CsvOptions
+from beam_ml.formats.libsvm import Options as LibsvmOptions
 from beam_ml.formats.recordio import Options as RecordioOptions
 
 __all__ = ["pages"]
@@ -71,6 +72,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("[source], files", '`kind = "files"`, the default.', FileSource),
     ("[source.options], CSV files", "How CSV text is to be understood.", CsvOptions),
     ("[source.options], RecordIO", "How records are to be understood, of files and of messages.", RecordioOptions),
+    ("[source.options], libsvm", "How lines are to be understood, of files and of messages.", LibsvmOptions),
     ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),
     ("[features]", "Which columns become features, label, weight and event time.", Features),
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),

@@ -48,8 +48,8 @@ STOREYS: tuple[set[str], ...] = (
 APART: dict[str, set[str]] = {
     "beam_ml.algorithms": {"fm", "kmeans", "linear", "pca"},
     "beam_ml.algorithms.linear": {"adagrad", "newton"},
-    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "newton", "recordio"},
-    "beam_ml.formats": {"avro", "csv", "json", "parquet", "recordio"},
+    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "libsvm", "newton", "recordio"},
+    "beam_ml.formats": {"avro", "csv", "json", "libsvm", "parquet", "recordio"},
 }
 # room → what it may not know
 UNKNOWN: dict[str, tuple[str, ...]] = {

@@ -65,7 +65,7 @@ class Features(Settings):
     ] = ()
     matrix: Annotated[
         Matrix | None,
-        Field(description="all features from one column, as RecordIO has them; then there are no others"),
+        Field(description="all features from one column, as RecordIO and libsvm have them; then there are no others"),
     ] = None
     label: Annotated[
         LabelColumn | None,

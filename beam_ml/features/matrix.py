@@ -33,7 +33,7 @@ class Filled(NamedTuple):
 
 
 class Matrix(Settings):
-    """All features of a record, from one column, as RecordIO has them.
+    """All features of a record, from one column, as RecordIO and libsvm have them.
 
     A row is the same however it is stored: `sparse` alone says whether batches are dense or CSR.
 

@@ -95,6 +95,7 @@ TABLE: Mapping[str, Format] = MappingProxyType(
                 counts="bytes",
                 messages=True,
             ),
+            Format("libsvm", (".libsvm", ".libsvm.gz", ".libsvm.zst"), counts="bytes", messages=True),
         )
     }
 )

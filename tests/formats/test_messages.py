@@ -250,7 +250,9 @@ def test_a_format_of_ones_own():
 
 @pytest.mark.parametrize("make", [decoder, encoder])
 def test_no_such_format(make):
-    with pytest.raises(InvalidValue, match=r"must be one of \['json', 'avro', 'csv', 'recordio'\].*got 'xml'\.$"):
+    with pytest.raises(
+        InvalidValue, match=r"must be one of \['json', 'avro', 'csv', 'recordio', 'libsvm'\].*got 'xml'\.$"
+    ):
         make("xml")
     with pytest.raises(InvalidValue, match="importable"):
         make("beam_ml.nowhere:at_all")
@@ -268,7 +270,7 @@ def test_unknown_options_are_refused_in_one_sentence(make, format):
     assert str(e.value).count(". ") == 0
 
 
-SCHEMA = {"json": {}, "recordio": {}, "avro": {"schema_file": "/nowhere"}}
+SCHEMA = {"json": {}, "recordio": {}, "libsvm": {}, "avro": {"schema_file": "/nowhere"}}
 
 
 def test_a_detail_is_short():

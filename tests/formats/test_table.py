@@ -32,8 +32,8 @@ def test_a_package_offers_what_its_record_says(name: str) -> None:
 
 
 def test_names_by_use() -> None:
-    assert sorted(FORMATS) == ["avro", "csv", "parquet", "recordio"]
-    assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "json", "recordio"]
+    assert sorted(FORMATS) == ["avro", "csv", "libsvm", "parquet", "recordio"]
+    assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "json", "libsvm", "recordio"]
 
 
 def test_no_ending_is_of_two_formats() -> None:
@@ -51,7 +51,7 @@ NO_FILES = Format("tests.formats.test_table:NO_FILES")
     [
         (
             "json",
-            r"format must be one of \['avro', 'csv', 'parquet', 'recordio'\], or 'module:attribute' of one's own; got 'json'",
+            r"format must be one of \['avro', 'csv', 'libsvm', 'parquet', 'recordio'\], or 'module:attribute' of one's own; got 'json'",
         ),
         ("", "format must be one of"),
         ("nowhere:FORMAT", r"format must name an importable 'module:attribute'; got 'nowhere:FORMAT' \(No module"),

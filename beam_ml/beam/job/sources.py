@@ -40,7 +40,7 @@ class FileSource(Settings):
     format: Annotated[
         str | None,
         Field(
-            description="parquet, csv, avro, recordio, or 'module:attribute' of one's own; none: by the files' names"
+            description="parquet, csv, avro, recordio, libsvm, or 'module:attribute' of one's own; none: by the files' names"
         ),
     ] = None
     options: Annotated[Mapping[str, Any], Field(description="the format's own; `format` must be given with them")] = {}
@@ -139,7 +139,9 @@ class KafkaSource(Settings):
     kind: Literal["kafka"]
     brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
     topic: Annotated[str, Field(min_length=1)]
-    format: Annotated[str, Field(description="json, avro, csv, or 'module:attribute' of one's own")] = "json"
+    format: Annotated[
+        str, Field(description="json, avro, csv, recordio, libsvm, or 'module:attribute' of one's own")
+    ] = "json"
     options: Annotated[Mapping[str, Any], Field(description="the format's own")] = {}
     client: Annotated[
         Mapping[str, str | int | float | bool],

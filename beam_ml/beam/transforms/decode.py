@@ -39,8 +39,8 @@ class Decode(PTransform):
     """Blocks of raw messages → blocks of rows; what cannot be decoded is in their `rejected`.
 
     Args:
-        format: `json`, `avro`, `csv`, `recordio`, or one's own as 'module:attribute' (`formats.messages.decoder`); the
-            decoder is shared by a process's threads.
+        format: `json`, `avro`, `csv`, `recordio`, `libsvm`, or one's own as 'module:attribute' (`formats.messages.decoder`);
+            the decoder is shared by a process's threads.
         options: the format's own, as plain JSON values; they travel in the pipeline.
         columns: what to decode; None: all.
 

@@ -10,7 +10,7 @@ import pytest
 from beam_ml.beam.job import load_job
 from beam_ml.beam.rounds import train
 from beam_ml.errors import InvalidValue
-from beam_ml.formats import list_files, ranges, read, recordio
+from beam_ml.formats import libsvm, list_files, ranges, read, recordio
 from beam_ml.predictor import Predictor
 from beam_ml.registry import Registry
 
@@ -25,20 +25,30 @@ def data(n: int = 2_000) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def in_recordio(folder: Path, sparse: bool) -> None:
+def stored(sparse: bool) -> pa.RecordBatch:
     X, y = data()
     features = (
         pa.array([[(j, v) for j, v in enumerate(row) if v] for row in X.tolist()], pa.map_(pa.int32(), pa.float32()))
         if sparse
         else pa.array(X.tolist(), pa.list_(pa.float32()))
     )
-    rows = pa.record_batch({"features": features, "label": y})
+    return pa.record_batch({"features": features, "label": y})
+
+
+def in_recordio(folder: Path, sparse: bool) -> None:
+    rows = stored(sparse)
     options = recordio.Options(width=D) if sparse else recordio.DEFAULT
     recordio.write(str(folder / "a.rec"), [rows.slice(0, 1_200)], options)
     recordio.write(str(folder / "b.rec.gz"), [rows.slice(1_200)], options)
 
 
-WRITERS: dict[str, Any] = {"recordio": in_recordio}
+def in_libsvm(folder: Path, sparse: bool) -> None:
+    rows = stored(sparse)
+    libsvm.write(str(folder / "a.libsvm"), [rows.slice(0, 1_200)])
+    libsvm.write(str(folder / "b.libsvm.gz"), [rows.slice(1_200)])
+
+
+WRITERS: dict[str, Any] = {"recordio": in_recordio, "libsvm": in_libsvm}
 
 
 def job(tmp_path: Path, format: str, algorithm: str, sparse: bool, name: str = "one") -> Any:

@@ -16,7 +16,7 @@ from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.core.drawing import Drawing
-from beam_ml.core.leaps import FAR, SET_BACK, leap_us, without_far
+from beam_ml.core.leaps import FAR, leap_us, without_far
 from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -198,13 +198,11 @@ class Accumulator:
 
         All rows of a batch are judged side by side, also where not all of them are added to this accumulator.
         """
-        good, rejected, adjusted = admit(self._spec, batch, self._limits, self._seen)
+        batch, far, set_back = without_far(batch, self._leap_us, self._newest)
+        good, rejected, adjusted = admit(self._spec, batch, self._limits, self._seen, set_back=set_back)
         bad = {reason: batch.take(rows) for reason, rows in rejected.items()}
-        good, far, set_back = without_far(good, self._leap_us, self._newest)
         if far is not None:
             bad[FAR] = far
-        if set_back:
-            adjusted[SET_BACK] = set_back
         if adjusted:
             self.add_progress(Progress(adjusted=adjusted))
         for reason, rows in bad.items():

@@ -7,6 +7,7 @@ import numpy as np
 
 from beam_ml.core.algorithm import check_batch
 from beam_ml.core.batch import Batch
+from beam_ml.core.leaps import SET_BACK
 from beam_ml.core.limits import ABSOLUTE, Limits, Seen, clipped, far_beyond, feature_name
 from beam_ml.core.spec import Spec
 
@@ -122,7 +123,12 @@ class Admitted(NamedTuple):
 
 
 def admit(
-    spec: Spec, batch: Batch, limits: Limits = ABSOLUTE, seen: Seen | None = None, names: Sequence[str] = ()
+    spec: Spec,
+    batch: Batch,
+    limits: Limits = ABSOLUTE,
+    seen: Seen | None = None,
+    names: Sequence[str] = (),
+    set_back: int = 0,
 ) -> Admitted:
     """Split a batch into the rows to learn from and rejected ones.
 
@@ -132,6 +138,7 @@ def admit(
         limits: how large values may be.
         seen: what earlier windows held, which `limits.deviations` goes by.
         names: of the first features, for reasons; of sparse rows, these are the numbers.
+        set_back: how many of the last rows have had their event time set back (`beam_ml.core.leaps`).
 
     Returns:
         The good rows, the rejected ones, and what was changed. A row that breaks several rules counts under the first:
@@ -156,13 +163,30 @@ def admit(
     if batch.weight is not None:
         rules += _weights(batch.weight, limits.weight)
     good, rejected = _split(batch, rules)
-    if limits.deviations == "any" or len(good) == 0:
-        return Admitted(good, rejected, {})
+    adjusted: dict[str, int] = {}
+    if limits.deviations != "any" and len(good):
+        good, rejected, adjusted = _within(spec, batch, good, rejected, limits.deviations, limits.far_values == "clip", seen, names)
+    if set_back:
+        set_back -= sum(int((rows >= len(batch) - set_back).sum()) for rows in rejected.values())
+    return Admitted(good, rejected, adjusted | {SET_BACK: set_back} if set_back else adjusted)
+
+
+def _within(
+    spec: Spec,
+    batch: Batch,
+    good: Batch,
+    rejected: dict[str, np.ndarray],
+    deviations: float,
+    clip: bool,
+    seen: Seen | None,
+    names: Sequence[str],
+) -> Admitted:
+    """Reject or clip what is far beyond what was seen, of the good rows of a batch."""
     judged = good if spec.label_target == "real" else good.replace(label=None)
-    if limits.far_values == "clip":
-        moved, adjusted = clipped(judged, limits.deviations, seen, names)
+    if clip:
+        moved, adjusted = clipped(judged, deviations, seen, names)
         return Admitted(moved.replace(label=moved.label if judged is good else good.label), rejected, adjusted)
-    kept, far = _split(good, far_beyond(judged, limits.deviations, seen, names))
+    kept, far = _split(good, far_beyond(judged, deviations, seen, names))
     if not far:
         return Admitted(good, rejected, {})
     places = np.arange(len(batch))

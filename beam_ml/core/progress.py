@@ -131,7 +131,7 @@ class Progress:
         if self.rows:
             rejected[reason] = rejected.get(reason, 0) + self.rows
         return dataclasses.replace(
-            self, rows=0, weight=0.0, bytes=0, time_min=None, time_max=None, late=0, rejected=rejected
+            self, rows=0, weight=0.0, bytes=0, time_min=None, time_max=None, late=0, rejected=rejected, adjusted={}
         )
 
     def without(self, gone: Callable[[Origin], bool]) -> "Progress":

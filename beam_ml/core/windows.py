@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from beam_ml.core.batch import Batch
-from beam_ml.core.leaps import FAR, SET_BACK, without_far
+from beam_ml.core.leaps import FAR, without_far
 from beam_ml.core.spec import to_us
 from beam_ml.errors import InvalidBatch, InvalidValue
 
@@ -62,12 +62,12 @@ class Slices:
     Attributes:
         windows: window end → (rows, number of late rows among them).
         rejected: reason → rows.
-        adjusted: what was changed → number of rows among them.
+        set_back: how many rows have had their event time set back: the last ones of the last piece of the last window.
     """
 
     windows: dict[int, list[tuple[Batch, int]]]
     rejected: dict[str, Batch]
-    adjusted: dict[str, int] = dataclasses.field(default_factory=dict)
+    set_back: int = 0
 
 
 def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int, newest: int | None = None) -> Slices:
@@ -97,18 +97,18 @@ def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int,
     batch, far, set_back = without_far(batch, windows.max_leap_us, newest)
     if far is not None:
         rejected[FAR] = far
-    adjusted = {SET_BACK: set_back} if set_back else {}
     if windows.size_us is None:
-        return Slices({ROUND: [(batch, 0)]} if len(batch) else {}, rejected, adjusted)
+        return Slices({ROUND: [(batch, 0)]} if len(batch) else {}, rejected, set_back)
     parts: dict[int, list[tuple[Batch, int]]] = {}
     if len(batch) == 0:
-        return Slices(parts, rejected, adjusted)
+        return Slices(parts, rejected, set_back)
     assert batch.time is not None  # noqa: S101 checked above
     if folded_through is not None and int(batch.time.min()) < folded_through:
         late = batch.time < folded_through
         too_late = batch.time < folded_through - windows.allowed_lateness_us
         if too_late.any():
             rejected["late"] = batch.take(too_late)
+            set_back = 0 if too_late[-1] else set_back  # they have one time, and end the batch
         joins = batch.take(late & ~too_late)
         if len(joins):
             # Aligned, though an earlier job may have folded through a bound of windows of another size.
@@ -117,7 +117,7 @@ def cut(batch: Batch, windows: Windows, folded_through: int | None, now_us: int,
         batch = batch.take(~late)
     for end, rows in _by_window(batch, windows.size_us):
         parts.setdefault(end, []).append((rows, 0))
-    return Slices(dict(sorted(parts.items())), rejected, adjusted)
+    return Slices(dict(sorted(parts.items())), rejected, set_back)
 
 
 def _by_window(batch: Batch, size_us: int) -> Iterable[tuple[int, Batch]]:

@@ -11,6 +11,8 @@ from beam_ml import Batch, derive, fit, linear, predict
 from beam_ml.core import leaps
 from beam_ml.core.batch import Origin
 from beam_ml.core.leaps import FAR, SET_BACK, far_ahead, leap_us
+from beam_ml.core.limits import Limits
+from beam_ml.core.progress import Progress
 from beam_ml.core.windows import Windows, cut
 from beam_ml.errors import InvalidValue
 
@@ -196,7 +198,7 @@ def test_one_row_far_ahead_at_the_end_of_its_batch_drives_neither_windows_nor_de
     assert concordant(x, y, learner) > 0.75
     slices = cut(batch, Windows(DAY, max_leap_us=DAY), None, now_us=2**62)
     assert max(slices.windows) <= START + 3 * DAY
-    assert slices.adjusted == {SET_BACK: 1}
+    assert slices.set_back == 1
 
 
 def test_rows_that_older_ones_follow_are_rejected_though_the_last_one_is_not() -> None:
@@ -204,10 +206,47 @@ def test_rows_that_older_ones_follow_are_rejected_though_the_last_one_is_not() -
     times[[7, 90, 398, 399]] = YEAR_9999
     slices = cut(Batch.dense(np.zeros((400, 1)), time=times), Windows(DAY, max_leap_us=DAY), None, now_us=2**62)
     assert {reason: len(one) for reason, one in slices.rejected.items()} == {FAR: 2}
-    assert slices.adjusted == {SET_BACK: 2}
+    assert slices.set_back == 2
 
 
 @pytest.mark.parametrize("wrong", ["soon", 0, -1.0, float("inf"), float("nan"), 1e13])
 def test_fit_refuses_what_is_no_duration(wrong: object) -> None:
     with pytest.raises(InvalidValue, match=r"^fit\.max_leap must be a duration > 0, such as '7d', or None; got "):
         fit(linear.Newton(n_features=3), [], max_leap=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lateness", [0, 2 * DAY])
+def test_rows_set_back_that_are_late_then_are_not_counted_as_adjusted(lateness: int) -> None:
+    times = minutes(400)
+    times[399] = YEAR_9999
+    through = (START // DAY + 2) * DAY
+    windows = Windows(DAY, allowed_lateness_us=lateness, max_leap_us=DAY)
+    slices = cut(Batch.dense(np.zeros((400, 1)), time=times), windows, through, now_us=2**62)
+    assert {reason: len(one) for reason, one in slices.rejected.items()} == ({} if lateness else {"late": 400})
+    assert slices.set_back == (1 if lateness else 0)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, 1e10])
+def test_rows_that_are_rejected_for_another_reason_are_not_counted_as_adjusted(value: float) -> None:
+    time = minutes(2_000)
+    time[-1] = YEAR_9999
+    batch = rows(time)[2]
+    batch.dense_x[-1, 0] = value
+    progress = fit(linear.Newton(n_features=3, half_life="1d"), [batch], limits=Limits()).progress
+    assert sum(progress.rejected.values()) == (value != 0.0)
+    assert progress.adjusted == ({} if progress.rejected else {SET_BACK: 1})
+
+
+def test_values_clipped_in_rows_that_are_dated_far_ahead_are_not_counted_as_adjusted() -> None:
+    time = minutes(2_000)
+    time[50] = YEAR_9999
+    batch = rows(time)[2]
+    batch.dense_x[50, 0] = 1e10
+    spec = linear.Newton(n_features=3, half_life="1d")
+    progress = fit(spec, [batch], limits=Limits(far_values="clip")).progress
+    assert (progress.rejected, progress.adjusted) == ({FAR: 1}, {})
+
+
+def test_no_row_of_a_fold_that_was_dropped_is_counted_as_adjusted() -> None:
+    dropped = Progress(rows=3, adjusted={SET_BACK: 1}).as_rejected("dropped")
+    assert (dropped.rejected, dropped.adjusted) == ({"dropped": 3}, {})

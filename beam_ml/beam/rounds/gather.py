@@ -63,7 +63,7 @@ class _Admit(Step):
         end, piece = element
         with one_thread():
             good, refused, adjusted = admit(
-                spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names
+                spec_of(self._spec_json)[1], piece.rows, self._limits, self._seen, self._names, piece.set_back
             )
         for reason, rows in refused.items():
             bad = piece.rows.take(rows)

@@ -118,7 +118,7 @@ class _Accumulate(Step):
             )
             self._open[end] = list(made)
         with one_thread():
-            good, refused, adjusted = admit(self._spec, rows, self._limits, self._seen, self._names)
+            good, refused, adjusted = admit(self._spec, rows, self._limits, self._seen, self._names, piece.set_back)
         counted = [Progress(adjusted=adjusted)] if adjusted else []
         for reason, places in refused.items():
             bad = rows.take(places)

@@ -173,11 +173,9 @@ class _SliceByWindow(Step):
         for reason, rows in found.rejected.items():
             yield TaggedOutput("rejected", Reject.of_batch(rows, reason))
             yield TaggedOutput("progress", Progress.of_rejected(rows, reason))
-        if found.adjusted:
-            yield TaggedOutput("progress", Progress(adjusted=found.adjusted))
-        for end, slices in found.windows.items():
-            for rows, late in slices:
-                yield end, Slice(rows, late)
+        pieces = [(end, rows, late) for end, slices in found.windows.items() for rows, late in slices]
+        for left, (end, rows, late) in enumerate(pieces, start=1 - len(pieces)):
+            yield end, Slice(rows, late, 0 if left else found.set_back)
 
 
 class SliceByWindow(PTransform):

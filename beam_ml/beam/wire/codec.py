@@ -104,12 +104,12 @@ def _bytes_as_array(data: bytes) -> np.ndarray:
 
 def encode_slice(value: Slice) -> bytes:
     """Return the slice as bytes."""
-    return records.encode_batch(value.rows, "slice", late=value.late)
+    return records.encode_batch(value.rows, "slice", late=value.late, set_back=value.set_back)
 
 
 def decode_slice(data: bytes) -> Slice:
     """Read the bytes of `encode_slice`."""
-    return Slice(*records.decode_batch_with(data, "slice", "late"))
+    return Slice(*records.decode_batch_with(data, "slice", "late", "set_back"))
 
 
 def join_slices(pieces: Sequence[bytes]) -> bytes:

@@ -18,6 +18,7 @@ class Slice:
     Attributes:
         rows: n rows.
         late: how many of them come after their own window was folded: n or 0.
+        set_back: how many of the last ones have had their event time set back (`beam_ml.core.leaps`).
 
     >>> piece = Slice(Batch.dense([[1.0], [2.0]]))
     >>> len(piece.rows), piece.late
@@ -26,6 +27,7 @@ class Slice:
 
     rows: Batch
     late: int = 0
+    set_back: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

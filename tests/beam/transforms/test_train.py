@@ -17,7 +17,7 @@ from beam_ml.core.accumulation import Accumulator
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch
 from beam_ml.core.gate import Gate
-from beam_ml.core.leaps import FAR
+from beam_ml.core.leaps import FAR, SET_BACK
 from beam_ml.core.limits import Limits
 from beam_ml.core.refresh import Plan, refresh
 from beam_ml.core.windows import Windows
@@ -92,6 +92,16 @@ def test_one_row_dated_far_ahead_gets_no_window(tmp_path, leap, rejected):
     _, (learner,) = train(tmp_path, lambda p: create(p, values), Train(NEWTON, refresh="10m", max_leap=leap))
     assert learner.progress.rejected == rejected
     assert (learner.folded_through < 7_258_118_400_000_000) == bool(rejected)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_row_set_back_and_then_rejected_is_no_adjusted_one(tmp_path, value):
+    values = rows(140)
+    values[-1].time[-1] = 7_258_118_400_000_000
+    values[-1].X[-1, 0] = value
+    _, (learner,) = train(tmp_path, lambda p: create(p, values), Train(NEWTON, refresh="10m"))
+    assert sum(learner.progress.rejected.values()) == (value != 0.0)
+    assert learner.progress.adjusted == ({} if learner.progress.rejected else {SET_BACK: 1})
 
 
 @pytest.mark.parametrize(("far_values", "counted"), [("reject", (1, 0)), ("clip", (0, 1))])

@@ -92,7 +92,7 @@ def distortion():
 ELEMENTS = {
     Block: block,
     Batch: lambda: make_batch(3, 4, label=True),
-    Slice: lambda: Slice(make_batch(0, 3), 3),
+    Slice: lambda: Slice(make_batch(0, 3), 3, 1),
     Reject: lambda: Reject("late", np.array([4, 5]), np.array([5, 9]), ("x", "y"), Origin("s", "0")),
     Progress: lambda: accumulation().progress,
     Accumulation: accumulation,

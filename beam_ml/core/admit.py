@@ -165,7 +165,9 @@ def admit(
     good, rejected = _split(batch, rules)
     adjusted: dict[str, int] = {}
     if limits.deviations != "any" and len(good):
-        good, rejected, adjusted = _within(spec, batch, good, rejected, limits.deviations, limits.far_values == "clip", seen, names)
+        good, rejected, adjusted = _within(
+            spec, batch, good, rejected, limits.deviations, limits.far_values == "clip", seen, names
+        )
     if set_back:
         set_back -= sum(int((rows >= len(batch) - set_back).sum()) for rows in rejected.values())
     return Admitted(good, rejected, adjusted | {SET_BACK: set_back} if set_back else adjusted)

@@ -162,3 +162,44 @@ def test_debeziums_events_in_avro(n):
         values.append(stream.getvalue())
     decode = decoder("avro", {"framing": "none", "schema_text": json.dumps(schema), "envelope": "debezium"})
     check(decode(pa.array(values), WANTED), given)
+
+
+NULLS = [
+    {"op": "c", "before": None, "after": {"amount": None}, "ts_ms": 1},
+    {"op": "c", "before": None, "after": None, "ts_ms": 2},
+    {"op": "u", "before": {"amount": 1.0}, "after": None, "ts_ms": 3},
+    {"op": "r", "before": None, "after": {"amount": 2.5}, "ts_ms": 4},
+]
+
+
+def check_nulls(found):
+    assert found.message.tolist() == [0, 3]
+    assert found.batch.to_pydict() == {"amount": [None, 2.5], "__ts_ms": [1, 4]}
+    assert refusals(found) == {"change event without a row after the change": [1, 2]}
+
+
+@pytest.mark.parametrize("form", ["bare", "wrapped", "framed"])
+def test_debeziums_events_in_json_without_a_row_after_the_change_are_refused(form):
+    values = [json.dumps({"schema": {}, "payload": one} if form == "wrapped" else one).encode() for one in NULLS]
+    values = [bytes(5) + one for one in values] if form == "framed" else values
+    decode = decoder("json", {"envelope": "debezium"})
+    check_nulls(decode(pa.array(values), ["amount", "__ts_ms"]))
+    if form == "bare":
+        several = decode(pa.array([json.dumps(NULLS).encode(), b'{"op": "c", "ts_ms": 5}']), ["amount"])
+        assert (several.message.tolist(), several.row.tolist()) == ([0, 0], [0, 3])
+        assert refusals(several) == {"change event without a row after the change": [0, 0, 1]}
+
+
+@pytest.mark.parametrize("framing", ["none", "confluent"])
+def test_debeziums_events_in_avro_without_a_row_after_the_change_are_refused(framing, tmp_path):
+    value = {"type": "record", "name": "Value", "fields": [{"name": "amount", "type": ["null", "double"]}]}
+    fields = {"before": ["null", value], "after": ["null", "Value"], "op": "string", "ts_ms": "long"}
+    schema = {"type": "record", "name": "E", "fields": [{"name": name, "type": kind} for name, kind in fields.items()]}
+    parsed, values = fastavro.parse_schema(json.loads(json.dumps(schema))), []
+    for event in NULLS:
+        stream = io.BytesIO()
+        stream.write(b"\0\0\0\0\7" if framing == "confluent" else b"")
+        fastavro.schemaless_writer(stream, parsed, event)
+        values.append(stream.getvalue())
+    options = {"framing": framing, "envelope": "debezium", "schema_text": json.dumps(schema)}
+    check_nulls(decoder("avro", options)(pa.array(values), ["amount", "__ts_ms"]))

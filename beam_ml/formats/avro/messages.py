@@ -53,6 +53,17 @@ class _Part:
     row: np.ndarray
 
 
+def _records(value: bytes, skipped: int, schema: Schema) -> tuple[list[Mapping[str, Any]], int]:
+    """Return the records of a message, and how many bytes follow them; raises one of `_FAULTS`, or RecursionError."""
+    stream = io.BytesIO(value)
+    stream.seek(skipped)
+    if schema.walk is not None:
+        schema.walk(value, skipped)
+    # Texts that are not UTF-8 are kept from columns that are wanted, by `_arrays`; others do not matter.
+    found: Any = fastavro.schemaless_reader(stream, schema.parsed, handle_unicode_errors="surrogateescape")
+    return found if schema.many else [found], len(value) - stream.tell()
+
+
 def _singly(
     values: list[bytes],
     numbers: np.ndarray,
@@ -65,14 +76,8 @@ def _singly(
     rows: list[Mapping[str, Any]] = []
     of: list[tuple[int, int]] = []
     for i in numbers.tolist():
-        stream = io.BytesIO(values[i])
-        stream.seek(skipped)
         try:
-            if schema.walk is not None:
-                schema.walk(values[i], skipped)
-            # Texts that are not UTF-8 are kept from columns that are wanted, by `_arrays`; others do not matter.
-            found: Any = fastavro.schemaless_reader(stream, schema.parsed, handle_unicode_errors="surrogateescape")
-            left = len(values[i]) - stream.tell()
+            many, left = _records(values[i], skipped, schema)
         except (_FAULTS, RecursionError) as error:
             words = " ".join(str(error).split()) or type(error).__name__
             refused.append((MALFORMED, i, -1, detail(values[i], words)))
@@ -80,7 +85,6 @@ def _singly(
         if left:
             refused.append((MALFORMED, i, -1, detail(values[i], f"{left} bytes after the value")))
             continue
-        many = found if schema.many else [found]
         rows += many
         of += [(i, j) for j in range(len(many))]
     arrays, bad = _arrays(rows, leaves)
@@ -223,7 +227,12 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
                 leaf_of(own, name, known)
         return _decode(values, columns, known)
 
-    return change_events.decoder(decode) if known.envelope == "debezium" else decode
+    def events(value: bytes) -> list[Mapping[str, Any]]:
+        skipped, id = (_FRAME.size, _FRAME.unpack_from(value)[1]) if known.framing == "confluent" else (0, None)
+        schema = find(known, id)
+        return [] if schema is None else _records(value, skipped, schema)[0]
+
+    return change_events.decoder(decode, events) if known.envelope == "debezium" else decode
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:

@@ -361,7 +361,17 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     if known.envelope == "none":
         return decode
     unwrapping = envelopes.decoder(decode, bare=changes)
-    return change_events.decoder(unwrapping) if changes else unwrapping
+    return change_events.decoder(unwrapping, _events) if changes else unwrapping
+
+
+def _events(message: bytes) -> list[Any]:
+    """Return the objects of a message, in an envelope or bare."""
+    (value,) = _trimmed(pa.array([message]))
+    try:
+        found = json_text.values(value)
+    except ValueError:  # pyarrow takes what is only nearly JSON
+        return []
+    return [one["payload"] if isinstance(one, dict) and one.keys() == {"schema", "payload"} else one for one in found]
 
 
 def message_encoder(options: dict[str, Any]) -> Encoder:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from beam_ml.core import learner as learners
-from beam_ml.core.accumulation import Accumulation, Accumulator, Part, merge_all, scorer_of
+from beam_ml.core.accumulation import Accumulation, Accumulator, Part, merge_all, same_names, scorer_of
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.batch import Batch
 from beam_ml.core.drawing import Drawing
@@ -121,6 +121,9 @@ def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> 
     Returns:
         The accumulation of all pieces, its parts those of the last one, and the learner that these are folded into: the
         state behind the pieces before. Where one of those would leave a state that is not finite, all are one piece.
+
+    Raises:
+        MergeRefused: the features of two pieces have other names, or another order of names.
     """
     spec, now, done = learner.spec, learner, []
     for rows in pieces[:-1]:
@@ -138,7 +141,8 @@ def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> 
     progress = reduce(Progress.merge, (one.progress for one in done), last.progress)
     sample = Sample.merge_all([*(one.sample for one in done), last.sample], spec)
     parts = {at: Part(part.dated, progress) for at, part in last.parts.items()}
-    return dataclasses.replace(last, parts=parts, sample=sample), now
+    names = reduce(same_names, (one.names for one in done), last.names)
+    return dataclasses.replace(last, parts=parts, sample=sample, names=names), now
 
 
 def _pieces(algorithm: Algorithm, learner: Learner, rows: Rows) -> list[Rows]:

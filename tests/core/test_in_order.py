@@ -15,11 +15,13 @@ from beam_ml.core.in_order import FIRST_PIECE_ROWS, learn_in_order
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import compute
 from beam_ml.core.refresh import Plan, refresh
+from beam_ml.errors import MergeRefused
 
 SECOND = 1_000_000
 ALGORITHM = linear.ADAGRAD
 SPEC = linear.AdaGrad(n_features=3, learning_rates=(0.1, 0.5), l1=0.0, l2=0.0, halve_at=())
 PLAN = Plan({"best": linear.Variant()})
+NAMES = ("a", "b", "c")
 
 
 def window(number: int, rows: int, place: int) -> Batch:
@@ -234,3 +236,18 @@ def test_factorization_machines_too() -> None:
     learner = list(learn_in_order(fm.FM, learners.new(fm.FM, spec), given, Plan({"plain": fm.Classifier()})))[-1][0]
     assert learner.progress.rows == 1_700
     assert int(learner.state.folds) == 2
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_the_names_of_the_features_are_those_of_every_piece(named: int) -> None:
+    first, last = window(0, FIRST_PIECE_ROWS, 0), window(0, FIRST_PIECE_ROWS, FIRST_PIECE_ROWS)
+    batches = [(one.replace(names=NAMES if i == named else None), 0) for i, one in enumerate((first, last))]
+    *_, (learner, _) = learn_in_order(ALGORITHM, start(), {SECOND: batches}, PLAN)
+    assert learner.names == NAMES
+
+
+def test_pieces_whose_features_have_other_names_are_refused() -> None:
+    first, last = window(0, FIRST_PIECE_ROWS, 0), window(0, FIRST_PIECE_ROWS, FIRST_PIECE_ROWS)
+    batches = [(first.replace(names=NAMES), 0), (last.replace(names=NAMES[::-1]), 0)]
+    with pytest.raises(MergeRefused, match="features are the same in order"):
+        list(learn_in_order(ALGORITHM, start(), {SECOND: batches}, PLAN))

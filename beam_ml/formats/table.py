@@ -37,6 +37,7 @@ class Format:
         endings: of its files' names, the usual one first; none: there are no files of it. With any, the package offers
             ``ranges``, ``read``, ``write``, ``encode`` and ``decode``, and if it has settings, their model ``Options``.
         counts: what a range of a file counts, and a row's place is: rows, or bytes of the text.
+        matrices: whether a column can hold lists or maps of numbers, as `features.matrix` names one.
         messages: whether messages come in it. If so, the package offers ``message_decoder`` and ``message_encoder``.
         package: the module that offers these; empty: the package of the name.
     """
@@ -45,6 +46,7 @@ class Format:
     endings: tuple[str, ...] = ()
     counts: Literal["rows", "bytes"] = "rows"
     messages: bool = False
+    matrices: bool = True
     package: str = ""
 
     @property
@@ -86,9 +88,9 @@ TABLE: Mapping[str, Format] = MappingProxyType(
         one.name: one
         for one in (
             Format("parquet", (".parquet", ".pq")),
-            Format("json", messages=True),
+            Format("json", messages=True, matrices=False),
             Format("avro", (".avro",), messages=True),
-            Format("csv", (".csv", ".csv.gz", ".csv.zst"), counts="bytes", messages=True),
+            Format("csv", (".csv", ".csv.gz", ".csv.zst"), counts="bytes", messages=True, matrices=False),
             Format(
                 "recordio",
                 (".rec", ".rec.gz", ".rec.zst", ".recordio", ".recordio.gz", ".recordio.zst"),

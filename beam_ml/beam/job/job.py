@@ -23,6 +23,7 @@ from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.features import Features, Label
+from beam_ml.formats.table import TABLE
 
 __all__ = ["Announce", "Job", "Retention", "load_job"]
 
@@ -137,6 +138,7 @@ class Job(Settings):
         self.plan()
         self.windows()
         self._check_label()
+        self._check_matrix()
         if self.algorithm_spec().n_features != self.features.n_features:
             message = f"spec.n_features must be that of the features, {self.features.n_features}"
             raise ValueError(message)
@@ -179,6 +181,19 @@ class Job(Settings):
                 f"negative are two; got n_classes = {spec.n_label_classes}"
             )
             raise ValueError(message)
+
+    def _check_matrix(self) -> None:
+        """Refuse a matrix from a format without lists, of which every row would be rejected."""
+        known = TABLE.get(self.source.format or "")
+        if self.features.matrix is None or known is None or known.matrices:
+            return
+        kafka = isinstance(self.source, KafkaSource)
+        able = [one.name for one in TABLE.values() if one.matrices and (one.messages if kafka else one.endings)]
+        message = (
+            f"source.format must be one that holds lists of numbers in one column with features.matrix, of {able}; "
+            f"got {known.name!r}"
+        )
+        raise ValueError(message)
 
     def _check_passes(self) -> None:
         if self.passes == 1 and self.early_stopping is not None:

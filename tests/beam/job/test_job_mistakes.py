@@ -9,6 +9,10 @@ from beam_ml.errors import InvalidValue
 
 DURATION = r"must be a duration such as '90s', '15m', '6h' or '14d' \(units: ms, s, m, h, d, w\)"
 
+MATRIX = {"matrix": {"width": 3}, "label": "y"}
+KAFKA = {"kind": "kafka", "brokers": "localhost:9092", "topic": "t"}
+MATRICES = "must be one that holds lists of numbers in one column with features.matrix, of"
+
 
 def job(**changes: Any) -> Job:
     whole: dict[str, Any] = {
@@ -43,6 +47,8 @@ def job(**changes: Any) -> Job:
         ({"source": 3}, "job.source must be a table of settings; got 3."),
         ({"models": {"m": 3}}, "job.models.m must be a table of settings; got 3."),
         ({"gate": "auc >= 0.8"}, "job.gate must be a list; got 'auc >= 0.8'."),
+        ({"features": MATRIX, "source": KAFKA}, rf"job.source.format {MATRICES} \['avro', 'recordio', 'libsvm'\]; got 'json'."),
+        ({"features": MATRIX, "source": {"format": "csv"}}, rf"job.source.format {MATRICES} \['parquet', 'avro', 'recordio', 'libsvm'\]; got 'csv'."),
         ({"retention": {"keep": "x"}}, "retention.keep must be a whole number; got 'x'."),
     ],
     ids=str,
@@ -62,3 +68,8 @@ def test_durations_that_are_meant_are_taken(text: object, seconds: float) -> Non
 @pytest.mark.parametrize("algorithm", ["linear.adagrad", "fm"])
 def test_categories_are_taken_by_algorithms_of_sparse_rows(algorithm: str) -> None:
     assert job(features={"hashed": ["a"], "label": "y"}, spec={"algorithm": algorithm}).features.hashed
+
+
+@pytest.mark.parametrize("source", [{}, {"format": "avro"}, {"format": "libsvm"}, KAFKA | {"format": "recordio"}])
+def test_a_matrix_is_taken_from_formats_that_hold_one(source: dict[str, Any]) -> None:
+    assert job(features=MATRIX, source=source).features.matrix is not None

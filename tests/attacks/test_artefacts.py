@@ -60,10 +60,13 @@ def whole(name: str) -> tuple[Learner, Model]:
     return learner, derive(learner, model_spec)
 
 
+def encoded(name: str, kind: str, value: Any) -> bytes:
+    algorithm = algorithm_of(SPECS[name][0])
+    return records.encode_learner(algorithm, value) if kind == "learner" else records.encode_model(algorithm, value)
+
+
 def data_of(name: str, kind: str) -> bytes:
-    learner, model = whole(name)
-    algorithm = algorithm_of(learner.spec)
-    return records.encode_learner(algorithm, learner) if kind == "learner" else records.encode_model(algorithm, model)
+    return encoded(name, kind, whole(name)[kind == "model"])
 
 
 def decoded(data: bytes, kind: str) -> Any:
@@ -123,8 +126,11 @@ def test_changed_bytes_are_refused(name: str, kind: str) -> None:
         if rng.random() < 0.1:
             changed = changed[: rng.randrange(len(data))]
         if changed != data:
-            with pytest.raises(ArtefactError):
-                decoded(bytes(changed), kind)
+            value = None
+            with contextlib.suppress(ArtefactError):
+                value = decoded(bytes(changed), kind)
+            # Another spelling of the same JSON, 1E-05 for 1e-05, is the same artefact.
+            assert value is None or encoded(name, kind, value) == data
 
 
 @pytest.mark.parametrize("kind", ["learner", "model"])

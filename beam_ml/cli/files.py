@@ -1,17 +1,16 @@
 """Files as the input of a command: read into blocks by the format that the option or their names say."""
 
-import json
 from collections.abc import Callable
-from typing import Any
 
 import click
 
 from beam_ml import formats
 from beam_ml.beam import ReadFiles
+from beam_ml.cli.inputs import as_mapping
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.table import NO_ROLES, Roles
 
-__all__ = ["as_mapping", "options_of_files", "read_files"]
+__all__ = ["options_of_files", "read_files"]
 
 
 def options_of_files(command: Callable[..., None]) -> Callable[..., None]:
@@ -23,22 +22,6 @@ def options_of_files(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
-
-
-def as_mapping(option: str, text: str) -> dict[str, Any]:
-    """Read an option that is a JSON object.
-
-    >>> as_mapping("--file-options", '{"delimiter": ";"}')
-    {'delimiter': ';'}
-    """
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        message = f"{option} must be a JSON object; got {text!r}."
-        raise InvalidValue(message)
-    return value
 
 
 def read_files(source: str, format: str | None, options: str, roles: Roles = NO_ROLES) -> ReadFiles:

@@ -40,6 +40,8 @@ class Format:
         matrices: whether a column can hold lists or maps of numbers, as `features.matrix` names one.
         messages: whether messages come in it. If so, the package offers ``message_decoder`` and ``message_encoder``.
         package: the module that offers these; empty: the package of the name.
+        columns: of its rows, where there can be no others: all features are in one (`formats.matrix`); empty: any.
+        maps: whether a column can hold maps of numbers, where it can hold lists.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Format:
     messages: bool = False
     matrices: bool = True
     package: str = ""
+    columns: tuple[str, ...] = ()
+    maps: bool = True
 
     @property
     def module(self) -> Any:
@@ -89,15 +93,22 @@ TABLE: Mapping[str, Format] = MappingProxyType(
         for one in (
             Format("parquet", (".parquet", ".pq")),
             Format("json", messages=True, matrices=False),
-            Format("avro", (".avro",), messages=True),
+            Format("avro", (".avro",), messages=True, maps=False),
             Format("csv", (".csv", ".csv.gz", ".csv.zst"), counts="bytes", messages=True, matrices=False),
             Format(
                 "recordio",
                 (".rec", ".rec.gz", ".rec.zst", ".recordio", ".recordio.gz", ".recordio.zst"),
                 counts="bytes",
                 messages=True,
+                columns=("features", "label", "uid", "metadata"),
             ),
-            Format("libsvm", (".libsvm", ".libsvm.gz", ".libsvm.zst"), counts="bytes", messages=True),
+            Format(
+                "libsvm",
+                (".libsvm", ".libsvm.gz", ".libsvm.zst"),
+                counts="bytes",
+                messages=True,
+                columns=("features", "label", "qid"),
+            ),
         )
     }
 )

@@ -10,9 +10,8 @@ from apache_beam.pvalue import PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
 from beam_ml.beam.steps import Step
-from beam_ml.core.batch import Origin
-from beam_ml.core.rejects import UNPLACED, Reject
-from beam_ml.formats.messages import PLACES
+from beam_ml.core.rejects import Reject
+from beam_ml.formats.reject_records import reject_records
 from beam_ml.registry import Registry
 from beam_ml.registry.publishing import publishing
 
@@ -20,25 +19,6 @@ __all__ = ["WriteRejects", "reject_records"]
 
 _MAX_REJECTS = 65_536
 """The most records that a file holds: a bundle of nothing but rejects must not fill a worker's memory."""
-
-
-def reject_records(reject: Reject) -> Iterator[dict[str, Any]]:
-    """Return one plain JSON record per row: source, partition, position, reason, and the detail where there is one.
-
-    A position in a topic is also reported as offset and row within the message.
-
-    >>> import numpy as np
-    >>> reject = Reject("late", np.array([(7 << 20) + 3]), origin=Origin("kafka://lkc-1/payments", "0"))
-    >>> [(one["offset"], one["row"]) for one in reject_records(reject)]
-    [(7, 3)]
-    """
-    origin = reject.origin or Origin("", "")
-    for i, position in enumerate(reject.position.tolist()):
-        place = None if position == UNPLACED else position
-        one = {"source": origin.source, "partition": origin.partition, "position": place, "reason": reject.reason}
-        if place is not None and origin.source.startswith("kafka://"):
-            one |= dict(zip(("offset", "row"), divmod(place, PLACES), strict=True))
-        yield one | {"detail": reject.detail[i]} if reject.detail else one
 
 
 @with_input_types(Reject)
@@ -87,6 +67,7 @@ class WriteRejects(PTransform):
     >>> import tempfile, apache_beam as beam, numpy as np
     >>> from pathlib import Path
     >>> from beam_ml.beam import new_pipeline, run
+    >>> from beam_ml.core.batch import Origin
     >>> pipeline, where = new_pipeline(), tempfile.mkdtemp()
     >>> reject = Reject("late", np.array([3]), origin=Origin("files", "a.csv"))
     >>> _ = pipeline | beam.Create([reject]) | WriteRejects(where, "fraud/rejects/monday/")

@@ -71,8 +71,8 @@ def nearest(x: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 @numba.njit(inline="always")
-def _least(scores: np.ndarray, half: np.ndarray, width: int, best: np.ndarray, where: np.ndarray) -> None:
-    """Find the least of half − scores (k, width) along k; inlined, so that the width is a constant."""
+def _least(scores: np.ndarray, half: np.ndarray, width: int, best: np.ndarray, where: np.ndarray) -> bool:
+    """Find the least of half − scores (k, width) along k, and if one is not finite; inlined: the width is a constant."""
     best[:] = np.inf
     where[:] = 0
     for k in range(half.size):  # rows lie side by side: the compiler keeps one minimum for each in a vector
@@ -82,6 +82,10 @@ def _least(scores: np.ndarray, half: np.ndarray, width: int, best: np.ndarray, w
             nearer = value < best[i]
             best[i] = value if nearer else best[i]
             where[i] = this if nearer else where[i]
+    infinite = np.int32(0)
+    for i in range(width):
+        infinite |= np.int32(abs(best[i]) == np.inf)
+    return infinite != 0
 
 
 @numba.njit([(_F8,)], cache=True, nogil=True)
@@ -90,6 +94,30 @@ def _inverse(size: float) -> float:
     if not 0.0 < size < np.inf:
         return 1.0
     return math.ldexp(1.0, -max(math.frexp(size)[1], -1000))
+
+
+@numba.njit
+def _far_off(row: np.ndarray, pivot: np.ndarray, centres: np.ndarray, listed: np.ndarray, unit: float) -> int:
+    """Return which listed centre is the nearest of a row whose difference from the pivot is no float32 in the cell's unit.
+
+    In float64, and the row in a unit of its own.
+    """
+    farthest = 0.0
+    for j in range(row.size):
+        farthest = max(farthest, abs(row[j] - pivot[j]))
+    own = _inverse(farthest)
+    least, found = np.inf, 0
+    for k in range(listed.size):
+        c = listed[k]
+        along = half = 0.0
+        for j in range(row.size):
+            gap = (centres[c, j] - pivot[j]) * unit
+            along += (row[j] - pivot[j]) * own * gap
+            half += 0.5 * gap * gap
+        value = half * (own / unit) - along
+        if value < least:
+            least, found = value, k
+    return found
 
 
 @numba.njit(
@@ -109,7 +137,8 @@ def nearest_in_cells(
     """Return, for each row, the nearest of the centres listed for its cell: ``argmin ½‖c − p‖² − (x − p)·(c − p)``.
 
     Differences from the cell's pivot p fit float32 however far the data lies from zero; they are in units of a power of two
-    near the largest of its centres', so that their squares fit, too.
+    near the largest of its centres', so that their squares fit, too. A row farther off than float32 reaches in that unit is
+    compared in float64.
 
     Args:
         x: (n, d) rows.
@@ -128,6 +157,9 @@ def nearest_in_cells(
     small, large = np.zeros((d, _SMALL), np.float32), np.zeros((d, _BLOCK), np.float32)
     best = np.empty(_BLOCK, np.float32)
     where = np.empty(_BLOCK, np.int32)
+    # Centres are this much smaller, so that no product with a row exceeds the row's largest difference: where that is a
+    # float32 all scores are finite, and where it is none no score is.
+    share = math.ldexp(1.0, -math.frexp(float(d))[1] - 1)
     for p in range(pivots.shape[0]):
         if bounds[p] == bounds[p + 1]:
             continue
@@ -146,9 +178,9 @@ def nearest_in_cells(
             total = 0.0
             for j in range(d):
                 gap = (centres[c, j] - pivot[j]) * unit
-                local[k, j] = gap
+                local[k, j] = gap * share
                 total += gap * gap
-            half[k] = 0.5 * total
+            half[k] = 0.5 * total * share
         small_scores, large_scores = np.empty((size, _SMALL), np.float32), np.empty((size, _BLOCK), np.float32)
         start = bounds[p]
         while start < bounds[p + 1]:
@@ -162,11 +194,16 @@ def nearest_in_cells(
                     turned[j, i] = (x[r, j] - pivot[j]) * unit
             np.dot(local, turned, scores)
             if few:
-                _least(scores, half, _SMALL, best, where)
+                infinite = _least(scores, half, _SMALL, best, where)
             else:
-                _least(scores, half, _BLOCK, best, where)
+                infinite = _least(scores, half, _BLOCK, best, where)
             for i in range(width):
                 index[rows[start + i]] = lists[first + where[i]]
+            if infinite:
+                for i in range(width):
+                    if abs(best[i]) == np.inf:
+                        r = rows[start + i]
+                        index[r] = lists[first + _far_off(x[r], pivot, centres, lists[first : first + size], unit)]
             start += width
     return index
 

@@ -403,6 +403,23 @@ def test_cells_seldom_miss_the_nearest_centre():
     assert chosen.sum() <= 1.05 * apart.min(axis=1).sum()
 
 
+@pytest.mark.parametrize(
+    ("spread", "far"), [(1e-10, 1e30), (1e-10, 1e29), (1.0, 1e38), (1.0, 1e60), (1e-200, 1e150), (0.0, 1e60)]
+)
+@pytest.mark.parametrize("d", [1, 3, 40])
+def test_rows_farther_off_than_float32_reaches_get_the_centre_farthest_along(spread, far, d):
+    rng = np.random.default_rng(d)
+    directions, centres = rng.normal(size=(50, d)), rng.normal(size=(8, d))
+    near = rng.normal(size=(50, d))
+    apart = np.sum((near[:, None, :] - centres[None]) ** 2, axis=2)
+    x = np.empty((100, d))
+    x[::2], x[1::2] = near * spread, directions * far
+    found = locate(x, centres * spread, cells_of(centres * spread, len(x)))
+    # At such a distance the squares of the centres do not count: the nearest is the one farthest in the row's direction.
+    np.testing.assert_array_equal(found[1::2], np.argmax(directions @ centres.T, axis=1) if spread else 0)
+    np.testing.assert_array_equal(found[::2], np.argmin(apart, axis=1) if spread else 0)
+
+
 def test_reducing_merges_the_cheapest_pair():
     points = kmeans.Partial(
         centres=np.array([[0.0], [1.0], [5.0], [5.5]]), weight=np.array([1.0, 1.0, 8.0, 8.0]), scatter=np.ones(4)

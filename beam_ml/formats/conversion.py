@@ -74,7 +74,8 @@ class Conversion:
     def _schema(self) -> pa.Schema:
         """Return the schema of all rows: where values or files decide the types, all are looked at before one is written."""
         found = (block.batch.schema for block in self._blocks() if len(block))
-        inferred = len(self.inputs) > 1 or (self.source.counts == "bytes" and not self.source.columns)
+        source = self.source.under(self.options)
+        inferred = len(self.inputs) > 1 or (source.counts == "bytes" and not source.columns)
         schemas = list(dict.fromkeys(found)) if inferred else list(itertools.islice(found, 1))
         if not schemas:
             message = f"{self.inputs[0].path} must have rows to convert; got none that can be read."
@@ -98,7 +99,7 @@ class Conversion:
                 continue
             rows = fitted(block.batch, schema)
             if arrange is None:
-                arrange = arranging(rows, self.target, self.label, self.width)
+                arrange = arranging(rows, self.target.under(self.target_options), self.label, self.width)
             batch, refused = arrange(rows)
             for reason, at in refused.items():
                 self._reject(_placed(block, reason, at))

@@ -58,6 +58,16 @@ class Format:
         """What offers the format's functions; imported when it is first asked for."""
         return importlib.import_module(self.package or f"beam_ml.formats.{self.name}")
 
+    def under(self, settings: Settings | None) -> "Format":
+        """Return the format as its settings make it: `record_columns` are those of lines that are whole records.
+
+        >>> csv = TABLE["csv"]
+        >>> csv.under(None).matrices, csv.under(csv.options({"header": False, "width": 3})).columns
+        (False, ('label', 'features'))
+        """
+        columns = getattr(settings, "record_columns", ())
+        return dataclasses.replace(self, columns=columns, matrices=True) if columns else self
+
     def options(self, given: Mapping[str, Any] | None, roles: Roles = NO_ROLES) -> Settings | None:
         """Return a format's settings as its own model; None: there are none.
 

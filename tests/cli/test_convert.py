@@ -143,6 +143,21 @@ def test_options_of_both_formats() -> None:
     assert Path("out.txt").read_text() == "1 0:2\n3 0:4\n"
 
 
+def test_csv_without_header_has_one_column_of_features() -> None:
+    Path("in.libsvm").write_text("1 1:0.5 3:7\n0 2:2\n")
+    by_position = '{"header": false, "width": 3}'
+    run("in.libsvm", "out.csv", "--to-options", by_position)
+    assert Path("out.csv").read_text() == "1,0.5,0,7\n0,0,2,0\n"
+    run("out.csv", "out.rec", "--from-options", by_position)
+    assert [(row["features"], row["label"]) for row in rows("out.rec")] == [([0.5, 0, 7], 1), ([0, 2, 0], 0)]
+    formats.write("named.csv", [PLAIN])
+    run("named.csv", "packed.csv", "--to-options", '{"header": false, "width": 2}')
+    assert Path("packed.csv").read_text() == "1,0.5,3\n0,1.5,4\n1,0,0\n"
+    wrong = run("named.csv", "bad.csv", "--to-options", by_position, code=1).stderr
+    assert "must have 3 features" in " ".join(wrong.split())
+    assert not Path("bad.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("batch", "words", "sentence"),
     [

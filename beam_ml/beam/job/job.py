@@ -187,6 +187,11 @@ class Job(Settings):
         known = TABLE.get(self.source.format or "")
         if self.features.matrix is None or known is None or known.matrices:
             return
+        try:
+            if known.under(known.options(self.source.options)).matrices:
+                return
+        except InvalidValue as error:
+            raise ValueError(str(error).rstrip(".")) from error
         kafka = isinstance(self.source, KafkaSource)
         able = [one.name for one in TABLE.values() if one.matrices and (one.messages if kafka else one.endings)]
         message = (

@@ -1,4 +1,4 @@
-"""Messages of CSV: one or more lines, without a line of names. Each line is a row.
+"""Messages of CSV: one or more lines, without a line of names. Each line is a row; a byte order mark before it is none.
 
 Many messages are parsed as one text; where a line would reach across the end of its message (an unclosed
 quote), they are halved.
@@ -32,10 +32,18 @@ from beam_ml.formats.messages import (
 __all__ = ["message_decoder", "message_encoder"]
 
 _MAX_BYTES = 64 << 20
+_MARK = b"\xef\xbb\xbf"
+
+
+def _names(options: Options) -> list[str]:
+    """Return the columns of a message."""
+    return list(options.record_columns or options.column_names or ())
 
 
 def _options(options: dict[str, Any]) -> Options:
     found = Options.parse(options)
+    if found.by_position:
+        return found
     names = found.column_names
     if not names or len(set(names)) != len(names):
         message = f"csv.Options.column_names must name each column of a message once; got {names and list(names)!r}."
@@ -108,6 +116,8 @@ class _Run:
         yield from self.parts(values[half:], numbers[half:])
 
     def _settle(self, schema: pa.Schema) -> None:
+        if self._options.by_position:
+            return
         known = [
             field for field in schema if not pa.types.is_null(field.type) and field.name not in self._options.categories
         ]
@@ -126,8 +136,8 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     r"""Return the decoder of CSV messages.
 
     Args:
-        options: fields of `csv.Options`; `column_names` is required. The types of columns not in `types` are inferred
-            from each block.
+        options: fields of `csv.Options`; `column_names`, or `header` = false and `width`, must be given. The types of named
+            columns not in `types` are inferred from each block.
 
     Raises:
         InvalidValue: options it does not know, or no column names.
@@ -138,7 +148,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     ({'x': [1.0, 2.0]}, [0, 1], [0, 0], [1])
     """
     known = _options(options)
-    names = list(known.column_names or ())
+    names = _names(known)
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
         wanted = names if columns is None else list(dict.fromkeys(columns))
@@ -153,8 +163,8 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
 
 def _decode(values: list[bytes], wanted: list[str], options: Options) -> Decoded:
     # pyarrow counts lines by the columns that it converts: where none is wanted, one is converted all the same
-    asked = wanted or list((options.column_names or ())[:1])
-    trimmed = [value.strip(b"\r\n") for value in values]
+    asked = wanted or _names(options)[:1]
+    trimmed = [value.removeprefix(_MARK).strip(b"\r\n") for value in values]
     empty = [i for i, value in enumerate(trimmed) if not value]
     foreign = [] if b"".join(trimmed).isascii() else [i for i, value in enumerate(trimmed) if not lines.is_text(value)]
     # an odd number of quotes may leave one open, so that lines reach into the next message: parse each alone
@@ -182,7 +192,8 @@ def message_encoder(options: dict[str, Any]) -> Encoder:
     r"""Return the encoder of CSV messages: one line per row, several separated by line ends, without names.
 
     Args:
-        options: fields of `csv.Options`; `column_names` is required and names the columns to write.
+        options: fields of `csv.Options`; `column_names` is required and names the columns to write, but where lines are
+            numbers by position (`header` = false).
 
     Raises:
         InvalidValue: options it does not know, or no column names.
@@ -191,7 +202,7 @@ def message_encoder(options: dict[str, Any]) -> Encoder:
     [b'"a",1\n"b",2', b'"c",3']
     """
     known = _options(options)
-    names = list(known.column_names or ())
+    names = _names(known)
 
     def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
         for name in names:

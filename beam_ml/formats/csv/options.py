@@ -1,14 +1,18 @@
 """How CSV text is parsed, as settings."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from beam_ml.core.spec import Settings
 from beam_ml.formats import arrow_types
+from beam_ml.formats.matrix import FEATURES
 
-__all__ = ["DEFAULT", "Options"]
+__all__ = ["DEFAULT", "LABEL", "Options"]
+
+LABEL = "label"
+"""What the first field is called where lines have no names."""
 
 
 class Options(Settings):
@@ -22,12 +26,30 @@ class Options(Settings):
     declared in `types` as "string", one is read as it stands. NA and null are texts like others, and an empty one is a
     category, too: that of a null in other formats. Hashed, a text that spells a whole number is that number: 7, 007 and
     7.0 are one category wherever they stand, 1e5 is another than 100000.
+
+    With `header` = false and no `column_names`, lines are numbers by position from the first one on: the columns are `label`
+    and `features`, a list of `width` numbers per row.
     """
 
     called: ClassVar[str] = "csv.Options"
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    column_names: Annotated[tuple[str, ...] | None, Field(description="None: the first line holds them")] = None
+    header: Annotated[
+        bool,
+        Field(
+            description="the first line names the columns; false: it is a row, and columns are `column_names` or, without "
+            "them, `label` and `features`"
+        ),
+    ] = True
+    column_names: Annotated[
+        tuple[str, ...] | None, Field(description="names of the columns, where the first line does not hold them")
+    ] = None
+    label_size: Annotated[
+        Literal[0, 1], Field(description="labels before the features of a line, where header = false")
+    ] = 1
+    width: Annotated[
+        int | None, Field(ge=1, le=100_000, description="features of a line, needed where header = false")
+    ] = None
     types: Annotated[Mapping[str, str], Field(description="column → Arrow type, such as 'timestamp[us]'")] = {}
     categories: Annotated[
         tuple[str, ...],
@@ -47,6 +69,35 @@ class Options(Settings):
         for name in value.values():
             arrow_types.named(name)
         return value
+
+    @model_validator(mode="after")
+    def _check_position(self) -> "Options":
+        if not self.by_position:
+            for name, is_set in (("width", self.width is not None), ("label_size", self.label_size != 1)):
+                if is_set:
+                    message = f"{name} must be absent unless header = false and column_names is absent"
+                    raise ValueError(message)
+            return self
+        if self.width is None:
+            message = "width, the features of a line, must be given where header = false and column_names is absent"
+            raise ValueError(message)
+        for name in self.types:
+            if name != LABEL or not self.label_size:
+                message = f"types must name no column but the label's where header = false; got {name!r}"
+                raise ValueError(message)
+        return self
+
+    @property
+    def by_position(self) -> bool:
+        """Whether lines are a label and features that nothing names."""
+        return not self.header and self.column_names is None
+
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of lines by position; none: lines have others."""
+        if not self.by_position:
+            return ()
+        return (LABEL, FEATURES) if self.label_size else (FEATURES,)
 
 
 DEFAULT = Options()

@@ -70,6 +70,17 @@ def test_categories_are_taken_by_algorithms_of_sparse_rows(algorithm: str) -> No
     assert job(features={"hashed": ["a"], "label": "y"}, spec={"algorithm": algorithm}).features.hashed
 
 
-@pytest.mark.parametrize("source", [{}, {"format": "avro"}, {"format": "libsvm"}, KAFKA | {"format": "recordio"}])
+BY_POSITION = {"format": "csv", "options": {"header": False, "width": 3}}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{}, {"format": "avro"}, {"format": "libsvm"}, KAFKA | {"format": "recordio"}, BY_POSITION, KAFKA | BY_POSITION],
+)
 def test_a_matrix_is_taken_from_formats_that_hold_one(source: dict[str, Any]) -> None:
     assert job(features=MATRIX, source=source).features.matrix is not None
+
+
+def test_options_of_messages_are_looked_at_for_a_matrix() -> None:
+    with pytest.raises(InvalidValue, match=r"csv\.Options\.width must be >= 1; got 0\.$"):
+        job(features=MATRIX, source=KAFKA | {"format": "csv", "options": {"header": False, "width": 0}})

@@ -18,6 +18,7 @@ class _Command(NamedTuple):
 COMMANDS = {
     "demo": _Command("demo:main", "Simulate card transactions, then learn day after day."),
     "new-job": _Command("new_job:main", "Write a job file to begin with, and its schema for editors."),
+    "inspect": _Command("inspect:main", "Look at the first rows of files: columns, and what each may be for."),
     "convert": _Command("convert:main", "Write files of one format as one file of another."),
     "train": _Command("train:main", "Train a job in rounds, once or until it is stopped."),
     "stream": _Command("stream:main", "Train a job as one unbounded pipeline, until it is stopped."),

@@ -29,7 +29,7 @@ def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
     result = CliRunner().invoke(main, ["trian"])
     assert result.exit_code == 2
     assert "There is no command 'trian'. Did you mean 'train'?" in result.output
-    assert "Commands: demo, new-job, convert, train" in CliRunner().invoke(main, ["zzz"], terminal_width=300).output
+    assert "Commands: demo, new-job, inspect, convert" in CliRunner().invoke(main, ["zzz"], terminal_width=300).output
 
 
 def test_a_folder_named_pipelines_hides_no_command(tmp_path: Path) -> None:

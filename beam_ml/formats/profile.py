@@ -1,0 +1,146 @@
+"""What the first rows of files look like: per column its type, nulls, distinct values, range and most common values."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_ml.core.cursors import FileId
+from beam_ml.core.spec import Settings
+from beam_ml.formats import matrix
+from beam_ml.formats.table import Format
+from beam_ml.formats.united import fitted, united
+
+__all__ = ["Column", "Head", "head", "profiled"]
+
+_RANGE = {"rows": 1 << 20, "bytes": 16 << 20}
+_COMMON = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the rows looked at.
+
+    Attributes:
+        name: of the column.
+        type: Arrow's name of it.
+        rows: looked at.
+        nulls: of them, rows without a value.
+        distinct: values other than null; None: not counted, of lists and maps.
+        low, high: least and greatest number or time (of a matrix: of its numbers); None: there is none.
+        widths: least and most numbers of a row, where rows are lists or maps of them.
+        common: the most common values and their rows, the most common first.
+    """
+
+    name: str
+    type: str
+    rows: int
+    nulls: int
+    distinct: int | None = None
+    low: Any = None
+    high: Any = None
+    widths: tuple[int, int] | None = None
+    common: tuple[tuple[Any, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Head:
+    """The first rows of files, and what was rejected among them.
+
+    Attributes:
+        rows: the rows; without columns where there are none.
+        rejected: reason → rows.
+        whole: whether these are all rows.
+    """
+
+    rows: pa.Table
+    rejected: Counter[str]
+    whole: bool
+
+
+def head(files: Sequence[FileId], format: Format, options: Settings | None = None, n: int = 10_000) -> Head:
+    """Return the first n rows of files, all in one table.
+
+    Raises:
+        InvalidValue: the files' columns differ.
+        UnreadableInput, InputChanged: see the format.
+    """
+    given = {} if options is None else {"options": options}
+    batches, rejected, seen = list[pa.RecordBatch](), Counter[str](), 0
+    whole = True
+    for file in files:
+        for piece in format.module.ranges(file, _RANGE[format.counts], **given) if whole else ():
+            for block in format.module.read(piece, None, n, "", **given):
+                if seen == n and len(block):
+                    whole = False
+                    break
+                rejected.update({reject.reason: len(reject) for reject in block.rejected})
+                batches.append(block.batch.slice(0, n - seen))
+                whole = whole and seen + len(block) <= n
+                seen += batches[-1].num_rows
+            if not whole:
+                break
+    with_rows = [one for one in batches if one.num_rows] or batches[:1]
+    if not with_rows:
+        return Head(pa.table({}), rejected, whole)
+    schema = united([one.schema for one in with_rows])
+    return Head(pa.Table.from_batches([fitted(one, schema) for one in with_rows]), rejected, whole)
+
+
+def profiled(rows: pa.Table) -> list[Column]:
+    """Return what each column looks like.
+
+    >>> [one] = profiled(pa.table({"a": [3, None, 1, 3]}))
+    >>> one.nulls, one.distinct, one.low, one.high, one.common
+    (1, 2, 1, 3, ((3, 2), (1, 1)))
+    """
+    return [_column(name, rows.column(name).combine_chunks()) for name in rows.column_names]
+
+
+def _column(name: str, values: pa.Array) -> Column:
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    kind, bare = values.type, Column(name, str(values.type), len(values), values.null_count)
+    if matrix.is_matrix(kind):
+        indptr, _, numbers, missing = matrix.rows_of(values)
+        sizes = (indptr[1:] - indptr[:-1])[... if missing is None else ~missing]
+        low, high = _bounds(pa.array(numbers))
+        widths = (int(sizes.min()), int(sizes.max())) if sizes.size else None
+        return dataclasses.replace(bare, low=low, high=high, widths=widths)
+    if pa.types.is_nested(kind):
+        return bare
+    values = values.dictionary_decode() if pa.types.is_dictionary(kind) else values
+    counts = values.drop_null().value_counts()
+    ordered = sorted(
+        zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True), key=lambda one: -one[1]
+    )
+    common = tuple((_plain(value), n) for value, n in ordered[:_COMMON])
+    low, high = (None, None) if _unordered(values.type) else _bounds(values)
+    return dataclasses.replace(bare, distinct=len(ordered), low=low, high=high, common=common)
+
+
+def _unordered(kind: pa.DataType) -> bool:
+    """Return whether a range of values says nothing: texts, bytes, truth values."""
+    types = pa.types
+    return not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_temporal(kind))
+
+
+def _bounds(values: pa.Array) -> tuple[Any, Any]:
+    if pa.types.is_floating(values.type):
+        values = values.filter(pc.is_finite(values))
+    found = pc.min_max(values)
+    return _plain(found["min"].as_py()), _plain(found["max"].as_py())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(value)

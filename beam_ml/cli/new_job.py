@@ -11,6 +11,7 @@ from beam_ml.beam.job import Job
 from beam_ml.beam.job.schema import job_schema
 from beam_ml.cli.console import Command, Screen, as_json, print_json
 from beam_ml.cli.jobs import SHIPPED
+from beam_ml.cli.skeleton import skeleton
 from beam_ml.core.meant import did_you_mean
 from beam_ml.errors import InvalidValue
 
@@ -20,12 +21,26 @@ SCHEMA = "job.schema.json"
 
 
 @click.command(cls=Command)
-@click.argument("path", type=click.Path(dir_okay=False))
+@click.argument("path")
 @click.option("--like", default="fraud_replay", show_default=True, help="Which of the examples to begin with.")
 @click.option("--source", help="Files: their path is entered, and their columns are listed in a comment.")
+@click.option("--algorithm", help="Print a job that learns by it from PATH, which then is a file, folder or pattern.")
 @as_json
-def main(path: str, like: str, source: str | None, json: bool) -> None:
-    """Write a job file to PATH, which must be new, and its JSON schema beside it, for editors."""
+def main(path: str, like: str, source: str | None, algorithm: str | None, json: bool) -> None:
+    """Write a job file to PATH, which must be new, and its JSON schema beside it, for editors.
+
+    With --algorithm, PATH is what the job reads: it is looked at, and the job is printed.
+    """
+    if algorithm is not None:
+        if source is not None:
+            message = f"--source must be left out with --algorithm, whose PATH is the source; got {source!r}."
+            raise InvalidValue(message)
+        text = skeleton(path, algorithm)
+        if json:
+            print_json({"job": tomllib.loads(text)})
+        else:
+            click.echo(text, nl=False)
+        return
     target, examples = Path(path), {one.stem: one for one in sorted((SHIPPED / "jobs").glob("*.toml"))}
     if like not in examples:
         message = f"--like must be one of {', '.join(examples)}; got {like!r}.{did_you_mean(like, examples)}"

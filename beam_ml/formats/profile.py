@@ -33,6 +33,7 @@ class Column:
         distinct: values other than null; None: not counted, of lists and maps.
         low, high: least and greatest number or time (of a matrix: of its numbers); None: there is none.
         widths: least and most numbers of a row, where rows are lists or maps of them.
+        features: of a matrix: its dense rows have so many at most, or the greatest feature is the one before it.
         common: the most common values and their rows, the most common first.
     """
 
@@ -44,6 +45,7 @@ class Column:
     low: Any = None
     high: Any = None
     widths: tuple[int, int] | None = None
+    features: int | None = None
     common: tuple[tuple[Any, int], ...] = ()
 
 
@@ -105,11 +107,12 @@ def _column(name: str, values: pa.Array) -> Column:
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     kind, bare = values.type, Column(name, str(values.type), len(values), values.null_count)
     if matrix.is_matrix(kind):
-        indptr, _, numbers, missing = matrix.rows_of(values)
+        indptr, indices, numbers, missing = matrix.rows_of(values)
         sizes = (indptr[1:] - indptr[:-1])[... if missing is None else ~missing]
         low, high = _bounds(pa.array(numbers))
         widths = (int(sizes.min()), int(sizes.max())) if sizes.size else None
-        return dataclasses.replace(bare, low=low, high=high, widths=widths)
+        features = int(sizes.max(initial=0)) if indices is None else int(indices.max(initial=-1)) + 1
+        return dataclasses.replace(bare, low=low, high=high, widths=widths, features=features)
     if pa.types.is_nested(kind):
         return bare
     values = values.dictionary_decode() if pa.types.is_dictionary(kind) else values

@@ -1,0 +1,110 @@
+"""`beam-ml new-job FILE --algorithm …`: a job by a look at the file, which is accepted and trains as it is printed."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+
+from beam_ml import formats
+from beam_ml.algorithms import ALGORITHMS
+from beam_ml.beam.job import Job
+from beam_ml.cli import main
+from beam_ml.cli.simulate import write_days
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, list(words))
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def printed(source: str, algorithm: str) -> dict[str, Any]:
+    return tomllib.loads(run("new-job", source, "--algorithm", algorithm).stdout)
+
+
+def test_the_job_that_is_printed_trains() -> None:
+    list(write_days("data", 2, 300, 80))
+    Path("job.toml").write_text(run("new-job", "data", "--algorithm", "linear.newton").stdout)
+    job = tomllib.loads(Path("job.toml").read_text())
+    assert job["features"] == {"numeric": ["TX_AMOUNT"], "label": "TX_FRAUD", "time": "TX_DATETIME"}
+    assert (job["name"], job["spec"]["loss"], job["models"]) == ("data", "logistic", {"plain": {"kind": "classifier"}})
+    run("train", "job.toml", "--close")
+    assert Path("registry/data/v1/manifest.json").exists()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_has_a_job(algorithm: str) -> None:
+    list(write_days("data", 1, 300, 80))
+    job = Job.parse(printed("data", algorithm))
+    assert job.algorithm_spec().algorithm == algorithm
+    supervised = job.algorithm_spec().label_target != "none"
+    assert (job.features.label == "TX_FRAUD") == supervised
+    hashed = [one.column for one in job.features.hashed]
+    assert hashed in ([], ["CUSTOMER_ID", "TERMINAL_ID"])
+    assert bool(hashed) == (algorithm in ("linear.adagrad", "fm"))
+
+
+@pytest.mark.parametrize(
+    ("label", "loss", "wanted"),
+    [
+        (["paid", "fraud", "paid"], "logistic", {"column": "y", "positive": ["fraud"], "negative": "others"}),
+        ([-1, 1, -1], "logistic", {"column": "y", "positive": [1], "negative": "others"}),
+        ([True, False, True], "logistic", "y"),
+        ([1.5, 2.5, 3.5], "squared", "y"),
+    ],
+)
+def test_labels_as_they_are(label: list[Any], loss: str, wanted: Any) -> None:
+    formats.write("rows.csv", [pa.record_batch({"x": [0.5, 1.5, 2.5], "y": label})])
+    job = printed("rows.csv", "linear.newton")
+    assert (job["features"]["label"], job["spec"]["loss"], job["refresh"]) == (wanted, loss, "round")
+
+
+def test_a_matrix_has_the_width_that_was_seen() -> None:
+    Path("rows.libsvm").write_text("1 1:5 7:2\n0 3:1\n")
+    assert printed("rows.libsvm", "fm")["features"]["matrix"] == {"column": "features", "width": 7, "sparse": True}
+    assert printed("rows.libsvm", "linear.newton")["features"]["matrix"] == {"column": "features", "width": 7}
+    dense = pa.array(np.ones((2, 3)).tolist(), pa.list_(pa.float32()))
+    formats.write("rows.rec", [pa.record_batch({"features": dense, "label": [1.0, 0.0]})])
+    assert printed("rows.rec", "linear.newton")["features"]["matrix"]["width"] == 3
+
+
+def test_names_that_would_end_a_comment_stay_in_it() -> None:
+    table = {"x": [0.5, 1.5, 2.5], "shop\nregistry = 1": ["a", "b", "a"], "y": [0, 1, 0]}
+    formats.write("rows.parquet", [pa.record_batch(table)])
+    assert printed("rows.parquet", "linear.newton")["registry"] == "registry"
+    assert printed("rows.parquet", "fm")["features"]["hashed"] == ["shop\nregistry = 1"]
+
+
+def test_json_has_the_job_as_a_value() -> None:
+    formats.write("rows.csv", [pa.record_batch({"x": [0.5, 1.5], "y": [0, 1]})])
+    found = json.loads(run("new-job", "rows.csv", "--algorithm", "kmeans", "--json").stdout)["job"]
+    assert (found["name"], found["source"]) == ("rows", {"path": "rows.csv", "format": "csv"})
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["rows.csv", "--algorithm", "linear.newton"], "FILE must have a label for linear.newton"),
+        (["rows.csv", "--algorithm", "newton"], "newton"),
+        (["none.csv", "--algorithm", "fm"], "none.csv must name input files"),
+        (["bad.parquet", "--algorithm", "fm"], "bad.parquet cannot be read as Parquet"),
+        (["rows.csv", "--algorithm", "fm", "--source", "x"], "--source must be left out with --algorithm"),
+        (["empty.csv", "--algorithm", "kmeans"], "numeric must name at least one feature"),
+    ],
+)
+def test_what_gives_no_job_is_one_sentence(words: list[str], sentence: str) -> None:
+    Path("rows.csv").write_text("a,b\n0.5,1.5\n2.5,3.5\n4.5,5.5\n")
+    Path("empty.csv").write_text("a,b\n")
+    Path("bad.parquet").write_bytes(b"PAR1 damaged")
+    assert sentence in " ".join(run("new-job", *words, code=1).stderr.split())

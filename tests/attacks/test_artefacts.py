@@ -260,6 +260,12 @@ def test_a_width_that_would_fill_memory(name: str, width: int) -> None:
     assert most < 20_000_000
 
 
+def test_a_bias_that_claims_a_centre() -> None:
+    before = decode(data_of("fm", "learner"))
+    forged = {**before.arrays, "state/centre": np.full(4, 100.0)}
+    used(decoded(encode("learner", before.meta, forged), "learner"), *SPECS["fm"])
+
+
 def test_centres_that_all_weigh_nothing() -> None:
     before = decode(data_of("kmeans", "learner"))
     weightless = {**before.arrays, "state/weight": np.zeros_like(before.arrays["state/weight"])}

@@ -143,7 +143,7 @@ class Run:
         bias = self._spec.n_features
         begun = self._begun.open_rows[:-1]
         if self._anchor is not None and not begun.size:
-            begun = self._anchor.rows[self._anchor.centre != 0]
+            begun = self._anchor.rows[:-1][self._anchor.centre[:-1] != 0]
         self._rows = np.concatenate([[bias], begun]).astype(np.int64)
         self._slot[begun] = np.arange(1, begun.size + 1, dtype=np.int32)
         self._touch(0, self._rows.size)

@@ -60,7 +60,7 @@ class Sampled:
             return None
         level, unit = label_scale(label)
         centre, scale, spread = frame
-        rows, place = data.placed(centre.size - 1, np.flatnonzero(centre != 0))
+        rows, place = data.placed(centre.size - 1, np.flatnonzero(centre[:-1] != 0))
         bounds, place, values = in_frames(data.indptr, place, data.values, centre[rows[:-1]], scale[rows[:-1]], np.inf)
         if spec.normalize:
             # Outliers count no further than workers let them; where many rows are far off, the inputs have moved.

@@ -195,8 +195,8 @@ class Job(Settings):
         kafka = isinstance(self.source, KafkaSource)
         able = [one.name for one in TABLE.values() if one.matrices and (one.messages if kafka else one.endings)]
         message = (
-            f"source.format must be one that holds lists of numbers in one column with features.matrix, of {able}; "
-            f"got {known.name!r}"
+            f"source.format must be one that holds lists of numbers in one column with features.matrix, of {able}, "
+            f"or 'csv' with options.header = false; got {known.name!r}"
         )
         raise ValueError(message)
 

@@ -38,7 +38,8 @@ def main(source: str, file_format: str | None, file_options: str, rows: int, jso
         return
     screen = Screen()
     looked = "all" if found.whole else "the first"
-    screen.say(f"{source}: {record.name}, {len(files)} files, {looked} {found.rows.num_rows:,} rows looked at")
+    number = f"{len(files)} file{'s' * (len(files) != 1)}"
+    screen.say(f"{source}: {record.name}, {number}, {looked} {found.rows.num_rows:,} rows looked at")
     for reason, n in found.rejected.most_common():
         screen.say(styled("rejected", "yellow"), f": {n:,} rows, {reason}")
     if columns:

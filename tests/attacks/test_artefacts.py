@@ -260,6 +260,13 @@ def test_a_width_that_would_fill_memory(name: str, width: int) -> None:
     assert most < 20_000_000
 
 
+def test_variants_of_which_none_learns() -> None:
+    before = decode(data_of("adagrad", "learner"))
+    forged = {**before.arrays, "state/status": np.full_like(before.arrays["state/status"], 7)}
+    with pytest.raises(DeriveRefused, match="a variant that learns"):
+        used(decoded(encode("learner", before.meta, forged), "learner"), *SPECS["adagrad"])
+
+
 def test_a_bias_that_claims_a_centre() -> None:
     before = decode(data_of("fm", "learner"))
     forged = {**before.arrays, "state/centre": np.full(4, 100.0)}

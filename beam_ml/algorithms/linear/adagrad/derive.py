@@ -105,6 +105,9 @@ def variants(spec: AdaGrad, state: State) -> list[dict[str, float | int | str | 
 def best_variant(spec: AdaGrad, state: State, sample: Batch | None) -> int:
     """Return the variant still learning with the smallest progressive loss; where no row was fresh, loss on the sample."""
     live = np.flatnonzero(state.status == LEARNS)
+    if live.size == 0:  # no fold leaves such a state; a forged artefact may hold one
+        message = "linear.adagrad derives a model from a variant that learns; in this learner none does."
+        raise DeriveRefused(message)
     if live.size == 1:
         return int(live[0])
     loss = progressive(spec, state.run_loss, state.loss, state.average_loss)[live]

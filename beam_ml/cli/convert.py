@@ -77,7 +77,8 @@ def main(
         print_json({"out": target, "rows": run.rows, "rejected": dict(run.rejected), "seconds": seconds})
         return
     screen = Screen()
-    screen.say(f"{run.rows:,} rows of {len(inputs)} {record.name} files written to {target} in {seconds:.1f} s")
+    number = f"{len(inputs)} {record.name} file{'s' * (len(inputs) != 1)}"
+    screen.say(f"{run.rows:,} rows of {number} written to {target} in {seconds:.1f} s")
     for reason, n in run.rejected.most_common():
         screen.say(styled("left out", "yellow"), f": {n:,} rows, {reason}")
 

@@ -4,10 +4,8 @@ from collections.abc import Callable
 
 import click
 
-from beam_ml import formats
 from beam_ml.beam import ReadFiles
-from beam_ml.cli.inputs import as_mapping
-from beam_ml.errors import InvalidValue
+from beam_ml.cli.inputs import read_with
 from beam_ml.formats.table import NO_ROLES, Roles
 
 __all__ = ["options_of_files", "read_files"]
@@ -37,12 +35,5 @@ def read_files(source: str, format: str | None, options: str, roles: Roles = NO_
         NoInput: there is no such file.
         InvalidValue: the files are of several formats.
     """
-    files = formats.list_files(source, format)
-    named = sorted({format or formats.format_of(file.path) for file in files})
-    if len(named) > 1:
-        message = (
-            f"--source must name files of one format, or --file-format must choose one; got {' and '.join(named)}."
-        )
-        raise InvalidValue(message)
-    given = as_mapping("--file-options", options)
-    return ReadFiles(source, options=formats.of_files(named[0]).options(given, roles), format=named[0])
+    _, record, settings = read_with(("--file-format", "--file-options"), source, format, options, roles)
+    return ReadFiles(source, options=settings, format=format or record.name)

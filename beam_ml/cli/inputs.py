@@ -7,6 +7,7 @@ from beam_ml import formats
 from beam_ml.core.cursors import FileId
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
+from beam_ml.formats.table import NO_ROLES, Roles
 
 __all__ = ["as_mapping", "read_with"]
 
@@ -28,7 +29,7 @@ def as_mapping(option: str, text: str) -> dict[str, Any]:
 
 
 def read_with(
-    called: tuple[str, str], source: str, format: str | None, options: str
+    called: tuple[str, str], source: str, format: str | None, options: str, roles: Roles = NO_ROLES
 ) -> tuple[list[FileId], formats.Format, Settings | None]:
     """Return the files of a file, folder or pattern, their format, and its options.
 
@@ -37,6 +38,7 @@ def read_with(
         source: the files.
         format: a key of FORMATS, or 'module:attribute'; None: by the files' names.
         options: the format's own, as JSON.
+        roles: of columns, by a model's features.
 
     Raises:
         NoInput: there is no such file.
@@ -48,4 +50,4 @@ def read_with(
         message = f"Files must be of one format, or {called[0]} must choose one; got {' and '.join(named)} in {source}."
         raise InvalidValue(message)
     record = formats.of_files(named[0])
-    return files, record, record.options(as_mapping(called[1], options))
+    return files, record, record.options(as_mapping(called[1], options), roles)

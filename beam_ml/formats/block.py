@@ -2,6 +2,7 @@
 
 import dataclasses
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pyarrow as pa
 
 from beam_ml.core.batch import Origin
 from beam_ml.core.rejects import Reject
+from beam_ml.errors import MissingColumn
 
-__all__ = ["Block"]
+__all__ = ["Block", "chosen"]
 
 _SHOWN = 5
 """Rows that are shown of a block."""
@@ -79,3 +81,16 @@ class Block:
     def replace(self, **changes: Any) -> "Block":
         """Return a copy with some fields exchanged."""
         return dataclasses.replace(self, **changes)
+
+
+def chosen(columns: Sequence[str] | None, having: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the columns to read, of a format whose columns are the same everywhere, each once; None: all of them.
+
+    Raises:
+        MissingColumn: there is no such column.
+    """
+    for name in columns or ():
+        if name not in having:
+            message = f"{where} must have a column {name!r}; got {list(having)}."
+            raise MissingColumn(message)
+    return tuple(having if columns is None else dict.fromkeys(columns))

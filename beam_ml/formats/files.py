@@ -11,11 +11,14 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from beam_ml.core.cursors import FileId
 from beam_ml.errors import InputChanged, InvalidValue, NoInput, UnreadableInput
+from beam_ml.formats import lines
 from beam_ml.formats.table import FORMATS, of_files
 
-__all__ = ["FileRange", "check", "format_of", "list_files", "replacing", "stat"]
+__all__ = ["FileRange", "check", "format_of", "list_files", "replacing", "stat", "writing"]
 
 _UNFINISHED = (".tmp", ".inprogress", ".crc")
 
@@ -181,3 +184,10 @@ def replacing(path: str) -> Iterator[str]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(unfinished)
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[pa.NativeFile]:
+    """Write a file whole or not at all: yields the stream of its bytes, compressed as its name ends (``.gz``, ``.zst``)."""
+    with replacing(path) as unfinished, pa.output_stream(unfinished, compression=lines.compression_of(path)) as out:
+        yield out

@@ -60,7 +60,7 @@ def test_every_format_becomes_every_other(one: str, other: str) -> None:
     if (one, other) == ("libsvm", "recordio"):
         more = ["--to-options", '{"width": 2}']
     said = run(source, target, *more).stdout
-    assert f"3 rows of 1 {one} files written to {target}" in said
+    assert f"3 rows of 1 {one} file written to {target}" in said
     assert numbers(target) == [[0.5, 3.0, 1.0], [1.5, 4.0, 0.0], [0.0, 0.0, 1.0]]
 
 

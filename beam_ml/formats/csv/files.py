@@ -151,10 +151,7 @@ def _write(target: Any, batches: Iterable[pa.RecordBatch], options: Options) -> 
 
 def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAULT) -> None:
     """Write batches of one schema as one file, whole or not at all; compressed as its name ends (``.gz``, ``.zst``)."""
-    with (
-        files.replacing(path) as unfinished,
-        pa.output_stream(unfinished, compression=lines.compression_of(path)) as out,
-    ):
+    with files.writing(path) as out:
         _write(out, batches, options)
 
 

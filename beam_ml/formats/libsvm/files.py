@@ -13,9 +13,9 @@ from beam_ml.core.batch import Origin
 from beam_ml.core.cursors import FileId
 from beam_ml.core.rejects import Reject
 from beam_ml.formats import files, lines
-from beam_ml.formats.block import Block
+from beam_ml.formats.block import Block, chosen
 from beam_ml.formats.files import FileRange
-from beam_ml.formats.libsvm.text import DEFAULT, LONG, Options, Rows, joined, parse, pieces, schema, wanted
+from beam_ml.formats.libsvm.text import COLUMNS, DEFAULT, LONG, Options, Rows, joined, parse, pieces, schema
 from beam_ml.formats.libsvm.writing import written
 from beam_ml.formats.messages import detail
 
@@ -105,7 +105,7 @@ def read(
         UnreadableInput: a damaged compressed file.
         MissingColumn: a column is not there.
     """
-    names = wanted(columns, piece.path)
+    names = chosen(columns, COLUMNS, piece.path)
     files.check(piece)
     chunks = lines.chunks(piece.path, piece.start, piece.stop, _PIECE_BYTES, _WHAT)
     yield from _blocks(chunks, piece.start, piece.stop, names, options, max_rows, Origin(source, piece.path))
@@ -118,10 +118,7 @@ def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAU
     Raises:
         MissingColumn, InvalidValue: columns that lines do not have, or rows that do not fit into one.
     """
-    with (
-        files.replacing(path) as unfinished,
-        pa.output_stream(unfinished, compression=lines.compression_of(path)) as out,
-    ):
+    with files.writing(path) as out:
         for batch in batches:
             for some in written(batch, options):
                 out.write(b"".join(some))
@@ -145,7 +142,7 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
     >>> decode(b"1 qid:7 1:0.5 3:2 # first\n-1\n", ["label", "features", "qid"]).batch.to_pydict()
     {'label': [1.0, -1.0], 'features': [[(0, 0.5), (2, 2.0)], []], 'qid': [7, None]}
     """
-    names = wanted(columns, f"<{len(data)} bytes>")
+    names = chosen(columns, COLUMNS, f"<{len(data)} bytes>")
     chunks = (data[i : i + _PIECE_BYTES] for i in range(0, len(data), _PIECE_BYTES))
     blocks = list(_blocks(chunks, 0, len(data), names, options, _ROWS, None))
     if len(blocks) == 1:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_ml.formats.libsvm.text import Options, joined, parse, wanted
+from beam_ml.formats.block import chosen
+from beam_ml.formats.libsvm.text import COLUMNS, Options, joined, parse
 from beam_ml.formats.libsvm.writing import written
 from beam_ml.formats.messages import EMPTY, Decoded, Decoder, Encoder, Refusal, detail, refusals
 
@@ -31,7 +32,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     known = Options.parse(options)
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
-        return _decode(values.to_pylist(), wanted(columns, "libsvm"), known)
+        return _decode(values.to_pylist(), chosen(columns, COLUMNS, "libsvm"), known)
 
     return decode
 

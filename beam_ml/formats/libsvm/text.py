@@ -1,7 +1,7 @@
 """Lines of libsvm text → rows. Columns: features, label, qid. Letters: ``m`` lines that are no blanks, ``n`` rows."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +9,6 @@ import pyarrow as pa
 from pydantic import Field
 
 from beam_ml.core.spec import Settings
-from beam_ml.errors import MissingColumn
 from beam_ml.formats import matrix
 from beam_ml.formats.messages import rows_batch
 from beam_ml.kernels.libsvm import lines as kernel
@@ -17,7 +16,7 @@ from beam_ml.kernels.libsvm import numbers
 
 __all__ = [
     "COLUMNS", "DEFAULT", "LARGEST", "LONG", "MAX_BYTES", "MAX_QUERY", "Options", "Rows", "joined", "parse", "pieces",
-    "schema", "wanted",
+    "schema",
 ]  # fmt: skip
 
 COLUMNS = (matrix.FEATURES, "label", "qid")
@@ -74,19 +73,6 @@ class Rows:
     good: np.ndarray
     refused: dict[str, np.ndarray]
     end: int
-
-
-def wanted(columns: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Return the columns to keep.
-
-    Raises:
-        MissingColumn: there is no such column.
-    """
-    for name in columns or ():
-        if name not in COLUMNS:
-            message = f"{where} must have a column {name!r}; got {list(COLUMNS)}, which libsvm text has."
-            raise MissingColumn(message)
-    return COLUMNS if columns is None else tuple(dict.fromkeys(columns))
 
 
 def schema(columns: tuple[str, ...]) -> pa.Schema:

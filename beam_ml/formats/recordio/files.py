@@ -16,9 +16,9 @@ from beam_ml.core.cursors import FileId
 from beam_ml.core.rejects import Reject
 from beam_ml.errors import UnreadableInput
 from beam_ml.formats import files, lines
-from beam_ml.formats.block import Block
+from beam_ml.formats.block import Block, chosen
 from beam_ml.formats.files import FileRange
-from beam_ml.formats.recordio.records import DEFAULT, Layout, Options, Records, first_of, layout_of, wanted
+from beam_ml.formats.recordio.records import COLUMNS, DEFAULT, Layout, Options, Records, first_of, layout_of
 from beam_ml.formats.recordio.records import decode as decode_records
 from beam_ml.formats.recordio.stream import Frames, frames
 from beam_ml.formats.recordio.writing import framed
@@ -127,7 +127,7 @@ def read(
         UnreadableInput: the chain of frames breaks, or a damaged compressed file.
         MissingColumn: a column is not there.
     """
-    names = wanted(columns, piece.path)
+    names = chosen(columns, COLUMNS, piece.path)
     files.check(piece)
     size = piece.size if not lines.compression_of(piece.path) else piece.stop
     layout = _settled(piece.path, size, names, options)
@@ -144,10 +144,7 @@ def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAU
     Raises:
         MissingColumn, InvalidValue: columns that records do not have, or rows that do not fit into one.
     """
-    with (
-        files.replacing(path) as unfinished,
-        pa.output_stream(unfinished, compression=lines.compression_of(path)) as out,
-    ):
+    with files.writing(path) as out:
         for batch in batches:
             for i in range(0, batch.num_rows, _WRITTEN_ROWS):
                 out.write(framed(batch.slice(i, _WRITTEN_ROWS), options)[0])
@@ -171,7 +168,7 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
         MissingColumn: a column is not there.
     """
     where = f"<{len(data)} bytes>"
-    names = wanted(columns, where)
+    names = chosen(columns, COLUMNS, where)
     first = _first(frames([data], 0, len(data), where), options)
     layout = layout_of(options, names, first)
     blocks = list(_blocks(frames([data], 0, len(data), where), 0, len(data), layout, 1 << 16, None))

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.errors import UnreadableInput
+from beam_ml.formats.block import chosen
 from beam_ml.formats.messages import EMPTY, MALFORMED, Decoded, Decoder, Encoder, Refusal, detail, in_order, refusals
-from beam_ml.formats.recordio.records import Layout, Options, decode, layout_of, wanted
+from beam_ml.formats.recordio.records import COLUMNS, Layout, Options, decode, layout_of
 from beam_ml.formats.recordio.stream import Frames, frames
 from beam_ml.formats.recordio.writing import framed
 from beam_ml.kernels.recordio import frames as kernel
@@ -40,7 +41,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     known = Options.parse(options)
 
     def decode_messages(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
-        return _decode(values, layout_of(known, wanted(columns, "RecordIO")))
+        return _decode(values, layout_of(known, chosen(columns, COLUMNS, "RecordIO")))
 
     return decode_messages
 

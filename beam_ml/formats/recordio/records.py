@@ -1,7 +1,6 @@
 """Payloads of protobuf `Record` messages → rows. Columns: features, label, uid, metadata. Letters: ``n`` records."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +8,6 @@ import pyarrow as pa
 from pydantic import Field
 
 from beam_ml.core.spec import Settings
-from beam_ml.errors import MissingColumn
 from beam_ml.formats import matrix
 from beam_ml.formats.lines import is_text
 from beam_ml.kernels.recordio import records as kernel
@@ -26,7 +24,6 @@ __all__ = [
     "decode",
     "first_of",
     "layout_of",
-    "wanted",
 ]
 
 COLUMNS = (matrix.FEATURES, "label", "uid", "metadata")
@@ -120,19 +117,6 @@ class Records:
     batch: pa.RecordBatch
     good: np.ndarray
     refused: dict[str, np.ndarray]
-
-
-def wanted(columns: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Return the columns to decode.
-
-    Raises:
-        MissingColumn: there is no such column.
-    """
-    for name in columns or ():
-        if name not in COLUMNS:
-            message = f"{where} must have a column {name!r}; got {list(COLUMNS)}, which records have."
-            raise MissingColumn(message)
-    return COLUMNS if columns is None else tuple(dict.fromkeys(columns))
 
 
 def layout_of(options: Options, columns: tuple[str, ...], first: tuple[bool, bool] = (False, False)) -> Layout:

@@ -20,7 +20,20 @@ from beam_ml.beam.job.sources import FileSource, KafkaSource
 from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
-from beam_ml.features import Clock, EventTime, Features, Hashed, Label, Matrix, Plain, Standardised
+from beam_ml.features import (
+    Bucketed,
+    Clock,
+    Cross,
+    EventTime,
+    Features,
+    Hashed,
+    Label,
+    Matrix,
+    OneHot,
+    Plain,
+    Standardised,
+    Text,
+)
 from beam_ml.formats.csv import Options as CsvOptions
 from beam_ml.formats.libsvm import Options as LibsvmOptions
 from beam_ml.formats.recordio import Options as RecordioOptions
@@ -77,7 +90,13 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("[features]", "Which columns become features, label, weight and event time.", Features),
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),
     ("A standardised number", "In `features.numeric`.", Standardised),
-    ("A part of a time", "In `features.numeric`.", Clock),
+    (
+        "A part of a time",
+        "In `features.numeric`. Hours count from 0, weekdays from 0, Monday; night is 1 up to and including hour 6; days of "
+        "a month and of a year, months, quarters and weeks (ISO 8601) count from 1; days are those since 1970, with "
+        "their fraction: a date as a number.",
+        Clock,
+    ),
     (
         "The unit of event times",
         "In `features.time`; the column's name alone leaves the unit to be recognised.",
@@ -95,6 +114,25 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         Label,
     ),
     ("A hashed category", "In `features.hashed`; the column's name alone takes the defaults.", Hashed),
+    (
+        "A category of a vocabulary",
+        'In `features.one_hot`. Values are compared as hashed ones are: 7, `"7"` and 7.0 are one. A missing value is the '
+        "empty text, which a vocabulary may list.",
+        OneHot,
+    ),
+    ("A number by its span", "In `features.bucketed`.", Bucketed),
+    (
+        "A cross of columns",
+        "In `features.crosses`; a list of columns alone takes the defaults. A column of `features.bucketed` takes part by "
+        "its spans.",
+        Cross,
+    ),
+    (
+        "A text",
+        "In `features.text`; the column's name alone takes the defaults. Words are runs of letters, digits and `_` of any "
+        "script. A missing text has no words.",
+        Text,
+    ),
     ("[features.matrix]", "All features from one column.", Matrix),
     ("[early_stopping]", "When passes end early.", EarlyStopping),
     ("[limits]", "How large a row's values may be; others are counted rejects.", Limits),
@@ -125,7 +163,7 @@ MEANINGS = {
     "algorithm": "key in the table of algorithms, or `module:attribute`",
     "n_features": "width of a row; in a job it follows from the features",
     "seed": "of every random choice",
-    "transform": "what becomes of the value; weekday counts from Monday, night and weekend are 0 or 1",
+    "transform": "what becomes of the value",
     "mean": "subtracted from the value",
     "scale": "what the value is then divided by",
     "bias_lr": "learning rate of the bias",

@@ -52,8 +52,8 @@ def checked(looked: Looked) -> dict[str, Any]:
         "window": job.refresh,
         "empty_state_bytes": len(encode_learner(algorithm, learners.new(algorithm, spec))),
     }
-    if job.features.hashed:
-        found["places"] = {term.column: term.places for term in job.features.hashed}
+    if job.features.fields:
+        found["places"] = {field.name: field.term.places for field in job.features.fields}
     if looked.seen:
         found["values_seen"] = looked.seen
     if isinstance(job.source, KafkaSource):

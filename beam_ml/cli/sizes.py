@@ -84,7 +84,7 @@ def _cold(job: Job) -> tuple[int, int, str]:
     block = first_rows(job) if isinstance(job.source, FileSource) else None
     if block is not None:
         learner = learned(job, [job.features.to_batch(block)[0]])
-        by = f"as the first {len(block):,} rows make it{', and more as categories come' * bool(job.features.hashed)}"
+        by = f"as the first {len(block):,} rows make it{', and more as categories come' * bool(job.features.by_hash)}"
         return len(encode_learner(algorithm, learner)), models_bytes(job, learner), by
     return len(encode_learner(algorithm, learners.new(algorithm, spec))), 0, "before any row: what is seen adds to it"
 

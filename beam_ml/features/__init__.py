@@ -1,10 +1,29 @@
 """`pyarrow.RecordBatch` → `Batch`."""
 
+from beam_ml.features.bucketed import Bucketed
+from beam_ml.features.calendar import Clock
+from beam_ml.features.crosses import Cross
 from beam_ml.features.features import Features
 from beam_ml.features.hashing import Hashed
 from beam_ml.features.labels import Label
 from beam_ml.features.matrix import Matrix
-from beam_ml.features.terms import Clock, Plain, Standardised, Term
+from beam_ml.features.one_hot import OneHot
+from beam_ml.features.terms import Plain, Standardised, Term
+from beam_ml.features.text import Text
 from beam_ml.features.times import EventTime
 
-__all__ = ["Clock", "EventTime", "Features", "Hashed", "Label", "Matrix", "Plain", "Standardised", "Term"]
+__all__ = [
+    "Bucketed",
+    "Clock",
+    "Cross",
+    "EventTime",
+    "Features",
+    "Hashed",
+    "Label",
+    "Matrix",
+    "OneHot",
+    "Plain",
+    "Standardised",
+    "Term",
+    "Text",
+]

@@ -1,51 +1,69 @@
 """`Features`: a block's columns → a `Batch`. The same settings serve training, scoring and the endpoint.
 
-Numbers come first, dense; with categories, that follow by hash, a batch is sparse. Letters: ``n`` rows, ``d`` features,
-``h`` columns of categories.
+Numbers come first, dense; behind them the fields: what each term of categories, spans, crosses and texts makes of a row.
+Letters: ``n`` rows, ``d`` features.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from beam_ml.core.batch import Batch
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
-from beam_ml.features.columns import Numbers, numbers
-from beam_ml.features.hashing import HashedTerm, buckets_of
+from beam_ml.features.bucketed import Bucketed
+from beam_ml.features.columns import numbers
+from beam_ml.features.crosses import Cross, Crossed, CrossTerm, Listed
+from beam_ml.features.entries import as_csr, as_dense
+from beam_ml.features.hashing import Hashed, HashedTerm
 from beam_ml.features.labels import Label, LabelColumn, labelled
 from beam_ml.features.matrix import Matrix
-from beam_ml.features.terms import Clock, Plain, Standardised, Term, clock_values, hours
-from beam_ml.features.times import CLOCK, TIME, EventTime, TimeColumn, Times, UnitOfNumbers, times_us
+from beam_ml.features.numeric import names_of, numeric, units_of
+from beam_ml.features.one_hot import OneHot
+from beam_ml.features.rules import Rule, unread, without
+from beam_ml.features.terms import Term
+from beam_ml.features.text import Text, TextTerm
+from beam_ml.features.times import TIME, EventTime, TimeColumn, Times, times_us
 from beam_ml.formats.block import Block
 from beam_ml.formats.table import Roles
 
-__all__ = ["Features"]
+__all__ = ["Features", "FieldOf"]
 
 _MAX_FEATURES = 100_000_000  # as many as specs take
+_MAX_DENSE = 10_000
+"""Features of dense rows of more than numbers."""
+_NARROW = 1_000
+"""Features from which on rows are sparse, where nothing says what they are."""
 
-_ROWS = 8192
-"""Rows whose features are written together, so that the strided writes of one pass stay in the cache."""
+Kind = Hashed | OneHot | Bucketed | Crossed | Text
+"""What makes the features of a field."""
 
 
-_SHOWN = 200
-"""Characters of a text that is shown of a rejected row."""
+class FieldOf(NamedTuple):
+    """The features that one term makes, behind the numbers: a row has one of them, or as many as a text has words.
 
+    Attributes:
+        name: of the field.
+        start: its first feature.
+        term: what makes it; `term.places` is how many features it has.
+    """
 
-class _Rule(NamedTuple):
-    """A reason to reject rows, where it holds, and the texts that are then shown."""
+    name: str
+    start: int
+    term: Kind
 
-    reason: str
-    broken: np.ndarray
-    texts: pa.Array | None = None
+    @property
+    def end(self) -> int:
+        """The feature behind its last one."""
+        return self.start + self.term.places
 
 
 class Features(Settings):
     """Which columns become features, label, weight and event time.
 
+    >>> import pyarrow as pa
     >>> features = Features(numeric=["amount", {"column": "amount", "transform": "log1p"}], label="fraud")
     >>> features.names
     ('amount', 'log1p(amount)')
@@ -59,10 +77,29 @@ class Features(Settings):
     numeric: Annotated[tuple[Term, ...], Field(description="features that are numbers, in order")] = ()
     hashed: Annotated[
         tuple[HashedTerm, ...],
-        Field(
-            description="columns of categories, one indicator per value by hash, behind the numbers; batches are CSR"
-        ),
+        Field(description="columns of categories, one indicator per value by hash, behind the numbers"),
     ] = ()
+    one_hot: Annotated[
+        tuple[OneHot, ...],
+        Field(description="columns of categories, one indicator per value of a vocabulary: tables, below"),
+    ] = ()
+    bucketed: Annotated[
+        tuple[Bucketed, ...], Field(description="numbers, one indicator per span between bounds: tables, below")
+    ] = ()
+    crosses: Annotated[
+        tuple[CrossTerm, ...],
+        Field(description="combinations of columns, one indicator each: lists of columns, or tables, below"),
+    ] = ()
+    text: Annotated[
+        tuple[TextTerm, ...], Field(description="texts, as counts of their words: columns, or tables, below")
+    ] = ()
+    sparse: Annotated[
+        bool | None,
+        Field(
+            description="batches are CSR; none: with columns hashed, crosses by hash or texts, and with more than 1,000 "
+            "features in fields"
+        ),
+    ] = None
     matrix: Annotated[
         Matrix | None,
         Field(description="all features from one column, as RecordIO and libsvm have them; then there are no others"),
@@ -83,19 +120,25 @@ class Features(Settings):
         ),
     ] = None
 
+    key: Annotated[
+        str | None, Field(description="column that says whose row one is: a card, a machine, a series of its own")
+    ] = None
+
     @field_validator("numeric")
     @classmethod
     def _distinct(cls, value: tuple[Term, ...]) -> tuple[Term, ...]:
-        names = [term.name for term in value]
+        names = names_of(value)
         if len(set(names)) != len(names):
             message = f"must name no feature twice, as {sorted({n for n in names if names.count(n) > 1})} are"
             raise ValueError(message)
         return value
 
-    @field_validator("hashed")
+    @field_validator("hashed", "one_hot", "bucketed", "crosses", "text")
     @classmethod
-    def _once(cls, value: tuple[HashedTerm, ...]) -> tuple[HashedTerm, ...]:
-        names = [term.column for term in value]
+    def _once(
+        cls, value: tuple[Hashed | OneHot | Bucketed | Text, ...]
+    ) -> tuple[Hashed | OneHot | Bucketed | Text, ...]:
+        names = [term.name for term in value]
         if len(set(names)) != len(names):
             message = f"must name no column twice, as {sorted({n for n in names if names.count(n) > 1})} are"
             raise ValueError(message)
@@ -103,37 +146,78 @@ class Features(Settings):
 
     @model_validator(mode="after")
     def _some(self) -> "Features":
-        if self.matrix is not None and (self.numeric or self.hashed):
+        given = [name for name in _TERMS if getattr(self, name)]
+        if self.matrix is not None and (given or self.sparse is not None):
             message = (
-                "matrix holds all features: numeric and hashed must be left out with it; got "
-                f"{[term.column for term in (*self.numeric, *self.hashed)]}"
+                "matrix holds all features: all others, and sparse, must be left out with it; got "
+                f"{[*given, *['sparse'] * (self.sparse is not None)]}"
             )
             raise ValueError(message)
-        if self.matrix is None and not self.numeric and not self.hashed:
+        if self.matrix is None and not given:
             message = "numeric must name at least one feature; got []"
             raise ValueError(message)
         if self.n_features > _MAX_FEATURES:
             message = f"hashed must leave n_features <= {_MAX_FEATURES:,}; got {self.n_features:,}"
             raise ValueError(message)
-        _units(self.numeric, self.time)
+        if self.sparse is False and self.n_features > _MAX_DENSE and self.fields:
+            message = (
+                f"sparse must be true with more than {_MAX_DENSE:,} features, as {self.n_features:,} are; got false"
+            )
+            raise ValueError(message)
+        units_of(self.numeric, self.time)
+        if not self.is_sparse and len(set(self.names)) < len(self.names):
+            twice = sorted({one for one in self.names if self.names.count(one) > 1})
+            message = f"numeric, one_hot and bucketed must name no feature twice, as {twice[:8]} are"
+            raise ValueError(message)
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the features that are numbers, in order."""
-        return tuple(term.name for term in self.numeric)
+        """The names of the features in order: of all where batches are dense, of the numbers in front where they are CSR."""
+        numbers = names_of(self.numeric)
+        if self.matrix is not None or self.is_sparse:
+            return numbers
+        return (*numbers, *(name for field in self.fields for name in field.term.names))
+
+    @property
+    def fields(self) -> tuple[FieldOf, ...]:
+        """The fields behind the numbers, in order: hashed, one_hot, bucketed, crosses, text.
+
+        >>> one, two = Features(numeric=["x"], hashed=["shop"], bucketed=[{"column": "age", "bounds": [18]}]).fields
+        >>> (one.name, one.start, one.end), (two.name, two.start, two.end)
+        (('shop', 1, 65537), ('bucket(age)', 65537, 65539))
+        """
+        found, start = list[FieldOf](), len(names_of(self.numeric))
+        for term in self._terms():
+            found.append(FieldOf(term.name, start, term))
+            start += term.places
+        return tuple(found)
+
+    def _terms(self) -> Iterator[Kind]:
+        listed: dict[str, Listed] = {term.column: term for term in self.one_hot}
+        listed |= {term.column: term for term in self.bucketed}
+        yield from self.hashed
+        yield from self.one_hot
+        yield from self.bucketed
+        yield from (Crossed(term, listed) for term in self.crosses)
+        yield from self.text
 
     @property
     def n_features(self) -> int:
-        """The number of features, places of categories included."""
+        """The number of features, those of fields included."""
         if self.matrix is not None:
             return self.matrix.width
-        return len(self.numeric) + sum(term.places for term in self.hashed)
+        return len(names_of(self.numeric)) + sum(term.places for term in self._terms())
 
     @property
     def is_sparse(self) -> bool:
         """Whether batches are CSR."""
-        return bool(self.hashed) if self.matrix is None else self.matrix.sparse
+        if self.matrix is not None:
+            return self.matrix.sparse
+        if self.sparse is not None:
+            return self.sparse
+        wide = bool(self.hashed or self.text) or any(term.by == "hash" for term in self.crosses)
+        return wide or sum(term.places for term in self._terms()) > _NARROW
 
     @property
     def time_column(self) -> str | None:
@@ -147,32 +231,47 @@ class Features(Settings):
 
     @property
     def roles(self) -> Roles:
-        """The columns that formats of text must not read as floating numbers: those hashed, and a label of listed values."""
+        """The columns that formats of text must not read as floating numbers: names, texts, and a label of listed values."""
         mapped = (self.label.column,) if isinstance(self.label, Label) else ()
-        return Roles(tuple(term.column for term in self.hashed), mapped)
+        spans = {term.column for term in self.bucketed}
+        crossed = [name for term in self.crosses for name in term.columns if name not in spans]
+        named = [term.column for term in self.hashed] + [term.column for term in self.one_hot] + crossed
+        named += [term.column for term in self.text] + ([] if self.key is None else [self.key])
+        return Roles(tuple(dict.fromkeys(named)), mapped)
+
+    @property
+    def by_hash(self) -> tuple[FieldOf, ...]:
+        """The fields of columns and crosses by hash, whose places may be chosen by what is seen of them."""
+        return tuple(one for one in self.fields if isinstance(one.term, Hashed | Crossed) and one.term.is_hashed)
 
     @property
     def unsized(self) -> tuple[str, ...]:
-        """The columns of categories whose buckets are not given."""
-        return tuple(term.column for term in self.hashed if term.buckets is None)
+        """The names of columns of categories, and of crosses, whose buckets are not given."""
+        crosses = (term.name for term in self.crosses if term.by == "hash" and term.buckets is None)
+        return (*(term.name for term in self.hashed if term.buckets is None), *crosses)
 
     def sized(self, places: Mapping[str, int] | None = None) -> "Features":
-        """Return features whose buckets are all given: column → places where they are not, 65,536 for those not named.
+        """Return features whose buckets are all given: name → places where they are not, 65,536 for those not named.
 
         >>> Features(hashed=["shop", {"column": "card", "buckets": 1000}]).sized({"shop": 2048}).n_features
         3048
         """
-        known = places or {}
-        buckets = [
-            known.get(term.column, term.places) if term.buckets is None else term.buckets for term in self.hashed
-        ]
-        given = tuple(term.model_copy(update={"buckets": one}) for term, one in zip(self.hashed, buckets, strict=True))
-        return self.model_copy(update={"hashed": given})
+        wanted, known = (
+            set(self.unsized),
+            {field.name: field.term.places for field in self.by_hash} | dict(places or {}),
+        )
+
+        def given(terms: tuple[Hashed | Cross, ...]) -> tuple[Hashed | Cross, ...]:
+            return tuple(
+                term.model_copy(update={"buckets": known[term.name]}) if term.name in wanted else term for term in terms
+            )
+
+        return self.model_copy(update={"hashed": given(self.hashed), "crosses": given(self.crosses)})
 
     def columns(self, with_label: bool = True) -> list[str]:
         """Return the columns that are needed, each once: what to read of a file."""
-        extra = [self.weight, self.time_column, self.label_column if with_label else None]
-        features = [term.column for term in (*self.numeric, *self.hashed)]
+        extra = [self.weight, self.time_column, self.key, self.label_column if with_label else None]
+        features = [term.column for term in self.numeric] + [name for term in self._terms() for name in term.columns]
         features += [] if self.matrix is None else [self.matrix.column]
         return list(dict.fromkeys(features + [name for name in extra if name is not None]))
 
@@ -200,170 +299,64 @@ class Features(Settings):
         Raises:
             MissingColumn: a column is absent or of the wrong type.
         """
-        batch = block.batch
-        dated = self.time_column
-        units = _units(self.numeric, self.time)
-        found = None if dated is None else times_us(batch, dated, TIME, units.get(dated))
-        unread: dict[str, Numbers] = {}
-        times = {} if dated is None or found is None else {dated: found}
-        filled = None if self.matrix is None else self.matrix.fill(batch)
-        if filled is None:
-            X, gaps = _matrix(self.numeric, batch, times, units, unread)
-            rules = [_unread(f"feature column {name}", one) for name, one in unread.items()]
-            rules += _unusable(self.names, X, gaps)
-        else:
-            rules = [_Rule(reason, broken) for reason, broken in filled.broken.items()]
-        time = weight = label = None
-        if found is not None:
-            time = found.us
-            if found.missing is not None:
-                rules.append(_Rule("missing event time", found.missing))
-            if found.unread is not None:
-                rules.append(_Rule("event time cannot be read", found.unread, found.texts))
-            if found.implausible is not None:
-                rules.append(_Rule("implausible event time", found.implausible))
-            if max_ahead_us is not None and block.recorded is not None:
-                # Messages of old formats have no time, reported as -1: nothing is known of them.
-                ahead = (block.recorded >= 0) & (time - max_ahead_us > block.recorded)
-                if ahead.any():
-                    rules.append(_Rule("event time too far ahead", ahead))
+        found = self._times(block)
+        rules = list[Rule]() if found is None else _of_times(found, block, max_ahead_us)
+        label = weight = None
         if self.weight is not None:
-            weighed = numbers(batch, self.weight, "Features.weight")
+            weighed = numbers(block.batch, self.weight, "Features.weight")
             weight = weighed.values.astype(np.float64, copy=False)
             missing = np.isnan(weight)
-            if weighed.unread is not None:
-                rules.append(_unread("weight", weighed))
-            if missing.any():
-                rules.append(_Rule("missing weight", missing))
+            rules += [] if weighed.unread is None else [unread("weight", weighed)]
+            rules += [Rule("missing weight", missing)] if missing.any() else []
         if with_label and self.label is not None:
-            written = labelled(batch, self.label)
+            written = labelled(block.batch, self.label)
             label = written.values
             if written.refused is not None:
-                rules.append(_Rule(written.reason, written.refused, written.texts))
+                rules.append(Rule(written.reason, written.refused, written.texts))
         end = None if block.position is None else block.position_end
-        if filled is not None and filled.X is not None:
-            rows = Batch.dense(filled.X, label, weight, time, block.origin, block.position, end)
-        elif self.is_sparse:
-            if filled is None:
-                indptr, indices, values, inexact = self._sparse(X, batch)
-                rules += [_Rule(f"category {name} is not an exact whole number", one) for name, one in inexact.items()]
-            else:
-                indptr, indices, values = filled.indptr, filled.indices, filled.values
-            rows = Batch.csr(
-                indptr, indices, values, self.n_features, label, weight, time, block.origin, block.position, end
-            )
-        else:
-            rows = Batch.dense(X, label, weight, time, block.origin, block.position, end)
-        return _without(rows, rules) if rules else (rows, ())
+        beside = (label, weight, None if found is None else found.us, block.origin, block.position, end)
+        rows, broken = self._filled(block, found, beside)
+        return without(rows, [*broken, *rules])
 
-    def _sparse(
-        self, X: np.ndarray, batch: pa.RecordBatch
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Return CSR arrays of the numbers (n, d) and h indicators per row, and where categories are refused."""
-        n, d = X.shape
-        inexact: dict[str, np.ndarray] = {}
-        columns, start = [np.broadcast_to(np.arange(d), (n, d))], d
-        for term in self.hashed:
-            place, refused = buckets_of(batch, term, "Features.hashed")
-            if refused is not None:
-                inexact[term.column] = refused
-            columns.append((start + place)[:, None])
-            start += term.places
-        width = d + len(self.hashed)
-        values = np.hstack([X, np.ones((n, len(self.hashed)), dtype=X.dtype)])
-        return np.arange(n + 1) * width, np.hstack(columns).ravel(), values.ravel(), inexact
+    def _times(self, block: Block) -> Times | None:
+        dated = self.time_column
+        if dated is None:
+            return None
+        return times_us(block.batch, dated, TIME, units_of(self.numeric, self.time).get(dated))
+
+    def _filled(self, block: Block, found: Times | None, beside: tuple[Any, ...]) -> tuple[Batch, list[Rule]]:
+        """Return the features of all rows with what stands beside them, and the rules that rows break."""
+        if self.matrix is not None:
+            filled = self.matrix.fill(block.batch)
+            rules = [Rule(reason, broken) for reason, broken in filled.broken.items()]
+            if filled.X is not None:
+                return Batch.dense(filled.X, *beside), rules
+            return Batch.csr(filled.indptr, filled.indices, filled.values, self.n_features, *beside), rules
+        times = {} if found is None or self.time_column is None else {self.time_column: found}
+        X, rules = numeric(self.numeric, block.batch, times, units_of(self.numeric, self.time))
+        entries = [(field.start, field.term.entries(block.batch)) for field in self.fields]
+        rules += [rule for _, one in entries for rule in one.rules]
+        if self.is_sparse:
+            return Batch.csr(*as_csr(X, entries), self.n_features, *beside), rules
+        return Batch.dense(as_dense(X, entries, self.n_features), *beside), rules
 
 
-def _units(terms: tuple[Term, ...], time: TimeColumn | None) -> dict[str, UnitOfNumbers]:
-    """Return the units that are given for columns of times: one column has one.
-
-    Raises:
-        ValueError: two places give one column different units.
-    """
-    units: dict[str, UnitOfNumbers] = {time.column: time.unit} if isinstance(time, EventTime) else {}
-    for term in terms:
-        if isinstance(term, Clock) and term.unit is not None:
-            first = units.setdefault(term.column, term.unit)
-            if first != term.unit:
-                message = f"numeric and time must give the column {term.column!r} one unit; got {first} and {term.unit}"
-                raise ValueError(message)
-    return units
+_TERMS = ("numeric", "hashed", "one_hot", "bucketed", "crosses", "text")
+"""The settings that name features."""
 
 
-def _matrix(
-    terms: tuple[Term, ...],
-    batch: pa.RecordBatch,
-    times: dict[str, Times],
-    units: dict[str, UnitOfNumbers],
-    unread: dict[str, Numbers],
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the (n, d) matrix, and where time columns hold no time; note in `unread` which columns hold more than numbers.
-
-    `times` are time columns as far as they are read, `units` those that are given for columns of times.
-    """
-    values: dict[str, np.ndarray] = {}
-    clock: dict[str, np.ndarray] = {}
-    gaps: dict[str, np.ndarray] = {}
-    for term in terms:
-        if isinstance(term, Clock):
-            if term.column not in clock:
-                found = times.get(term.column) or times_us(batch, term.column, CLOCK, units.get(term.column))
-                clock[term.column] = found.us
-                if found.unusable is not None:
-                    gaps[term.column] = found.unusable
-        elif term.column not in values:
-            one = numbers(batch, term.column, "Features.numeric")
-            values[term.column] = one.values
-            if one.unread is not None:
-                unread[term.column] = one
-    single = all(
-        isinstance(term, Plain) and term.transform == "identity" and values[term.column].dtype == np.float32
-        for term in terms
-    )
-    X = np.empty((batch.num_rows, len(terms)), dtype=np.float32 if single else np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for start in range(0, len(X), _ROWS):
-            rows = slice(start, start + _ROWS)
-            hour = {name: hours(time[rows]) for name, time in clock.items()}
-            for j, term in enumerate(terms):
-                if isinstance(term, Clock):
-                    X[rows, j] = clock_values(term.transform, hour[term.column])
-                elif isinstance(term, Standardised):
-                    X[rows, j] = (values[term.column][rows] - term.mean) / term.scale
-                elif term.transform == "log1p":
-                    X[rows, j] = np.log1p(values[term.column][rows], dtype=np.float64)
-                else:
-                    X[rows, j] = values[term.column][rows]
-    for j, term in enumerate(terms):
-        if isinstance(term, Clock) and term.column in gaps:
-            X[gaps[term.column], j] = np.nan
-    return X, gaps
-
-
-def _unread(what: str, one: Numbers) -> _Rule:
-    assert one.unread is not None  # noqa: S101
-    return _Rule(f"{what} is not a number", one.unread, one.texts)
-
-
-def _unusable(names: tuple[str, ...], X: np.ndarray, gaps: dict[str, np.ndarray]) -> list[_Rule]:
-    """Return reason and rows of features that are not finite; one sum decides the common case."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if not gaps and np.isfinite(X.sum()):
-            return []
-    finite = np.isfinite(X)
-    return [_Rule(f"non-finite feature {names[j]}", ~finite[:, j]) for j in np.flatnonzero(~finite.all(axis=0))]
-
-
-def _without(rows: Batch, rules: list[_Rule]) -> tuple[Batch, tuple[Reject, ...]]:
-    """Split off the rows that break a rule; each counts under the first it breaks."""
-    place = np.arange(len(rows), dtype=np.int64) if rows.position is None else rows.position
-    good = np.ones(len(rows), dtype=bool)
-    rejected = []
-    for reason, broken, texts in rules:
-        fresh = broken & good
-        if fresh.any():
-            end = None if rows.position_end is None else rows.position_end[fresh]
-            shown = () if texts is None else tuple(text[:_SHOWN] for text in texts.filter(pa.array(fresh)).to_pylist())
-            rejected.append(Reject(reason, place[fresh], end, shown))
-            good &= ~broken
-    return rows.take(good), tuple(rejected)
+def _of_times(found: Times, block: Block, max_ahead_us: int | None) -> list[Rule]:
+    """Return the rules of event times that rows break."""
+    rules = []
+    if found.missing is not None:
+        rules.append(Rule("missing event time", found.missing))
+    if found.unread is not None:
+        rules.append(Rule("event time cannot be read", found.unread, found.texts))
+    if found.implausible is not None:
+        rules.append(Rule("implausible event time", found.implausible))
+    if max_ahead_us is not None and block.recorded is not None:
+        # Messages of old formats have no time, reported as -1: nothing is known of them.
+        ahead = (block.recorded >= 0) & (found.us - max_ahead_us > block.recorded)
+        if ahead.any():
+            rules.append(Rule("event time too far ahead", ahead))
+    return rules

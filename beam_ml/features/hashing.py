@@ -9,6 +9,7 @@ null, NaN and the empty text, which CSV cannot tell apart. Two values that colli
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,10 +19,24 @@ from pydantic import BeforeValidator, Field
 
 from beam_ml.core.mixing import mix64
 from beam_ml.core.spec import Settings
-from beam_ml.errors import MissingColumn
-from beam_ml.features.columns import column
+from beam_ml.features.columns import column, wrong
+from beam_ml.features.entries import Entries
+from beam_ml.features.rules import Rule, inexact
 
-__all__ = ["CROWDED", "EXACT", "MOST_PLACES", "Hashed", "HashedTerm", "buckets_of", "codes_of", "places_for", "sharing"]
+__all__ = [
+    "CROWDED",
+    "EXACT",
+    "MOST_PLACES",
+    "Buckets",
+    "Hashed",
+    "HashedTerm",
+    "codes_of",
+    "codes_of_values",
+    "hashed_words",
+    "placed",
+    "places_for",
+    "sharing",
+]
 
 MOST_PLACES = 1 << 16
 """Places of a column whose buckets are not given, unless a job has chosen fewer."""
@@ -39,6 +54,17 @@ _NOTHING = np.uint64(int.from_bytes(hashlib.blake2b(b"", digest_size=8).digest()
 """What stands for a value that is missing: the code of the empty text."""
 
 
+Buckets = Annotated[
+    int | None,
+    Field(
+        ge=1, le=1 << 26,
+        description="places that values are hashed to; none: a job chooses by the values in its first files, once, and "
+        "otherwise there are 65536",
+    ),
+]  # fmt: skip
+"""How many places values are hashed to."""
+
+
 class Hashed(Settings):
     """One indicator feature a value of a column, in one of `buckets` places by hash.
 
@@ -47,19 +73,46 @@ class Hashed(Settings):
     """
 
     column: str
-    buckets: Annotated[
-        int | None,
-        Field(
-            ge=1, le=1 << 26,
-            description="places that values are hashed to; none: a job chooses by the values in its first files, once, and "
-            "otherwise there are 65536",
-        ),
-    ] = None  # fmt: skip
+    buckets: Buckets = None
 
     @property
     def places(self) -> int:
         """The places that values are hashed to."""
         return MOST_PLACES if self.buckets is None else self.buckets
+
+    @property
+    def is_hashed(self) -> bool:
+        """Whether values are hashed: always."""
+        return True
+
+    @property
+    def name(self) -> str:
+        """What the field is called."""
+        return self.column
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read."""
+        return (self.column,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its features: those of their places."""
+        return tuple(f"{self.column}#{i}" for i in range(self.places))
+
+    def codes(self, batch: pa.RecordBatch) -> tuple[np.ndarray, tuple[Rule, ...]]:
+        """Return 64 bits that stand for each row's value, (n,) uint64, and the rules that rows break."""
+        codes, refused = codes_of(batch, self.column, "Features.hashed")
+        return codes, () if refused is None else (inexact(self.column, refused),)
+
+    def entries(self, batch: pa.RecordBatch) -> Entries:
+        """Return the place of each row's value.
+
+        Raises:
+            MissingColumn: the column is absent, or holds neither numbers nor text.
+        """
+        codes, rules = self.codes(batch)
+        return Entries(placed(codes, self.places), rules=rules)
 
 
 def _spelled_out(value: Any) -> Any:
@@ -92,31 +145,34 @@ def sharing(seen: int, places: int) -> float:
     return 1.0 - (1.0 - 1.0 / places) ** max(seen - 1, 0)
 
 
-def buckets_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the place of each row's value, (n,) int64 in [0, buckets), and which are refused, (n,) bool; None: none.
+def placed(codes: np.ndarray, places: int) -> np.ndarray:
+    """Return the place of each code, (n,) int64."""
+    return (codes % np.uint64(places)).astype(np.int64)
+
+
+def codes_of(batch: pa.RecordBatch, name: str, field: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return 64 bits that stand for each row's value, (n,) uint64, and which are refused, (n,) bool; None: none.
 
     Refused are decimals and floats that are not whole, and floats not below 2⁵³, which stand for several numbers. Null
-    and NaN have the place of the empty text.
+    and NaN have the code of the empty text.
+
+    Args:
+        batch: n rows.
+        name: the column.
+        field: the setting that names it, for the message.
 
     Raises:
         MissingColumn: the column is absent, or holds neither numbers nor text.
 
     >>> rows = pa.record_batch({"shop": ["a", "7", "a"], "card": [1, 7, None]})
-    >>> shops, refused = buckets_of(rows, Hashed(column="shop", buckets=1000), "Features.hashed")
+    >>> shops, refused = codes_of(rows, "shop", "Features.hashed")
     >>> bool(shops[0] == shops[2] != shops[1]), refused is None
     (True, True)
-    >>> cards, refused = buckets_of(rows, Hashed(column="card", buckets=1000), "Features.hashed")
-    >>> bool(cards[1] == shops[1]), refused is None
-    (True, True)
+    >>> bool(codes_of(rows, "card", "Features.hashed")[0][1] == shops[1])
+    True
     """
-    codes, refused = codes_of(batch, term, field)
-    return (codes % np.uint64(term.places)).astype(np.int64), refused
-
-
-def codes_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return 64 bits that stand for each row's value, (n,) uint64, and which are refused, as `buckets_of` does."""
     wanted = "a whole number or text"
-    array = column(batch, term.column, field, wanted)
+    array = column(batch, name, field, wanted)
     kind, types = array.type, pa.types
     refused = None
     if types.is_null(kind):
@@ -145,12 +201,23 @@ def codes_of(batch: pa.RecordBatch, term: Hashed, field: str) -> tuple[np.ndarra
         coded = array.cast(pa.large_binary()).fill_null(b"").dictionary_encode()
         codes = _of_texts(coded.dictionary)[coded.indices.to_numpy()]
     else:
-        message = f"{field} names the column {term.column!r}, which must be {wanted}; got {kind}."
-        raise MissingColumn(message)
+        raise wrong(name, field, wanted, kind)
     return codes, refused
 
 
+def codes_of_values(values: Sequence[Any]) -> np.ndarray:
+    """Return the codes of texts, whole numbers and truth values, (v,) uint64, as columns of them have.
+
+    >>> one, text, truth = codes_of_values([1, "1", True])
+    >>> bool(one == text == truth)
+    True
+    """
+    texts = [one if isinstance(one, str) else str(int(one)) for one in values]
+    return _of_texts(pa.array(texts, pa.string()).cast(pa.large_binary()))
+
+
 def _of_texts(texts: pa.LargeBinaryArray) -> np.ndarray:
+    """Return the codes of different texts, (v,) uint64: mixed numbers where they spell whole ones, else BLAKE2b."""
     codes, short = np.empty(len(texts), dtype=np.uint64), pc.match_substring_regex(texts, _SHORT)
     whole = short.to_numpy(zero_copy_only=False).copy()
     codes[whole] = texts.filter(short).cast(pa.large_string()).cast(pa.int64()).to_numpy().astype(np.uint64)
@@ -158,5 +225,14 @@ def _of_texts(texts: pa.LargeBinaryArray) -> np.ndarray:
         if _WHOLE.fullmatch(text) and _LEAST <= (number := int(text)) <= _BITS:
             codes[i], whole[i] = number & _BITS, True
         else:
-            codes[i] = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+            codes[i] = _digest(text)
     return np.where(whole, mix64(codes.copy()), codes)
+
+
+def hashed_words(words: pa.LargeBinaryArray) -> np.ndarray:
+    """Return the codes of different words, (v,) uint64: BLAKE2b of each, also where it spells a number."""
+    return np.fromiter(map(_digest, words.to_pylist()), dtype=np.uint64, count=len(words))
+
+
+def _digest(text: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")

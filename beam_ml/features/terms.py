@@ -1,84 +1,128 @@
-"""Terms: what one feature is computed from. A term names one column and what is done to it.
+"""Terms that are numbers: what features are computed from. A term names one column and what is done to it.
 
-Letters: ``n`` rows. Times are read in UTC.
+Letters: ``n`` rows.
 """
 
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import Settings
-from beam_ml.features.times import UnitOfNumbers
+from beam_ml.errors import InvalidValue
+from beam_ml.features.calendar import PARTS, Clock
 
-__all__ = ["Clock", "Plain", "Standardised", "Term", "clock_values", "hours"]
+__all__ = ["Plain", "Standardised", "Term"]
 
-_HOUR_US = 3_600_000_000
+_Indicator = Annotated[
+    bool, Field(description="one more feature: 1 where the value was missing, else 0; `fill` must be given with it")
+]
 
 
-class Plain(Settings):
-    """A number as it is, or the logarithm of 1 + it.
-
-    >>> Plain(column="amount", transform="log1p").name
-    'log1p(amount)'
-    """
+class _Filled(Settings):
+    """What stands for missing numbers."""
 
     column: str
-    transform: Literal["identity", "log1p"] = "identity"
+    indicator: _Indicator = False
+
+    @model_validator(mode="after")
+    def _has_both(self) -> "_Filled":
+        if self.indicator and getattr(self, "fill", None) is None:
+            message = "fill must be given where indicator is true: rows with missing values are rejected without it"
+            raise ValueError(message)
+        return self
 
     @property
     def name(self) -> str:
-        """The feature's name."""
-        return self.column if self.transform == "identity" else f"{self.transform}({self.column})"
+        """What the number is called."""
+        transform: str = getattr(self, "transform", "identity")
+        return self.column if transform == "identity" else f"{transform}({self.column})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its features."""
+        return (self.name, f"missing({self.column})") if self.indicator else (self.name,)
 
 
-class Standardised(Settings):
+class Plain(_Filled):
+    """A number as it is, or the logarithm of 1 + it.
+
+    A missing number rejects its row, unless `fill` says what stands for it: a text that spells no number, and what is
+    infinite, always rejects it.
+
+    >>> Plain(column="amount", transform="log1p").name
+    'log1p(amount)'
+    >>> Plain(column="amount", fill=0.0, indicator=True).names
+    ('amount', 'missing(amount)')
+    """
+
+    transform: Literal["identity", "log1p"] = "identity"
+    fill: Annotated[
+        float | None, Field(description="stands for a missing number, before `transform`; none: its row is rejected")
+    ] = None
+
+    def write(self, X: np.ndarray, values: np.ndarray) -> None:
+        """Write the features of n numbers into their columns of a matrix, (n, 1 or 2).
+
+        >>> X = np.empty((2, 2))
+        >>> Plain(column="amount", fill=3.0, indicator=True).write(X, np.array([1.0, np.nan]))
+        >>> X.tolist()
+        [[1.0, 0.0], [3.0, 1.0]]
+        """
+        values = _filled(X, values, self.fill, self.indicator)
+        X[:, 0] = np.log1p(values, dtype=np.float64) if self.transform == "log1p" else values
+
+
+class Standardised(_Filled):
     """(value − mean) / scale, with numbers known beforehand; learners that need moments of the data keep their own.
 
     >>> Standardised(column="amount", mean=20.0, scale=5.0).name
     'standardise(amount)'
     """
 
-    column: str
     transform: Literal["standardise"] = "standardise"
     mean: float = 0.0
     scale: Annotated[float, Field(gt=0)] = 1.0
-
-    @property
-    def name(self) -> str:
-        """The feature's name."""
-        return f"{self.transform}({self.column})"
-
-
-class Clock(Settings):
-    """Of a time: hour 0 … 23; weekday 0 (Monday) … 6; night: 1 up to and including hour 6; weekend: 1.
-
-    >>> Clock(column="at", transform="weekday", unit="ms").name
-    'weekday(at)'
-    """
-
-    column: str
-    transform: Literal["hour", "weekday", "night", "weekend"]
-    unit: Annotated[
-        UnitOfNumbers | None,
+    fill: Annotated[
+        float | Literal["mean"] | None,
         Field(
-            description="what numbers of the column count since 1970: s, ms, us or ns; none: what `time` or another part of "
-            "this column says, else recognised by their size"
+            description="stands for a missing number, before it is standardised: a number, or 'mean', the one given; none: "
+            "its row is rejected"
         ),
     ] = None
 
-    @property
-    def name(self) -> str:
-        """The feature's name."""
-        return f"{self.transform}({self.column})"
+    def write(self, X: np.ndarray, values: np.ndarray) -> None:
+        """Write the features of n numbers into their columns of a matrix, (n, 1 or 2)."""
+        values = _filled(X, values, self.mean if self.fill == "mean" else self.fill, self.indicator)
+        X[:, 0] = (values - self.mean) / self.scale
+
+
+def _filled(X: np.ndarray, values: np.ndarray, fill: float | str | None, indicator: bool) -> np.ndarray:
+    if fill is None:
+        return values
+    missing = np.isnan(values)
+    if indicator:
+        X[:, 1] = missing
+    filled: np.ndarray = np.where(missing, values.dtype.type(fill), values)
+    return filled
 
 
 def _spelled_out(value: Any) -> Any:
     """Let a bare column name, or a mapping without `transform`, mean identity."""
     if isinstance(value, str):
         return {"column": value, "transform": "identity"}
-    if isinstance(value, dict) and "transform" not in value:
-        return {**value, "transform": "identity"}
+    if isinstance(value, dict):
+        whole = value if "transform" in value else {**value, "transform": "identity"}
+        if _kind(whole) is None:
+            transform = whole["transform"]
+            known = [one for each in _KINDS.values() for one in each]
+            message = (
+                f"Features.numeric.transform must be one of {', '.join(known)}; got {transform!r}."
+                f"{did_you_mean(transform, known)}"
+            )
+            raise InvalidValue(message)
+        return whole
     return value
 
 
@@ -94,7 +138,7 @@ def _kind(value: Any) -> str | None:
 _KINDS = {
     "plain": ("identity", "log1p"),
     "standardised": ("standardise",),
-    "clock": ("hour", "weekday", "night", "weekend"),
+    "clock": PARTS,
 }
 
 Term = Annotated[
@@ -108,28 +152,3 @@ Term = Annotated[
     BeforeValidator(_spelled_out),
 ]
 """One feature. A bare string is a column taken as it is."""
-
-
-def hours(time_us: np.ndarray) -> np.ndarray:
-    """Return whole hours since the epoch, (n,) int32, of times in µs, (n,) int64."""
-    return np.floor_divide(time_us, _HOUR_US).astype(np.int32)
-
-
-def clock_values(transform: str, hour: np.ndarray) -> np.ndarray:
-    """Compute one reading of the clock.
-
-    Args:
-        transform: hour, weekday, night or weekend.
-        hour: (n,) int32 whole hours since the epoch, which began on a Thursday.
-
-    Returns:
-        (n,) int32 or bool.
-
-    >>> clock_values("weekday", np.array([0, 24, 96], dtype=np.int32)).tolist()
-    [3, 4, 0]
-    """
-    if transform in ("hour", "night"):
-        of_day = hour % np.int32(24)
-        return of_day if transform == "hour" else of_day <= 6
-    weekday = (hour // np.int32(24) + np.int32(3)) % np.int32(7)
-    return weekday if transform == "weekday" else weekday >= 5

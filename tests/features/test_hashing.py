@@ -12,7 +12,7 @@ import pytest
 
 from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.features import Features, Hashed
-from beam_ml.features.hashing import buckets_of, places_for, sharing
+from beam_ml.features.hashing import places_for, sharing
 from beam_ml.features.seen import places_by, seen_in
 from beam_ml.formats.block import Block
 from beam_ml.formats.csv.messages import message_decoder
@@ -32,7 +32,7 @@ def block(**columns: Any) -> Block:
 
 def place(values: Any, buckets: int = 1 << 20, kind: Any = None) -> list[int]:
     rows = pa.record_batch({"c": pa.array(values, kind)})
-    return buckets_of(rows, Hashed(column="c", buckets=buckets), "Features.hashed")[0].tolist()
+    return Hashed(column="c", buckets=buckets).entries(rows).places.tolist()
 
 
 def test_numbers_come_first_then_one_indicator_a_category() -> None:
@@ -91,11 +91,10 @@ def test_a_number_keeps_its_place_however_a_format_gives_it() -> None:
 
 def test_floats_that_are_not_whole_are_no_categories() -> None:
     rows = pa.record_batch({"c": pa.array([1.0, None, float("nan"), float("inf"), 2.0**63, -0.0, 0.5])})
-    places, refused = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
-    assert refused is not None
-    assert refused.tolist() == [False, False, False, True, True, False, True]
+    places, _, _, (rule,) = Hashed(column="c", buckets=1 << 20).entries(rows)
+    assert rule.broken.tolist() == [False, False, False, True, True, False, True]
     assert places[[0, 5]].tolist() == place([1, 0])
-    assert buckets_of(rows.slice(0, 1), Hashed(column="c"), "Features.hashed")[1] is None
+    assert Hashed(column="c").entries(rows.slice(0, 1)).rules == ()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +213,5 @@ def test_columns_of_other_types_are_named(values: list, found: str) -> None:
 
 def test_a_float_that_stands_for_several_numbers_is_no_category() -> None:
     rows = pa.record_batch({"c": [2.0**53, -(2.0**53), 2.0**62, 1.5, 7.0]})
-    _, refused = buckets_of(rows, Hashed(column="c", buckets=1 << 20), "Features.hashed")
-    assert refused is not None
-    assert refused.tolist() == [True, True, True, True, False]
+    (rule,) = Hashed(column="c", buckets=1 << 20).entries(rows).rules
+    assert rule.broken.tolist() == [True, True, True, True, False]

@@ -78,7 +78,7 @@ def test_other_columns_and_settings_are_refused() -> None:
         made(pa.array([1.0]), False)
     with pytest.raises(MissingColumn, match="no such column"):
         Features(matrix={"width": 3}).to_batch(Block(pa.record_batch({"x": [1.0]})))
-    with pytest.raises(InvalidValue, match="numeric and hashed must be left out with it; got \\['a'\\]"):
+    with pytest.raises(InvalidValue, match="all others, and sparse, must be left out with it; got \\['numeric'\\]"):
         Features.parse({"numeric": ["a"], "matrix": {"width": 3}})
     wide = Features(matrix={"column": "x", "width": 100_000_000})
     with pytest.raises(InvalidBatch, match="matrix must be sparse = true where 3 sparse rows"):

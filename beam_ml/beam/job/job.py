@@ -161,9 +161,17 @@ class Job(Settings):
         if self.features.matrix is not None:
             message = f"features.matrix.sparse must be false with {name}, which takes dense rows alone; got true"
             raise ValueError(message)
+        hashed = [one.column for one in self.features.hashed]
+        if hashed and self.features.sparse is None:
+            message = (
+                f"features.hashed must be left out with {name}, which learns from numbers alone; got {hashed} "
+                "(linear.adagrad and fm take categories; one_hot makes few of them numbers)"
+            )
+            raise ValueError(message)
+        fields = [field.name for field in self.features.fields]
         message = (
-            f"features.hashed must be left out with {name}, which learns from numbers alone; got "
-            f"{[one.column for one in self.features.hashed]} (linear.adagrad and fm take categories)"
+            f"features.sparse must be false with {name}, which takes dense rows alone; {fields} make them sparse "
+            "unless it is given"
         )
         raise ValueError(message)
 

@@ -38,7 +38,7 @@ class Looked(NamedTuple):
 
     def crowded(self, share: float = CROWDED) -> list[str]:
         """Return a sentence about each column of which more than a share of the values seen share their places."""
-        places = {term.column: term.places for term in self.job.features.hashed}
+        places = {field.name: field.term.places for field in self.job.features.by_hash}
         found = {column: sharing(seen, places[column]) for column, seen in self.seen.items()}
         return [
             f"{column}: {self.seen[column]:,} values in {self.rows:,} rows, of which {one:.0%} share one of its "
@@ -58,13 +58,11 @@ def look(job: Job) -> Looked:
     wanted, source = job.features.unsized, job.source
     if not wanted or not isinstance(source, FileSource) or "n_features" in job.spec:
         return Looked(job.with_features(job.features.sized()))
-    asked = job.features.model_copy(
-        update={"numeric": (), "hashed": tuple(term for term in job.features.hashed if term.column in wanted)}
-    )
     rows, seen = 0, dict.fromkeys(wanted, 0)
-    blocks = list(_everywhere(source, wanted))
+    columns = [name for field in job.features.by_hash if field.name in wanted for name in field.term.columns]
+    blocks = list(_everywhere(source, list(dict.fromkeys(columns))))
     try:
-        seen = seen_in(asked, (block.batch for block in blocks))
+        seen = seen_in(job.features, (block.batch for block in blocks), wanted)
         rows = sum(map(len, blocks))
     except BeamMLError:  # a column that is not there, which the run refuses
         rows = 0

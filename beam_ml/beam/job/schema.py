@@ -12,6 +12,10 @@ from beam_ml.core.spec import DURATION_PATTERN, Settings, duration_s
 __all__ = ["job_schema"]
 
 
+_COLUMN = {"type": "string"}
+_COLUMNS = {"type": "array", "items": _COLUMN, "minItems": 2}
+
+
 class _Written(GenerateJsonSchema):
     """Schemas of settings as people write them: a duration may be a text with a unit."""
 
@@ -44,10 +48,10 @@ def job_schema() -> dict[str, Any]:
             if model not in models:
                 models.append(model)
     columns = shared["Features"]["properties"]
-    for name in ("numeric", "hashed"):
-        # The column's name alone stands for a table with nothing else in it.
+    for name, bare in (("numeric", _COLUMN), ("hashed", _COLUMN), ("text", _COLUMN), ("crosses", _COLUMNS)):
+        # The column's name alone, or the list of them, stands for a table with nothing else in it.
         items = columns[name]["items"]
-        columns[name]["items"] = {"anyOf": [{"type": "string"}, *items.get("oneOf", [items])]}
+        columns[name]["items"] = {"anyOf": [bare, *items.get("oneOf", [items])]}
     foreign = {"properties": {"algorithm": {"type": "string", "pattern": ":"}}, "required": ["algorithm"]}
     whole["properties"]["spec"] = {"type": "object", "anyOf": [*specs, foreign]}
     whole["properties"]["models"] = {

@@ -51,7 +51,9 @@ def model_facts(learner: Learner, refresh: Refresh | None, features: Mapping[str
         return facts if learner.names is None else facts | {"names": list(learner.names)}
     made = Features.parse(dict(features)).sized()
     return (
-        facts | {"features": made.to_dict()} | ({"names": list(made.names)} if made.numeric and not made.hashed else {})
+        facts
+        | {"features": made.to_dict()}
+        | ({"names": list(made.names)} if made.names and not made.is_sparse else {})
     )
 
 

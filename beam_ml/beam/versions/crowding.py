@@ -6,7 +6,6 @@ place with another (linear counting: Whang, Vander-Zanden and Taylor 1990).
 
 import logging
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -39,9 +38,9 @@ def places_used(features: Features, learner: Learner) -> dict[str, int]:
     held = algorithm_of(learner.spec).features_held
     if held is None:
         return {}
-    sizes = [term.places for term in features.hashed]
-    bounds = np.searchsorted(held(learner.spec, learner.state), list(accumulate(sizes, initial=len(features.numeric))))
-    return {term.column: int(n) for term, n in zip(features.hashed, np.diff(bounds), strict=True)}
+    fields, used = features.by_hash, held(learner.spec, learner.state)
+    bounds = np.searchsorted(used, [(field.start, field.end) for field in fields]) if fields else ()
+    return {field.name: int(end - start) for field, (start, end) in zip(fields, bounds, strict=True)}
 
 
 def places_facts(name: str, features: Mapping[str, Any], learner: Learner) -> dict[str, Any]:
@@ -56,13 +55,14 @@ def places_facts(name: str, features: Mapping[str, Any], learner: Learner) -> di
     """
     known = Features.parse(dict(features))
     used = places_used(known, learner)
-    for term in known.hashed:
-        share = used.get(term.column, 0) / term.places
-        if share > CROWDED and (name, term.column) not in _warned:
-            _warned.add((name, term.column))
+    for field in known.by_hash:
+        places = field.term.places
+        share = used.get(field.name, 0) / places
+        if share > CROWDED and (name, field.name) not in _warned:
+            _warned.add((name, field.name))
             _log.warning(
                 "%s: %s of the %s places of column %s are used, so that about %.0f %% of its values share one "
                 "(buckets = … under another job name gives it more).",
-                name, f"{used[term.column]:,}", f"{term.places:,}", term.column, 100 * share,
+                name, f"{used[field.name]:,}", f"{places:,}", field.name, 100 * share,
             )  # fmt: skip
     return {"places_used": used} if used else {}

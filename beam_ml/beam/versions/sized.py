@@ -30,7 +30,7 @@ def sized(job: Job, registry: Registry) -> Looked:
 def as_trained(job: Job, manifest: Manifest) -> Job:
     """Return the job with the buckets of a version where it gives none."""
     known = features_of(manifest.extra.get("features"))
-    places = {} if known is None else {term.column: term.places for term in known.hashed}
+    places = {} if known is None else {field.name: field.term.places for field in known.by_hash}
     return job.with_features(job.features.sized(places))
 
 

@@ -29,7 +29,7 @@ def job(**changes: Any) -> Job:
     ("changes", "sentence"),
     [
         ({"features": {"numeric": ["a"]}}, r"job.features.label must name the column that linear.newton learns to predict \(label = \"COLUMN\"\); got none."),
-        ({"features": {"hashed": ["a"], "label": "y"}}, r"job.features.hashed must be left out with linear.newton, which learns from numbers alone; got \['a'\] \(linear.adagrad and fm take categories\)."),
+        ({"features": {"hashed": ["a"], "label": "y"}}, r"job.features.hashed must be left out with linear.newton, which learns from numbers alone; got \['a'\] \(linear.adagrad and fm take categories; one_hot makes few of them numbers\)."),
         ({"features": {"hashed": ["a"]}, "spec": {"algorithm": "pca"}, "models": {}}, "job.features.hashed must be left out with pca"),
         ({"refresh": "1 day"}, rf"job.refresh {DURATION} or be 'round'; got '1 day'. Did you mean '1d'\?"),
         ({"refresh": "rond"}, rf"job.refresh {DURATION} or be 'round'; got 'rond'. Did you mean 'round'\?"),

@@ -17,7 +17,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
-    from beam_ml.algorithms import fm, kmeans, linear, pca
+    from beam_ml.algorithms import fm, kmeans, linear, pca, quantile
 
 __all__ = [
     "Batch",
@@ -37,6 +37,7 @@ __all__ = [
     "merge",
     "pca",
     "predict",
+    "quantile",
     "sagemaker",
     "save",
 ]
@@ -49,6 +50,7 @@ if not TYPE_CHECKING:
         "kmeans": "beam_ml.algorithms.kmeans",
         "linear": "beam_ml.algorithms.linear",
         "pca": "beam_ml.algorithms.pca",
+        "quantile": "beam_ml.algorithms.quantile",
         "sagemaker": "beam_ml.sagemaker",
     }
 

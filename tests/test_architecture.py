@@ -46,9 +46,9 @@ STOREYS: tuple[set[str], ...] = (
 )
 # package → children that know nothing of one another, nor does anything beside them; the package itself brings them together
 APART: dict[str, set[str]] = {
-    "beam_ml.algorithms": {"fm", "kmeans", "linear", "pca"},
+    "beam_ml.algorithms": {"fm", "kmeans", "linear", "pca", "quantile"},
     "beam_ml.algorithms.linear": {"adagrad", "newton"},
-    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "libsvm", "newton", "recordio"},
+    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "libsvm", "newton", "quantile", "recordio"},
     "beam_ml.formats": {"avro", "csv", "json", "libsvm", "parquet", "recordio"},
 }
 # room → what it may not know

@@ -32,6 +32,7 @@ FRONT_DOOR = (
     "beam_ml.algorithms.kmeans",
     "beam_ml.algorithms.linear",
     "beam_ml.algorithms.pca",
+    "beam_ml.algorithms.quantile",
 )
 """The packages whose names README and the page of the API show."""
 

@@ -43,6 +43,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "kmeans": "beam_ml.algorithms.kmeans:KMEANS",
         "pca": "beam_ml.algorithms.pca:PCA",
         "pca.sketch": "beam_ml.algorithms.pca:PCA_SKETCH",
+        "quantile": "beam_ml.algorithms.quantile:QUANTILE",
     }
 )
 """Key → ``module:attribute`` of the record; imported when first asked for."""

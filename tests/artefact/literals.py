@@ -19,7 +19,7 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
-LENGTHS = {"d": 2, "m": 3, "k": 3, "c": 2, "g": 1, "p": 2, "b": 4, "v": 2, "o": 1, "q": 2, "r": 2}
+LENGTHS = {"d": 2, "m": 3, "k": 3, "c": 2, "g": 1, "p": 2, "b": 4, "v": 2, "o": 1, "q": 2, "r": 2, "e": 2, "i": 3}
 SPECS: dict[str, dict[str, Any]] = {
     "linear.newton": {"algorithm": "linear.newton", "n_features": 2, "half_life": "14d", "seed": 3},
     "linear.adagrad": {
@@ -33,6 +33,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "kmeans": {"algorithm": "kmeans", "n_features": 2, "k_max": 3},
     "pca": {"algorithm": "pca", "n_features": 2},
     "pca.sketch": {"algorithm": "pca.sketch", "n_features": 2, "sketch_rows": 1},
+    "quantile": {"algorithm": "quantile", "n_features": 2},
 }
 MODELS: dict[str, dict[str, Any]] = {
     "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
@@ -45,6 +46,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "kmeans.clusters": {"kind": "clusters", "k": 3},
     "pca.components": {"kind": "components", "n_components": 2},
     "pca.sketch.components": {"kind": "components", "n_components": 1},
+    "quantile.quantiles": {"kind": "quantiles", "q": [0.25, 0.5]},
+    "quantile.buckets": {"kind": "buckets", "n": 3},
+    "quantile.robust_scale": {"kind": "robust_scale"},
 }
 ORIGIN = Origin("files", "2024-01-01.parquet")
 

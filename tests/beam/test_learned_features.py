@@ -1,0 +1,112 @@
+"""Learned features everywhere: a notebook, a pipeline's combiner, `Train`, a job of TOML and its commands."""
+
+import dataclasses
+import json
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from beam_ml import Registry, derive, fit, load, merge, predict, quantile, save
+from beam_ml.algorithms import algorithm_of, find
+from beam_ml.artefact.records import decode_learner
+from beam_ml.beam import Train, TrainFn
+from beam_ml.beam.wire import coders
+from beam_ml.cli import main
+from beam_ml.core.arrays import close, identical
+from beam_ml.core.spec import ModelSpec, Spec
+from tests.beam.support import RUNNERS, Seen, batches, create, ran
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    spec: Spec
+    model: ModelSpec
+    label: bool = False
+
+
+CASES = {"quantile": Case(quantile.Spec(n_features=3), quantile.Buckets(n=4))}
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def rows(case, n=200, **options):
+    return batches(n, label=case.label, **options)
+
+
+@cases
+def test_in_a_notebook(case, tmp_path):
+    north, south = (fit(case.spec, rows(case, seed=seed, source=str(seed))) for seed in (1, 2))
+    both = merge(north, south)
+    assert both.progress.rows == 400
+    assert identical(both.state, merge(south, north).state)
+    model = derive(both, case.model)
+    for name, value in (("learner", both), ("model", model)):
+        save(value, tmp_path / name)
+    read = load(tmp_path / "learner")
+    assert identical(read.state, both.state)
+    assert identical(derive(read, case.model).arrays, model.arrays)
+    found, again = predict(model, rows(case)[0]), predict(load(tmp_path / "model"), rows(case)[0])
+    assert found
+    for name, values in found.items():
+        assert len(values) == len(rows(case)[0])
+        np.testing.assert_array_equal(values, again[name])
+
+
+@cases
+def test_by_the_combiner_and_by_train(case, tmp_path):
+    expected = fit(case.spec, rows(case))
+    pipeline = beam.Pipeline(runner=RUNNERS["FnApiRunner"]())
+    combined, refreshes = Seen(tmp_path / "c", coders.LearnerCoder()), Seen(tmp_path / "r", coders.RefreshCoder())
+    folded = Seen(tmp_path / "f", coders.LearnerCoder())
+    source = create(pipeline, rows(case))
+    source | beam.CombineGlobally(TrainFn(case.spec)).without_defaults() | combined.sink("C")
+    out = source | Train(case.spec, {"one": case.model}, refresh="1m")
+    out.refreshes | refreshes.sink("R")
+    out.learner | folded.sink("L")
+    ran(pipeline)
+    assert close(combined.one().state, expected.state, rtol=1e-9)
+    assert len(refreshes.values()) == 4
+    assert close(folded.one().state, expected.state, rtol=1e-9)
+    assert folded.one().progress.rows == 200
+
+
+def written(case, tmp_path):
+    together = rows(case, 200, size=200)[0]
+    table = {f"x{j}": together.dense_x[:, j] for j in range(3)} | {"at": pa.array(together.time, pa.timestamp("us"))}
+    if case.label:
+        table["y"] = together.label
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "data" / "rows.parquet")
+    spec = case.spec.to_dict()
+    lines = [
+        'name = "learned"',
+        f'registry = "{tmp_path / "registry"}"',
+        'refresh = "1m"',
+        f'source = {{ path = "{tmp_path / "data"}" }}',
+        'features = { numeric = ["x0", "x1", "x2"], time = "at"' + (', label = "y" }' if case.label else " }"),
+        f'spec = {{ algorithm = "{spec["algorithm"]}" }}',
+        f'models.one = {{ kind = "{case.model.kind}" }}',
+    ]
+    (tmp_path / "job.toml").write_text("\n".join(lines))
+    return tmp_path / "job.toml"
+
+
+def run(*arguments):
+    result = CliRunner().invoke(main, [str(one) for one in arguments], env={"COLUMNS": "250"})
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+@cases
+def test_by_a_job_and_from_the_command_line(case, tmp_path):
+    run("train", written(case, tmp_path), "--once", "--close")
+    registry = Registry(tmp_path / "registry")
+    learner = decode_learner(registry.latest("learned").data, find)
+    assert learner.progress.rows == 200
+    assert close(learner.state, fit(algorithm_of(case.spec).spec(n_features=3), rows(case)).state, rtol=1e-9)
+    setting = json.dumps(case.model.to_dict())
+    run("derive", tmp_path / "registry", "learned", "--model", setting, "--out", tmp_path / "m.safetensors")
+    assert identical(load(tmp_path / "m.safetensors").arrays, derive(learner, case.model).arrays)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from beam_ml.algorithms import algorithm_of, at_hand
 from beam_ml.artefact import records
@@ -18,7 +17,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.refresh import Refresh
 from beam_ml.core.rejects import Reject
-from beam_ml.errors import CorruptArtefact
+from beam_ml.formats.arrow_bytes import from_stream, to_stream
 from beam_ml.formats.block import Block
 
 __all__ = [
@@ -47,24 +46,6 @@ __all__ = [
 Arrays = dict[str, np.ndarray]
 
 
-def _table(batch: pa.RecordBatch) -> np.ndarray:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return np.frombuffer(sink.getvalue(), dtype=np.uint8)
-
-
-def _untable(data: np.ndarray) -> pa.RecordBatch:
-    try:
-        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            batch = reader.read_next_batch()
-            batch.validate(full=True)
-            return batch
-    except (pa.ArrowException, OSError, StopIteration) as error:
-        message = f"The block's columns are no Arrow stream: {error}."
-        raise CorruptArtefact(message) from error
-
-
 def _origin_out(origin: Origin | None) -> list[str] | None:
     return None if origin is None else [origin.source, origin.partition]
 
@@ -75,7 +56,7 @@ def _origin_in(value: Sequence[str] | None) -> Origin | None:
 
 def encode_block(block: Block) -> bytes:
     """Return the block as bytes."""
-    arrays: Arrays = {"columns": _table(block.batch)}
+    arrays: Arrays = {"columns": to_stream(block.batch)}
     given = {"position": block.position, "position_end": block.position_end, "recorded": block.recorded}
     arrays |= {f"reject/{i}": _bytes_as_array(encode_reject(one)) for i, one in enumerate(block.rejected)}
     arrays |= {name: value for name, value in given.items() if value is not None}
@@ -95,7 +76,9 @@ def decode_block(data: bytes) -> Block:
     origin = _origin_in(meta["origin"])
     start, stop = meta["span"]
     position, end = arrays.get("position"), arrays.get("position_end")
-    return Block(_untable(arrays["columns"]), origin, position, end, start, stop, rejected, arrays.get("recorded"))
+    return Block(
+        from_stream(arrays["columns"], "block"), origin, position, end, start, stop, rejected, arrays.get("recorded")
+    )
 
 
 def _bytes_as_array(data: bytes) -> np.ndarray:

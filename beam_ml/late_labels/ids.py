@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from beam_ml.core.mixing import mix64
 from beam_ml.errors import MissingColumn
 from beam_ml.features.columns import column, is_text
-from beam_ml.features.hashing import EXACT, Hashed, codes_of
+from beam_ml.features.hashing import EXACT, codes_of
 
 __all__ = ["MOST_CHARS", "Ids", "ids_of", "shards_of"]
 
@@ -95,6 +95,6 @@ def shards_of(batch: pa.RecordBatch, name: str, field: str, n_shards: int) -> np
     True
     """
     texts = pa.record_batch({"id": ids_of(batch, name, field).texts})
-    codes, _ = codes_of(texts, Hashed(column="id"), field)
+    codes, _ = codes_of(texts, "id", field)
     # Mixed again: what hashes the same ids into buckets must not find only every n-th of them in a shard.
     return (mix64(codes.copy()) % np.uint64(n_shards)).astype(np.int64)

@@ -18,12 +18,13 @@ from beam_ml.core.refresh import model_kind
 from beam_ml.core.rejects import Reject
 from beam_ml.core.scoring import refuse, score
 from beam_ml.errors import InvalidBatch, InvalidValue, UnreadableInput, VersionNotFound
-from beam_ml.features import Features
+from beam_ml.features import Features, Label
 from beam_ml.formats.block import Block
 from beam_ml.registry import Found, Manifest, Registry
 
 __all__ = ["ModelRef", "Predictor", "Scored", "as_reference", "predictor_of"]
 
+_PREDICTED, _NAMED = "predicted_label", "predicted_class"
 _MODELS = "models/"
 _NONE: tuple[Reject, ...] = ()
 
@@ -56,7 +57,8 @@ class Scored:
 
     Attributes:
         version: of the model; 0 when it is from no registry.
-        predictions: named arrays, one entry for each row that could be predicted.
+        predictions: named arrays, one entry for each row that could be predicted; `predicted_class` names the predicted
+            label where the model's features list the classes.
         rows: (m,) int64 their row numbers within the block.
         rejected: the other rows by reason; a reject's position is the row number within the block.
     """
@@ -178,6 +180,7 @@ class Predictor:
         places = np.flatnonzero(good)
         predictions, rows, unusable = score(now.kind, now.model.arrays, batch)
         rejected += tuple(Reject(reason, places[gone]) for reason, gone in unusable.items())
+        predictions = _with_names(now, predictions)
         return Scored(now.version, predictions, places[rows], rejected)
 
     def _newest(self, before: _Loaded | None) -> _Loaded:
@@ -215,6 +218,15 @@ def _payload(manifest: Manifest, wanted: str | None) -> str:
         message = f"{manifest.name} v{manifest.number} has the models {models}; got {wanted!r}."
         raise VersionNotFound(message)
     return f"{_MODELS}{wanted}"
+
+
+def _with_names(now: _Loaded, predictions: Predictions) -> Predictions:
+    """Return predictions with the names of the classes, where the features list them."""
+    label = None if now.features is None else now.features.label
+    names = label.names if isinstance(label, Label) else None
+    if names is None or _PREDICTED not in predictions:
+        return predictions
+    return {**predictions, _NAMED: np.array(names)[predictions[_PREDICTED]]}
 
 
 def _featurised(now: _Loaded, rows: Block | pa.RecordBatch) -> tuple[Batch, tuple[Reject, ...]]:

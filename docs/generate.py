@@ -110,6 +110,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         "What is not listed is a counted reject that shows the value; null, and an empty text, is a missing label. "
         '−1 is not taken for 0 by itself, since it often means "not known"; this says so: '
         '`label = { column = "y", positive = [1], negative = [-1] }`. '
+        "`classes` numbers more than two: an algorithm of classes learns as many, and predictions name the class. "
         "The mapping is stored with every model, and a job with another one does not resume.",
         Label,
     ),

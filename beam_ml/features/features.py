@@ -107,8 +107,8 @@ class Features(Settings):
     label: Annotated[
         LabelColumn | None,
         Field(
-            description="column of what is to be predicted: numbers, truth values, or values that a table sorts, as in "
-            "{ column = 'status', positive = ['fraud'], negative = ['paid'] }"
+            description="column of what is to be predicted: numbers, truth values, or values that a table sorts, as in { "
+            "column = 'status', positive = ['fraud'], negative = ['paid'] } or { column = 'kind', classes = ['a', 'b'] }"
         ),
     ] = None
     weight: Annotated[str | None, Field(description="column of sample weights")] = None

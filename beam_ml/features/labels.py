@@ -1,4 +1,4 @@
-"""Labels as jobs read them: numbers, or values that a setting sorts into positive and negative.
+"""Labels as jobs read them: numbers, or values that a setting sorts into positive and negative, or into classes.
 
 Each row is read by itself. A number is itself; a truth value, and a text that spells one, is 1 or 0. A mapping compares
 values, not their spelling: 1, 1.0, "1" and true are one value, so that every format's rows are sorted alike. −1 is not
@@ -6,6 +6,7 @@ taken for 0 unless a mapping says so: elsewhere it means "not known". Letters: `
 """
 
 import re
+from collections import Counter
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -17,12 +18,14 @@ from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.columns import NUMBER, column, is_text, numbers, wrong
 
-__all__ = ["OUTSIDE", "Label", "LabelColumn", "Labelled", "labelled"]
+__all__ = ["NO_CLASS", "OUTSIDE", "Label", "LabelColumn", "Labelled", "labelled"]
 
 Value = bool | int | float | str
 """What a label may be listed as."""
 OUTSIDE = "label is neither positive nor negative"
 """Reason to reject a row whose label a mapping does not hold."""
+NO_CLASS = "label is no listed class"
+"""Reason to reject a row whose label is not among the classes."""
 UNREAD = "label is not a number"
 """Reason to reject a row whose label is a text that spells no number, where there is no mapping."""
 
@@ -41,22 +44,32 @@ def _meant(value: Any) -> float | str:
     return float(text) if re.fullmatch(NUMBER, text) else _TRUTH.get(text.lower(), text)
 
 
+def _named(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Label(Settings):
-    """Which values of a column are positive (1) and which negative (0); any other value makes its row a counted reject.
+    """Which values of a column are positive (1) and which negative (0), or the classes 0, 1, …; any other value makes its
+    row a counted reject.
 
     A null, and an empty text that is not listed, is a missing label.
 
     >>> label = Label(column="status", positive=["fraud", "chargeback"], negative="others")
     >>> labelled(pa.record_batch({"status": ["fraud", "paid", None]}), label).values.tolist()
     [1.0, 0.0, nan]
-    """
+    >>> Label(column="species", classes=["setosa", "versicolor", "virginica"]).names
+    ('setosa', 'versicolor', 'virginica')
+    """  # noqa: D205 one sentence
 
     called: ClassVar[str] = _FIELD
 
     column: str
     positive: Annotated[
-        tuple[Value, ...], Field(min_length=1, description="values that become 1: texts, numbers, truth values")
-    ]
+        tuple[Value, ...] | None,
+        Field(
+            min_length=1, description="values that become 1: texts, numbers, truth values; none: `classes` lists them"
+        ),
+    ] = None
     negative: Annotated[
         tuple[Value, ...] | Literal["others"] | None,
         Field(
@@ -64,6 +77,23 @@ class Label(Settings):
             "one truth value is positive, whose other one is negative"
         ),
     ] = None
+    classes: Annotated[
+        tuple[Value, ...] | None,
+        Field(
+            min_length=2, max_length=100_000,
+            description="values that become 0, 1, … in this order, in place of positive and negative; predictions name the "
+            "class (`predicted_class`)",
+        ),
+    ] = None  # fmt: skip
+
+    @field_validator("positive", "negative", "classes")
+    @classmethod
+    def _exact(cls, value: Any) -> Any:
+        for one in value if isinstance(value, tuple) else ():
+            if isinstance(one, int | float) and abs(one) >= _EXACT:
+                message = "must list numbers below 2⁵³, which floating numbers tell apart"
+                raise ValueError(message)
+        return value
 
     @field_validator("positive", "negative")
     @classmethod
@@ -71,18 +101,25 @@ class Label(Settings):
         """Keep the values in an order of their own, so that theirs in the file does not matter."""
         if not isinstance(value, tuple):
             return value
-        for one in value:
-            if isinstance(one, int | float) and abs(one) >= _EXACT:
-                message = "must list numbers below 2⁵³, which floating numbers tell apart"
-                raise ValueError(message)
         return tuple(sorted(value, key=lambda one: (str(_meant(one)), str(one))))
 
     @model_validator(mode="after")
     def _sorted_out(self) -> "Label":
-        listed = [_meant(one) for one in (*self.positive, *self._listed)]
-        twice = [one for one in (*self.positive, *self._listed) if listed.count(_meant(one)) > 1]
+        if self.classes is not None and (self.positive is not None or self.negative is not None):
+            message = f"positive and negative must be left out with classes; got {list(self.positive or ())!r}"
+            raise ValueError(message)
+        counts = Counter(map(_meant, self._listed))
+        twice = [one for one in self._listed if counts[_meant(one)] > 1]
         if twice:
-            message = f"positive and negative must list no value twice (1, '1' and true are one); got {twice}"
+            what = "positive and negative" if self.classes is None else "classes"
+            message = f"{what} must list no value twice (1, '1' and true are one); got {twice}"
+            raise ValueError(message)
+        if self.classes is not None:
+            return self
+        if self.positive is None:
+            message = (
+                "positive must be given, a list of values that become 1 (or classes, of values that become 0, 1, …)"
+            )
             raise ValueError(message)
         if self.negative is None and not (len(self.positive) == 1 and isinstance(self.positive[0], bool)):
             message = (
@@ -97,13 +134,24 @@ class Label(Settings):
 
     @property
     def _listed(self) -> tuple[Value, ...]:
-        return self.negative if isinstance(self.negative, tuple) else ()
+        negative = self.negative if isinstance(self.negative, tuple) else ()
+        return (*(self.positive or ()), *negative, *(self.classes or ()))
 
-    def classes(self, values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Return 1, 0 or NaN (missing) of each value, and which are of no class."""
-        of: dict[float | str, float] = {_meant(one): 0.0 for one in self._listed}
-        of |= {_meant(one): 1.0 for one in self.positive}
-        if self.negative is None:
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the classes 0, 1, … are called, where one value stands for each."""
+        if self.classes is not None:
+            return tuple(map(_named, self.classes))
+        if isinstance(self.negative, tuple) and self.positive is not None and len(self._listed) == 2:
+            return _named(self.negative[0]), _named(self.positive[0])
+        return None
+
+    def sorted_out(self, values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the class of each value, or NaN (missing), and which are of no class."""
+        of: dict[float | str, float] = {_meant(one): float(i) for i, one in enumerate(self.classes or ())}
+        of |= {_meant(one): 0.0 for one in (self.negative if isinstance(self.negative, tuple) else ())}
+        of |= {_meant(one): 1.0 for one in self.positive or ()}
+        if self.negative is None and self.classes is None:
             of |= dict.fromkeys(_TRUTHS - of.keys(), 0.0)
         other = 0.0 if self.negative == "others" else None
         found, outside = np.full(len(values), np.nan), np.zeros(len(values), dtype=bool)
@@ -170,11 +218,11 @@ def labelled(batch: pa.RecordBatch, label: str | Label) -> Labelled:
         raise wrong(label.column, _FIELD, _WANTED, kind)
     # A column of labels holds few values: each is looked at once.
     coded = (array.cast(pa.string()) if is_text(kind) else array).dictionary_encode()
-    of, outside = label.classes(coded.dictionary.to_pylist())
+    of, outside = label.sorted_out(coded.dictionary.to_pylist())
     index = coded.indices.fill_null(len(of)).to_numpy(zero_copy_only=False)
-    refused = np.append(outside, False)[index]
+    refused, reason = np.append(outside, False)[index], OUTSIDE if label.classes is None else NO_CLASS
     values = np.append(of, np.nan)[index]
-    return Labelled(values, OUTSIDE, refused, _shown(array)) if refused.any() else Labelled(values)
+    return Labelled(values, reason, refused, _shown(array)) if refused.any() else Labelled(values)
 
 
 def _plain(batch: pa.RecordBatch, name: str) -> Labelled:

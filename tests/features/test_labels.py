@@ -11,7 +11,7 @@ import pytest
 from beam_ml import formats
 from beam_ml.errors import InvalidValue, MissingColumn
 from beam_ml.features import Features, Label
-from beam_ml.features.labels import OUTSIDE, UNREAD
+from beam_ml.features.labels import NO_CLASS, OUTSIDE, UNREAD
 from beam_ml.formats import Block
 
 STATUS = {"column": "status", "positive": ["fraud", "chargeback"], "negative": ["paid"]}
@@ -186,3 +186,41 @@ def test_messages_of_csv_and_avro() -> None:
         values = formats.messages.encoder(format, options)(rows)
         found = formats.messages.decoder(format, options)(pa.array(values), features.columns())
         assert of(features, Block(found.batch)) == ([1.0, 0.0], {OUTSIDE: ["odd"]})
+
+
+TREES = {"column": "kind", "classes": ["oak", "ash", 3, True]}
+
+
+@pytest.mark.parametrize(
+    "column", [["oak", "ash", "3", "true", None, "", "elm"], [" oak", "ash ", "3.0", "TRUE", "", None, "elm"]]
+)
+def test_classes_are_numbered_as_they_are_listed(column: list) -> None:
+    found, rejected = read(pa.array(column), TREES)
+    assert found == [0.0, 1.0, 2.0, 3.0, -1.0, -1.0]
+    assert rejected == {NO_CLASS: ["elm"]}
+    turned = {**TREES, "classes": TREES["classes"][::-1]}
+    assert read(pa.array(column), turned)[0] == [3.0, 2.0, 1.0, 0.0, -1.0, -1.0]
+
+
+def test_names_of_classes() -> None:
+    assert Label(**TREES).names == ("oak", "ash", "3", "true")
+    assert Label(**{**STATUS, "positive": ["fraud"]}).names == ("paid", "fraud")
+    assert Label(**STATUS).names is None
+    assert Label(column="y", positive=["a"], negative="others").names is None
+    assert Label.parse(json.loads(Label(**TREES).to_json())) == Label(**TREES)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ({"column": "y"}, r"Features\.label\.positive must be given, .*\(or classes"),
+        ({"column": "y", "classes": ["a"]}, r"Features\.label\.classes must"),
+        ({"column": "y", "classes": ["a", "b", "a"]}, r"classes must list no value twice \(1, '1' and true are one\); got \['a', 'a'\]\."),
+        ({"column": "y", "classes": ["a", "b"], "positive": ["a"]}, r"positive and negative must be left out with classes; got \['a'\]\."),
+        ({"column": "y", "classes": [2**60, 1]}, "must list numbers below 2⁵³"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_about_classes_are_one_sentence(label: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        Features.parse({"numeric": ["x"], "label": label})

@@ -183,10 +183,22 @@ class Job(Settings):
                 '(label = "COLUMN"); got none'
             )
             raise ValueError(message)
-        if isinstance(self.features.label, Label) and spec.n_label_classes > 2:
+        label = self.features.label
+        if not isinstance(label, Label) or spec.label_target == "none":
+            return
+        if label.classes is None:
+            if spec.n_label_classes > 2:
+                message = (
+                    "features.label must list classes, or be a column of class numbers, where spec.n_classes is more than "
+                    f"2: positive and negative are two; got n_classes = {spec.n_label_classes}"
+                )
+                raise ValueError(message)
+        elif spec.label_target != "class" or len(label.classes) != spec.n_label_classes:
+            learned = f"{spec.n_label_classes} classes" if spec.label_target == "class" else "numbers"
+            hint = " (spec.task = 'multiclass')" if "task" in type(spec).model_fields and learned != "numbers" else ""
             message = (
-                "features.label must be a column of class numbers where spec.n_classes is more than 2: positive and "
-                f"negative are two; got n_classes = {spec.n_label_classes}"
+                f"features.label.classes must be as many as {spec.algorithm} learns{hint}, {learned}; got "
+                f"{len(label.classes)}"
             )
             raise ValueError(message)
 
@@ -234,7 +246,9 @@ class Job(Settings):
     def algorithm_spec(self) -> Spec:
         """Return the Spec: its width is that of the features, and if these are sparse so are its rows, unless it says no."""
         given = {"n_features": self.features.n_features, **self.spec}
-        name = given.get("algorithm")
+        name, label = given.get("algorithm"), self.features.label
+        if isinstance(label, Label) and label.classes is not None and given.get("task") == "multiclass":
+            given = {"n_classes": len(label.classes), **given}
         if self.features.is_sparse and isinstance(name, str) and "sparse" in find(name).spec.model_fields:
             given = {"sparse": True, **given}
         return spec_from(given)

@@ -144,7 +144,8 @@ def test_two_classes_are_not_listed_for_more() -> None:
     spec = {"algorithm": "linear.adagrad", "task": "multiclass", "n_classes": 3}
     wrong = {**GOOD, "gate": [], "features": {**GOOD["features"], "label": label}, "spec": spec}
     with pytest.raises(
-        InvalidValue, match=r"features\.label must be a column of class numbers where spec\.n_classes is"
+        InvalidValue,
+        match=r"features\.label must list classes, or be a column of class numbers, where spec\.n_classes is",
     ):
         Job.parse({**wrong, "models": {"m": {"kind": "variant"}}})
 

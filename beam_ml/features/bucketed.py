@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
-from beam_ml.features.columns import numbers
+from beam_ml.features.columns import Name, numbers
 from beam_ml.features.entries import Entries
 from beam_ml.features.rules import Rule, unread
 
@@ -27,7 +27,7 @@ class Bucketed(Settings):
     [0, 1, 2]
     """
 
-    column: str
+    column: Name
     bounds: Annotated[
         tuple[float, ...], Field(min_length=1, max_length=10_000, description="rising numbers; each begins a span")
     ]

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from beam_ml.core.spec import Settings
+from beam_ml.features.columns import Name
 from beam_ml.features.times import UnitOfNumbers
 from beam_ml.features.zones import Zone, local_us
 
@@ -93,7 +94,7 @@ class Clock(Settings):
     ('sin(hour(at, Europe/Paris))', 'cos(hour(at, Europe/Paris))')
     """  # noqa: D205 one list
 
-    column: str
+    column: Name
     transform: Part
     unit: Annotated[
         UnitOfNumbers | None,

@@ -1,17 +1,36 @@
 """Arrow columns as numpy vectors, refused in one sentence where they cannot be."""
 
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BeforeValidator
 
 from beam_ml.errors import MissingColumn
 
-__all__ = ["NUMBER", "Numbers", "column", "is_text", "numbers", "spelled", "wrong"]
+__all__ = ["NUMBER", "Name", "Numbers", "column", "is_text", "name_of", "numbers", "spelled", "wrong"]
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """What a text that spells a number looks like."""
+
+
+def name_of(value: Any) -> Any:
+    """Return the name of a column that is named by its place, from 0 on, in lines without names; other values as they are.
+
+    >>> name_of(3), name_of("amount")
+    ('3', 'amount')
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value < 0:
+        message = "must be a column's name, or its place, a whole number from 0 on"
+        raise ValueError(message)
+    return str(value)
+
+
+Name = Annotated[str, BeforeValidator(name_of, json_schema_input_type=str | int)]
+"""A column's name, or its place in lines without names."""
 
 
 def column(batch: pa.RecordBatch, name: str, field: str, wanted: str) -> pa.Array:

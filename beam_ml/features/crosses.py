@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from beam_ml.core.mixing import mix64
 from beam_ml.core.spec import Settings
 from beam_ml.features.bucketed import Bucketed
+from beam_ml.features.columns import Name
 from beam_ml.features.entries import NOWHERE, Entries
 from beam_ml.features.hashing import MOST_PLACES, Buckets, codes_of, placed
 from beam_ml.features.one_hot import OneHot
@@ -41,7 +42,7 @@ class Cross(Settings):
     """
 
     columns: Annotated[
-        tuple[str, ...], Field(min_length=2, max_length=8, description="whose values are combined, in this order")
+        tuple[Name, ...], Field(min_length=2, max_length=8, description="whose values are combined, in this order")
     ]
     by: Annotated[
         Literal["hash", "vocabulary"],

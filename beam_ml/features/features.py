@@ -14,7 +14,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
 from beam_ml.features.bucketed import Bucketed
-from beam_ml.features.columns import numbers
+from beam_ml.features.columns import Name, numbers
 from beam_ml.features.crosses import Cross, Crossed, CrossTerm, Listed
 from beam_ml.features.entries import as_csr, as_dense
 from beam_ml.features.hashing import Hashed, HashedTerm
@@ -111,7 +111,7 @@ class Features(Settings):
             "column = 'status', positive = ['fraud'], negative = ['paid'] } or { column = 'kind', classes = ['a', 'b'] }"
         ),
     ] = None
-    weight: Annotated[str | None, Field(description="column of sample weights")] = None
+    weight: Annotated[Name | None, Field(description="column of sample weights")] = None
     time: Annotated[
         TimeColumn | None,
         Field(
@@ -121,7 +121,7 @@ class Features(Settings):
     ] = None
 
     key: Annotated[
-        str | None, Field(description="column that says whose row one is: a card, a machine, a series of its own")
+        Name | None, Field(description="column that says whose row one is: a card, a machine, a series of its own")
     ] = None
 
     @field_validator("numeric")

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from beam_ml.core.mixing import mix64
 from beam_ml.core.spec import Settings
-from beam_ml.features.columns import column, wrong
+from beam_ml.features.columns import Name, column, name_of, wrong
 from beam_ml.features.entries import Entries
 from beam_ml.features.rules import Rule, inexact
 
@@ -72,7 +72,7 @@ class Hashed(Settings):
     (65536, 1000)
     """
 
-    column: str
+    column: Name
     buckets: Buckets = None
 
     @property
@@ -117,7 +117,8 @@ class Hashed(Settings):
 
 def _spelled_out(value: Any) -> Any:
     """Let a bare column name mean one whose buckets are not given."""
-    return {"column": value} if isinstance(value, str) else value
+    name = name_of(value)
+    return {"column": name} if isinstance(name, str) else value
 
 
 HashedTerm = Annotated[Hashed, BeforeValidator(_spelled_out)]

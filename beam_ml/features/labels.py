@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
-from beam_ml.features.columns import NUMBER, column, is_text, numbers, wrong
+from beam_ml.features.columns import NUMBER, Name, column, is_text, name_of, numbers, wrong
 
 __all__ = ["NO_CLASS", "OUTSIDE", "Label", "LabelColumn", "Labelled", "labelled"]
 
@@ -63,7 +63,7 @@ class Label(Settings):
 
     called: ClassVar[str] = _FIELD
 
-    column: str
+    column: Name
     positive: Annotated[
         tuple[Value, ...] | None,
         Field(
@@ -169,6 +169,7 @@ class Label(Settings):
 
 
 def _spelled_out(value: Any) -> Any:
+    value = name_of(value)
     if isinstance(value, dict):
         return Label.parse(value)
     if value is not None and not isinstance(value, str | Label):
@@ -180,7 +181,7 @@ def _spelled_out(value: Any) -> Any:
     return value
 
 
-LabelColumn = Annotated[str | Label, BeforeValidator(_spelled_out)]
+LabelColumn = Annotated[Name | Label, BeforeValidator(_spelled_out, json_schema_input_type=str | int | Label)]
 """A column's name, or a name and which of its values are positive and negative."""
 
 

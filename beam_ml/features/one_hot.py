@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from beam_ml.core.spec import Settings
+from beam_ml.features.columns import Name
 from beam_ml.features.entries import NOWHERE, Entries
 from beam_ml.features.hashing import codes_of, codes_of_values
 from beam_ml.features.rules import inexact
@@ -38,7 +39,7 @@ class OneHot(Settings):
     [1, 2, 2]
     """  # noqa: D205 one sentence
 
-    column: str
+    column: Name
     vocabulary: Annotated[
         tuple[Value, ...],
         Field(

@@ -12,6 +12,7 @@ from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.calendar import PARTS, Clock
+from beam_ml.features.columns import Name, name_of
 
 __all__ = ["Plain", "Standardised", "Term"]
 
@@ -23,7 +24,7 @@ _Indicator = Annotated[
 class _Filled(Settings):
     """What stands for missing numbers."""
 
-    column: str
+    column: Name
     indicator: _Indicator = False
 
     @model_validator(mode="after")
@@ -110,8 +111,9 @@ def _filled(X: np.ndarray, values: np.ndarray, fill: float | str | None, indicat
 
 def _spelled_out(value: Any) -> Any:
     """Let a bare column name, or a mapping without `transform`, mean identity."""
-    if isinstance(value, str):
-        return {"column": value, "transform": "identity"}
+    name = name_of(value)
+    if isinstance(name, str):
+        return {"column": name, "transform": "identity"}
     if isinstance(value, dict):
         whole = value if "transform" in value else {**value, "transform": "identity"}
         if _kind(whole) is None:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from beam_ml.core.mixing import mix64
 from beam_ml.core.spec import Settings
-from beam_ml.features.columns import column, is_text, wrong
+from beam_ml.features.columns import Name, column, is_text, name_of, wrong
 from beam_ml.features.entries import Entries
 from beam_ml.features.hashing import MOST_PLACES, hashed_words
 from beam_ml.features.one_hot import MOST_VALUES
@@ -43,7 +43,7 @@ class Text(Settings):
     ([1, 2, 0], [0, 0, 1], [2.0, 1.0, 1.0])
     """
 
-    column: str
+    column: Name
     vocabulary: Annotated[
         tuple[str, ...] | None,
         Field(
@@ -195,7 +195,8 @@ def _mixed(codes: np.ndarray, size: int) -> np.ndarray:
 
 def _spelled_out(value: Any) -> Any:
     """Let a bare column name mean one whose words are hashed."""
-    return {"column": value} if isinstance(value, str) else value
+    name = name_of(value)
+    return {"column": name} if isinstance(name, str) else value
 
 
 TextTerm = Annotated[Text, BeforeValidator(_spelled_out)]

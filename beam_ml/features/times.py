@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
-from beam_ml.features.columns import column, is_text, spelled, wrong
+from beam_ml.features.columns import Name, column, is_text, name_of, spelled, wrong
 
 __all__ = ["CLOCK", "TIME", "EventTime", "TimeColumn", "Times", "UnitOfNumbers", "times_us"]
 
@@ -55,11 +55,12 @@ class EventTime(Settings):
 
     called: ClassVar[str] = TIME
 
-    column: str
+    column: Name
     unit: Annotated[UnitOfNumbers, Field(description="what whole numbers count since 1970: s, ms, us or ns")]
 
 
 def _spelled_out(value: Any) -> Any:
+    value = name_of(value)
     if isinstance(value, dict):
         return EventTime.parse(value)
     if value is not None and not isinstance(value, str | EventTime):
@@ -71,7 +72,7 @@ def _spelled_out(value: Any) -> Any:
     return value
 
 
-TimeColumn = Annotated[str | EventTime, BeforeValidator(_spelled_out)]
+TimeColumn = Annotated[Name | EventTime, BeforeValidator(_spelled_out, json_schema_input_type=str | int | EventTime)]
 """A column's name, or a name and a unit."""
 
 

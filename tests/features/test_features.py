@@ -304,7 +304,8 @@ def test_names_and_needed_columns() -> None:
         ),
         ([{"column": "a", "transform": "standardise", "scale": 0}], r"Standardised\.scale must be > 0"),
         ([{"transform": "hour"}], r"Clock\.column must be given"),
-        ([3], "must be one of identity"),
+        ([3.5], "must be one of identity"),
+        ([-1], r"Features\.numeric.* must be a column's name, or its place, a whole number from 0 on"),
     ],
 )
 def test_bad_settings_are_refused(numeric: list, message: str) -> None:

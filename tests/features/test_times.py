@@ -185,7 +185,10 @@ def test_a_clock_on_the_event_time_has_its_unit() -> None:
         ),
         ({"column": "ts"}, r"^Features\.time\.unit must be given\.$"),
         ({"column": "ts", "unit": "s", "zone": "UTC"}, r"^Features\.time\.zone must not be given"),
-        (5, r"^Features\.time must be a column's name, or a table such as \{ column = 'ts', unit = 's' \}; got 5\.$"),
+        (
+            5.5,
+            r"^Features\.time must be a column's name, or a table such as \{ column = 'ts', unit = 's' \}; got 5.5\.$",
+        ),
     ],
 )
 def test_a_wrong_unit_is_one_sentence(time: Any, sentence: str) -> None:

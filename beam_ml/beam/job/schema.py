@@ -12,7 +12,7 @@ from beam_ml.core.spec import DURATION_PATTERN, Settings, duration_s
 __all__ = ["job_schema"]
 
 
-_COLUMN = {"type": "string"}
+_COLUMN = {"type": ["string", "integer"]}
 _COLUMNS = {"type": "array", "items": _COLUMN, "minItems": 2}
 
 

@@ -58,6 +58,10 @@ def header(where: str, line: bytes, options: Options) -> tuple[list[str], int]:
     text = line[mark:].strip(b"\r\n") + b"\n"
     try:
         parse = pa.csv.ParseOptions(delimiter=options.delimiter, newlines_in_values=True)
+        if options.by_number:
+            numbered = pa.csv.ReadOptions(autogenerate_column_names=True)
+            first = pa.csv.read_csv(pa.BufferReader(text), read_options=numbered, parse_options=parse)
+            return [str(i) for i in range(first.num_columns)], mark
         names = pa.csv.read_csv(pa.BufferReader(text), parse_options=parse).column_names
     except (pa.ArrowException, ValueError):
         names = []

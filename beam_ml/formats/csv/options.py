@@ -27,8 +27,9 @@ class Options(Settings):
     category, too: that of a null in other formats. Hashed, a text that spells a whole number is that number: 7, 007 and
     7.0 are one category wherever they stand, 1e5 is another than 100000.
 
-    With `header` = false and no `column_names`, lines are numbers by position from the first one on: the columns are `label`
-    and `features`, a list of `width` numbers per row.
+    With `header` = false and no `column_names`, columns are called by their places: "0", "1", …; the first line says how
+    many there are. With a `width`, too, lines are numbers by position from the first one on: the columns are `label` and
+    `features`, a list of `width` numbers per row.
     """
 
     called: ClassVar[str] = "csv.Options"
@@ -38,7 +39,7 @@ class Options(Settings):
         bool,
         Field(
             description="the first line names the columns; false: it is a row, and columns are `column_names` or, without "
-            "them, `label` and `features`"
+            'them, called by their places, "0", "1", …; with `width`, `label` and `features`'
         ),
     ] = True
     column_names: Annotated[
@@ -48,7 +49,10 @@ class Options(Settings):
         Literal[0, 1], Field(description="labels before the features of a line, where header = false")
     ] = 1
     width: Annotated[
-        int | None, Field(ge=1, le=100_000, description="features of a line, needed where header = false")
+        int | None,
+        Field(
+            ge=1, le=100_000, description="features of a line, where header = false: they become one column of lists"
+        ),
     ] = None
     types: Annotated[Mapping[str, str], Field(description="column → Arrow type, such as 'timestamp[us]'")] = {}
     categories: Annotated[
@@ -75,12 +79,9 @@ class Options(Settings):
         if not self.by_position:
             for name, is_set in (("width", self.width is not None), ("label_size", self.label_size != 1)):
                 if is_set:
-                    message = f"{name} must be absent unless header = false and column_names is absent"
+                    message = f"{name} must be absent unless header = false, width is given and column_names is absent"
                     raise ValueError(message)
             return self
-        if self.width is None:
-            message = "width, the features of a line, must be given where header = false and column_names is absent"
-            raise ValueError(message)
         for name in self.types:
             if name != LABEL or not self.label_size:
                 message = f"types must name no column but the label's where header = false; got {name!r}"
@@ -90,7 +91,12 @@ class Options(Settings):
     @property
     def by_position(self) -> bool:
         """Whether lines are a label and features that nothing names."""
-        return not self.header and self.column_names is None
+        return not self.header and self.column_names is None and self.width is not None
+
+    @property
+    def by_number(self) -> bool:
+        """Whether columns are called by their places, from "0" on."""
+        return not self.header and self.column_names is None and self.width is None
 
     @property
     def record_columns(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from beam_ml import Batch, formats
 from beam_ml.beam.job import load_job
 from beam_ml.beam.rounds import train
 from beam_ml.formats import csv
@@ -24,7 +25,9 @@ def lines() -> list[str]:
     return [",".join(map(repr, [label, *row])) for label, row in zip(y.tolist(), X.tolist(), strict=True)]
 
 
-def trained(folder: Path, files: dict[str, list[str]], options: str, features: str) -> tuple[Any, dict[str, int]]:
+def trained(
+    folder: Path, files: dict[str, list[str]], options: str, features: str, label: str = '"label"'
+) -> tuple[Any, dict[str, int]]:
     (folder / "in").mkdir(parents=True)
     for name, text in files.items():
         (folder / "in" / name).write_text("\n".join(text) + "\n")
@@ -38,7 +41,7 @@ format = "csv"
 options = {{ {options} }}
 [features]
 {features}
-label = "label"
+label = {label}
 [spec]
 algorithm = "linear.newton"
 [models.plain]
@@ -75,3 +78,26 @@ def test_rows_without_labels_are_scored_alike(tmp_path: Path) -> None:
     a, b = predictor.score(labelled), predictor.score(unlabelled)
     assert len(a.predictions["score"]) == N
     assert np.array_equal(a.predictions["score"], b.predictions["score"])
+
+
+@pytest.mark.parametrize("header", [[], ["y,a,b,c,d"]])
+def test_columns_by_their_places_are_those_by_name(tmp_path: Path, header: list[str]) -> None:
+    text = lines()
+    files = {"a.csv": [*header, *text[:1_200]], "b.csv": [*header, *text[1_200:]]}
+    predictor, rejected = trained(tmp_path / "places", files, "header = false", "numeric = [1, 2, 3, 4]", "0")
+    assert rejected == ({"feature column 1 is not a number": 2} if header else {})
+    names = ["label,f0,f1,f2,f3"]
+    named, _ = trained(tmp_path / "names", {"a.csv": [*names, *text]}, "header = true", f"numeric = [{NAMED}]")
+    rows = np.array([[float(x) for x in line.split(",")[1:]] for line in text])
+    a = predictor.predict(Batch.dense(rows))["score"]
+    np.testing.assert_allclose(a, named.predict(Batch.dense(rows))["score"], rtol=1e-9)
+    found = formats.read(
+        formats.ranges(formats.list_files(str(tmp_path / "places/in/b.csv"))[0], 1 << 20, "csv", NUMBERED)[0],
+        None,
+        10,
+        options=NUMBERED,
+    )
+    assert next(found).batch.schema.names == ["0", "1", "2", "3", "4"]
+
+
+NUMBERED = csv.Options(header=False)

@@ -152,6 +152,18 @@ def test_column_names_without_header_are_as_before() -> None:
     assert encode(pa.record_batch({"a": [1], "b": [2]}), options) == b"1,2\n"
 
 
+def test_columns_without_names_are_called_by_their_places() -> None:
+    options = Options(header=False, delimiter=";")
+    text = b'1;"a;b";2.5\n2;c;\n3;too;many;fields\n'
+    block = decode(text, None, options)
+    assert block.batch.to_pydict() == {"0": [1, 2], "1": ["a;b", "c"], "2": [2.5, None]}
+    assert [(one.reason, one.position.tolist()) for one in block.rejected] == [("malformed line", [17])]
+    assert decode(b"\xef\xbb\xbf7,8\n", ["1"], Options(header=False)).batch.to_pydict() == {"1": [8]}
+    assert encode(pa.record_batch({"0": [1], "1": [2]}), Options(header=False)) == b"1,2\n"
+    with pytest.raises(MissingColumn, match=r"must have a column '2'; got \['0', '1'\]"):
+        decode(b"7,8\n", ["2"], Options(header=False))
+
+
 def test_a_byte_order_mark_before_a_quoted_first_row() -> None:
     options = Options(column_names=("a", "b"))
     assert decode(b'\xef\xbb\xbf"x\ny",2\n', None, options).batch.to_pydict() == {"a": ["x\ny"], "b": [2]}
@@ -160,7 +172,7 @@ def test_a_byte_order_mark_before_a_quoted_first_row() -> None:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"header": False}, "width, the features of a line, must be given"),
+        ({"header": False, "label_size": 0}, "label_size must be absent unless header = false, width is given"),
         ({"width": 3}, "width must be absent unless header = false"),
         ({"label_size": 0}, "label_size must be absent unless header = false"),
         ({"header": False, "column_names": ["a"], "width": 1}, "width must be absent"),

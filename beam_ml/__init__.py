@@ -17,7 +17,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
-    from beam_ml.algorithms import fm, kmeans, linear, pca, quantile
+    from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile
 
 __all__ = [
     "Batch",
@@ -29,6 +29,7 @@ __all__ = [
     "Spec",
     "__version__",
     "derive",
+    "distinct",
     "fit",
     "fm",
     "kmeans",
@@ -46,6 +47,7 @@ __version__ = library_version()
 
 if not TYPE_CHECKING:
     _AT_FIRST_USE = {
+        "distinct": "beam_ml.algorithms.distinct",
         "fm": "beam_ml.algorithms.fm",
         "kmeans": "beam_ml.algorithms.kmeans",
         "linear": "beam_ml.algorithms.linear",

@@ -57,9 +57,19 @@ STOREYS: tuple[set[str], ...] = (
 )
 # package → children that know nothing of one another, nor does anything beside them; the package itself brings them together
 APART: dict[str, set[str]] = {
-    "beam_ml.algorithms": {"fm", "kmeans", "linear", "pca", "quantile"},
+    "beam_ml.algorithms": {"distinct", "fm", "kmeans", "linear", "pca", "quantile"},
     "beam_ml.algorithms.linear": {"adagrad", "newton"},
-    "beam_ml.kernels": {"adagrad", "fm", "kmeans", "late_labels", "libsvm", "newton", "quantile", "recordio"},
+    "beam_ml.kernels": {
+        "adagrad",
+        "distinct",
+        "fm",
+        "kmeans",
+        "late_labels",
+        "libsvm",
+        "newton",
+        "quantile",
+        "recordio",
+    },
     "beam_ml.formats": {"avro", "csv", "json", "libsvm", "parquet", "recordio"},
 }
 # room → what it may not know

@@ -33,6 +33,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "kmeans": {"algorithm": "kmeans", "n_features": 2, "k_max": 3},
     "pca": {"algorithm": "pca", "n_features": 2},
     "pca.sketch": {"algorithm": "pca.sketch", "n_features": 2, "sketch_rows": 1},
+    "distinct": {"algorithm": "distinct", "n_features": 2, "precision": 4},
     "quantile": {"algorithm": "quantile", "n_features": 2},
 }
 MODELS: dict[str, dict[str, Any]] = {
@@ -46,6 +47,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "kmeans.clusters": {"kind": "clusters", "k": 3},
     "pca.components": {"kind": "components", "n_components": 2},
     "pca.sketch.components": {"kind": "components", "n_components": 1},
+    "distinct.count": {"kind": "count"},
     "quantile.quantiles": {"kind": "quantiles", "q": [0.25, 0.5]},
     "quantile.buckets": {"kind": "buckets", "n": 3},
     "quantile.robust_scale": {"kind": "robust_scale"},

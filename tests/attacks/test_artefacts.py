@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_ml import Batch, Learner, Model, derive, fit, fm, kmeans, linear, merge, pca, predict, quantile
+from beam_ml import Batch, Learner, Model, derive, distinct, fit, fm, kmeans, linear, merge, pca, predict, quantile
 from beam_ml.algorithms import algorithm_of, finder
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
@@ -24,6 +24,7 @@ SPECS: Mapping[str, Any] = {
     "fm": (fm.Spec(n_features=3, n_factors=2), fm.Classifier()),
     "kmeans": (kmeans.Spec(n_features=3, k_max=4), kmeans.Clusters(k=2)),
     "pca": (pca.Spec(n_features=3), pca.Components(n_components=2)),
+    "distinct": (distinct.Spec(n_features=3), distinct.Count()),
     "quantile": (quantile.Spec(n_features=3), quantile.Quantiles()),
 }
 VALUES = [

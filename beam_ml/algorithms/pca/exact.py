@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.algorithms.pca.model import check_state, joined, model_of, positive, row_blocks, svd_rows
+from beam_ml.algorithms.pca.model import check_state, model_of, positive, row_blocks, svd_rows
 from beam_ml.algorithms.pca.spec import Components, Model, Partial, Spec
+from beam_ml.algorithms.shared.centre import joined
 from beam_ml.algorithms.shared.origin import smaller_row, smallest_row
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.batch import Batch

@@ -1,25 +1,21 @@
-"""What exact moments and a sketch share: means that merge, the model from singular vectors, and its use.
+"""What exact moments and a sketch share: the model from singular vectors, and its use.
 
 Letters: ``n`` rows, ``d`` features, ``c`` components.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from beam_ml.algorithms.pca.spec import Components, Model
-from beam_ml.algorithms.shared.origin import smaller_row
+from beam_ml.algorithms.shared.centre import Moments
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
 __all__ = [
-    "Centre",
-    "Moments",
     "check_state",
-    "joined",
     "measure",
     "model_of",
     "positive",
@@ -35,30 +31,6 @@ _MIN_BLOCK_ROWS = 1024  # adding a (d, d) block sum costs d² whatever its rows:
 _NEAR = 1.0 - 1e-6  # entries this close to the largest count as equal to it, so that rounding cannot flip a sign
 
 
-class Moments(Protocol):
-    """Whatever knows weight and mean of some rows: a partial, a sketch, a block."""
-
-    @property
-    def origin(self) -> np.ndarray:
-        """A row, (d,)."""
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Σ weight."""
-
-    @property
-    def mean(self) -> np.ndarray:
-        """The weighted mean less the origin, (d,)."""
-
-
-class Centre(NamedTuple):
-    """Weight and mean of some rows, around an origin."""
-
-    origin: np.ndarray
-    weight: np.ndarray
-    mean: np.ndarray
-
-
 def positive(batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the rows of positive weight and their weights (None: all 1)."""
     rows, weight = batch.dense_x, batch.weight
@@ -72,22 +44,6 @@ def row_blocks(n: int, d: int) -> Iterator[slice]:
     """Cut n rows into blocks that fit the cache."""
     step = max(_MIN_BLOCK_ROWS, _BLOCK_BYTES // (8 * d))
     return (slice(start, start + step) for start in range(0, n, step))
-
-
-def joined(a: Moments, b: Moments) -> tuple[Centre, np.ndarray]:
-    """Merge the means of two summaries with rows, by Chan's rule.
-
-    Returns:
-        Weight and mean of both, and the correction row √(W_a W_b / W)·(m_b − m_a), whose square is what the scatter
-        of both exceeds the sum of their scatters by. Each sum is symmetric in a and b to the last bit.
-    """
-    w_a, w_b = float(a.weight), float(b.weight)
-    total = w_a + w_b
-    origin = smaller_row(a.origin, b.origin)
-    m_a, m_b = a.mean + (a.origin - origin), b.mean + (b.origin - origin)
-    share_a, share_b = w_a / total, w_b / total
-    correction = (m_b - m_a) * np.sqrt(share_a * share_b * total)
-    return Centre(origin, np.asarray(total), share_a * m_a + share_b * m_b), correction
 
 
 def check_state(weight: float, arrays: tuple[np.ndarray, ...]) -> None:

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.algorithms.pca.model import Centre, Moments, check_state, joined, model_of, positive, svd_rows
+from beam_ml.algorithms.pca.model import check_state, model_of, positive, svd_rows
 from beam_ml.algorithms.pca.spec import Components, Model, Sketch, Spec
+from beam_ml.algorithms.shared.centre import Centre, Moments, joined
 from beam_ml.algorithms.shared.origin import smallest_row
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.batch import Batch

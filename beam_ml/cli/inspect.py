@@ -85,6 +85,7 @@ def _said(guesses: Guesses) -> list[str]:
         for what, found in (("label", guesses.label), ("time", guesses.time))
     ]
     lines += [f"category: {one.column}: {one.rule}" for one in guesses.categories]
+    lines += [f"text: {one.column}: {one.rule}" for one in guesses.texts]
     if guesses.matrix is not None:
         lines.append(f"features: all in {guesses.matrix}")
     if guesses.numbers:

@@ -36,10 +36,12 @@ def skeleton(source: str, algorithm: str) -> str:
     guesses = guessed(list(columns.values()))
     label = None if guesses.label is None else columns[guesses.label.column]
     binary = label is not None and label.distinct is not None and label.distinct <= 2
+    sorts = label is not None and (binary or "string" in label.type)
     spec = (
         {"algorithm": algorithm}
         | _begin(record.spec.model_fields)
-        | _task(record.spec.model_fields, binary or label is None or "string" in label.type)
+        | _task(record.spec.model_fields, sorts or label is None)
+        | _classes(record.spec.model_fields, label)
     )
     if spec_from({"n_features": 1, **spec}).label_target == "none":
         label = None
@@ -47,8 +49,9 @@ def skeleton(source: str, algorithm: str) -> str:
         message = f"FILE must have a label for {algorithm}; got none that beam-ml inspect {source} finds."
         raise InvalidValue(message)
     kinds = list(record.models)
-    kind = next((one for one in kinds if one == ("classifier" if binary else "regressor")), kinds[0])
+    kind = next((one for one in kinds if one == ("classifier" if sorts else "regressor")), kinds[0])
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source.rstrip("/")).name.split(".")[0]).strip("-._") or "job"
+    many = spec.get("task") == "multiclass"
     lines = [
         f"# By the first {found.rows.num_rows:,} rows of {_text(source)}: beam-ml inspect says what is guessed, and how.",
         f"name = {_text(name)}",
@@ -61,7 +64,7 @@ def skeleton(source: str, algorithm: str) -> str:
         "",
         "[features]",
         *_features(guesses, columns, record.spec.takes_sparse, algorithm),
-        *([] if label is None else [f"label = {_label(label)}"]),
+        *([] if label is None else [f"label = {_label(label, many)}"]),
         *_time(guesses),
         "",
         "[spec]",
@@ -90,6 +93,13 @@ def _task(fields: Mapping[str, Any], binary: bool) -> dict[str, str]:
     return loss | ({"task": "binary" if binary else "regression"} if "task" in fields else {})
 
 
+def _classes(fields: Mapping[str, Any], label: Column | None) -> dict[str, Any]:
+    """Return the settings of texts of more than two values as labels, of algorithms that learn so many classes."""
+    if label is None or "string" not in label.type or len(label.few) <= 2 or "n_classes" not in fields:
+        return {}
+    return {"task": "multiclass", "loss": "auto", "n_classes": len(label.few)}
+
+
 def _features(guesses: Guesses, columns: Mapping[str, Column], sparse: bool, algorithm: str) -> list[str]:
     if guesses.matrix is not None:
         matrix = columns[guesses.matrix]
@@ -98,13 +108,26 @@ def _features(guesses: Guesses, columns: Mapping[str, Column], sparse: bool, alg
         return [f"{wide}{thin} }}    # the widest row seen: wider ones are rejected"]
     lines = [f"numeric = {_text(list(guesses.numbers))}"] if guesses.numbers else []
     names = [one.column for one in guesses.categories]
-    if names:
-        lines.append(f"hashed = {_text(names)}" if sparse else f"# {algorithm} takes no categories: {_text(names)}")
-    return lines
+    texts = [one.column for one in guesses.texts]
+    if sparse:
+        return lines + [f"{what} = {_text(some)}" for what, some in (("hashed", names), ("text", texts)) if some]
+    few = [name for name in names if columns[name].few]
+    if few:
+        tables = (f"    {{ column = {_text(name)}, vocabulary = {_text(_listed(columns[name]))} }}," for name in few)
+        lines += ["one_hot = [", *tables, "]"]
+    many = [name for name in (*names, *texts) if name not in few]
+    return lines + ([f"# too many values for {algorithm}, which takes dense rows: {_text(many)}"] if many else [])
 
 
-def _label(label: Column) -> str:
-    """Return the label's column, with the rarer of two values as the positive one where these are not 0 and 1."""
+def _listed(column: Column) -> list[Any]:
+    """Return all values of a column, in their order."""
+    return sorted(column.few, key=lambda value: (isinstance(value, str), value))
+
+
+def _label(label: Column, multiclass: bool) -> str:
+    """Return the label's column, with its classes, or the rarer of two values as positive where they are not 0 and 1."""
+    if multiclass:
+        return f"{{ column = {_text(label.name)}, classes = {_text(_listed(label))} }}"
     values = sorted((value for value, _ in label.common), key=str)
     if "string" not in label.type and (values in _BINARY or label.distinct != 2):
         return _text(label.name)

@@ -19,6 +19,8 @@ _PER_SECOND: dict[UnitOfNumbers, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns":
 _DATED = re.compile(r"[12]\d\d\d-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
 _FEW = 20
 """Texts of at most so many values are categories, however few rows were looked at."""
+_WORDS = 2.5
+"""Words of a text on average from which on a column of many texts is no column of names."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Guesses:
     Attributes:
         label, time: one column each, or none.
         unit: of a time that is a number.
-        categories, numbers: features.
+        categories, texts, numbers: features.
         matrix: the column that holds all features.
         left: columns of none of these, and why.
     """
@@ -48,6 +50,7 @@ class Guesses:
     numbers: tuple[str, ...]
     matrix: str | None
     left: tuple[Guess, ...]
+    texts: tuple[Guess, ...] = ()
 
 
 def guessed(columns: Sequence[Column]) -> Guesses:
@@ -63,11 +66,15 @@ def guessed(columns: Sequence[Column]) -> Guesses:
     label = _label(rest)
     rest = [one for one in rest if label is None or one.name != label.column]
     matrix = next((one.name for one in rest if one.widths is not None), None)
-    categories, numbers, left = list[Guess](), list[str](), list[Guess]()
+    categories, texts, numbers, left = list[Guess](), list[Guess](), list[str](), list[Guess]()
     for one in rest:
         if one.name == matrix:
             continue
-        reason = "features are all in one column" if matrix is not None else _useless(one) or _telling(one, label)
+        reason = "features are all in one column" if matrix is not None else _telling(one, label)
+        if not reason and one.words is not None and one.words >= _WORDS and (one.distinct or 0) > _FEW:
+            texts.append(Guess(one.name, f"texts of {one.words:.1f} words on average"))
+            continue
+        reason = reason or _useless(one)
         rule = None if reason else _category(one)
         if reason:
             left.append(Guess(one.name, reason))
@@ -75,7 +82,7 @@ def guessed(columns: Sequence[Column]) -> Guesses:
             categories.append(Guess(one.name, rule))
         else:
             numbers.append(one.name)
-    return Guesses(label, time, unit, tuple(categories), tuple(numbers), matrix, tuple(left))
+    return Guesses(label, time, unit, tuple(categories), tuple(numbers), matrix, tuple(left), tuple(texts))
 
 
 def _words(name: str) -> list[str]:

@@ -18,7 +18,7 @@ from beam_ml.formats.united import fitted, united
 __all__ = ["Column", "Head", "head", "profiled"]
 
 _RANGE = {"rows": 1 << 20, "bytes": 16 << 20}
-_COMMON = 5
+_COMMON, _FEW = 5, 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Column:
         widths: least and most numbers of a row, where rows are lists or maps of them.
         features: of a matrix: its dense rows have so many at most, or the greatest feature is the one before it.
         common: the most common values and their rows, the most common first.
+        few: all values, the most common first, where there are at most 20.
+        words: of a text, on average; None: the values are no texts.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Column:
     widths: tuple[int, int] | None = None
     features: int | None = None
     common: tuple[tuple[Any, int], ...] = ()
+    few: tuple[Any, ...] = ()
+    words: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,7 +126,11 @@ def _column(name: str, values: pa.Array) -> Column:
     )
     common = tuple((_plain(value), n) for value, n in ordered[:_COMMON])
     low, high = (None, None) if _unordered(values.type) else _bounds(values)
-    return dataclasses.replace(bare, distinct=len(ordered), low=low, high=high, common=common)
+    few = tuple(_plain(value) for value, _ in ordered) if len(ordered) <= _FEW else ()
+    words = None
+    if (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)) and ordered:
+        words = float(pc.mean(pc.count_substring_regex(values, r"\S+")).as_py())
+    return dataclasses.replace(bare, distinct=len(ordered), low=low, high=high, common=common, few=few, words=words)
 
 
 def _unordered(kind: pa.DataType) -> bool:

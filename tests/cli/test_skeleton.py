@@ -108,3 +108,52 @@ def test_what_gives_no_job_is_one_sentence(words: list[str], sentence: str) -> N
     Path("empty.csv").write_text("a,b\n")
     Path("bad.parquet").write_bytes(b"PAR1 damaged")
     assert sentence in " ".join(run("new-job", *words, code=1).stderr.split())
+
+
+def people(n: int = 200) -> pa.RecordBatch:
+    rng = np.random.default_rng(0)
+    words = np.array(["good", "bad", "very", "not", "so"])
+    return pa.record_batch(
+        {
+            "x": rng.random(n),
+            "colour": rng.choice(["red", 'bl"ue', "grün"], n),
+            "shop_id": rng.integers(0, 3, n),
+            "city": [f"c{i}" for i in rng.integers(0, 50, n)],
+            "note": [" ".join(rng.choice(words, 4)) for _ in range(n)],
+            "kind": rng.choice(["oak", "ash", "elm"], n),
+            "y": rng.integers(0, 2, n),
+        }
+    )
+
+
+def test_few_values_have_a_vocabulary_where_rows_are_dense_and_texts_their_words_where_they_are_sparse() -> None:
+    formats.write("rows.csv", [people()])
+    said = run("new-job", "rows.csv", "--algorithm", "linear.newton").stdout
+    features = tomllib.loads(said)["features"]
+    assert features["one_hot"] == [
+        {"column": "colour", "vocabulary": ['bl"ue', "grün", "red"]},
+        {"column": "shop_id", "vocabulary": [0, 1, 2]},
+        {"column": "kind", "vocabulary": ["ash", "elm", "oak"]},
+    ]
+    assert 'which takes dense rows: ["city", "note"]' in said
+    Path("job.toml").write_text(said)
+    run("train", "job.toml")
+    features = printed("rows.csv", "linear.adagrad")["features"]
+    assert (features["hashed"], features["text"]) == (["colour", "shop_id", "city", "kind"], ["note"])
+    assert "text: note: texts of 4.0 words on average" in run("inspect", "rows.csv").stdout
+
+
+def test_texts_as_labels_of_more_than_two_values_are_classes() -> None:
+    formats.write(
+        "rows.csv", [people().drop_columns(["y"]).rename_columns(["x", "colour", "shop_id", "city", "note", "label"])]
+    )
+    said = run("new-job", "rows.csv", "--algorithm", "linear.adagrad").stdout
+    job = tomllib.loads(said)
+    assert job["features"]["label"] == {"column": "label", "classes": ["ash", "elm", "oak"]}
+    assert job["spec"]["task"] == "multiclass"
+    Path("job.toml").write_text(said)
+    run("train", "job.toml")
+    newton = run("new-job", "rows.csv", "--algorithm", "linear.newton").stdout
+    assert tomllib.loads(newton)["models"] == {"plain": {"kind": "classifier"}}
+    Path("newton.toml").write_text(newton.replace('name = "rows"', 'name = "newton"'))
+    run("train", "newton.toml")

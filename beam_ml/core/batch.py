@@ -134,11 +134,52 @@ class Batch:
         """
         if isinstance(rows, Batch):
             return rows
+        return cls.from_scipy(rows) if frames.is_sparse(rows) else cls.dense(rows)
+
+    @classmethod
+    def from_arrow(cls, rows: Any, label: Any = None, weight: Any = None, time: Any = None) -> Self:
+        """Build from a frame of numbers that has named columns: Arrow's, or whatever exports Arrow's C stream.
+
+        Args:
+            rows: the frame; all columns that are not named below are features, which keep their names.
+            label: name of a column of it, or an array (n,).
+            weight: as `label`.
+            time: as `label`.
+
+        Raises:
+            InvalidBatch: a column is not there, or holds no numbers (`Features` takes categories, texts and gaps).
+
+        >>> import pyarrow as pa
+        >>> batch = Batch.from_arrow(pa.table({"amount": [1.0, 2.0], "fraud": [0, 1]}), label="fraud")
+        >>> batch.dense_x.tolist(), batch.label.tolist(), batch.names
+        ([[1.0], [2.0]], [0.0, 1.0], ('amount',))
+        """
+        features, beside = frames.parted(rows, {"label": label, "weight": weight, "time": time})
+        return cls.dense(features, **beside)
+
+    @classmethod
+    def from_pandas(cls, rows: Any, label: Any = None, weight: Any = None, time: Any = None) -> Self:
+        """Build from a pandas frame of numbers; its index is no feature. Otherwise as `from_arrow`."""
+        return cls.from_arrow(rows, label, weight, time)
+
+    @classmethod
+    def from_scipy(cls, rows: Any, label: Any = None, weight: Any = None, time: Any = None) -> Self:
+        """Build a CSR batch from a sparse matrix or array of scipy, (n, d), whatever its format.
+
+        Raises:
+            InvalidBatch: it is none, or what stands beside it has another length.
+
+        >>> import scipy.sparse
+        >>> batch = Batch.from_scipy(scipy.sparse.coo_array([[0.0, 2.0], [0.0, 0.0]]), label=[1, 0])
+        >>> batch.indices.tolist(), batch.values.tolist(), batch.label.tolist()
+        ([1], [2.0], [1.0, 0.0])
+        """
         if not frames.is_sparse(rows):
-            return cls.dense(rows)
+            message = f"Batch.from_scipy takes sparse matrices of scipy; got {type(rows).__name__}."
+            raise InvalidBatch(message)
         matrix = rows.tocsr(copy=True)
         matrix.sum_duplicates()
-        return cls.csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1])
+        return cls.csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1], label, weight, time)
 
     def ordered(self, names: tuple[str, ...] | None) -> "Batch":
         """Return the batch with its features in an order of names; without names here or there it is as it is.

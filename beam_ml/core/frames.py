@@ -4,6 +4,7 @@ Letters: ``n`` rows, ``d`` columns.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,68 @@ import numpy as np
 from beam_ml.core import convert
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["is_sparse", "read"]
+__all__ = ["is_frame", "is_sparse", "parted", "read", "table_of"]
 
 
 def is_sparse(value: Any) -> bool:
     """Return whether a value is a sparse matrix or array of scipy."""
     return hasattr(value, "tocsr")
+
+
+def is_frame(value: Any) -> bool:
+    """Return whether a value exports Arrow's C stream or array."""
+    return hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
+
+
+def table_of(value: Any) -> Any:
+    """Return a frame as a `pyarrow.Table`, without an index.
+
+    Raises:
+        InvalidBatch: it is no frame, or has a column of several kinds of values.
+
+    >>> import pyarrow as pa
+    >>> table_of(pa.record_batch({"a": [1, 2]})).column_names
+    ['a']
+    """
+    import pyarrow as pa  # for those alone who have frames: a batch of arrays needs none of it
+
+    try:
+        table = pa.table(value)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        words = " ".join(str(error).split()).rstrip(".")
+        message = f"Rows must be a frame whose columns are of one kind each; got {type(value).__name__}: {words}."
+        raise InvalidBatch(message) from error
+    index = _index(table.schema.metadata)
+    return table.select([name for name in table.column_names if name not in index])
+
+
+def parted(value: Any, beside: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a frame's features as a table, and what stands beside them as arrays.
+
+    Args:
+        value: the frame.
+        beside: label, weight and time: the name of a column of the frame, an array, or None.
+
+    Raises:
+        InvalidBatch: there is no such column, it holds neither numbers nor times; or the value is no frame.
+
+    >>> import pyarrow as pa
+    >>> features, found = parted(pa.table({"a": [1.0], "y": [1]}), {"label": "y", "weight": None})
+    >>> features.column_names, found["label"].tolist(), found["weight"]
+    (['a'], [1.0], None)
+    """
+    table = table_of(value)
+    found: dict[str, Any] = {}
+    for what, given in beside.items():
+        found[what] = given
+        if isinstance(given, str):
+            if table.column_names.count(given) != 1:
+                message = f"Batch.{what} must be a column of the frame, {table.column_names}; got {given!r}."
+                raise InvalidBatch(message)
+            column = table.column(given)
+            found[what] = column.to_numpy() if what == "time" else _numbers(given, column, what)
+    named = {name for name in beside.values() if isinstance(name, str)}
+    return table.select([name for name in table.column_names if name not in named]), found
 
 
 def read(value: Any) -> tuple[np.ndarray, tuple[str, ...] | None] | None:
@@ -35,7 +92,7 @@ def read(value: Any) -> tuple[np.ndarray, tuple[str, ...] | None] | None:
     (array([[1. , 0.5],
            [2. , nan]]), ('a', 'b'))
     """
-    if not (hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")):
+    if not is_frame(value):
         return None
     import pyarrow as pa  # for those alone who have frames: a batch of arrays needs none of it
 
@@ -62,7 +119,7 @@ def _index(metadata: Any) -> set[str]:
     return {name for name in written.get("index_columns", ()) if isinstance(name, str)}
 
 
-def _numbers(name: str, column: Any) -> np.ndarray:
+def _numbers(name: str, column: Any, what: str = "X") -> np.ndarray:
     import pyarrow as pa
 
     kind, types = column.type, pa.types
@@ -76,6 +133,6 @@ def _numbers(name: str, column: Any) -> np.ndarray:
     elif types.is_boolean(kind):
         column = column.cast(pa.uint8())
     elif not (types.is_integer(kind) or types.is_floating(kind)):
-        message = f"Batch.X must be numbers; its column {name!r} is {kind}."
+        message = f"Batch.{what} must be numbers; its column {name!r} is {kind}."
         raise InvalidBatch(message)
-    return convert.reals("X", column.to_numpy())
+    return convert.reals(what, column.to_numpy())

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "artefact": {"core"},
     "registry": {"artefact", "core"},
     "formats": {"core", "kernels"},
-    "features": {"core", "formats"},
+    "features": {"core", "formats", "artefact", "kernels"},
     "late_labels": {"core", "kernels", "artefact", "features", "formats"},
     "predictor": {"core", "registry", "artefact", "features", "formats", "algorithms"},
     "api": {"core", "artefact", "algorithms"},
@@ -69,6 +69,7 @@ APART: dict[str, set[str]] = {
         "newton",
         "quantile",
         "recordio",
+        "rolling",
     },
     "beam_ml.formats": {"avro", "csv", "json", "libsvm", "parquet", "recordio"},
 }

@@ -1,0 +1,224 @@
+"""`State`: what one shard of one key remembers, as plain arrays; its bytes, and how they are checked.
+
+Memory: an exact part keeps 16 bytes per value and 8 per lane, of the rows that its longest window reaches, delay included;
+with `known` 8 more. A sawtooth part keeps 16 bytes per tile and key, 24 per function, and 2^precision per distinct: at most
+289 tiles per key and function below 12 days, then one per day, however many rows there are. A row that waits takes 32 bytes
+and 8 per lane and clock.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_ml.artefact.envelope import decode, encode
+from beam_ml.errors import CorruptArtefact, InvalidValue, WrongKind
+from beam_ml.features.rolling import exact, sawtooth
+from beam_ml.features.rolling.layout import Layout, layout_of
+from beam_ml.features.rolling.results import Arrays
+from beam_ml.features.rolling.rows import Rows, Tag, no_rows
+from beam_ml.features.rolling.spec import Rolling
+from beam_ml.features.rolling.texts import Texts
+
+__all__ = ["BEGINNING", "END", "State", "check_size", "empty", "from_bytes", "to_bytes"]
+
+BEGINNING = -(2**63)
+"""Before every time."""
+END = 2**63 - 1
+"""After every time."""
+_KIND = "rolling"
+_WAITING = ("time", "place", "tag", "row", "key", "numbers", "codes", "clocks")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What one shard of one key remembers. Nothing in it is ever changed.
+
+    Attributes:
+        shard: its number, in [0, Rolling.n_states).
+        before: rows dated before this, µs, have had their features computed; a row that comes for it is late.
+        newest: newest event time that has come, µs.
+        late: rows that were late, in all.
+        waiting: rows that came and are not before `before`, in the order they came.
+        parts: what each part of the layout keeps.
+        texts: of the codes kept.
+    """
+
+    shard: int
+    before: int
+    newest: int
+    late: int
+    waiting: Rows
+    parts: tuple[Arrays, ...]
+    texts: Texts
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the arrays."""
+        kept = sum(int(values.nbytes) for part in self.parts for values in part.values())
+        return kept + self.texts.nbytes + sum(int(getattr(self.waiting, name).nbytes) for name in _WAITING)
+
+
+def empty(spec: Rolling, shard: int) -> State:
+    """Return the state before the first row.
+
+    Args:
+        spec: of the windows.
+        shard: number of the state, in [0, spec.n_states): shard i of key k is k · shards + i.
+
+    Raises:
+        InvalidValue: there is no such state.
+
+    >>> spec = Rolling(time="ts", aggregates=[{"key": "card", "of": "count", "windows": ["1d"]}])
+    >>> state = empty(spec, 3)
+    >>> state.shard, state.nbytes, len(state.waiting)
+    (3, 0, 0)
+    """
+    spec.key_of(shard)
+    layout = layout_of(spec, shard // spec.shards)
+    parts = tuple(sawtooth.empty(layout, part) if part.hop_us else exact.empty(part) for part in layout.parts)
+    return State(shard, BEGINNING, BEGINNING, 0, no_rows(layout), parts, Texts.empty())
+
+
+def check_size(spec: Rolling, state: State) -> State:
+    """Return the state; refuse one that is larger than the spec allows.
+
+    Raises:
+        InvalidValue: it is.
+    """
+    if state.nbytes > spec.max_state_bytes:
+        message = (
+            f"Rolling.max_state_bytes must hold a state; got {spec.max_state_bytes:,}, and state {state.shard} of key "
+            f"{list(spec.key_of(state.shard))} has {state.nbytes:,} (more shards, shorter windows or sawtooth ones do)."
+        )
+        raise InvalidValue(message)
+    return state
+
+
+def _mark(spec: Rolling) -> str:
+    """Return what stands for the settings that shape a state."""
+    return hashlib.sha256(spec.model_copy(update={"max_state_bytes": 1 << 16}).to_json().encode()).hexdigest()
+
+
+def to_bytes(spec: Rolling, state: State) -> bytes:
+    """Return the state as bytes, equal ones for equal states.
+
+    >>> spec = Rolling(time="ts", aggregates=[{"key": "card", "of": "count", "windows": ["1d"]}])
+    >>> from_bytes(spec, to_bytes(spec, empty(spec, 3))).shard
+    3
+    """
+    arrays = {f"part/{i}/{name}": values for i, part in enumerate(state.parts) for name, values in part.items()}
+    arrays |= {f"waiting/{name}": getattr(state.waiting, name) for name in _WAITING}
+    arrays |= {f"texts/{name}": values for name, values in state.texts.to_arrays().items()}
+    meta = {
+        "spec": _mark(spec),
+        "shard": state.shard,
+        "before": state.before,
+        "newest": state.newest,
+        "late": state.late,
+        "tags": [list(tag) for tag in state.waiting.tags],
+    }
+    return encode(_KIND, meta, arrays)
+
+
+def from_bytes(spec: Rolling, data: bytes) -> State:
+    """Read the bytes of `to_bytes`.
+
+    Raises:
+        CorruptArtefact: they are not whole, or hold what no state does.
+        WrongKind: they are a state of other settings, or no state of rolling windows.
+
+    >>> spec = Rolling(time="ts", aggregates=[{"key": "card", "of": "count", "windows": ["1d"]}])
+    >>> data = to_bytes(spec, empty(spec, 3))
+    >>> from_bytes(spec, data[:100])
+    Traceback (most recent call last):
+    beam_ml.errors.CorruptArtefact: The artefact is cut short or is no safetensors file: 100 bytes, header of 1192 bytes.
+    """
+    found = decode(data, _KIND)
+    meta, left = found.meta, dict(found.arrays)
+    if meta.get("spec") != _mark(spec):
+        message = "The state of rolling windows is of other settings: it cannot be continued with these."
+        raise WrongKind(message)
+    shard, before, newest, late = (_whole(meta, name) for name in ("shard", "before", "newest", "late"))
+    if not 0 <= shard < spec.n_states or late < 0:
+        message = f"The rolling state must be one of {spec.n_states} and have no negative count; got {shard}, {late}."
+        raise CorruptArtefact(message)
+    layout = layout_of(spec, shard // spec.shards)
+    parts = tuple(_part(layout, i, left) for i in range(len(layout.parts)))
+    texts = Texts.from_arrays(
+        _take(left, "texts/codes", np.uint64), _take(left, "texts/utf8", np.uint8), _take(left, "texts/ends", np.int64)
+    )
+    waiting = _waiting(layout, meta, left, texts)
+    if left:
+        message = f"The rolling state has arrays that none has: {sorted(left)[:5]}."
+        raise CorruptArtefact(message)
+    return check_size(spec, State(shard, before, newest, late, waiting, parts, texts))
+
+
+def _whole(meta: Mapping[str, Any], name: str) -> int:
+    value = meta.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not BEGINNING <= value <= END:
+        message = f"The rolling state's {name} must be a whole number of 64 bits; got {value!r}."
+        raise CorruptArtefact(message)
+    return value
+
+
+def _take(left: dict[str, np.ndarray], name: str, dtype: Any, *shape: int) -> np.ndarray:
+    """Take an array out of those left: of a dtype, any length, and a shape of what follows it, or before it for lanes."""
+    array = left.pop(name, None)
+    if array is None or array.dtype != dtype or array.shape[1:] != shape or array.ndim != 1 + len(shape):
+        got = "none" if array is None else f"{array.dtype} {array.shape}"
+        message = f"The rolling state must have {np.dtype(dtype)} entries of shape {shape} in {name}; got {got}."
+        raise CorruptArtefact(message)
+    return array
+
+
+def _part(layout: Layout, i: int, left: dict[str, np.ndarray]) -> Arrays:
+    part = layout.parts[i]
+    shapes = sawtooth.names(layout, part) if part.hop_us else {k: (v, 0) for k, v in exact.names(part).items()}
+    found = {
+        name: _take(left, f"part/{i}/{name}", dtype, *([width] if width else []))
+        for name, (dtype, width) in shapes.items()
+    }
+    key, time = found["key"], found["tile" if part.hop_us else "dated"]
+    if any(len(values) != key.size for values in found.values()):
+        message = f"The rolling state's part {i} must have arrays of one length."
+        raise CorruptArtefact(message)
+    rises = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & (time[1:] >= time[:-1]))
+    if part.hop_us:
+        rises &= (key[1:] != key[:-1]) | (time[1:] > time[:-1])
+    if not rises.all():
+        message = f"The rolling state's part {i} must be sorted by key and time."
+        raise CorruptArtefact(message)
+    return found
+
+
+def _waiting(layout: Layout, meta: Mapping[str, Any], left: dict[str, np.ndarray], texts: Texts) -> Rows:
+    tags = meta.get("tags")
+    if not isinstance(tags, list) or not all(
+        isinstance(tag, list) and len(tag) == 3 and all(isinstance(text, str) for text in tag) for tag in tags
+    ):
+        message = "The rolling state's tags must be lists of three texts."
+        raise CorruptArtefact(message)
+    kinds = {"time": np.int64, "place": np.int64, "tag": np.int32, "row": np.int32, "key": np.uint64}
+    vectors = {name: _take(left, f"waiting/{name}", dtype) for name, dtype in kinds.items()}
+    n = vectors["time"].size
+    lanes = {}
+    for name, dtype, count in (
+        ("numbers", np.float64, len(layout.numbers)),
+        ("codes", np.uint64, len(layout.codes)),
+        ("clocks", np.int64, len(layout.clocks)),
+    ):
+        lanes[name] = _take(left, f"waiting/{name}", dtype, n)
+        if len(lanes[name]) != count:
+            message = f"The rolling state must have {count} lanes of waiting {name}; got {len(lanes[name])}."
+            raise CorruptArtefact(message)
+    tag, row = vectors["tag"], vectors["row"]
+    if any(values.size != n for values in vectors.values()) or (
+        n and (tag.min() < 0 or tag.max() >= len(tags) or row.min() < 0)
+    ):
+        message = "The rolling state's waiting rows must have one length, and tags that there are."
+        raise CorruptArtefact(message)
+    return Rows(**vectors, **lanes, tags=tuple(Tag(*tag) for tag in tags), texts=texts)

@@ -186,6 +186,7 @@ MODULES = (
     "beam_ml.beam.kafka",
     "beam_ml.beam.job",
     "beam_ml.features",
+    "beam_ml.late_labels",
     "beam_ml.beam.rounds",
     "beam_ml.beam.stream",
     "beam_ml.testing",

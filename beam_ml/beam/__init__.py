@@ -5,6 +5,7 @@ from beam_ml.beam.transforms.accumulate import Accumulate, Accumulations
 from beam_ml.beam.transforms.batches import Batches, SliceByWindow, Slices, ToBatches
 from beam_ml.beam.transforms.combine_fns import MergeLearners, TrainFn
 from beam_ml.beam.transforms.decode import Decode
+from beam_ml.beam.transforms.join_labels import JoinedLabels, JoinLabels
 from beam_ml.beam.transforms.merge import Merge, MergeFn
 from beam_ml.beam.transforms.publish import Publish
 from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadFiles, ReadParquet, ReadRanges
@@ -27,6 +28,8 @@ __all__ = [
     "FileRanges",
     "Fold",
     "Folded",
+    "JoinLabels",
+    "JoinedLabels",
     "Measured",
     "Merge",
     "MergeFn",

@@ -31,6 +31,7 @@ from beam_ml.errors import BeamMLError, EngineRefused, InvalidValue
 __all__ = [
     "DEFAULT_RUNNER",
     "Ran",
+    "is_local",
     "known_errors",
     "new_pipeline",
     "ran_on",
@@ -101,6 +102,15 @@ def new_pipeline(options: Sequence[str] = ()) -> Pipeline:
         raise InvalidValue(message) from error
     coders.install(pipeline)
     return pipeline
+
+
+def is_local(pipeline: Pipeline) -> bool:
+    """Return whether one of Beam's runners in Python runs a pipeline; `DirectRunner` may hand it on to Prism.
+
+    >>> is_local(new_pipeline()), is_local(new_pipeline(["--runner=PrismRunner"]))
+    (True, False)
+    """
+    return type(pipeline.runner).__name__ in _NEVER_EMITS
 
 
 def runs_here(options: Sequence[str]) -> bool:

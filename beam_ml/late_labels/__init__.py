@@ -1,5 +1,7 @@
 """Labels that come later: rows wait for the reports of their labels, in event time and within bounds."""
 
+from beam_ml.late_labels.arrivals import due_of
+from beam_ml.late_labels.ids import shards_of
 from beam_ml.late_labels.join import END, Joined, join
 from beam_ml.late_labels.spec import CORRECTION, KNOWN_AT, LABEL_WEIGHT, LateLabels
 from beam_ml.late_labels.state import State
@@ -13,7 +15,9 @@ __all__ = [
     "Joined",
     "LateLabels",
     "State",
+    "due_of",
     "from_bytes",
     "join",
+    "shards_of",
     "to_bytes",
 ]

@@ -18,7 +18,7 @@ from beam_ml.late_labels.ids import ids_of
 from beam_ml.late_labels.spec import CORRECTION, KNOWN_AT, LABEL_WEIGHT, LateLabels
 from beam_ml.late_labels.state import NO_ORIGIN, Items, State, concatenated
 
-__all__ = ["LATE_REPORT", "LATE_ROW", "Arrived", "arrived"]
+__all__ = ["LATE_REPORT", "LATE_ROW", "Arrived", "arrived", "due_of"]
 
 LATE_ROW, LATE_REPORT = "late row", "late report"
 
@@ -72,6 +72,18 @@ def arrived(spec: LateLabels, state: State, rows: Sequence[Block], reports: Sequ
         tuple(rejected),
         (sum(map(len, new_rows)), sum(map(len, new_reports))),
     )
+
+
+def due_of(spec: LateLabels, block: Block, reports: bool) -> int | None:
+    """Return the watermark, µs, from which on something of a block of rows or reports is settled; None: it has no times.
+
+    Raises:
+        MissingColumn: it lacks the column of its times.
+    """
+    dated, unit = spec.dated(reports)
+    times = times_us(block.batch, dated, f"LateLabels.{'reported' if reports else 'time'}", unit)
+    us = times.us if times.unusable is None else times.us[~times.unusable]
+    return int(us.min()) + (0 if reports else spec.maturity_us) + spec.lateness_us + 1 if us.size else None
 
 
 def _refuse_names(spec: LateLabels, block: Block) -> None:

@@ -125,9 +125,11 @@ def test_a_step_per_shard_releases_the_same(tmp_path, monkeypatch):
     same(by_shard(kept.values()), shard_by_shard(of, blocks, said, 3))
 
 
-def test_what_is_put_aside_is_joined_before_there_is_too_much_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(join_labels, "_LEAST_ASIDE", 5)
-    of, (rows, reports) = spec(most_rows=50), log(seed=2)
+@pytest.mark.parametrize(("least", "refused"), [(5, range(30, 51)), (1 << 16, range(1))])
+def test_what_is_put_aside_is_joined_before_there_is_too_much_of_it(tmp_path, monkeypatch, least, refused):
+    """A shard has room for 10 rows: of 60 put aside all find their end at the first timer, of those joined before it few."""
+    monkeypatch.setattr(join_labels, "_LEAST_ASIDE", least)
+    of, (rows, reports) = spec(most_rows=10), log(seed=2)
     blocks, said = cut(rows_block, rows, 9), cut(reports_block, reports, 5)
     bad = Seen(tmp_path / "bad", coders.RejectCoder())
     pipeline = beam.Pipeline(runner=BundleBasedDirectRunner())
@@ -137,8 +139,7 @@ def test_what_is_put_aside_is_joined_before_there_is_too_much_of_it(tmp_path, mo
     )
     (pair | JoinLabels(of)).rejected | bad.sink("Bad")
     pipeline.run().wait_until_finish()
-    found = [one for one in bad.values() if one.reason == "no room to wait for a label"]
-    assert sum(map(len, found)) == 10
+    assert sum(len(one) for one in bad.values() if one.reason == "no room to wait for a label") in refused
 
 
 class Script:

@@ -23,6 +23,7 @@ from beam_ml.core.spec import Duration, Settings
 from beam_ml.features import (
     Bucketed,
     Clock,
+    Coded,
     Cross,
     EventTime,
     Features,
@@ -31,6 +32,7 @@ from beam_ml.features import (
     Matrix,
     OneHot,
     Plain,
+    Spelled,
     Standardised,
     Text,
 )
@@ -90,6 +92,16 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("[features]", "Which columns become features, label, weight and event time.", Features),
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),
     ("A standardised number", "In `features.numeric`.", Standardised),
+    (
+        "A category as a number",
+        "In `features.numeric`, for what learns of categories, as `distinct` does: equal values have equal codes.",
+        Coded,
+    ),
+    (
+        "A category as the numbers that spell it",
+        "In `features.numeric`, for what learns the texts themselves; one number per six bytes.",
+        Spelled,
+    ),
     (
         "A part of a time",
         "In `features.numeric`. Hours count from 0, weekdays from 0, Monday; night is 1 up to and including hour 6; days of "

@@ -2,6 +2,7 @@
 
 from beam_ml.features.bucketed import Bucketed
 from beam_ml.features.calendar import Clock
+from beam_ml.features.coded import Coded, Spelled
 from beam_ml.features.crosses import Cross
 from beam_ml.features.features import Features
 from beam_ml.features.hashing import Hashed
@@ -15,6 +16,7 @@ from beam_ml.features.times import EventTime
 __all__ = [
     "Bucketed",
     "Clock",
+    "Coded",
     "Cross",
     "EventTime",
     "Features",
@@ -23,6 +25,7 @@ __all__ = [
     "Matrix",
     "OneHot",
     "Plain",
+    "Spelled",
     "Standardised",
     "Term",
     "Text",

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.features.calendar import Clock, Moments
+from beam_ml.features.coded import Coded, Spelled
 from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.rules import Rule, unread
 from beam_ml.features.terms import Plain, Term
@@ -74,14 +75,19 @@ def numeric(
     """
     values: dict[str, Numbers] = {}
     clock: dict[str, Times] = {}
+    coded: dict[str, np.ndarray] = {}
+    rules = list[Rule]()
     for term in terms:
         name = term.column
-        if isinstance(term, Clock):
+        if isinstance(term, Coded | Spelled):
+            coded[term.name], broken = term.read(batch)
+            rules += broken
+        elif isinstance(term, Clock):
             if name not in clock:
                 clock[name] = times.get(name) or times_us(batch, name, CLOCK, units.get(name))
         elif name not in values:
             values[name] = numbers(batch, name, "Features.numeric")
-    X = _written(terms, batch.num_rows, values, clock)
+    X = _written(terms, batch.num_rows, values, clock, coded)
     gaps = {name: found.unusable for name, found in clock.items() if found.unusable is not None}
     start = 0
     for term in terms:
@@ -89,11 +95,17 @@ def numeric(
         if isinstance(term, Clock) and term.column in gaps:
             X[gaps[term.column], start:end] = np.nan
         start = end
-    rules = [unread(f"feature column {name}", one) for name, one in values.items() if one.unread is not None]
+    rules += [unread(f"feature column {name}", one) for name, one in values.items() if one.unread is not None]
     return Dense(X, rules + _unusable(terms, X, bool(gaps)))
 
 
-def _written(terms: Sequence[Term], n: int, values: Mapping[str, Numbers], clock: Mapping[str, Times]) -> np.ndarray:
+def _written(
+    terms: Sequence[Term],
+    n: int,
+    values: Mapping[str, Numbers],
+    clock: Mapping[str, Times],
+    coded: Mapping[str, np.ndarray],
+) -> np.ndarray:
     single = all(
         isinstance(term, Plain) and term.transform == "identity" and values[term.column].values.dtype == np.float32
         for term in terms
@@ -109,6 +121,8 @@ def _written(terms: Sequence[Term], n: int, values: Mapping[str, Numbers], clock
                 end = start + len(term.names)
                 if isinstance(term, Clock):
                     term.write(X[rows, start:end], moments[term.column, term.zone])
+                elif isinstance(term, Coded | Spelled):
+                    X[rows, start:end] = coded[term.name][rows]
                 else:
                     term.write(X[rows, start:end], values[term.column].values[rows])
                 start = end

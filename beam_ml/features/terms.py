@@ -12,6 +12,7 @@ from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.calendar import PARTS, Clock
+from beam_ml.features.coded import Coded, Spelled
 from beam_ml.features.columns import Name, name_of
 
 __all__ = ["Plain", "Standardised", "Term"]
@@ -141,10 +142,16 @@ _KINDS = {
     "plain": ("identity", "log1p"),
     "standardised": ("standardise",),
     "clock": PARTS,
+    "coded": ("code",),
+    "spelled": ("spell",),
 }
 
 Term = Annotated[
-    Annotated[Plain, Tag("plain")] | Annotated[Standardised, Tag("standardised")] | Annotated[Clock, Tag("clock")],
+    Annotated[Plain, Tag("plain")]
+    | Annotated[Standardised, Tag("standardised")]
+    | Annotated[Clock, Tag("clock")]
+    | Annotated[Coded, Tag("coded")]
+    | Annotated[Spelled, Tag("spelled")],
     Discriminator(
         _kind,
         custom_error_type="unknown_transform",

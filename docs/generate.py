@@ -37,6 +37,7 @@ from beam_ml.features import (
     Text,
 )
 from beam_ml.formats.csv import Options as CsvOptions
+from beam_ml.formats.json import Options as JsonOptions
 from beam_ml.formats.libsvm import Options as LibsvmOptions
 from beam_ml.formats.recordio import Options as RecordioOptions
 
@@ -86,6 +87,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("The job", "Top level of the file.", Job),
     ("[source], files", '`kind = "files"`, the default.', FileSource),
     ("[source.options], CSV files", "How CSV text is to be understood.", CsvOptions),
+    ("[source.options], JSON", "How JSON is to be understood, of files and of messages.", JsonOptions),
     ("[source.options], RecordIO", "How records are to be understood, of files and of messages.", RecordioOptions),
     ("[source.options], libsvm", "How lines are to be understood, of files and of messages.", LibsvmOptions),
     ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),

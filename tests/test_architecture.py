@@ -63,6 +63,7 @@ APART: dict[str, set[str]] = {
         "adagrad",
         "distinct",
         "fm",
+        "json",
         "kmeans",
         "late_labels",
         "libsvm",

@@ -15,7 +15,10 @@ def options_of_files(command: Callable[..., None]) -> Callable[..., None]:
     """Add to a command the options of the files that it reads with a model: `which`, `file_format`, `file_options`."""
     for option in (
         click.option("--file-options", default="{}", help="The file format's options, as JSON."),
-        click.option("--file-format", help="Of the files read: parquet, csv, avro, or one's own; else by their names."),
+        click.option(
+            "--file-format",
+            help="Of the files read: parquet, csv, json, avro, recordio, libsvm, or one's own; else by their names.",
+        ),
         click.option("--model", "which", help="Which of the version's models; its champion when not given."),
     ):
         command = option(command)

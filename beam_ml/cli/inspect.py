@@ -19,7 +19,9 @@ _SHOWN = 24
 
 @click.command(cls=Command)
 @click.argument("source", metavar="FILE")
-@click.option("--file-format", help="Of FILE: parquet, csv, avro, recordio, libsvm, or one's own; else by its name.")
+@click.option(
+    "--file-format", help="Of FILE: parquet, csv, json, avro, recordio, libsvm, or one's own; else by its name."
+)
 @click.option("--file-options", default="{}", help="The file format's options, as JSON.")
 @click.option(
     "--rows", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True, help="Looked at, the first."

@@ -164,7 +164,7 @@ def _tell_end(console: Screen, sent: Sent, how: Replay, first_us: int) -> None:
     "topic's retention.ms (a week unless set otherwise); set it to -1 for such a topic before.",
 )  # fmt: skip
 @click.option("--columns", help="Columns to send, by commas; the event time always is. All when not given.")
-@click.option("--file-format", help="Of the files: parquet, csv, avro, or one's own; else by their names.")
+@click.option("--file-format", help="Of the files: parquet, csv, json, avro, or one's own; else by their names.")
 @click.option("--file-options", default="{}", help="The file format's options, as JSON.")
 @click.option(
     "--sort-rows", default=1_000_000, show_default=True, help="Rows held in memory to bring files into order."

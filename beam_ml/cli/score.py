@@ -29,7 +29,7 @@ __all__ = ["main"]
     "--out-format",
     default="parquet",
     show_default=True,
-    help="Of the files written: parquet, csv, avro, or one's own.",
+    help="Of the files written: parquet, csv, json, avro, or one's own.",
 )
 @options_of_files
 @as_json

@@ -80,7 +80,7 @@ class Conversion:
         if not schemas:
             message = f"{self.inputs[0].path} must have rows to convert; got none that can be read."
             raise NoInput(message)
-        return united(schemas)
+        return united(schemas, source.ragged)
 
     def _blocks(self) -> Iterator[Block]:
         given = {} if self.options is None else {"options": self.options}

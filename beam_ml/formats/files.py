@@ -188,6 +188,6 @@ def replacing(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[pa.NativeFile]:
-    """Write a file whole or not at all: yields the stream of its bytes, compressed as its name ends (``.gz``, ``.zst``)."""
+    """Write a file whole or not at all: yields the stream of its bytes, compressed as its name ends."""
     with replacing(path) as unfinished, pa.output_stream(unfinished, compression=lines.compression_of(path)) as out:
         yield out

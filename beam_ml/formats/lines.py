@@ -6,7 +6,7 @@ belongs to the record after it, so that a record's place ends where the next one
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,11 @@ __all__ = [
     "first_record",
     "header_line",
     "is_text",
+    "line_cuts",
     "pieces",
     "records",
     "text_size",
+    "whole_lines",
 ]
 
 _CHUNK_BYTES = 4 << 20
@@ -35,8 +37,8 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def compression_of(path: str) -> str | None:
-    """Return ``gzip`` or ``zstd`` by the file's name, or None."""
-    return {".gz": "gzip", ".zst": "zstd"}.get(path[path.rfind(".") :].lower())
+    """Return ``gzip``, ``zstd`` or ``bz2`` by the file's name, or None."""
+    return {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}.get(path[path.rfind(".") :].lower())
 
 
 def is_text(data: bytes | memoryview) -> bool:
@@ -82,6 +84,57 @@ def text_size(path: str, what: str = "text") -> int:
         UnreadableInput: a damaged or truncated compressed file.
     """
     return sum(len(chunk) for chunk in chunks(path, 0, None, what=what))
+
+
+def whole_lines(chunks: Iterable[bytes], offset: int, most: int) -> Iterator[tuple[int, bytes, int]]:
+    r"""Yield whole lines as (offset, text, end); one of more than `most` bytes, which is not held, without its text.
+
+    >>> list(whole_lines([b"a\nb", b"c\n", b"d" * 9, b"\n"], 0, 4))
+    [(0, b'a\n', 2), (2, b'bc\n', 5), (5, b'', 15)]
+    """
+    rest, begin = b"", -1
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        rest = b""
+        if begin >= 0:
+            cut = data.find(b"\n") + 1
+            if not cut:
+                offset += len(data)
+                continue
+            yield begin, b"", offset + cut
+            offset, data, begin = offset + cut, data[cut:], -1
+        whole = data.rfind(b"\n") + 1
+        if whole:
+            yield offset, data[:whole], offset + whole
+        offset, rest = offset + whole, data[whole:]
+        if len(rest) > most:
+            begin, offset, rest = offset, offset + len(rest), b""
+    if begin >= 0:
+        yield begin, b"", offset
+    elif rest:
+        yield offset, rest, offset + len(rest)
+
+
+def line_cuts(path: str, size: int, target: int, what: str = "text") -> list[int]:
+    """Return where to cut a file, in which every line end ends a line, into parts of about `target` bytes.
+
+    Both ends are included. A compressed file is one part, whatever its size.
+    """
+    cuts = [0]
+    while not compression_of(path) and size - cuts[-1] > 2 * target:
+        cuts.append(_next_line(path, cuts[-1] + target, size, what))
+    return [*cuts, size] if cuts[-1] < size else cuts
+
+
+def _next_line(path: str, at: int, size: int, what: str) -> int:
+    """Return where the first line begins that begins at a place or behind it."""
+    at -= 1
+    for chunk in chunks(path, at, size, _HEAD_BYTES, what):
+        found = chunk.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at += len(chunk)
+    return size
 
 
 def first_record(data: bytes, delimiter: str) -> bytes:

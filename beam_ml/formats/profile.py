@@ -93,7 +93,7 @@ def head(files: Sequence[FileId], format: Format, options: Settings | None = Non
     with_rows = [one for one in batches if one.num_rows] or batches[:1]
     if not with_rows:
         return Head(pa.table({}), rejected, whole)
-    schema = united([one.schema for one in with_rows])
+    schema = united([one.schema for one in with_rows], format.ragged)
     return Head(pa.Table.from_batches([fitted(one, schema) for one in with_rows]), rejected, whole)
 
 

@@ -42,6 +42,7 @@ class Format:
         package: the module that offers these; empty: the package of the name.
         columns: of its rows, where there can be no others: all features are in one (`formats.matrix`); empty: any.
         maps: whether a column can hold maps of numbers, where it can hold lists.
+        ragged: whether rows may lack columns: where all are read, a block has those that its rows have.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Format:
     package: str = ""
     columns: tuple[str, ...] = ()
     maps: bool = True
+    ragged: bool = False
 
     @property
     def module(self) -> Any:
@@ -97,27 +99,37 @@ class Format:
         return found.model_copy(update=merged) if merged else found
 
 
+_COMPRESSED = ("", ".gz", ".zst", ".bz2")
+
+
+def _compressed(*endings: str) -> tuple[str, ...]:
+    return tuple(ending + packed for ending in endings for packed in _COMPRESSED)
+
+
 TABLE: Mapping[str, Format] = MappingProxyType(
     {
         one.name: one
         for one in (
             Format("parquet", (".parquet", ".pq")),
-            Format("json", messages=True, matrices=False),
+            Format(
+                "json",
+                _compressed(".jsonl", ".ndjson", ".jsonlines", ".json"),
+                counts="bytes",
+                messages=True,
+                matrices=False,
+                ragged=True,
+            ),
             Format("avro", (".avro",), messages=True, maps=False),
-            Format("csv", (".csv", ".csv.gz", ".csv.zst"), counts="bytes", messages=True, matrices=False),
+            Format("csv", _compressed(".csv"), counts="bytes", messages=True, matrices=False),
             Format(
                 "recordio",
-                (".rec", ".rec.gz", ".rec.zst", ".recordio", ".recordio.gz", ".recordio.zst"),
+                _compressed(".rec", ".recordio"),
                 counts="bytes",
                 messages=True,
                 columns=("features", "label", "uid", "metadata"),
             ),
             Format(
-                "libsvm",
-                (".libsvm", ".libsvm.gz", ".libsvm.zst"),
-                counts="bytes",
-                messages=True,
-                columns=("features", "label", "qid"),
+                "libsvm", _compressed(".libsvm"), counts="bytes", messages=True, columns=("features", "label", "qid")
             ),
         )
     }

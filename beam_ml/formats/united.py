@@ -10,8 +10,12 @@ from beam_ml.errors import InvalidValue
 __all__ = ["fitted", "united"]
 
 
-def united(schemas: Iterable[pa.Schema]) -> pa.Schema:
+def united(schemas: Iterable[pa.Schema], ragged: bool = False) -> pa.Schema:
     """Return the schema that rows of all schemas fit into: the columns of the first, of the widest type.
+
+    Args:
+        schemas: at least one.
+        ragged: whether rows may lack columns: then all columns of any schema, in the order in which they first come.
 
     Raises:
         InvalidValue: the columns differ, or two types of one have no common type.
@@ -21,12 +25,20 @@ def united(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """
     first, *others = (schema.remove_metadata() for schema in schemas)
     for other in others:
+        if ragged:
+            first, other = _filled(first, other), _filled(other, first)
         if sorted(first.names) != sorted(other.names):
             message = f"Rows must have the same columns in all pieces; got {first.names} and {other.names}."
             raise InvalidValue(message)
         fields = [_field(field, other.field(field.name)) for field in first]
         first = pa.schema(fields)
     return first
+
+
+def _filled(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
+    """Return a schema with the columns of another that it lacks, of no type."""
+    lacking = [pa.field(name, pa.null()) for name in other.names if name not in schema.names]
+    return pa.schema([*schema, *lacking])
 
 
 def _field(one: pa.Field, other: pa.Field) -> pa.Field:
@@ -41,7 +53,7 @@ def _field(one: pa.Field, other: pa.Field) -> pa.Field:
 
 
 def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return rows as those of a schema with the same columns.
+    """Return rows as those of a schema that has their columns; others of its columns are null.
 
     Raises:
         InvalidValue: a value would change, as a whole number above 2⁵³ does among float64.
@@ -53,7 +65,8 @@ def fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         return batch
     columns = []
     for field in schema:
-        column = batch.column(batch.schema.get_field_index(field.name))
+        at = batch.schema.get_field_index(field.name)
+        column = pa.nulls(batch.num_rows) if at < 0 else batch.column(at)
         try:
             columns.append(column if column.type == field.type else pc.cast(column, field.type))
         except pa.ArrowException as error:

@@ -18,7 +18,14 @@ PLAIN = pa.record_batch({"a": [0.5, 1.5, 0.0], "b": [3, 4, 0], "label": [1, 0, 1
 MATRIX = pa.record_batch(
     {"features": pa.array([[0.5, 3.0], [1.5, 4.0], [0.0, 0.0]], pa.list_(pa.float64())), "label": [1.0, 0.0, 1.0]}
 )
-ENDINGS = {"csv": ".csv.gz", "parquet": ".parquet", "avro": ".avro", "libsvm": ".libsvm", "recordio": ".rec.zst"}
+ENDINGS = {
+    "csv": ".csv.gz",
+    "json": ".jsonl.bz2",
+    "parquet": ".parquet",
+    "avro": ".avro",
+    "libsvm": ".libsvm",
+    "recordio": ".rec.zst",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -234,3 +241,32 @@ def test_memory_is_that_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "fitted", watched)
     run("in.parquet", "out.libsvm")
     assert 0 < peak < 8 * batch.nbytes
+
+
+def test_json_rows_that_lack_columns_are_null_there_and_objects_become_paths() -> None:
+    lines = [{"a": 1}, {"b": {"c": "x"}}, {"a": 2.5, "b": {"c": None}}]
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run("in.jsonl", "out.parquet")
+    assert rows("out.parquet") == [{"a": 1, "b.c": None}, {"a": None, "b.c": "x"}, {"a": 2.5, "b.c": None}]
+    Path("more.jsonl").write_text('{"z": 7}')
+    run("*.jsonl", "out.csv")
+    assert Path("out.csv").read_text().splitlines()[0] == '"a","b.c","z"'
+
+
+def test_instances_and_series_are_converted() -> None:
+    Path("in.jsonl").write_text(
+        '{"features": [0, 1.5], "label": 1}\n{"data": {"features": {"values": [2, 0]}}, "label": 0}\n'
+    )
+    run("in.jsonl", "out.libsvm", "--from-options", '{"form": "dense"}', "--from", "json")
+    assert Path("out.libsvm").read_text() == "1 2:1.5\n0 1:2\n"
+    run("out.libsvm", "back.json", "--to-options", '{"form": "sparse", "width": 2}')
+    instance = {"data": {"features": {"keys": [1], "shape": [2], "values": [1.5]}}, "label": 1}
+    assert json.loads(Path("back.json").read_text())["instances"][0] == instance
+    Path("s.json").write_text('{"start": "2024-01-01", "target": [1, null], "cat": [2]}\n')
+    run("s.json", "out.parquet", "--from-options", '{"form": "series"}', "--from", "json")
+    assert rows("out.parquet") == [{"start": "2024-01-01", "target": [1.0, None], "cat": [2], "dynamic_feat": None}]
+
+
+def test_lists_where_columns_are_expected_are_rejects_and_not_dropped() -> None:
+    Path("in.jsonl").write_text('{"a": 1}\n{"a": 2, "t": [1, 2]}\n')
+    assert "unparseable value 1" in run("in.jsonl", "out.parquet", code=1).stderr

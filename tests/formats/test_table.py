@@ -32,7 +32,7 @@ def test_a_package_offers_what_its_record_says(name: str) -> None:
 
 
 def test_names_by_use() -> None:
-    assert sorted(FORMATS) == ["avro", "csv", "libsvm", "parquet", "recordio"]
+    assert sorted(FORMATS) == ["avro", "csv", "json", "libsvm", "parquet", "recordio"]
     assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "json", "libsvm", "recordio"]
 
 
@@ -50,8 +50,9 @@ NO_FILES = Format("tests.formats.test_table:NO_FILES")
     ("name", "sentence"),
     [
         (
-            "json",
-            r"format must be one of \['avro', 'csv', 'libsvm', 'parquet', 'recordio'\], or 'module:attribute' of one's own; got 'json'",
+            "orc",
+            r"format must be one of \['avro', 'csv', 'json', 'libsvm', 'parquet', 'recordio'\], or 'module:attribute' of one's "
+            r"own; got 'orc'",
         ),
         ("", "format must be one of"),
         ("nowhere:FORMAT", r"format must name an importable 'module:attribute'; got 'nowhere:FORMAT' \(No module"),

@@ -216,7 +216,8 @@ class Job(Settings):
         able = [one.name for one in TABLE.values() if one.matrices and (one.messages if kafka else one.endings)]
         message = (
             f"source.format must be one that holds lists of numbers in one column with features.matrix, of {able}, "
-            f"or 'csv' with options.header = false and options.width; got {known.name!r}"
+            "'csv' with options.header = false and options.width, or 'json' with options.form = 'dense' or 'sparse'; got "
+            f"{known.name!r}"
         )
         raise ValueError(message)
 

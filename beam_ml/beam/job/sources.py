@@ -40,7 +40,8 @@ class FileSource(Settings):
     format: Annotated[
         str | None,
         Field(
-            description="parquet, csv, avro, recordio, libsvm, or 'module:attribute' of one's own; none: by the files' names"
+            description="parquet, csv, json, avro, recordio, libsvm, or 'module:attribute' of one's own; "
+            "none: by the files' names"
         ),
     ] = None
     options: Annotated[Mapping[str, Any], Field(description="the format's own; `format` must be given with them")] = {}

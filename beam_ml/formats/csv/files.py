@@ -1,4 +1,4 @@
-r"""CSV, gzip and zstd included. A row's place is the byte offset of its line in the decompressed text.
+r"""CSV, gzip, zstd and bzip2 included. A row's place is the byte offset of its line in the decompressed text.
 
 Offsets need no count from the beginning and do not depend on how a file is split; a row's place ends where the next
 row's begins, so the rows of a range tile it. Lines end with ``\n`` or ``\r\n``; a quoted field may hold line ends.
@@ -150,7 +150,7 @@ def _write(target: Any, batches: Iterable[pa.RecordBatch], options: Options) -> 
 
 
 def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAULT) -> None:
-    """Write batches of one schema as one file, whole or not at all; compressed as its name ends (``.gz``, ``.zst``)."""
+    """Write batches of one schema as one file, whole or not at all; compressed as its name ends."""
     with files.writing(path) as out:
         _write(out, batches, options)
 

@@ -1,5 +1,7 @@
-"""JSON: messages."""
+"""JSON: files, of lines and of documents, and messages."""
 
-from beam_ml.formats.json.messages import Options, message_decoder, message_encoder
+from beam_ml.formats.json.files import decode, encode, ranges, read, write
+from beam_ml.formats.json.messages import message_decoder, message_encoder
+from beam_ml.formats.json.options import DEFAULT, Options
 
-__all__ = ["Options", "message_decoder", "message_encoder"]
+__all__ = ["DEFAULT", "Options", "decode", "encode", "message_decoder", "message_encoder", "ranges", "read", "write"]

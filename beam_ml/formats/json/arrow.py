@@ -14,7 +14,7 @@ import pyarrow.json
 
 from beam_ml.formats.json.values import Column, Kind, Unfit, convert, named, wire_type
 
-__all__ = ["Part", "Replan", "alone", "arrays", "failed_row", "objects"]
+__all__ = ["Part", "Replan", "alone", "arrays", "failed_row", "objects", "records"]
 
 _FIRST = f"beam_ml.first.{secrets.token_hex(8)}"
 """Marks the first object of each message: by a name of this process that no message can know, since pyarrow crashes where a
@@ -129,6 +129,28 @@ def arrays(values: list[bytes], columns: list[Column]) -> Part:
         raise Unfit
     arrays = _converted(columns, rows.field)
     return Part(arrays, *_numbered(lists.offsets.to_numpy().astype(np.int64)))
+
+
+def records(values: Sequence[bytes], schema: pa.Schema) -> dict[str, pa.Array]:
+    """Parse objects, one of each message, whose fields have these names and types; others are skipped unread.
+
+    Args:
+        values: each starts with a brace and ends with one.
+        schema: of the fields wanted.
+
+    Raises:
+        Unfit: not all of them are as the schema says, or a message has more than one.
+    """
+    text = b"\n".join(values)
+    if b"null" in text and _NULL_ROW.search(text):
+        raise Unfit
+    try:
+        table = _read(text, schema)
+    except Replan as error:
+        raise Unfit from error
+    if table.num_rows != len(values):
+        raise Unfit
+    return {name: _array(table, name) for name in schema.names}
 
 
 _TRIED: tuple[Kind, ...] = ("nothing", "whole", "number", "truth", "text")

@@ -12,17 +12,18 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
 
-from beam_ml.core.spec import Settings
 from beam_ml.formats import arrow_types, change_events, lines
 from beam_ml.formats.json import arrow, envelopes
 from beam_ml.formats.json import text as json_text
+from beam_ml.formats.json.instances import of_messages
+from beam_ml.formats.json.options import Options
 from beam_ml.formats.json.values import Column, Unfit, converted, found_in, plan, settled, whole, wire_type
+from beam_ml.formats.json.writing import written
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
@@ -38,7 +39,7 @@ from beam_ml.formats.messages import (
 )
 from beam_ml.formats.mixed import joined
 
-__all__ = ["Options", "message_decoder", "message_encoder"]
+__all__ = ["message_decoder", "message_encoder"]
 
 _LEAF_BYTES = 8 << 10
 """Fewer bytes than these are read one message after the other: a call of pyarrow costs as much."""
@@ -53,51 +54,6 @@ _absent: set[str] = set()
 _SPACE, _FRAME_BYTES = b" \t\r\n", 5
 
 _MALFORMED_ROW = "malformed row"
-
-
-class Options(Settings):
-    """How JSON messages are parsed.
-
-    A column may be named by the path to it within objects: `customer.age`. Columns not named in `types` hold what is there:
-    numbers, texts or truth values; where a block has several kinds of them, texts that spell the others, so that a value is
-    read as the same number, time or category whatever stands beside it. Objects and arrays in such a column, and what is not
-    of a declared type, cost their row: a refusal.
-    """
-
-    called: ClassVar[str] = "json.Options"
-
-    types: Annotated[
-        Mapping[str, str],
-        Field(description="column → Arrow type; times may be ISO 8601 texts, or whole numbers in the type's unit"),
-    ] = {}
-    categories: Annotated[
-        tuple[str, ...],
-        Field(
-            description="columns of categories, never read as floating numbers, whether they hold numbers, texts or both; "
-            "a job adds those of features.hashed"
-        ),
-    ] = ()
-    envelope: Annotated[
-        Literal["none", "connect", "debezium"],
-        Field(
-            description="connect: messages are of Kafka Connect's schema and payload; debezium: change events, in that "
-            "envelope or bare"
-        ),
-    ] = "none"
-
-    @field_validator("types")
-    @classmethod
-    def _known(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        of = pa.types
-        tests: tuple[Callable[[pa.DataType], bool], ...] = (
-            of.is_boolean, of.is_integer, of.is_floating, of.is_string, of.is_large_string, of.is_timestamp, of.is_date,
-        )  # fmt: skip
-        for name in value.values():
-            kind = arrow_types.named(name)
-            if not any(test(kind) for test in tests):
-                message = f"must name types of numbers, truth values, texts, timestamps or dates, not {name!r}"
-                raise ValueError(message)
-        return value
 
 
 class _Run:
@@ -350,6 +306,8 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     ([1], [0], 'unparseable value')
     """
     known = Options.parse(options)
+    if known.record_columns:
+        return lambda values, columns=None: of_messages(_trimmed(values), columns, known)
     changes = known.envelope == "debezium"
     path = change_events.path if changes else str
     types = {path(name): arrow_types.named(kind) for name, kind in known.types.items()}
@@ -378,10 +336,15 @@ def message_encoder(options: dict[str, Any]) -> Encoder:
     """Return the encoder of JSON messages: one object per row, several separated by line ends; times as ISO 8601 texts.
 
     Args:
-        options: fields of `Options`, of which it uses none.
+        options: fields of `Options`.
 
     Raises:
         InvalidValue: options it does not know, or a column that has no JSON equal.
     """
-    Options.parse(options)
-    return json_text.encode
+    known = Options.parse(options)
+
+    def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
+        texts = [line for some in written(rows, known) for line in some]
+        return [b"\n".join(texts[i : i + rows_per_message]) for i in range(0, len(texts), rows_per_message)]
+
+    return encode

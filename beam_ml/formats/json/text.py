@@ -11,7 +11,7 @@ import pyarrow as pa
 from beam_ml.errors import InvalidValue
 from beam_ml.formats import lines
 
-__all__ = ["encode", "first", "is_one", "is_text", "names", "nearly", "quoted", "values"]
+__all__ = ["compact", "encode", "first", "is_one", "is_text", "names", "nearly", "quoted", "values"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -169,18 +169,32 @@ def _texts(name: str, array: pa.Array) -> list[str]:
     return [head + as_text(value) for value in array.to_pylist()]
 
 
-def encode(rows: pa.RecordBatch, rows_per_message: int = 1) -> list[bytes]:
-    r"""Return rows as messages: one object per row, several separated by line ends.
+def encode(rows: pa.RecordBatch) -> list[bytes]:
+    r"""Return rows as objects.
 
     Raises:
         InvalidValue: a column that has no JSON equal.
 
-    >>> encode(pa.record_batch({"x": [1.5, None], "s": ["a", "b"]}), 2)
-    [b'{"x":1.5,"s":"a"}\n{"x":null,"s":"b"}']
+    >>> encode(pa.record_batch({"x": [1.5, None], "s": ["a", "b"]}))
+    [b'{"x":1.5,"s":"a"}', b'{"x":null,"s":"b"}']
     """
     columns = [_texts(name, column) for name, column in zip(rows.schema.names, rows.columns, strict=True)]
     texts = ["{" + ",".join(row) + "}" for row in zip(*columns, strict=True)] if columns else ["{}"] * rows.num_rows
-    if rows_per_message == 1:
-        return [text.encode() for text in texts]
-    starts = range(0, len(texts), rows_per_message)
-    return ["\n".join(texts[i : i + rows_per_message]).encode() for i in starts]
+    return [text.encode() for text in texts]
+
+
+def compact(row: Mapping[str, Any]) -> bytes:
+    """Return one row as JSON, with null for numbers that are not finite.
+
+    >>> compact({"start": "2024-01-01", "target": [1.0, float("nan")]})
+    b'{"start":"2024-01-01","target":[1.0,null]}'
+    """
+    return json.dumps(_finite(row), ensure_ascii=False, separators=(",", ":"), default=str).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-r"""libsvm text, gzip and zstd included. A row's place is the byte offset of its line in the decompressed text.
+r"""libsvm text, gzip, zstd and bzip2 included. A row's place is the byte offset of its line in the decompressed text.
 
 Lines end with ``\n`` or ``\r\n``. Lines of blanks or of a comment alone are no rows: their places are counted without any.
 """
@@ -15,7 +15,8 @@ from beam_ml.core.rejects import Reject
 from beam_ml.formats import files, lines
 from beam_ml.formats.block import Block, chosen
 from beam_ml.formats.files import FileRange
-from beam_ml.formats.libsvm.text import COLUMNS, DEFAULT, LONG, Options, Rows, joined, parse, pieces, schema
+from beam_ml.formats.libsvm import text as libsvm_text
+from beam_ml.formats.libsvm.text import COLUMNS, DEFAULT, LONG, Options, Rows, joined, parse, schema
 from beam_ml.formats.libsvm.writing import written
 from beam_ml.formats.messages import detail
 
@@ -36,26 +37,10 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
         InputChanged: the file is not what was listed.
     """
     files.check(file)
-    compressed = lines.compression_of(file.path)
-    size = lines.text_size(file.path, _WHAT) if compressed else file.size
-    cuts = [0]
-    while not compressed and size - cuts[-1] > 2 * target_bytes:
-        cuts.append(_next_line(file.path, cuts[-1] + target_bytes, size))
-    if cuts[-1] < size:
-        cuts.append(size)
+    size = lines.text_size(file.path, _WHAT) if lines.compression_of(file.path) else file.size
+    cuts = lines.line_cuts(file.path, size, target_bytes, _WHAT)
     files.check(file)
     return [FileRange(file.path, file.size, file.mtime_ns, "libsvm", a, b) for a, b in itertools.pairwise(cuts)]
-
-
-def _next_line(path: str, at: int, size: int) -> int:
-    """Return where the first line begins that begins at a place or behind it."""
-    at -= 1
-    for chunk in lines.chunks(path, at, size, 1 << 16, _WHAT):
-        found = chunk.find(b"\n")
-        if found >= 0:
-            return at + found + 1
-        at += len(chunk)
-    return size
 
 
 def _blocks(
@@ -65,7 +50,7 @@ def _blocks(
     """Decode text; the blocks tile [begin, stop)."""
     none = np.empty(0, np.int64)
     empty = pa.RecordBatch.from_pylist([], schema=schema(columns))
-    for offset, text, end in pieces(chunks, begin):
+    for offset, text, end in lines.whole_lines(chunks, begin, libsvm_text.MAX_BYTES):
         if not text:
             reject = Reject(LONG, np.array([offset]), np.array([end]), ("",))
             yield Block(empty, origin, none, none, begin, end, (reject,))
@@ -113,7 +98,7 @@ def read(
 
 
 def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAULT) -> None:
-    """Write batches as one file, whole or not at all; compressed as its name ends (``.gz``, ``.zst``).
+    """Write batches as one file, whole or not at all; compressed as its name ends (``.gz``, ``.zst``, ``.bz2``).
 
     Raises:
         MissingColumn, InvalidValue: columns that lines do not have, or rows that do not fit into one.

@@ -1,7 +1,7 @@
 """Lines of libsvm text → rows. Columns: features, label, qid. Letters: ``m`` lines that are no blanks, ``n`` rows."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -15,8 +15,7 @@ from beam_ml.kernels.libsvm import lines as kernel
 from beam_ml.kernels.libsvm import numbers
 
 __all__ = [
-    "COLUMNS", "DEFAULT", "LARGEST", "LONG", "MAX_BYTES", "MAX_QUERY", "Options", "Rows", "joined", "parse", "pieces",
-    "schema",
+    "COLUMNS", "DEFAULT", "LARGEST", "LONG", "MAX_BYTES", "MAX_QUERY", "Options", "Rows", "joined", "parse", "schema",
 ]  # fmt: skip
 
 COLUMNS = (matrix.FEATURES, "label", "qid")
@@ -87,31 +86,6 @@ def joined(batches: list[pa.RecordBatch], columns: tuple[str, ...]) -> pa.Record
         return batches[0]
     table = pa.Table.from_batches(batches, schema(columns)).combine_chunks()
     return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], schema=schema(columns))
-
-
-def pieces(chunks: Iterable[bytes], offset: int) -> Iterator[tuple[int, bytes, int]]:
-    """Yield whole lines as (offset, text, end); a line that is too long to be held, without its text."""
-    rest, begin = b"", -1
-    for chunk in chunks:
-        data = rest + chunk if rest else chunk
-        rest = b""
-        if begin >= 0:
-            cut = data.find(b"\n") + 1
-            if not cut:
-                offset += len(data)
-                continue
-            yield begin, b"", offset + cut
-            offset, data, begin = offset + cut, data[cut:], -1
-        whole = data.rfind(b"\n") + 1
-        if whole:
-            yield offset, data[:whole], offset + whole
-        offset, rest = offset + whole, data[whole:]
-        if len(rest) > MAX_BYTES:
-            begin, offset, rest = offset, offset + len(rest), b""
-    if begin >= 0:
-        yield begin, b"", offset
-    elif rest:
-        yield offset, rest, offset + len(rest)
 
 
 def parse(text: bytes, columns: tuple[str, ...], options: Options, max_rows: int, at: int = 0) -> Iterator[Rows]:

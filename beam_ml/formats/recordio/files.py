@@ -1,4 +1,4 @@
-"""RecordIO-protobuf, gzip and zstd included. A row's place is the byte offset of its record in the decompressed stream.
+"""RecordIO-protobuf, also compressed (gzip, zstd, bzip2). A row's place is the byte offset of its record when decompressed.
 
 Frames are found by hopping from header to header, so that any file can be cut between two records, though a scan for the
 magic number could not do it: payloads may hold it. A record that cannot be decoded is a reject; where the chain of
@@ -139,7 +139,7 @@ def read(
 
 
 def write(path: str, batches: Iterable[pa.RecordBatch], options: Options = DEFAULT) -> None:
-    """Write batches as one file, whole or not at all; compressed as its name ends (``.gz``, ``.zst``).
+    """Write batches as one file, whole or not at all; compressed as its name ends (``.gz``, ``.zst``, ``.bz2``).
 
     Raises:
         MissingColumn, InvalidValue: columns that records do not have, or rows that do not fit into one.

@@ -256,7 +256,7 @@ def test_lines_that_end_with_returns_are_unreadable(tmp_path: Path) -> None:
         files.ranges(stat(put(tmp_path, "a,b\r1,2\r")), 10)
 
 
-@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zst"])
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zst", "a.csv.bz2"])
 def test_compressed_files_are_one_range(tmp_path: Path, name: str) -> None:
     batch = pa.record_batch({"i": np.arange(5000), "x": np.arange(5000) / 4})
     path = str(tmp_path / name)

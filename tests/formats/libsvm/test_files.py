@@ -14,7 +14,7 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from beam_ml.core.batch import Origin
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
-from beam_ml.formats import Block, libsvm
+from beam_ml.formats import Block, libsvm, lines
 from beam_ml.formats.files import FileRange, stat
 from beam_ml.formats.libsvm import files
 from beam_ml.formats.libsvm import text as libsvm_text
@@ -293,7 +293,7 @@ def test_chunks_may_end_anywhere(tmp_path: Path, width: int, monkeypatch: pytest
     assert entries([libsvm.decode(data)]) == expected
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2"])
 def test_files_may_be_compressed(tmp_path: Path, ending: str) -> None:
     path = str(tmp_path / f"a.libsvm{ending}")
     given_rows = rows([[(0, float(i)), (7, 1.0)] for i in range(3000)], label=np.arange(3000.0))
@@ -334,7 +334,7 @@ def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, width: int, monk
 
 def test_no_more_of_a_long_line_is_held_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libsvm_text, "MAX_BYTES", 1000)
-    taken = [len(text) for _, text, _ in libsvm_text.pieces((b"1 " * 50 for _ in range(1000)), 0)]
+    taken = [len(text) for _, text, _ in lines.whole_lines((b"1 " * 50 for _ in range(1000)), 0, libsvm_text.MAX_BYTES)]
     assert taken == [0]
 
 

@@ -187,7 +187,7 @@ def test_chunks_may_end_anywhere(tmp_path: Path, width: int, monkeypatch: pytest
     assert entries(blocks) == expected
 
 
-@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".bz2"])
 def test_files_may_be_compressed(tmp_path: Path, ending: str) -> None:
     path = str(tmp_path / f"a.rec{ending}")
     given_rows = rows([[float(i), 1.0] for i in range(3000)], pa.list_(pa.float32()), label=np.arange(3000.0))

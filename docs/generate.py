@@ -201,6 +201,7 @@ MODULES = (
     "beam_ml.beam.job",
     "beam_ml.features",
     "beam_ml.late_labels",
+    "beam_ml.consistency",
     "beam_ml.beam.rounds",
     "beam_ml.beam.stream",
     "beam_ml.testing",

@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": {"artefact", "core"},
     "formats": {"core", "kernels"},
     "features": {"core", "formats", "artefact", "kernels"},
+    "consistency": {"core", "features", "formats"},
     "late_labels": {"core", "kernels", "artefact", "features", "formats"},
     "predictor": {"core", "registry", "artefact", "features", "formats", "algorithms"},
     "api": {"core", "artefact", "algorithms"},
@@ -43,7 +44,18 @@ ALLOWED: dict[str, set[str]] = {
         "late_labels",
         "predictor",
     },
-    "cli": {"core", "algorithms", "artefact", "registry", "api", "predictor", "formats", "features", "beam"},
+    "cli": {
+        "core",
+        "algorithms",
+        "artefact",
+        "registry",
+        "api",
+        "predictor",
+        "formats",
+        "features",
+        "beam",
+        "consistency",
+    },
 }
 # rooms of beam_ml.beam, from the ground up: a room imports those of lower storeys, and none beside it
 STOREYS: tuple[set[str], ...] = (

@@ -20,6 +20,7 @@ COMMANDS = {
     "new-job": _Command("new_job:main", "Write a job file to begin with, and its schema for editors."),
     "inspect": _Command("inspect:main", "Look at the first rows of files: columns, and what each may be for."),
     "convert": _Command("convert:main", "Write files of one format as one file of another."),
+    "consistency": _Command("consistency:main", "Compare features as served with those computed again, by id."),
     "train": _Command("train:main", "Train a job in rounds, once or until it is stopped."),
     "stream": _Command("stream:main", "Train a job as one unbounded pipeline, until it is stopped."),
     "replay": _Command("replay:main", "Send files to a Kafka topic in order of event time."),

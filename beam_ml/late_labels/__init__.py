@@ -1,7 +1,7 @@
 """Labels that come later: rows wait for the reports of their labels, in event time and within bounds."""
 
+from beam_ml.features.ids import shards_of
 from beam_ml.late_labels.arrivals import due_of
-from beam_ml.late_labels.ids import shards_of
 from beam_ml.late_labels.join import END, Joined, join
 from beam_ml.late_labels.spec import CORRECTION, KNOWN_AT, LABEL_WEIGHT, LateLabels
 from beam_ml.late_labels.state import State

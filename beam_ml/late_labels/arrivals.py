@@ -9,12 +9,12 @@ import pyarrow as pa
 from beam_ml.core.batch import Origin
 from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.errors import InvalidValue
+from beam_ml.features.ids import ids_of
 from beam_ml.features.labels import labelled
 from beam_ml.features.times import times_us
 from beam_ml.formats.block import Block
+from beam_ml.formats.stacked import stacked
 from beam_ml.kernels.late_labels.resolve import FRESH
-from beam_ml.late_labels.columns import stacked
-from beam_ml.late_labels.ids import ids_of
 from beam_ml.late_labels.spec import CORRECTION, KNOWN_AT, LABEL_WEIGHT, LateLabels
 from beam_ml.late_labels.state import NO_ORIGIN, Items, State, concatenated
 

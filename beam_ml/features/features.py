@@ -271,8 +271,12 @@ class Features(Settings):
         return self.model_copy(update={"hashed": given(self.hashed), "crosses": given(self.crosses)})
 
     def columns(self, with_label: bool = True) -> list[str]:
-        """Return the columns that are needed, each once: what to read of a file."""
-        extra = [self.weight, self.time_column, self.key, self.label_column if with_label else None]
+        """Return the columns that are needed, each once: what to read of a file.
+
+        Args:
+            with_label: False leaves out what only learning needs: label, weight and event time.
+        """
+        extra = [self.key, *([self.weight, self.time_column, self.label_column] if with_label else [])]
         features = [term.column for term in self.numeric] + [name for term in self._terms() for name in term.columns]
         features += [] if self.matrix is None else [self.matrix.column]
         return list(dict.fromkeys(features + [name for name in extra if name is not None]))
@@ -290,7 +294,7 @@ class Features(Settings):
 
         Args:
             block: n rows.
-            with_label: False leaves the label column alone: for scoring.
+            with_label: False leaves label, weight and event time alone, which only learning needs: for scoring.
             max_ahead_us: how far past the time it was recorded a row may be dated, where the block has that time.
 
         Returns:
@@ -301,10 +305,10 @@ class Features(Settings):
         Raises:
             MissingColumn: a column is absent or of the wrong type.
         """
-        found = self._times(block)
+        found = self._times(block) if with_label else None
         rules = list[Rule]() if found is None else _of_times(found, block, max_ahead_us)
         label = weight = None
-        if self.weight is not None:
+        if with_label and self.weight is not None:
             weighed = numbers(block.batch, self.weight, "Features.weight")
             weight = weighed.values.astype(np.float64, copy=False)
             missing = np.isnan(weight)

@@ -107,6 +107,11 @@ class State:
         return f"State(shard {self.shard}, {len(self.rows):,} rows, {len(self.reports):,} reports)"
 
     @property
+    def n_waiting(self) -> int:
+        """The number of rows that have no label yet; others are held as long as a report may come that is about them."""
+        return int((self.rows.status <= WAITING).sum())
+
+    @property
     def nbytes(self) -> int:
         """About the bytes held."""
         columns = 0 if self.columns is None else self.columns.nbytes

@@ -290,7 +290,7 @@ def test_names_and_needed_columns() -> None:
     assert FRAUD.names == ("amount", "log1p(amount)", "hour(at)", "weekday(at)", "night(at)", "weekend(at)")
     assert FRAUD.n_features == 6
     assert FRAUD.columns() == ["amount", "at", "weight", "fraud"]
-    assert FRAUD.columns(with_label=False) == ["amount", "at", "weight"]
+    assert FRAUD.columns(with_label=False) == ["amount", "at"]
 
 
 @pytest.mark.parametrize(

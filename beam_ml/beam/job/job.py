@@ -9,13 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
+from beam_ml.beam.job.raw import Predictions, ReportedLabels, check_raw, raw_columns, raw_roles, source_from
 from beam_ml.beam.job.sources import FileSource, KafkaSource, Source
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
 from beam_ml.core.leaps import leap_us
 from beam_ml.core.limits import Limits
-from beam_ml.core.meant import did_you_mean
 from beam_ml.core.passes import EarlyStopping, check_passes
 from beam_ml.core.refresh import Plan
 from beam_ml.core.secrets import has_password, shown
@@ -23,6 +23,8 @@ from beam_ml.core.spec import Duration, ModelSpec, Settings, Spec
 from beam_ml.core.windows import Windows
 from beam_ml.errors import InvalidValue, UnreadableInput
 from beam_ml.features import Features, Label
+from beam_ml.features.rolling import Rolling
+from beam_ml.features.times import TimeColumn
 from beam_ml.formats.table import TABLE
 
 __all__ = ["Announce", "Job", "Retention", "load_job"]
@@ -98,30 +100,34 @@ class Job(Settings):
     early_stopping: Annotated[EarlyStopping | None, Field(description="when passes end early; None: never")] = None
     retention: Retention = Retention()
     announce: Announce | None = None
+    rolling: Annotated[
+        Rolling | None, Field(description="aggregates over rolling windows, computed of the rows as they come")
+    ] = None
+    labels: Annotated[
+        ReportedLabels | None, Field(description="labels that come later than the rows, from a source of their own")
+    ] = None
+    predictions: Annotated[
+        Predictions | None, Field(description="every row is scored as it comes, by the version served then")
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
     def _nested(cls, value: Any) -> Any:
         """Build the parts first, so that their messages name their own fields."""
         if isinstance(value, dict):
-            given = value.get("source")
-            which = given.get("kind", "files") if isinstance(given, dict) else None
-            if which not in (None, "files", "kafka"):
-                message = (
-                    f"source.kind must be 'files' or 'kafka'; got {which!r}.{did_you_mean(which, ('files', 'kafka'))}"
-                )
-                raise InvalidValue(message)
-            kafka = which == "kafka"
             kinds: tuple[tuple[str, type[Settings]], ...] = (
-                ("source", KafkaSource if kafka else FileSource), ("features", Features), ("retention", Retention),
-                ("limits", Limits),
-                ("announce", Announce), ("early_stopping", EarlyStopping),
+                ("features", Features), ("retention", Retention), ("limits", Limits), ("announce", Announce),
+                ("early_stopping", EarlyStopping), ("rolling", Rolling), ("labels", ReportedLabels),
+                ("predictions", Predictions),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
-            whole = {**value, **parts}
+            given = value.get("source")
+            sources = {"source": source_from(given)} if isinstance(given, dict) else {}
+            whole = {**value, **sources, **parts}
             source, features = whole.get("source"), whole.get("features")
             if isinstance(source, FileSource | KafkaSource) and isinstance(features, Features):
                 whole["source"] = source.with_roles(features.roles)
+                whole["source"] = whole["source"].with_roles(raw_roles(whole.get("rolling"), whole.get("labels")))
             return whole
         return value
 
@@ -152,6 +158,8 @@ class Job(Settings):
             message = "order must not be 'in_order' where refresh is 'round', which has one window; got in_order"
             raise ValueError(message)
         self._check_passes()
+        if self.prepares:
+            check_raw(self.features, self.source, self.rolling, self.labels, self.passes)
         return self
 
     def _check_categories(self) -> None:
@@ -243,6 +251,26 @@ class Job(Settings):
         if self.source.remember is not None:
             message = f"passes must be 1 with source.remember, which forgets what to read again; got {self.passes}"
             raise ValueError(message)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether rows are prepared before they are learned: with rolling features, scores, or labels that come later."""
+        return not (self.rolling is None and self.labels is None and self.predictions is None)
+
+    @property
+    def event_time(self) -> TimeColumn | None:
+        """The column of the event times of rows as they are read."""
+        if self.rolling is not None:
+            return self.rolling.time
+        return self.features.time if self.labels is None else self.labels.time
+
+    @property
+    def raw_columns(self) -> list[str]:
+        """The columns to read."""
+        if not self.prepares:
+            return self.features.columns()
+        kept = () if self.predictions is None else self.predictions.columns
+        return raw_columns(self.features, self.rolling, self.labels, kept)
 
     def algorithm_spec(self) -> Spec:
         """Return the Spec: its width is that of the features, and if these are sparse so are its rows, unless it says no."""

@@ -52,11 +52,12 @@ def look(job: Job) -> Looked:
     """Choose the places of the columns of categories that have no buckets, by rows from everywhere in the job's files.
 
     Of at most 8 files in their order and 16 pieces of these, spread evenly, the first 4,096 rows each: the same files are
-    always answered in the same way. A topic is not looked at, nor is anything where the spec says how many features there
-    are: a column then has 65,536 places. What cannot be read is passed over; the run says why.
+    always answered in the same way. A topic is not looked at, nor are rows that are prepared before they are learned, nor is
+    anything where the spec says how many features there are: a column then has 65,536 places. What cannot be read is passed
+    over; the run says why.
     """
     wanted, source = job.features.unsized, job.source
-    if not wanted or not isinstance(source, FileSource) or "n_features" in job.spec:
+    if not wanted or not isinstance(source, FileSource) or "n_features" in job.spec or job.prepares:
         return Looked(job.with_features(job.features.sized()))
     rows, seen = 0, dict.fromkeys(wanted, 0)
     columns = [name for field in job.features.by_hash if field.name in wanted for name in field.term.columns]

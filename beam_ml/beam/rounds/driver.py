@@ -4,6 +4,7 @@ Only the publish has side effects: after a kill at any instant there is the old 
 resumes at its exact positions.
 """
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -17,14 +18,16 @@ from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.job.sources import FileSource
 from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.rounds.file_plan import FilePlan
 from beam_ml.beam.rounds.files import FileRounds
 from beam_ml.beam.rounds.gather import drop_rows, rows_of
 from beam_ml.beam.rounds.handover import handing_over
+from beam_ml.beam.rounds.opening import opened
 from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
+from beam_ml.beam.rounds.prepare.preparer import Preparer, Turn
+from beam_ml.beam.rounds.prepare.reading import lent
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.crowding import places_facts
@@ -101,6 +104,7 @@ class _Run:
     models: dict[str, Any]
     in_order: bool = False
     built: dict[Hashable, Pipeline] | None = None
+    preparer: Preparer | None = None
 
 
 def train(
@@ -151,11 +155,21 @@ def train(
         message = f"job.passes must be 1 with follow, which has no end to begin again after; got {job.passes}."
         raise InvalidValue(message)
     job = sized(job, registry).job
-    source = _open(job, mode.kind == "follow", stopping)
-    try:
-        yield from _rounds(_start(job, registry, source, options), mode, stopping, _threads(threads, options))
-    finally:
-        source.close()
+    if job.prepares and not runs_here(options):
+        message = (
+            "rolling, labels and predictions must be left out where another engine runs the rounds: raw rows are prepared "
+            f"in the trainer's own process; got the options {[*options]}."
+        )
+        raise InvalidValue(message)
+    with contextlib.ExitStack() as stack:
+        wanted = [job.source] if job.labels is None else [job.source, job.labels.source]
+        sources = [opened(one, job, mode.kind == "follow", stopping) for one in wanted]
+        for one in sources:
+            stack.callback(one.close)
+        run = _start(job, registry, sources[0], options)
+        if job.prepares:
+            run.preparer = Preparer(job, registry, run.standing.version, dict(enumerate(sources)).get(1), options)
+        yield from _rounds(run, mode, stopping, _threads(threads, options))
 
 
 def _threads(wanted: int | None, options: Sequence[str]) -> int | None:
@@ -193,14 +207,6 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool], threads: int | 
             _pause(pause_s, stopping)
     if mode.close and run.learner.pending and not stopping():
         yield _close(run)
-
-
-def _open(job: Job, follow: bool, stopping: Callable[[], bool]) -> RoundSource:
-    if isinstance(job.source, FileSource):
-        return FileRounds(job.source, follow, job.passes)
-    from beam_ml.beam.rounds.topic import KafkaRounds  # loads the client library, which jobs over files need not have
-
-    return KafkaRounds(job.source, None if job.refresh == "round" else job.refresh, follow, stopping)
 
 
 def _next(run: _Run, wanted_rows: int) -> Round | None:
@@ -251,7 +257,9 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     begun = time.monotonic()
     round_id = new_round_id(run.standing.head)
     with undone(run.registry, run.job.name, round_id):
-        with handing_over(round_id) as handed:
+        turn = None if run.preparer is None else run.preparer.turn(plan, run.learner, round_id)
+        plan = plan if turn is None else turn.plan
+        with handing_over(round_id) as handed, lent(round_id, () if turn is None else turn.blocks):
             run_round_pipeline(
                 run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
             )
@@ -267,19 +275,24 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         learner = take_in(run.algorithm, learner, sorted(found.items()), run.job.refresh != "round")
         learner = learner.replace(cursors=plan.advance(learner.cursors))
         if run.in_order:
-            through = run.source.watermark(learner.replace(progress=learner.progress.merge(total)))
+            through = _through(run, turn, learner.replace(progress=learner.progress.merge(total)))
             windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
             steps = learn_in_order(run.algorithm, learner, windows, run.job.plan(), through, run.models)
         else:
-            through = float("inf") if run.job.refresh == "round" else run.source.watermark(learner)
+            through = float("inf") if run.job.refresh == "round" else _through(run, turn, learner)
             steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
         after, refreshes = folded(learner, steps)
         after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
         models = _newest(run, refreshes)
-    manifest = _publish(run, round_id, after, refreshes, models)
+    manifest = _publish(run, round_id, after, refreshes, models, turn)
     if run.in_order and not handed:
         drop_rows(run.registry, run.job.name, round_id)
     return _done(run, manifest, after, refreshes, models, total.merge(plan.lost), begun, piped - begun)
+
+
+def _through(run: _Run, turn: Turn | None, learner: Learner) -> float:
+    """Return the time before which no row is expected any more, µs: where rows are prepared, all before it have been."""
+    return run.source.watermark(learner) if turn is None else float(turn.kept.until)
 
 
 def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequence[Refresh]) -> Learner:
@@ -364,7 +377,12 @@ def _some(covered: Any) -> str:
 
 
 def _publish(
-    run: _Run, round_id: str, learner: Learner, refreshes: list[tuple[Refresh, float]], models: dict[str, Any]
+    run: _Run,
+    round_id: str,
+    learner: Learner,
+    refreshes: list[tuple[Refresh, float]],
+    models: dict[str, Any],
+    turn: Turn | None = None,
 ) -> Manifest:
     job, features = run.job, run.job.features.to_dict()
     verdict = verdict_of([one for one, _ in refreshes], models, run.standing.verdict)
@@ -372,4 +390,10 @@ def _publish(
     facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
     facts |= {"features": features, "rejects": rejects} | places_facts(job.name, features, learner)
     payloads = payloads_of(learner, models_of(learner, job.plan().models, models, features))
-    return publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id)[0]
+    if run.preparer is not None:
+        payloads |= run.preparer.payloads(turn)
+        facts |= run.preparer.facts(turn)
+    manifest = publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id)[0]
+    if run.preparer is not None:
+        run.preparer.published(turn, manifest)
+    return manifest

@@ -28,7 +28,7 @@ from beam_ml.errors import InvalidBatch
 from beam_ml.formats.block import Block
 from beam_ml.predictor import ModelRef, Predictor, as_reference, predictor_of
 
-__all__ = ["MODEL_VERSION", "Evaluate", "Score", "ScoredBlocks"]
+__all__ = ["MODEL_VERSION", "Evaluate", "Score", "ScoredBlocks", "as_columns"]
 
 MODEL_VERSION = "model_version"
 """The column that says which version made a prediction."""
@@ -115,7 +115,12 @@ def _column(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
 
 
-def _as_columns(predictions: Predictions, version: int, n: int) -> dict[str, pa.Array]:
+def as_columns(predictions: Predictions, version: int, n: int) -> dict[str, pa.Array]:
+    """Return predictions of n rows as columns, with the version that made them.
+
+    >>> as_columns({"score": np.array([0.5])}, 3, 1)["model_version"].to_pylist()
+    [3]
+    """
     columns = {name: _column(values) for name, values in predictions.items()}
     return columns | {MODEL_VERSION: pa.array(np.full(n, version, dtype=np.int64))}
 
@@ -147,7 +152,7 @@ class _Score(_Following):
             scored = self._predictor.score(element)
         n = int(scored.rows.size)
         count("predicted", n)
-        columns = _as_columns(scored.predictions, scored.version, n)
+        columns = as_columns(scored.predictions, scored.version, n)
         for reject in scored.rejected:
             yield TaggedOutput("rejected", _placed(reject, element).of(element.origin))
         position, end = (

@@ -616,6 +616,7 @@ def test_a_job_does_not_resume_with_another_mapping_of_labels(tmp_path: Path) ->
     )  # fmt: skip
     assert Registry(str(tmp_path / "registry")).manifest("test", 2).extra["features"]["label"] == {
         **label,
+        "classes": None,
         "positive": ["fraud"],
     }
     write(tmp_path / "data", 1, y=["paid", "fraud", "odd"] * 100)

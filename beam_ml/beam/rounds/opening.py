@@ -1,0 +1,26 @@
+"""The sources of a job, opened for rounds."""
+
+from collections.abc import Callable
+
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.job.sources import FileSource, Source
+from beam_ml.beam.rounds.files import FileRounds
+from beam_ml.beam.rounds.source import RoundSource
+
+__all__ = ["opened"]
+
+
+def opened(source: Source, job: Job, follow: bool, stopping: Callable[[], bool]) -> RoundSource:
+    """Return a source of a job as one trainer sees it.
+
+    Args:
+        source: the job's, or that of its reports.
+        job: the deployment.
+        follow: wait for more.
+        stopping: asked while brokers do not answer.
+    """
+    if isinstance(source, FileSource):
+        return FileRounds(source, follow, job.passes)
+    from beam_ml.beam.rounds.topic import KafkaRounds  # loads the client library, which jobs over files need not have
+
+    return KafkaRounds(source, None if job.refresh == "round" else job.refresh, follow, stopping)

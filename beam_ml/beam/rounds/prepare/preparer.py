@@ -1,0 +1,174 @@
+"""`Preparer`: raw rows of each round, from the source to the pipeline that learns them, and what is kept until the next."""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from beam_ml.beam.job.job import Job
+from beam_ml.beam.rounds.prepare.kept import PAYLOAD, Kept, decode_kept, encode_kept, nothing_kept
+from beam_ml.beam.rounds.prepare.predictions import Scorer, deliver, put_predictions
+from beam_ml.beam.rounds.prepare.reading import PreparedPlan, read_raw
+from beam_ml.beam.rounds.prepare.step import Prepared, arrived, prepare
+from beam_ml.beam.rounds.source import RoundPlan, RoundSource
+from beam_ml.core.learner import Learner
+from beam_ml.core.progress import Progress
+from beam_ml.core.rejects import Reject
+from beam_ml.features.times import times_us
+from beam_ml.formats.block import Block
+from beam_ml.registry import Manifest, Registry
+
+__all__ = ["Preparer", "Turn"]
+
+_ROWS = 65_536
+"""Rows of a block that is learned."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Turn:
+    """A round of raw rows that has been prepared and not been published.
+
+    Attributes:
+        plan: over the prepared rows.
+        blocks: which the round's pipeline is to find in memory.
+        kept: if the round is published.
+        facts: what the manifest says of it.
+    """
+
+    plan: PreparedPlan
+    blocks: tuple[Block, ...]
+    kept: Kept
+    facts: dict[str, Any]
+
+
+class Preparer:
+    """Prepares the raw rows of one trainer's rounds.
+
+    Args:
+        job: the deployment.
+        registry: where versions are: what was kept is read from the one that training resumes from.
+        version: its number; None: training begins.
+        reports: the source of reports; None: labels are in the rows.
+        options: Beam options of the pipelines that read.
+
+    Raises:
+        InvalidValue: what was kept is of other settings.
+        CorruptArtefact, VersionNotFound: it cannot be read.
+    """
+
+    def __init__(
+        self, job: Job, registry: Registry, version: int | None, reports: RoundSource | None, options: Sequence[str]
+    ) -> None:
+        self._job, self._registry, self._reports, self._options = job, registry, reports, options
+        self._scorer = None if job.predictions is None else Scorer(job, registry)
+        if version is None:
+            self.kept, self._facts = nothing_kept(job), dict[str, Any]()
+            return
+        self.kept = decode_kept(job, registry.read(job.name, version, PAYLOAD))
+        manifest = registry.manifest(job.name, version)
+        self._facts = dict(manifest.extra.get(PAYLOAD, {}))
+        deliver(job, registry, manifest)
+
+    def turn(self, plan: RoundPlan, learner: Learner, round_id: str) -> Turn:
+        """Read what a plan says, and the reports up to the same time; prepare what lies before the clock.
+
+        Args:
+            plan: of the rows.
+            learner: before the round.
+            round_id: of this attempt.
+        """
+        job = self._job
+        blocks = read_raw(plan, job.raw_columns, f"{round_id}/rows", self._options)
+        came = arrived(job, self.kept, blocks, time.time_ns() // 1000)
+        reports, kept = self._reported(learner, came.until, round_id)
+        done = prepare(job, kept, came, reports)
+        facts = {**self._told(done), **self._predicted(done, round_id)}
+        rejected = _carriers(done.rejected, job.features.columns())
+        n_rejected = sum(map(len, done.rejected))
+        made = PreparedPlan(plan, done.rows, n_rejected)
+        return Turn(made, (*_pieces(done.rows), *rejected), done.kept, facts)
+
+    def _reported(self, learner: Learner, until: int, round_id: str) -> tuple[list[Block], Kept]:
+        """Read reports until one is dated after the clock, or no more have come; return them, and what was read of them."""
+        found, kept = list[Block](), self.kept
+        labels, source = self._job.labels, self._reports
+        if labels is None or source is None:
+            return found, kept
+        newest, part = kept.newest_report, 0
+        while newest < until + labels.lateness_us:
+            reader = learner.replace(cursors=kept.reports, progress=Progress(), pending={})
+            plan = source.plan(reader, labels.source.round_rows)
+            if plan is None:
+                break
+            blocks = read_raw(plan, labels.columns, f"{round_id}/reports/{part}", self._options)
+            newest = max([newest, *_newest(blocks, labels.dated(True))])
+            kept = dataclasses.replace(kept, reports=plan.advance(kept.reports), newest_report=newest)
+            found, part = [*found, *blocks], part + 1
+        return found, kept
+
+    def _told(self, done: Prepared) -> dict[str, Any]:
+        """Return the counts so far of what became of reports and the rows that waited for them."""
+        before: Counter[str] = Counter(self._facts.get("labels", {}))
+        return {"waiting": done.kept.n_waiting, "labels": dict(sorted((before + done.counts).items()))}
+
+    def _predicted(self, done: Prepared, round_id: str) -> dict[str, Any]:
+        if self._scorer is None:
+            return {}
+        rows, scored, not_scored = self._scorer.score(done.featured)
+        if rows is not None:
+            put_predictions(self._job, self._registry, round_id, rows)
+        before: Counter[str] = Counter(self._facts.get("predictions", {}))
+        return {"predictions": dict(before + Counter({"scored": scored, "not scored": not_scored}))}
+
+    def payloads(self, turn: Turn | None) -> dict[str, bytes]:
+        """Return what is kept, as a file of the version.
+
+        Args:
+            turn: of the round that is published; None: no round, and nothing has changed.
+        """
+        return {PAYLOAD: encode_kept(self._job, self.kept if turn is None else turn.kept)}
+
+    def facts(self, turn: Turn | None) -> dict[str, Any]:
+        """Return what the manifest says of raw rows."""
+        return {PAYLOAD: self._facts if turn is None else turn.facts}
+
+    def published(self, turn: Turn | None, manifest: Manifest) -> None:
+        """Take note that a version has been published, and deliver its predictions."""
+        if turn is not None:
+            self.kept, self._facts = turn.kept, turn.facts
+        deliver(self._job, self._registry, manifest)
+
+
+def _newest(blocks: Sequence[Block], dated: tuple[str, str | None]) -> list[int]:
+    """Return the newest time of each block of reports."""
+    name, unit = dated
+    read = [times_us(block.batch, name, "job.labels.reported", unit) for block in blocks]
+    good = [one.us if one.unusable is None else one.us[~one.unusable] for one in read]
+    return [int(times.max()) for times in good if times.size]
+
+
+def _pieces(rows: Block) -> list[Block]:
+    """Cut prepared rows into blocks."""
+    found = []
+    for at in range(0, len(rows), _ROWS):
+        n = min(_ROWS, len(rows) - at)
+        assert rows.position is not None  # noqa: S101 prepared rows are counted
+        first = rows.start + at
+        found.append(
+            rows.replace(
+                batch=rows.batch.slice(at, n), position=rows.position[at : at + n], start=first, stop=first + n
+            )
+        )
+    return found
+
+
+def _carriers(rejected: Sequence[Reject], columns: Sequence[str]) -> list[Block]:
+    """Return blocks without rows that take rejects to where they are counted and written, one per origin."""
+    nothing = pa.record_batch({name: pa.nulls(0) for name in columns})
+    origins = dict.fromkeys(one.origin for one in rejected)
+    return [
+        Block(nothing, origin, rejected=tuple(one for one in rejected if one.origin == origin)) for origin in origins
+    ]

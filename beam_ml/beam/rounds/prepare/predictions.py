@@ -14,7 +14,7 @@ from beam_ml.core.threads import one_thread
 from beam_ml.errors import VersionNotFound
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import replacing
-from beam_ml.late_labels.columns import stacked
+from beam_ml.formats.stacked import stacked
 from beam_ml.predictor import Predictor
 from beam_ml.registry import Manifest, Registry, drop_round, put_round, read_round, round_files
 

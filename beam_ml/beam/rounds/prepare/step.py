@@ -28,8 +28,8 @@ from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.core.spec import to_us
 from beam_ml.features import rolling
 from beam_ml.formats.block import Block
+from beam_ml.formats.stacked import stacked
 from beam_ml.late_labels import CORRECTION, KNOWN_AT, LABEL_WEIGHT, join
-from beam_ml.late_labels.columns import stacked
 
 __all__ = ["PREPARED", "Arrived", "Prepared", "arrived", "prepare"]
 

@@ -21,22 +21,24 @@ def ordered(rows: Items, columns: pa.RecordBatch | None, reports: Items) -> tupl
     code = rank[coded.indices.to_numpy(zero_copy_only=False)]
     time = np.concatenate([rows.time, reports.time])
     is_report = np.repeat(np.array([0, 1], np.uint8), [n, q])
-    label = np.concatenate([np.zeros(n), reports.label])
-    place, origin = (np.concatenate([getattr(rows, name), getattr(reports, name)]) for name in ("place", "origin"))
-    held = np.zeros(n + q, dtype=np.int64)
-    at = np.lexsort((place, origin, held, label, is_report, time, code))
-    tied = _tied(at, code, time, n)
-    if tied.size and columns is not None:
-        held[tied] = _by_content(columns.take(pa.array(tied, pa.int64())))
+    at = np.lexsort((is_report, time, code))
+    tied = _tied(at, code, time, is_report)
+    if tied.size:
+        label = np.concatenate([np.zeros(n), reports.label])
+        place, origin = (np.concatenate([getattr(rows, name), getattr(reports, name)]) for name in ("place", "origin"))
+        mine, held = tied[tied < n], np.zeros(n + q, dtype=np.int64)
+        if mine.size and columns is not None:
+            held[mine] = _by_content(columns.take(pa.array(mine, pa.int64())))
         at = np.lexsort((place, origin, held, label, is_report, time, code))
     return at, code[at]
 
 
-def _tied(at: np.ndarray, code: np.ndarray, time: np.ndarray, n: int) -> np.ndarray:
-    """Return the rows that share id and time with another, by number, rising."""
-    mine = at[at < n]
-    same = (code[mine[1:]] == code[mine[:-1]]) & (time[mine[1:]] == time[mine[:-1]])
-    return np.unique(np.concatenate([mine[1:][same], mine[:-1][same]]))
+def _tied(at: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """Return the items that share all keys with one beside them, by number, rising."""
+    same = np.ones(max(at.size - 1, 0), dtype=bool)
+    for key in keys:
+        same &= key[at[1:]] == key[at[:-1]]
+    return np.unique(np.concatenate([at[1:][same], at[:-1][same]]))
 
 
 def _by_content(rows: pa.RecordBatch) -> np.ndarray:

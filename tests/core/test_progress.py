@@ -1,7 +1,10 @@
 import dataclasses
+from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.progress import Progress
@@ -88,3 +91,88 @@ def test_rows_of_a_dropped_fold_are_neither_learned_nor_late_nor_dated() -> None
     }
     assert dropped.scanned == total.scanned
     assert Progress.of_rejected(rows([3]), "late").as_rejected("x").rejected == {"late": 1}
+
+
+SCANS = st.tuples(
+    st.sampled_from(["learned", "late", "malformed", "between", "adjusted"]),
+    st.sampled_from([A, B]),
+    st.integers(0, 12),  # where it begins
+    st.integers(0, 4),  # how many places
+    st.integers(0, 50),  # the time of its first row
+)
+
+
+def scanned(kind: str, origin: Origin, start: int, n: int, time: int) -> Progress:
+    places = np.arange(start, start + n)
+    batch = Batch.dense(np.ones((n, 2)), time=time + np.arange(n), origin=origin, position=places)
+    if kind == "between":
+        return Progress.of_range(origin, start, start + n, {"malformed": 1})
+    if kind == "malformed":
+        return Progress.of_rejected(batch, kind)
+    found = Progress.of(batch, late=n if kind == "late" else 0)
+    return dataclasses.replace(found, adjusted={"set back": n}) if kind == "adjusted" and n else found
+
+
+def total_of(parts: list[Progress]) -> Progress:
+    """All parts merged, in a tree."""
+    if len(parts) < 2:
+        return parts[0] if parts else Progress()
+    half = len(parts) // 2
+    return total_of(parts[:half]).merge(total_of(parts[half:]))
+
+
+@given(st.lists(SCANS, max_size=7), st.randoms())
+@settings(deadline=None)
+def test_everything_scanned_is_counted_once_whatever_the_order(
+    scans: list[tuple[str, Origin, int, int, int]], random: Random
+) -> None:
+    drawn = list(scans)
+    random.shuffle(drawn)
+    total = total_of([scanned(*one) for one in drawn])
+    learned = [one for one in scans if one[0] in ("learned", "late", "adjusted") and one[3]]
+    rows = sum(n for *_, n, _ in learned)
+    refused = sum({"malformed": n, "between": 1}.get(kind, 0) for kind, _, _, n, _ in scans)
+    late, adjusted = (sum(n for kind, _, _, n, _ in learned if kind == name) for name in ("late", "adjusted"))
+    expected = {
+        "rows": rows, "weight": float(rows), "bytes": 16 * rows, "late": late,
+        "time_min": min((time for *_, time in learned), default=None),
+        "time_max": max((time + n - 1 for *_, n, time in learned), default=None),
+        "rejected": {"malformed": refused} if refused else {}, **({"adjusted": {"set back": adjusted}} if adjusted else {}),
+    }  # fmt: skip
+    assert total.summary() == expected
+    covered = {
+        origin: {place for _, at, start, n, _ in scans if at == origin for place in range(start, start + n)}
+        for origin in (A, B)
+    }
+    found = {origin: {p for low, high in ranges for p in range(low, high)} for origin, ranges in total.covered.items()}
+    assert found == {origin: places for origin, places in covered.items() if places}
+    assert total.places == sum(n for *_, n, _ in scans)
+    assert total.latest == {
+        origin: max(time + n - 1 for _, at, _, n, time in learned if at == origin)
+        for origin in {at for _, at, *_ in learned}
+    }
+    dropped = total.as_rejected("malformed")
+    assert dropped.summary() == {
+        **{"rows": 0, "weight": 0.0, "bytes": 0, "late": 0, "time_min": None, "time_max": None},
+        "rejected": {"malformed": refused + rows} if refused + rows else {},
+    }
+    assert dropped.scanned == total.scanned
+
+
+@given(st.lists(SCANS, max_size=4), st.lists(SCANS, max_size=4))
+@settings(deadline=None)
+def test_the_overlap_is_what_both_have_scanned(
+    first: list[tuple[str, Origin, int, int, int]], second: list[tuple[str, Origin, int, int, int]]
+) -> None:
+    a, b = (total_of([scanned(*one) for one in scans]) for scans in (first, second))
+    places = [
+        {(at, place) for _, at, start, n, _ in scans for place in range(start, start + n)} for scans in (first, second)
+    ]
+    both = {(origin, p) for origin, ranges in a.overlap(b).items() for low, high in ranges for p in range(low, high)}
+    assert both == places[0] & places[1]
+    assert all(len(ranges) for ranges in a.overlap(b).values())
+
+
+def test_an_empty_range_covers_nothing() -> None:
+    nothing = Progress.of_range(A, 4, 4, {"blank": 1})
+    assert (dict(nothing.covered), nothing.places, nothing.scanned) == ({}, 0, 1)

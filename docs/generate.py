@@ -202,6 +202,7 @@ MODULES = (
     "beam_ml.features",
     "beam_ml.late_labels",
     "beam_ml.consistency",
+    "beam_ml.features.rolling",
     "beam_ml.beam.rounds",
     "beam_ml.beam.stream",
     "beam_ml.testing",

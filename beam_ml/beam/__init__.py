@@ -10,6 +10,7 @@ from beam_ml.beam.transforms.merge import Merge, MergeFn
 from beam_ml.beam.transforms.publish import Publish
 from beam_ml.beam.transforms.read import FileRanges, ReadAvro, ReadCsv, ReadFiles, ReadParquet, ReadRanges
 from beam_ml.beam.transforms.rejects import WriteRejects, reject_records
+from beam_ml.beam.transforms.rolling import RollingFeatures
 from beam_ml.beam.transforms.score import Evaluate, Score, ScoredBlocks
 from beam_ml.beam.transforms.train import Fold, Train, Trained
 from beam_ml.beam.transforms.write import WriteAvro, WriteCsv, WriteFiles, WriteParquet
@@ -42,6 +43,7 @@ __all__ = [
     "ReadParquet",
     "ReadRanges",
     "Reject",
+    "RollingFeatures",
     "Score",
     "ScoredBlocks",
     "Slice",

@@ -168,4 +168,4 @@ def layout_of(spec: Rolling, group: int) -> Layout:
     >>> layout.numbers, len(layout.parts), layout.parts[0].reach_us // 86_400_000_000
     ((('amount', None),), 1, 7)
     """
-    return _layout(spec.to_json(), group)
+    return _layout(spec.text, group)

@@ -73,6 +73,12 @@ class Rows:
     def __len__(self) -> int:
         return int(self.time.size)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the arrays, without the texts."""
+        vectors = (self.time, self.place, self.tag, self.row, self.key, self.numbers, self.codes, self.clocks)
+        return sum(int(values.nbytes) for values in vectors)
+
     def take(self, index: np.ndarray) -> "Rows":
         """Return some rows, by number or truth value."""
         if index.dtype == np.bool_:

@@ -231,10 +231,10 @@ class Output:
 class Rolling(Settings):
     """Aggregates over rolling windows, and the clock that they go by.
 
-    >>> spec = Rolling(time="ts", aggregates=[
-    ...     {"key": "card", "of": "count", "windows": ["1d", "7d"]},
-    ...     {"key": "shop", "of": "share", "value": "fraud", "category": 1, "windows": [{"length": "30d", "delay": "7d"}]},
-    ... ])
+    >>> delayed = {"length": "30d", "delay": "7d"}
+    >>> counts = {"key": "card", "of": "count", "windows": ["1d", "7d"]}
+    >>> risk = {"key": "shop", "of": "share", "value": "fraud", "category": 1, "windows": [delayed]}
+    >>> spec = Rolling(time="ts", aggregates=[counts, risk])
     >>> spec.names
     ('count_by_card_1d', 'count_by_card_7d', 'share_1_fraud_by_shop_30d_delay_7d')
     >>> spec.keys, spec.n_states == 2 * spec.shards, spec.columns()
@@ -288,6 +288,11 @@ class Rolling(Settings):
     def lateness_us(self) -> int:
         """The lateness, µs."""
         return to_us(self.lateness)
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The canonical JSON, made once."""
+        return self.to_json()
 
     @functools.cached_property
     def outputs(self) -> tuple[Output, ...]:

@@ -18,8 +18,9 @@ from beam_ml.errors import CorruptArtefact, InvalidValue, WrongKind
 from beam_ml.features.rolling import exact, sawtooth
 from beam_ml.features.rolling.layout import Layout, layout_of
 from beam_ml.features.rolling.results import Arrays
-from beam_ml.features.rolling.rows import Rows, Tag, no_rows
+from beam_ml.features.rolling.rows import Rows, no_rows
 from beam_ml.features.rolling.spec import Rolling
+from beam_ml.features.rolling.stored import arrays_of, rows_from, taken, texts_from
 from beam_ml.features.rolling.texts import Texts
 
 __all__ = ["BEGINNING", "END", "State", "check_size", "empty", "from_bytes", "to_bytes"]
@@ -29,7 +30,6 @@ BEGINNING = -(2**63)
 END = 2**63 - 1
 """After every time."""
 _KIND = "rolling"
-_WAITING = ("time", "place", "tag", "row", "key", "numbers", "codes", "clocks")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ class State:
     def nbytes(self) -> int:
         """The bytes of the arrays."""
         kept = sum(int(values.nbytes) for part in self.parts for values in part.values())
-        return kept + self.texts.nbytes + sum(int(getattr(self.waiting, name).nbytes) for name in _WAITING)
+        return kept + self.texts.nbytes + self.waiting.nbytes
 
 
 def empty(spec: Rolling, shard: int) -> State:
@@ -110,8 +110,7 @@ def to_bytes(spec: Rolling, state: State) -> bytes:
     3
     """
     arrays = {f"part/{i}/{name}": values for i, part in enumerate(state.parts) for name, values in part.items()}
-    arrays |= {f"waiting/{name}": getattr(state.waiting, name) for name in _WAITING}
-    arrays |= {f"texts/{name}": values for name, values in state.texts.to_arrays().items()}
+    arrays |= arrays_of(state.waiting, "waiting/")
     meta = {
         "spec": _mark(spec),
         "shard": state.shard,
@@ -147,10 +146,8 @@ def from_bytes(spec: Rolling, data: bytes) -> State:
         raise CorruptArtefact(message)
     layout = layout_of(spec, shard // spec.shards)
     parts = tuple(_part(layout, i, left) for i in range(len(layout.parts)))
-    texts = Texts.from_arrays(
-        _take(left, "texts/codes", np.uint64), _take(left, "texts/utf8", np.uint8), _take(left, "texts/ends", np.int64)
-    )
-    waiting = _waiting(layout, meta, left, texts)
+    texts = texts_from(left)
+    waiting = rows_from(layout, meta.get("tags"), left, "waiting/", texts)
     if left:
         message = f"The rolling state has arrays that none has: {sorted(left)[:5]}."
         raise CorruptArtefact(message)
@@ -165,21 +162,11 @@ def _whole(meta: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _take(left: dict[str, np.ndarray], name: str, dtype: Any, *shape: int) -> np.ndarray:
-    """Take an array out of those left: of a dtype, any length, and a shape of what follows it, or before it for lanes."""
-    array = left.pop(name, None)
-    if array is None or array.dtype != dtype or array.shape[1:] != shape or array.ndim != 1 + len(shape):
-        got = "none" if array is None else f"{array.dtype} {array.shape}"
-        message = f"The rolling state must have {np.dtype(dtype)} entries of shape {shape} in {name}; got {got}."
-        raise CorruptArtefact(message)
-    return array
-
-
 def _part(layout: Layout, i: int, left: dict[str, np.ndarray]) -> Arrays:
     part = layout.parts[i]
     shapes = sawtooth.names(layout, part) if part.hop_us else {k: (v, 0) for k, v in exact.names(part).items()}
     found = {
-        name: _take(left, f"part/{i}/{name}", dtype, *([width] if width else []))
+        name: taken(left, f"part/{i}/{name}", dtype, *([width] if width else []))
         for name, (dtype, width) in shapes.items()
     }
     key, time = found["key"], found["tile" if part.hop_us else "dated"]
@@ -193,32 +180,3 @@ def _part(layout: Layout, i: int, left: dict[str, np.ndarray]) -> Arrays:
         message = f"The rolling state's part {i} must be sorted by key and time."
         raise CorruptArtefact(message)
     return found
-
-
-def _waiting(layout: Layout, meta: Mapping[str, Any], left: dict[str, np.ndarray], texts: Texts) -> Rows:
-    tags = meta.get("tags")
-    if not isinstance(tags, list) or not all(
-        isinstance(tag, list) and len(tag) == 3 and all(isinstance(text, str) for text in tag) for tag in tags
-    ):
-        message = "The rolling state's tags must be lists of three texts."
-        raise CorruptArtefact(message)
-    kinds = {"time": np.int64, "place": np.int64, "tag": np.int32, "row": np.int32, "key": np.uint64}
-    vectors = {name: _take(left, f"waiting/{name}", dtype) for name, dtype in kinds.items()}
-    n = vectors["time"].size
-    lanes = {}
-    for name, dtype, count in (
-        ("numbers", np.float64, len(layout.numbers)),
-        ("codes", np.uint64, len(layout.codes)),
-        ("clocks", np.int64, len(layout.clocks)),
-    ):
-        lanes[name] = _take(left, f"waiting/{name}", dtype, n)
-        if len(lanes[name]) != count:
-            message = f"The rolling state must have {count} lanes of waiting {name}; got {len(lanes[name])}."
-            raise CorruptArtefact(message)
-    tag, row = vectors["tag"], vectors["row"]
-    if any(values.size != n for values in vectors.values()) or (
-        n and (tag.min() < 0 or tag.max() >= len(tags) or row.min() < 0)
-    ):
-        message = "The rolling state's waiting rows must have one length, and tags that there are."
-        raise CorruptArtefact(message)
-    return Rows(**vectors, **lanes, tags=tuple(Tag(*tag) for tag in tags), texts=texts)

@@ -20,6 +20,7 @@ from apache_beam.testing import test_stream as streams
 from apache_beam.transforms.combiners import ToListCombineFn
 
 from beam_ml import fit, formats
+from beam_ml.beam import JoinLabels, ToBatches, WriteRejects
 from beam_ml.beam.engine import new_pipeline, run
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds.file_plan import plan_files
@@ -29,10 +30,13 @@ from beam_ml.beam.stream import build
 from beam_ml.beam.stream.start import Start
 from beam_ml.beam.versions.contents import payloads_of
 from beam_ml.beam.versions.lineage import Standing
+from beam_ml.beam.wire.coders import BlockCoder
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Batch
 from beam_ml.core.cursors import FileCursor
+from beam_ml.features import Features
 from beam_ml.formats.block import Block
+from beam_ml.late_labels import LateLabels
 from beam_ml.registry import Registry
 from tests.beam.dataflow_support import (
     COMBINE,
@@ -190,6 +194,28 @@ def test_rounds_need_nothing_special_and_are_batch_jobs(graphs: dict[str, Graph]
     for name in ("files", "kafka"):
         assert not graphs[name].proto.requirements
         assert not graphs[name].options.view_as(StandardOptions).streaming
+
+
+def join_labels(given: Sequence[str]) -> None:
+    """Rows and reports, joined by three shards."""
+    spec = LateLabels(id="tx", time="at", label="fraud", reported="at", maturity="7d")
+    pipeline = new_pipeline(given)
+    rows, reports = (
+        create(pipeline, [Block(pa.record_batch({"tx": [1]}))], Block, BlockCoder(), label=name) for name in "ab"
+    )
+    out = (rows, reports) | JoinLabels(spec, n_shards=3)
+    out.released | ToBatches(Features(numeric=("amount",), label="fraud", time="known_at"))
+    out.rejected | WriteRejects(REGISTRY, "fraud/rejects/monday/")
+    run(pipeline)
+
+
+def test_a_join_of_labels_has_a_step_per_shard_and_no_coder_that_pickles(submit: Submit) -> None:
+    graph = submit(join_labels)
+    stateful = {one.unique_name: payload for one, payload in graph.pardos() if payload.state_specs}
+    assert set(stateful) == {f"JoinLabels/Hold{shard}/ParDo(_Hold)" for shard in range(3)}
+    assert foreign_coders(graph) == []
+    assert loose_keys(graph) == []
+    assert sorted(odd_state(graph)) == [f"JoinLabels/Hold{shard}/ParDo(_Hold).aside: bag_spec" for shard in range(3)]
 
 
 def test_streams_keep_state_and_are_streaming_jobs(graphs: dict[str, Graph]) -> None:

@@ -1,4 +1,4 @@
-"""The demo: simulate card transactions day by day, and train a fraud model continuously over them. No service needed."""
+"""The demo: simulate card transactions and reports of fraud, score and learn them day by day. No service needed."""
 
 import shutil
 import time
@@ -12,14 +12,15 @@ from beam_ml.beam.rounds import Mode, Round, train
 from beam_ml.cli.console import Command, Screen, as_json, styled
 from beam_ml.cli.jobs import find_job
 from beam_ml.cli.report import JsonRounds, RoundTable
-from beam_ml.cli.simulate import write_days
+from beam_ml.cli.served import CARDS, served
+from beam_ml.cli.simulate import simulate_days, write_days, write_reports
 from beam_ml.errors import InvalidValue
 from beam_ml.registry import Registry
 
 __all__ = ["main"]
 
-_JOB = "jobs/fraud_demo.toml"
-_FOLDERS = ("data", "registry")
+_JOB = "jobs/fraud.toml"
+_FOLDERS = ("data", "reports", "registry", "predictions")
 _MARK = ".beam_ml_demo"
 
 
@@ -55,18 +56,21 @@ def _recreate(root: Path) -> None:
 
 
 def _run(console: Screen, root: Path, days: int, customers: int, terminals: int, seed: int, json: bool) -> None:
-    data, registry = root / "data", root / "registry"
+    data, reports, registry = root / "data", root / "reports", root / "registry"
     begun = time.monotonic()
     with console.waiting(f"Simulating {days} days of card transactions …"):
         files = list(write_days(str(data), days, customers, terminals, seed))
+        write_reports(str(reports), simulate_days(days, customers, terminals, seed), seed)
     size = sum(Path(file).stat().st_size for file in files)
     seconds = time.monotonic() - begun
     console.say(f"Simulated {len(files)} days into {data} ({size / 1e6:.1f} MB) in {seconds:.1f} s.")
     console.print(
-        "Each line is one refresh: the models of the day before are measured on the new day's transactions, "
-        "which are learned from only then.\n"
+        "Each transaction gets rolling features of its card and terminal, and is scored by the version served then. Whether "
+        "it was fraud is reported within a week: it is learned then. Each line is one refresh.\n"
     )
-    job = load_job(find_job(_JOB), **{"source.path": str(data), "registry": str(registry)})
+    places = {"source.path": data, "labels.source.path": reports, "registry": registry}
+    places["predictions.path"] = root / "predictions"
+    job = load_job(find_job(_JOB), **{name: str(path) for name, path in places.items()})
     store = Registry(job.registry)
     table = JsonRounds(job, store) if json else RoundTable(console, job, store)
     begun = time.monotonic()
@@ -79,25 +83,18 @@ def _run(console: Screen, root: Path, days: int, customers: int, terminals: int,
             last = one
     table.end(time.monotonic() - begun)
     if last is not None:
-        _closing(console, job, last)
+        _closing(console, job, last, data)
 
 
-def _closing(console: Screen, job: Job, last: Round) -> None:
-    """Print the best model's figures beside the prior's, and what to try next."""
-    refresh = last.refreshes[-1][0]
-    values = refresh.progressive.get(refresh.champion or "", {})
-    table = Table(
-        "on days not yet learned from, the last two weeks weighing most", f"model {refresh.champion!r}", "prior"
-    )
-    rows = (
-        ("AUC (higher is better)", values.get("auc"), 0.5),
-        ("average precision (higher)", values.get("average_precision"), values.get("base_rate")),
-        ("log loss (lower)", values.get("log_loss"), values.get("prior_log_loss")),
-    )
-    for name, ours, prior in rows:
-        if ours is not None and prior is not None:
-            table.add_row(name, f"{ours:.4f}", f"{prior:.4f}")
-    if table.row_count:
+def _closing(console: Screen, job: Job, last: Round, data: Path) -> None:
+    """Print how good the scores were when they were made, and what to try next."""
+    assert job.predictions is not None  # noqa: S101
+    found = served(Path(job.predictions.path), data)
+    if found is not None:
+        table = Table("of scores made as transactions came, mean of days", "model", "by chance")
+        table.add_row("AUC (higher is better)", f"{found.auc:.4f}", "0.5000")
+        table.add_row("average precision (higher)", f"{found.average_precision:.4f}", f"{found.fraud:.4f}")
+        table.add_row(f"card precision@{CARDS} (higher)", f"{found.card_precision:.4f}", f"{found.cards:.4f}")
         console.print(table)
     program = "beam-ml" if shutil.which("beam-ml") else ".venv/bin/beam-ml"  # as `make demo` has it
     where, name = job.registry, job.name

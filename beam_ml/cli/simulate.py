@@ -13,7 +13,7 @@ Letters: ``c`` customers, ``t`` terminals, ``n`` payments of one day. Everything
 import dataclasses
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 import numpy as np
@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from beam_ml.cli.console import Command
 from beam_ml.formats import parquet
 
-__all__ = ["SCHEMA", "simulate_days", "write_days"]
+__all__ = ["REPORTS", "SCHEMA", "report_days", "simulate_days", "write_days", "write_reports"]
 
 SCHEMA = pa.schema(
     [
@@ -38,6 +38,11 @@ SCHEMA = pa.schema(
 )
 """Columns of a day's table."""
 
+REPORTS = pa.schema(
+    [("TRANSACTION_ID", pa.int64()), ("REPORTED_AT", pa.timestamp("us", tz="UTC")), ("TX_FRAUD", pa.int32())]
+)
+"""Columns of a day's reports of fraud."""
+
 _DAY_US = 86_400_000_000
 _SIDE = 100.0
 _RADIUS = 5.0
@@ -50,6 +55,7 @@ _THEFTS_PER_CUSTOMER_DAY = 1.1e-3
 _THIEF_SHARE = 1 / 3
 _INFLATION = (2.0, 6.0)
 _THIEF_AT_NIGHT = 0.25
+_REPORTED_AFTER_DAYS = (0.2, 6.9)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +205,57 @@ def write_days(
         yield path
 
 
+def report_days(days: Iterable[tuple[datetime.date, pa.Table]], seed: int = 0) -> list[tuple[datetime.date, pa.Table]]:
+    """Return the reports of fraud: each fraudulent payment is reported 0.2 to 6.9 days after it was made.
+
+    Args:
+        days: as `simulate_days` yields them.
+        seed: equal seeds yield equal reports.
+
+    Returns:
+        Each day with its reports, in order of time, of the columns REPORTS; days without one are left out.
+
+    >>> (first, table), *_ = report_days(simulate_days(3, n_customers=200, n_terminals=50))
+    >>> str(first), table.column_names, table.num_rows > 0
+    ('2024-01-04', ['TRANSACTION_ID', 'REPORTED_AT', 'TX_FRAUD'], True)
+    """
+    ids, times = [], []
+    for number, (_, table) in enumerate(days):
+        fraud = np.flatnonzero(table["TX_FRAUD"].to_numpy())
+        rng = np.random.default_rng((seed, number, 1))
+        after_us = (rng.uniform(*_REPORTED_AFTER_DAYS, fraud.size) * _DAY_US).astype(np.int64)
+        ids.append(table["TRANSACTION_ID"].to_numpy()[fraud])
+        times.append(table["TX_DATETIME"].cast(pa.int64()).to_numpy()[fraud] + after_us)
+    every, at = (np.concatenate(one) if one else np.zeros(0, np.int64) for one in (ids, times))
+    order = np.argsort(at, kind="stable")
+    every, at = every[order], at[order]
+    day = at // _DAY_US
+    found = []
+    for one in np.unique(day):
+        mine = day == one
+        columns = [every[mine], at[mine], np.ones(int(mine.sum()))]
+        arrays = [pa.array(values).cast(field.type) for values, field in zip(columns, REPORTS, strict=True)]
+        date = datetime.date(1970, 1, 1) + datetime.timedelta(days=int(one))
+        found.append((date, pa.table(arrays, schema=REPORTS)))
+    return found
+
+
+def write_reports(directory: str, days: Iterable[tuple[datetime.date, pa.Table]], seed: int = 0) -> list[str]:
+    """Write each day's reports of fraud as ``YYYY-MM-DD.parquet``; return the paths.
+
+    Args:
+        directory: made if need be.
+        days: as `simulate_days` yields them.
+        seed: equal seeds yield equal reports.
+    """
+    os.makedirs(directory, exist_ok=True)
+    paths = []
+    for day, table in report_days(days, seed):
+        paths.append(os.path.join(directory, f"{day.isoformat()}.parquet"))
+        parquet.write(paths[-1], table.to_batches())
+    return paths
+
+
 @click.command(cls=Command)
 @click.argument("directory", type=click.Path(file_okay=False))
 @click.option("--days", default=60, type=click.IntRange(min=1), show_default=True, help="Number of days.")
@@ -216,7 +273,15 @@ def write_days(
 @click.option(
     "--start", default="2024-01-01", type=click.DateTime(["%Y-%m-%d"]), show_default=True, help="The first day."
 )
-def main(directory: str, days: int, customers: int, terminals: int, seed: int, start: datetime.datetime) -> None:
+@click.option(
+    "--reports", type=click.Path(file_okay=False), help="Folder for reports of fraud, one Parquet file per day."
+)
+def main(
+    directory: str, days: int, customers: int, terminals: int, seed: int, start: datetime.datetime, reports: str | None
+) -> None:
     """Simulate card transactions into DIRECTORY, one Parquet file per day."""
     for path in write_days(directory, days, customers, terminals, seed, start.date()):
         click.echo(path)
+    if reports is not None:
+        for path in write_reports(reports, simulate_days(days, customers, terminals, seed, start.date()), seed):
+            click.echo(path)

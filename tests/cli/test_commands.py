@@ -7,12 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.cli import demo, train
+from beam_ml.cli.served import served
 from beam_ml.cli.simulate import write_days
 from beam_ml.registry import Registry
 
@@ -87,16 +91,42 @@ def test_follow_picks_up_new_files_whole_and_once_and_ends_on_sigterm(tmp_path: 
 
 
 def test_demo(tmp_path: Path) -> None:
-    arguments = ["--folder", str(tmp_path / "demo"), "--days", "6", "--customers", "1500", "--terminals", "400"]
+    arguments = ["--folder", str(tmp_path / "demo"), "--days", "14", "--customers", "1500", "--terminals", "400"]
     result = CliRunner().invoke(demo.main, arguments, env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    assert "log loss (lower)" in result.output
+    assert "average precision (higher)" in result.output
     assert "beam-ml registry ls" in result.output
-    served = Registry(tmp_path / "demo" / "registry").head("fraud-demo")
-    assert served is not None
-    measured = served.refreshes[-1]["progressive"][served.champion or ""]
-    assert measured["auc"] > 0.6
-    assert measured["log_loss"] < measured["prior_log_loss"]
+    last = Registry(tmp_path / "demo" / "registry").head("fraud")
+    assert last is not None
+    counts = last.extra["prepared"]
+    assert counts["labels"]["labelled"] > 0 < counts["labels"]["unreported"]
+    found = served(tmp_path / "demo" / "predictions", tmp_path / "demo" / "data")
+    assert found is not None
+    assert found.auc > 0.6
+    assert found.average_precision > 3 * found.fraud
+    assert found.card_precision > 1.5 * found.cards
+
+
+def test_served_by_hand(tmp_path: Path) -> None:
+    day = [np.datetime64("2024-01-01T01", "us")] * 4 + [np.datetime64("2024-01-02T01", "us")] * 2
+    columns = {
+        "TRANSACTION_ID": [*range(6)],
+        "CUSTOMER_ID": [1, 1, 2, 3, 1, 2],
+        "score": [0.9, 0.1, 0.8, 0.2, 0.5, 0.4],
+    }
+    (tmp_path / "p").mkdir()
+    (tmp_path / "d").mkdir()
+    pq.write_table(
+        pa.table({**columns, "TX_DATETIME": pa.array(np.array(day), pa.timestamp("us", tz="UTC"))}),
+        tmp_path / "p" / "a.parquet",
+    )
+    pq.write_table(
+        pa.table({"TRANSACTION_ID": [*range(6)], "TX_FRAUD": [1, 0, 0, 1, 0, 0]}), tmp_path / "d" / "a.parquet"
+    )
+    found = served(tmp_path / "p", tmp_path / "d")
+    assert found is not None  # the second day has no fraud, and is left out
+    assert (found.auc, found.fraud) == (0.75, 0.5)
+    assert found.cards == found.card_precision == pytest.approx(2 / 3)  # fewer cards than are looked into
 
 
 @pytest.mark.parametrize(("folder", "program"), [("bin", "beam-ml"), ("none", ".venv/bin/beam-ml")])

@@ -1,4 +1,6 @@
+import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from beam_ml.algorithms import pca
 from beam_ml.core import decay
+from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch
 from beam_ml.errors import InvalidBatch
@@ -66,3 +69,77 @@ def test_without_half_life_time_is_not_needed() -> None:
 def test_half_life_needs_times() -> None:
     with pytest.raises(InvalidBatch, match="half_life needs event times"):
         decay.accumulate(ALGORITHM, SPEC, decay.empty(ALGORITHM, SPEC), Batch.dense(np.ones((2, 3))), None)
+
+
+class Grown:
+    """A partial of any algorithm in memory of its own."""
+
+    nbytes = 0
+
+    def __init__(self, spec: pca.Spec, partial: Any, anchor: Any) -> None:
+        self._held = partial
+
+    def add(self, rows: Batch) -> None:
+        self._held = ALGORITHM.accumulate(SPEC, self._held, rows, None)
+
+    def scale(self, factor: float) -> None:
+        self._held = ALGORITHM.scale(SPEC, self._held, factor)
+
+    def partial(self) -> Any:
+        return self._held
+
+
+GROWN = dataclasses.replace(ALGORITHM, grow=Grown)
+
+
+@pytest.mark.parametrize("algorithm", [ALGORITHM, GROWN], ids=["one after the other", "in place"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_what_grows_equals_the_closed_form_in_any_order(
+    algorithm: Algorithm, begun: bool, order: tuple[int, ...]
+) -> None:
+    """Batches follow one another by a second or a minute, in any order, and are asked for on the way."""
+    rows = batch(120)
+    assert rows.time is not None
+    rows = rows.replace(time=np.sort(rows.time) // 60_000_000 * 60_000_000 + np.repeat([0, 500_000, 1_400_000], 40))
+    parts = [rows.take(slice(at, at + 40)) for at in (0, 40, 80)]
+    start = decay.empty(ALGORITHM, SPEC)
+    left = [parts[at] for at in order]
+    if begun:
+        start = decay.accumulate(ALGORITHM, SPEC, start, left.pop(0), None)
+    growth = decay.Growth(algorithm, SPEC, start, None)
+    for part in left:
+        growth.add(part)
+        growth.add(part.take(slice(0, 0)))
+        growth.dated()
+    found = growth.dated()
+    assert rows.time is not None
+    assert found.time == rows.time.max()
+    wanted = ALGORITHM.accumulate(SPEC, ALGORITHM.empty(SPEC), closed_form(rows), None)
+    assert close(ALGORITHM.merge(SPEC, found.summary, ALGORITHM.empty(SPEC)), wanted, rtol=1e-9)
+
+
+def test_what_is_forgotten_is_gone_and_leaves_no_trace_of_a_weight() -> None:
+    """Weights below 10⁻¹⁰⁰ would underflow in the products of sums: they are 0, wherever they come from."""
+    rows = batch()
+    assert rows.time is not None
+    old, new = int(rows.time.max()), int(rows.time.max()) + 334 * 60_000_000  # 2⁻³³⁴ < 10⁻¹⁰⁰ < 2⁻³²⁵
+    near = int(rows.time.max()) + 325 * 60_000_000
+    dated = decay.accumulate(ALGORITHM, SPEC, decay.empty(ALGORITHM, SPEC), rows, None)
+    assert ALGORITHM.weight(decay.advance(ALGORITHM, SPEC, dated, near).summary) > 0.0
+    assert ALGORITHM.weight(decay.advance(ALGORITHM, SPEC, dated, new).summary) == 0.0
+    light = decay.AsOf(ALGORITHM.scale(SPEC, dated.summary, 1e-60), old)
+    assert ALGORITHM.weight(decay.advance(ALGORITHM, SPEC, light, old + 150 * 60_000_000).summary) == 0.0
+    aged = decay.weight_at(SPEC, rows, new).weights
+    assert ((aged == 0.0) | (aged >= 1e-100)).all()
+    assert aged.max() == 0.0
+    growth = decay.Growth(GROWN, SPEC, dated, None)
+    growth.add(Batch.dense(np.ones((1, 3)), time=[new]))
+    assert ALGORITHM.weight(growth.dated().summary) == 1.0
+
+
+def test_what_has_no_time_yet_gets_one_and_the_same_time_changes_nothing() -> None:
+    nothing = decay.empty(ALGORITHM, SPEC)
+    assert decay.advance(ALGORITHM, SPEC, nothing, 7).time == 7
+    dated = decay.accumulate(ALGORITHM, SPEC, nothing, batch(), None)
+    assert decay.advance(ALGORITHM, SPEC, dated, dated.time) is dated

@@ -1,9 +1,12 @@
 """Thresholds by rule are those of all rows, whatever the seed, once workers know a model to rank rows by."""
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_ml import Batch, Learner, derive, fit, fm, linear, predict
 from beam_ml.algorithms import algorithm_of
@@ -151,3 +154,50 @@ def test_the_same_rows_and_batches_give_the_same_threshold_to_the_bit(seed: int)
     x, label = rare(30_000)
     models = [derive(learned(x, label, seed, step=3_000), linear.Classifier(threshold=RULE)).arrays for _ in range(2)]
     assert models[0].threshold.tobytes() == models[1].threshold.tobytes()
+
+
+LEVELS = (0.0, 0.25, 0.5, float(np.nextafter(0.5, 1.0)), 0.75, 1.0)
+RULES = st.sampled_from(
+    [
+        linear.Threshold(by="accuracy"),
+        *(linear.Threshold(by="f_beta", beta=beta) for beta in (0.5, 1.0, 2.0)),
+        *(linear.Threshold(by="precision_at_target_recall", target=target) for target in (0.25, 0.5, 0.75, 1.0)),
+        *(linear.Threshold(by="recall_at_target_precision", target=target) for target in (0.25, 0.5, 0.75, 1.0)),
+    ]
+)
+
+
+def quality(rule: linear.Threshold, rows: list[tuple[float, int, int]], taken: list[float]) -> tuple[Fraction, ...]:
+    """What a rule says of predicting some scores, exactly; larger is better."""
+    hits = sum(weight for score, label, weight in rows if score in taken and label)
+    everything, ones = (sum(weight for _, label, weight in rows if label or not part) for part in (False, True))
+    predicted = sum(weight for score, _, weight in rows if score in taken)
+    recall, precision = Fraction(hits, ones), Fraction(hits, predicted) if predicted else Fraction(0)
+    if rule.by == "accuracy":
+        return (Fraction(hits + everything - ones - (predicted - hits)),)
+    if rule.by == "f_beta":
+        square = Fraction(rule.beta) ** 2
+        below = square * precision + recall
+        return ((1 + square) * precision * recall / below if below else Fraction(0),)
+    wanted, other = (recall, precision) if rule.by.startswith("precision") else (precision, recall)
+    reached = bool(taken) and wanted >= Fraction(rule.target)
+    return (Fraction(1), other) if reached else (Fraction(0), wanted)
+
+
+@given(
+    rule=RULES,
+    rows=st.lists(st.tuples(st.sampled_from(LEVELS), st.integers(0, 1), st.integers(1, 7)), min_size=2, max_size=9),
+)
+@settings(deadline=None, max_examples=300)
+def test_the_cut_is_the_best_of_all_cuts(rule: linear.Threshold, rows: list[tuple[float, int, int]]) -> None:
+    """Weights are whole numbers, so that equally good cuts are equal, of which the one that takes fewest rows wins."""
+    score, label, weight = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    found = thresholds.choose(rule, score, label, weight)
+    if label.min() == label.max():
+        assert found == 0.5
+        return
+    falling = sorted({one for one, _, _ in rows}, reverse=True)
+    cuts = [falling[:k] for k in range(len(falling) + 1)]
+    best = max(range(len(cuts)), key=lambda k: (quality(rule, rows, cuts[k]), -k))
+    assert [one for one in falling if one >= found] == cuts[best]
+    assert best < len(falling) or found == 0.0

@@ -31,11 +31,12 @@ SERVICES = frozenset({"s3", "kafka_cluster", "kafka_secured", "kafka_three", "pr
 Service = TypeVar("Service")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Allow the tests that start a service the time to build it."""
     for item in items:
         if SERVICES.intersection(getattr(item, "fixturenames", ())) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+            asked = float(config.getoption("timeout", None) or 0.0)
+            item.add_marker(pytest.mark.timeout(max(BUILD_SECONDS, asked)))
 
 
 def unavailable(why: str) -> NoReturn:

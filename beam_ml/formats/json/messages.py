@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.formats import arrow_types, change_events, lines
-from beam_ml.formats.json import arrow, envelopes
+from beam_ml.formats.json import arrow, envelopes, flat
 from beam_ml.formats.json import text as json_text
 from beam_ml.formats.json.instances import of_messages
 from beam_ml.formats.json.options import Options
@@ -107,6 +107,11 @@ class _Run:
             self._left.append(numbers[at : at + left])
             at, width, streak = at + left, window, streak + 1
 
+    def flat(self, raw: pa.Array) -> np.ndarray:
+        """Decode the messages of one flat object that holds numbers where they are wanted; return the others."""
+        self.parts, left = flat.numbers(raw, self._columns)
+        return left
+
     def rest(self, others: np.ndarray) -> None:
         """Decode one by one what was left, and others."""
         self._single(np.sort(np.concatenate([others, *self._left])))
@@ -160,6 +165,7 @@ def _shapes(values: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         # What closes its array before its end is no array, though it may be one in the object that `arrays` puts it into.
         if values[i].find(b"]") != len(values[i]) - 1 and not json_text.is_one(values[i]):
             shape[i] = 2
+    shape[_foreign(values)] = 2
     return np.flatnonzero(shape == 0), np.flatnonzero(shape == 1), np.flatnonzero(shape == 2)
 
 
@@ -169,9 +175,8 @@ _SHAPE = {b"{}": 0, b"[]": 1}
 def _trimmed(values: pa.Array) -> list[bytes]:
     """Return the messages without a frame and white space around them."""
     found: list[bytes] = [value.strip(_SPACE) for value in values.to_pylist()]
-    for i, value in enumerate(found):
-        if value[:1] == b"\0" and len(value) >= _FRAME_BYTES:
-            found[i] = value[_FRAME_BYTES:].strip(_SPACE)
+    for i in [i for i, value in enumerate(found) if value.startswith(b"\0") and len(value) >= _FRAME_BYTES]:
+        found[i] = found[i][_FRAME_BYTES:].strip(_SPACE)
     return found
 
 
@@ -221,14 +226,10 @@ def _planned(
 
 
 def _decode(
-    values: list[bytes], wanted: Sequence[str] | None, types: Mapping[str, pa.DataType], categories: Sequence[str]
+    raw: pa.Array, wanted: Sequence[str] | None, types: Mapping[str, pa.DataType], categories: Sequence[str]
 ) -> Decoded:
+    values = _trimmed(raw)
     names, loose = list(dict.fromkeys(wanted)) if wanted is not None else None, dict[str, None]()
-    objects, arrays, others = _shapes(values)
-    foreign = _foreign(values)
-    if foreign:
-        objects, arrays = (np.setdiff1d(one, foreign) for one in (objects, arrays))
-        others = np.union1d(others, foreign)
     if names is None:
         rows = _rows(values, range(len(values)))
         loose = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict | list))
@@ -239,6 +240,8 @@ def _decode(
     while True:
         run = _Run(values, columns, replanned)
         try:
+            left = run.flat(raw)
+            objects, arrays, others = (left[some] for some in _shapes([values[i] for i in left]))
             run.many(objects, arrow.objects)
             run.many(arrays, arrow.arrays)
             run.rest(others)
@@ -314,7 +317,7 @@ def message_decoder(options: dict[str, Any]) -> Decoder:
     categories = [path(name) for name in known.categories]
 
     def decode(values: pa.Array, columns: Sequence[str] | None = None) -> Decoded:
-        return _decode(_trimmed(values), columns, types, categories)
+        return _decode(values, columns, types, categories)
 
     if known.envelope == "none":
         return decode

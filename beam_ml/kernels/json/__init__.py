@@ -1,5 +1,5 @@
-"""JSON text: where its values lie."""
+"""JSON text: where its values lie, and the numbers of flat objects."""
 
-from beam_ml.kernels.json import values
+from beam_ml.kernels.json import numbers, values
 
-__all__ = ["values"]
+__all__ = ["numbers", "values"]

@@ -88,3 +88,16 @@ def test_applied_names_each_transform_once():
     labels = [one.full_label for one in applied(built())]
     assert len(labels) == len(set(labels))
     assert "Say" in "".join(labels)
+
+
+class Louder(Say):
+    """A step built on another."""
+
+
+def test_steps_built_on_others_get_new_values_too() -> None:
+    Say.heard.clear()
+    pipeline = new_pipeline()
+    _ = pipeline | Impulse() | ParDo(Louder("first"))
+    renew(pipeline, {"word": "b"})
+    run(pipeline)
+    assert Say.heard == ["b"]

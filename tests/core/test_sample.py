@@ -397,3 +397,67 @@ def test_a_scorer_is_asked_about_each_row_once():
     found = Sample.of(Two(n_features=1), batch, None, scorer)
     assert sorted(asked) == list(range(300))
     assert (found.importance == 1 + 512 * 0.25).all()
+
+
+class Many(Spec):
+    algorithm: str = "many"
+    label_rule = "class"
+    kinds: int = 3
+
+    @property
+    def n_label_classes(self) -> int:
+        return self.kinds
+
+
+@pytest.mark.parametrize("half_life", [None, 200.0])
+def test_masses_of_many_classes_are_their_weights_by_age(half_life: float | None) -> None:
+    rng = np.random.default_rng(4)
+    spec = Many(n_features=2, kinds=5, half_life=half_life)
+    label, weight = rng.integers(0, 5, 300).astype(float), rng.uniform(0.1, 3.0, 300)
+    batch = rows(300, spec, label=label, weight=weight)
+    assert batch.time is not None
+    own = weight if half_life is None else weight * 0.5 ** ((batch.time.max() - batch.time) * 1e-6 / half_life)
+    found = Sample.of(spec, batch.take(slice(0, 100))).merge(Sample.of(spec, batch.take(slice(100, 300))), spec)
+    np.testing.assert_allclose(found.mass, [own[label == k].sum() for k in range(5)], rtol=1e-12)
+    assert np.bincount(found.kind).max() <= 64 // 5
+
+
+@pytest.mark.parametrize(("kinds", "apart"), [(256, 256), (257, 1)])
+def test_classes_are_kept_apart_up_to_256(kinds: int, apart: int) -> None:
+    spec = Many(n_features=2, kinds=kinds)
+    found = Sample.of(spec, rows(100, spec, label=np.arange(100.0)))
+    assert found.mass.size == found.tau.size == apart
+    assert found.mass.sum() == 100.0
+
+
+def test_the_cap_of_bytes_is_shared_out_among_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_module, "MAX_BYTES", 64 * 56)
+    monkeypatch.setattr(sample_module, "MAX_ROWS", 4096)
+    spec = Many(n_features=2, kinds=4)
+    found = Sample.of(spec, rows(2_000, spec, label=np.arange(2_000) % 4.0))
+    assert np.bincount(found.kind).tolist() == [16] * 4
+    assert np.isfinite(found.tau).all()
+
+
+def test_masses_brought_forward_fade_in_both_samples_and_carry_the_time() -> None:
+    spec = Two(n_features=2, half_life=50.0)
+    batch = rows(500, spec)
+    assert batch.time is not None
+    found = Sample.of(spec, batch, None, scores)
+    now = int(batch.time.max()) + 100_000_000
+    later = found.scale_mass_to(spec, now)
+    for before, after in ((found, later), (found.top, later.top)):
+        assert before is not None
+        assert after is not None
+        assert after.time == now
+        np.testing.assert_allclose(after.mass, before.mass / 4.0, rtol=1e-12)
+    assert same(later.scale_mass_to(spec, now - 5), later)
+
+
+def test_rows_kept_have_no_place_and_all_that_is_held_counts() -> None:
+    batch = rows(20, CLASSES)
+    assert batch.position is not None
+    found = Sample.of(CLASSES, batch.replace(position_end=batch.position + 1))
+    assert found.rows is not None
+    assert (found.rows.origin, found.rows.position, found.rows.position_end) == (None, None, None)
+    assert found.nbytes == found.rows.nbytes + 20 * (8 + 8 + 4)

@@ -1,17 +1,21 @@
 """The life of a window: taken in once, folded in turn, and what a failed attempt leaves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from beam_ml import Batch, fit, pca
 from beam_ml.algorithms import algorithm_of
+from beam_ml.beam.versions import life
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, Accumulator
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Plan, Refresh, refresh
 from beam_ml.core.windows import ROUND
+from beam_ml.errors import RegistryError
 from beam_ml.registry import Registry, put_round, round_files
 from tests.registry.faulty_store import PAYLOADS, publish_next
 
@@ -93,3 +97,53 @@ def test_a_round_that_fails_leaves_no_file_and_one_that_does_not_leaves_all(
     with undone(registry, "fraud", "1-b"):
         pass
     assert round_files(registry, "fraud", "1-b") == ["0.safetensors"]
+
+
+def test_a_fold_is_timed_by_itself_counted_and_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, threads, counted = [100.0], [], []
+    monkeypatch.setattr(life.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(life, "count_refreshes", counted.append)
+
+    def steps() -> Iterator[tuple[Learner, Refresh | None]]:
+        learner = learners.new(PCA, SPEC)
+        for seconds in (3.0, 5.0):
+            now[0] += seconds
+            threads.extend(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+            learner, one = refresh(PCA, learner, None, accumulation(2), Plan(models={}))
+            yield learner, one
+            yield learner, None
+
+    def done(after: Learner, one: Refresh) -> Refresh:
+        now[0] += 1.0
+        return one
+
+    _, refreshes = folded(learners.new(PCA, SPEC), steps(), done)
+    assert [seconds for _, seconds in refreshes] == [4.0, 6.0]
+    assert counted == [[one for one, _ in refreshes]]
+    assert threads
+    assert set(threads) == {1}
+
+
+def test_payloads_stay_as_long_as_they_are_granted(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, clock=lambda: 4e9)
+    for number in range(1, 11):
+        publish_next(registry, "run")
+        tidy(registry, "fraud", number, 2, grace_s=1e10)
+    assert len(list(tmp_path.glob("fraud/v*/learner-*"))) == 10
+
+
+def test_why_a_round_failed_is_told_though_its_files_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        message = "the store is gone"
+        raise RegistryError(message)
+
+    def failing() -> None:
+        with undone(Registry(tmp_path), "fraud", "1-a"):
+            message = "bad rows"
+            raise ValueError(message)
+
+    monkeypatch.setattr(life, "drop_round", lost)
+    with pytest.raises(ValueError, match="bad rows"):
+        failing()

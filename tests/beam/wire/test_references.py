@@ -12,7 +12,7 @@ from beam_ml.artefact.records import encode_learner
 from beam_ml.beam.wire.references import REFUSE_BYTES, WARN_BYTES, AnchorRef, check_size, learner_of, plan_json, plan_of
 from beam_ml.core.gate import Gate
 from beam_ml.core.refresh import Plan
-from beam_ml.errors import InvalidValue, MergeRefused, VersionNotFound
+from beam_ml.errors import InvalidValue, MergeRefused, RegistryError, VersionNotFound
 from beam_ml.registry import Registry
 
 SPEC = pca.Spec(n_features=1)
@@ -62,3 +62,9 @@ def test_a_plan_travels_with_all_its_models_and_rules() -> None:
     models = {"plain": linear.Classifier(), "bent": linear.Classifier(l2=0.5, threshold="f_beta(2)")}
     plan = Plan(models, Gate(("auc >= 0.8", "log_loss not worse than 5 % over the last 4 refreshes")))
     assert plan_of(find("linear.newton"), plan_json(plan)) == plan
+
+
+def test_looking_for_a_learner_makes_no_registry(tmp_path: Path) -> None:
+    with pytest.raises((RegistryError, VersionNotFound)):
+        learner_of(AnchorRef(str(tmp_path / "mistyped"), "shape", 1), SPEC)
+    assert not (tmp_path / "mistyped").exists()

@@ -5,7 +5,8 @@ import dataclasses
 import hashlib
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.model import Model
 from beam_ml.core.passes import check_passes, in_pass
+from beam_ml.core.predicted import Predicted
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, model_kind, refresh
 from beam_ml.core.scoring import refuse, score
@@ -45,6 +47,7 @@ def fit(
     batches: Any,
     *,
     learner: Learner | None = None,
+    features: Any = None,
     refresh_rows: int = 65_536,
     passes: int = 1,
     max_leap: float | str | None = None,
@@ -62,8 +65,11 @@ def fit(
         spec: what to learn.
         batches: any iterable of batches, or one; for specs without a label also an (n, d) array, a frame or a sparse
             matrix. Rows that may not be learned from are counted as rejected, by reason. The features of frames are
-            matched by name if the first batch with rows has names.
+            matched by name if the first batch with rows has names. With `features`, raw rows: frames, blocks, or lists of
+            dicts of the columns that these name, one or any iterable of them.
         learner: an earlier learner of the same spec to resume from; it is left as it is.
+        features: `Features`, or a mapping of their settings, by which batches are made of raw rows. Learner and models keep
+            them: `predict` takes raw rows, too. None: those of `learner`, where the rows are raw.
         refresh_rows: largest number of rows between two folds of an ANCHORED learner.
         passes: how often to go over the batches, which must then be a list or the like. Each pass counts each row.
         max_leap: how far ahead of all others a few rows (at most 1 % of a batch) may be dated if the spec has a half-life,
@@ -83,6 +89,12 @@ def fit(
     >>> learner = fit(kmeans.Spec(n_features=2, k_max=2), [Batch.dense([[0.0, 0.0], [1.0, 1.0]])])
     >>> learner.progress.rows
     2
+    >>> import pyarrow as pa
+    >>> from beam_ml.features import Features
+    >>> rows = pa.table({"amount": [1.0, 4.0, None], "shop": ["a", "b", "a"]})
+    >>> seen = Features(numeric=["amount"], one_hot=[{"column": "shop", "vocabulary": ["a", "b"], "unseen": "none"}])
+    >>> fit(kmeans.Spec(n_features=3, k_max=2), rows, features=seen).progress.rejected
+    {'non-finite feature amount': 1}
     """
     spec = arguments.spec("fit.spec", spec)
     current = learners.new(algorithm_of(spec), spec) if learner is None else arguments.learner("fit.learner", learner)
@@ -93,12 +105,20 @@ def fit(
     if refresh_rows < 1:
         message = f"fit.refresh_rows must be >= 1; got {refresh_rows}."
         raise InvalidValue(message)
-    given = arguments.batches(spec, batches)
+    made = None
+    if features is not None or current.features is not None:
+        from beam_ml.features import tables  # for those alone who have raw rows
+
+        made = tables.made_by(spec, current, features, batches)
+    given = arguments.batches(spec, batches) if made is None else made if made.again else iter(made)
+    if made is not None:
+        current = current.replace(features=made.features.to_dict())
     if passes > 1 and iter(given) is iter(given):
         message = f"fit.batches must be a list, or begin again at each pass; got {type(batches).__name__}."
         raise InvalidValue(message)
     with one_thread():
-        return _fit(current, given, refresh_rows, passes, partial(_accumulator, max_leap=max_leap, limits=limits))
+        begin = partial(_accumulator, max_leap=max_leap, limits=limits)
+        return _fit(current, given, refresh_rows, passes, begin, Counter() if made is None else made.rejected)
 
 
 def _passes_over(batches: Iterable[Batch], passes: int, lineage: Origin) -> Iterator[tuple[Batch, bool]]:
@@ -122,6 +142,7 @@ def _fit(
     refresh_rows: int,
     passes: int,
     begin: Callable[[Learner], Accumulator],
+    rejected: Mapping[str, int],
 ) -> Learner:
     spec, algorithm, current = learner.spec, algorithm_of(learner.spec), learner
     labels = Labels(spec, learner.labels or (BINARY if learner.progress.rows else None))
@@ -149,6 +170,8 @@ def _fit(
             due, rows = min(due * 2, refresh_rows), 0
         accumulator.add_admitted(good.take(slice(begun, None)) if begun else good)
         rows += len(good) - begun
+    if rejected:
+        accumulator.add_progress(Progress.of_ranges(None, intervals.EMPTY, dict(rejected)))
     current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
     return current.replace(labels=None if labels.pair == BINARY else labels.pair, names=names)
 
@@ -258,15 +281,19 @@ def derive(learner: Learner, model_spec: ModelSpec | type[ModelSpec] | str) -> M
     for name, value in (("labels", learner.labels), ("names", learner.names)):
         if value is not None:
             facts[name] = list(value)
+    if learner.features is not None:
+        facts["features"] = dict(learner.features)
     return Model(learner.spec, model_spec, arrays, facts)
 
 
-def predict(model: Model, rows: Any) -> Predictions:
-    """Predict rows: named arrays, one entry per row, under SageMaker's field names.
+def predict(model: Model, rows: Any) -> Predicted:
+    """Predict rows: named arrays, one entry per row, under SageMaker's field names; `Predicted.to_pandas` makes a frame.
 
     Args:
         model: that `derive` has returned.
-        rows: a batch, an (n, d) array, a frame (whose columns are matched by name) or a sparse matrix.
+        rows: a batch, an (n, d) array, a frame (whose columns are matched by name) or a sparse matrix. For a model that was
+            learned by `features`: a batch, an array, a sparse matrix, or raw rows as `fit` takes them (one frame, block or
+            list of dicts).
 
     Raises:
         InvalidBatch: another width or other names than the model's, or a row that cannot be predicted: with a NaN, say.
@@ -278,13 +305,18 @@ def predict(model: Model, rows: Any) -> Predictions:
     [21.0]
     """
     arguments.model("predict.model", model, list(algorithm_of(model.spec).models) if isinstance(model, Learner) else ())
+    named: Callable[[Predictions], Predictions] = Predicted
+    if model.facts.get("features") is not None:
+        from beam_ml.features import tables  # for those alone who have raw rows
+
+        rows, named = tables.batch_of(model, rows)
     batch = Batch.of(rows)
     check_batch(model.spec, batch)
     batch = batch.ordered(model.names)
     predictions, _, unusable = score(model_kind(algorithm_of(model.spec), model.model_spec), model.arrays, batch)
     for reason, places in unusable.items():
         raise refuse(reason, int(places[0]))
-    return predictions
+    return Predicted(named(predictions))
 
 
 def save(value: Learner | Model, path: str | Path) -> None:

@@ -14,17 +14,18 @@ from beam_ml.artefact.records import decode_model
 from beam_ml.core.algorithm import ModelKind, Predictions, check_batch
 from beam_ml.core.batch import Batch
 from beam_ml.core.model import Model
+from beam_ml.core.predicted import Predicted
 from beam_ml.core.refresh import model_kind
 from beam_ml.core.rejects import Reject
 from beam_ml.core.scoring import refuse, score
 from beam_ml.errors import InvalidBatch, InvalidValue, UnreadableInput, VersionNotFound
-from beam_ml.features import Features, Label
+from beam_ml.features import Features
+from beam_ml.features.labels import named
 from beam_ml.formats.block import Block
 from beam_ml.registry import Found, Manifest, Registry
 
 __all__ = ["ModelRef", "Predictor", "Scored", "as_reference", "predictor_of"]
 
-_PREDICTED, _NAMED = "predicted_label", "predicted_class"
 _MODELS = "models/"
 _NONE: tuple[Reject, ...] = ()
 
@@ -150,8 +151,8 @@ class Predictor:
         before, self._now = self._now, self._newest(self._now)
         return self._now is not before
 
-    def predict(self, rows: Block | pa.RecordBatch | Batch) -> Predictions:
-        """Predict every row: named arrays, one entry per row.
+    def predict(self, rows: Block | pa.RecordBatch | Batch) -> Predicted:
+        """Predict every row: named arrays, one entry per row; `Predicted.to_pandas` makes a frame of them.
 
         Raises:
             InvalidBatch: a row that cannot be predicted (`score` sets those aside), or a batch of another width.
@@ -161,7 +162,7 @@ class Predictor:
         if scored.rejected:
             first = scored.rejected[0]
             raise refuse(first.reason, int(first.position[0]))
-        return scored.predictions
+        return Predicted(scored.predictions)
 
     def score(self, rows: Block | pa.RecordBatch | Batch) -> Scored:
         """Predict the rows that can be, and say which cannot and why.
@@ -180,7 +181,7 @@ class Predictor:
         places = np.flatnonzero(good)
         predictions, rows, unusable = score(now.kind, now.model.arrays, batch)
         rejected += tuple(Reject(reason, places[gone]) for reason, gone in unusable.items())
-        predictions = _with_names(now, predictions)
+        predictions = named(None if now.features is None else now.features.label, predictions)
         return Scored(now.version, predictions, places[rows], rejected)
 
     def _newest(self, before: _Loaded | None) -> _Loaded:
@@ -218,15 +219,6 @@ def _payload(manifest: Manifest, wanted: str | None) -> str:
         message = f"{manifest.name} v{manifest.number} has the models {models}; got {wanted!r}."
         raise VersionNotFound(message)
     return f"{_MODELS}{wanted}"
-
-
-def _with_names(now: _Loaded, predictions: Predictions) -> Predictions:
-    """Return predictions with the names of the classes, where the features list them."""
-    label = None if now.features is None else now.features.label
-    names = label.names if isinstance(label, Label) else None
-    if names is None or _PREDICTED not in predictions:
-        return predictions
-    return {**predictions, _NAMED: np.array(names)[predictions[_PREDICTED]]}
 
 
 def _featurised(now: _Loaded, rows: Block | pa.RecordBatch) -> tuple[Batch, tuple[Reject, ...]]:

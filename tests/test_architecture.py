@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "consistency": {"core", "features", "formats"},
     "late_labels": {"core", "kernels", "artefact", "features", "formats"},
     "predictor": {"core", "registry", "artefact", "features", "formats", "algorithms"},
-    "api": {"core", "artefact", "algorithms"},
+    "api": {"core", "artefact", "algorithms", "features"},
     "schemas": {"core", "algorithms", "artefact", "registry"},
     "sagemaker": {"core", "algorithms"},
     "testing": {"core", "algorithms", "artefact", "api", "kernels"},

@@ -1,4 +1,4 @@
-"""How rows were written by those who gave them: their labels and the names of their features."""
+"""How rows were written by those who gave them: their labels, and what their features are."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,10 @@ __all__ = ["names_of", "names_stored", "read", "stored"]
 
 
 def stored(learner: Learner) -> dict[str, Any]:
-    """Return the entries of a header: only what differs from labels of 0 and 1 and features without names."""
+    """Return the entries of a header: only what differs from labels of 0 and 1 and features without names and settings."""
     labels = {} if learner.labels is None else {"labels": list(learner.labels)}
-    return labels | names_stored(learner.names)
+    features = {} if learner.features is None else {"features": dict(learner.features)}
+    return labels | features | names_stored(learner.names)
 
 
 def read(spec: Spec, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def read(spec: Spec, meta: Mapping[str, Any]) -> dict[str, Any]:
             message = f"The artefact must hold two numbers as labels; got {labels!r}."
             raise CorruptArtefact(message)
         found["labels"] = (float(labels[0]), float(labels[1]))
+    if "features" in meta:
+        if not isinstance(meta["features"], dict):
+            message = f"The artefact must hold settings as features; got {meta['features']!r:.80}."
+            raise CorruptArtefact(message)
+        found["features"] = meta["features"]
     found["names"] = names_of(meta, spec.n_features)
     return found
 

@@ -43,6 +43,7 @@ class Learner:
         pending: window end, µs → accumulation of a window still open.
         labels: the two numbers that stood for the classes 0 and 1 where `fit` was given others; None: 0 and 1.
         names: of the features, in their order, where the batches were made of frames; None: unknown.
+        features: the settings by which `fit` made batches of raw rows; None: it was given batches, or a job has them.
 
     >>> from beam_ml import Batch, fit, pca
     >>> learner = fit(pca.Spec(n_features=2), [Batch.dense([[1.0, 2.0], [3.0, 4.0]])])
@@ -70,6 +71,7 @@ class Learner:
     pending: Mapping[int, Accumulation] = dataclasses.field(default_factory=dict)
     labels: Pair | None = None
     names: tuple[str, ...] | None = None
+    features: Mapping[str, Any] | None = None
 
     @property
     def state(self) -> Any:
@@ -188,10 +190,21 @@ def _merged(algorithm: Algorithm, a: Learner, b: Learner) -> Learner:
         pending=dict(a.pending),
         labels=_labels(a, b),
         names=same_names(a.names, b.names),
+        features=_features(a, b),
     )
     for end, accumulation in b.pending.items():
         merged = add_pending(algorithm, merged, end, accumulation)
     return merged
+
+
+def _features(a: Learner, b: Learner) -> Mapping[str, Any] | None:
+    """Return the settings by which both made batches of raw rows; one that was given batches agrees with any."""
+    if a.features is not None and b.features is not None and a.features != b.features:
+        mine, other = a.features, b.features
+        differ = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
+        message = f"Learners merge if their batches were made alike; their features differ in {', '.join(differ)}."
+        raise MergeRefused(message)
+    return b.features if a.features is None else a.features
 
 
 def _labels(a: Learner, b: Learner) -> Pair | None:

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from beam_ml.core.algorithm import Predictions
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.columns import NUMBER, Name, column, is_text, name_of, numbers, wrong
 
-__all__ = ["NO_CLASS", "OUTSIDE", "Label", "LabelColumn", "Labelled", "labelled"]
+__all__ = ["NO_CLASS", "OUTSIDE", "Label", "LabelColumn", "Labelled", "labelled", "named"]
 
 Value = bool | int | float | str
 """What a label may be listed as."""
@@ -29,6 +30,7 @@ NO_CLASS = "label is no listed class"
 UNREAD = "label is not a number"
 """Reason to reject a row whose label is a text that spells no number, where there is no mapping."""
 
+_PREDICTED, _NAMED = "predicted_label", "predicted_class"
 _FIELD = "Features.label"
 _WANTED = "a number, a truth value or a text"
 _EXACT = 2**53  # from here on a float stands for several whole numbers
@@ -224,6 +226,19 @@ def labelled(batch: pa.RecordBatch, label: str | Label) -> Labelled:
     refused, reason = np.append(outside, False)[index], OUTSIDE if label.classes is None else NO_CLASS
     values = np.append(of, np.nan)[index]
     return Labelled(values, reason, refused, _shown(array)) if refused.any() else Labelled(values)
+
+
+def named(label: str | Label | None, predictions: Predictions) -> Predictions:
+    """Return predictions with `predicted_class`, the names of the predicted labels, where a setting has names for them.
+
+    >>> label = Label(column="kind", classes=["oak", "ash", "elm"])
+    >>> named(label, {"predicted_label": np.array([2, 0])})["predicted_class"].tolist()
+    ['elm', 'oak']
+    """
+    names = label.names if isinstance(label, Label) else None
+    if names is None or _PREDICTED not in predictions:
+        return predictions
+    return {**predictions, _NAMED: np.array(names)[predictions[_PREDICTED]]}
 
 
 def _plain(batch: pa.RecordBatch, name: str) -> Labelled:

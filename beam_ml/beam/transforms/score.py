@@ -22,6 +22,7 @@ from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
 from beam_ml.core.labels import BINARY, Labels
+from beam_ml.core.predicted import Predicted
 from beam_ml.core.rejects import Reject
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidBatch
@@ -108,20 +109,13 @@ class _Served(PTransform):
         self._fn = self._step(as_reference(model, name, which, algorithms), refresh_s)
 
 
-def _column(values: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
-
-
 def as_columns(predictions: Predictions, version: int, n: int) -> dict[str, pa.Array]:
     """Return predictions of n rows as columns, with the version that made them.
 
     >>> as_columns({"score": np.array([0.5])}, 3, 1)["model_version"].to_pylist()
     [3]
     """
-    columns = {name: _column(values) for name, values in predictions.items()}
+    columns: dict[str, pa.Array] = Predicted(predictions).columns()
     return columns | {MODEL_VERSION: pa.array(np.full(n, version, dtype=np.int64))}
 
 

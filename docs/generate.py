@@ -37,6 +37,8 @@ from beam_ml.features import (
     Text,
 )
 from beam_ml.formats.csv import Options as CsvOptions
+from beam_ml.formats.image.options import Options as ImageOptions
+from beam_ml.formats.image.options import Pixels
 from beam_ml.formats.json import Options as JsonOptions
 from beam_ml.formats.libsvm import Options as LibsvmOptions
 from beam_ml.formats.recordio import Options as RecordioOptions
@@ -90,6 +92,11 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("[source.options], JSON", "How JSON is to be understood, of files and of messages.", JsonOptions),
     ("[source.options], RecordIO", "How records are to be understood, of files and of messages.", RecordioOptions),
     ("[source.options], libsvm", "How lines are to be understood, of files and of messages.", LibsvmOptions),
+    (
+        "[source.options], images",
+        "How files of images become rows; messages have all of these but `label`.",
+        ImageOptions,
+    ),
     ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),
     ("[features]", "Which columns become features, label, weight and event time.", Features),
     ("A number as it is", "In `features.numeric`; the column's name alone means the same.", Plain),
@@ -149,6 +156,7 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         Text,
     ),
     ("[features.matrix]", "All features from one column.", Matrix),
+    ("features.matrix.image", "How the bytes of images in a column become features.", Pixels),
     ("[early_stopping]", "When passes end early.", EarlyStopping),
     ("[limits]", "How large a row's values may be; others are counted rejects.", Limits),
     ("[retention]", "Which payloads stay; manifests always do.", Retention),

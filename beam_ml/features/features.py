@@ -42,6 +42,10 @@ Kind = Hashed | OneHot | Bucketed | Crossed | Text
 """What makes the features of a field."""
 
 
+_PIXELS = 1 << 24
+"""Numbers of one batch that is decoded from images."""
+
+
 class FieldOf(NamedTuple):
     """The features that one term makes, behind the numbers: a row has one of them, or as many as a text has words.
 
@@ -219,6 +223,13 @@ class Features(Settings):
             return self.sparse
         wide = bool(self.hashed or self.text) or any(term.by == "hash" for term in self.crosses)
         return wide or sum(term.places for term in self._terms()) > _NARROW
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """Rows of a block that may become a batch together; None: any. Pixels take far more memory than images do."""
+        if self.matrix is None or self.matrix.image is None:
+            return None
+        return max(1, _PIXELS // self.matrix.width)
 
     @property
     def time_column(self) -> str | None:

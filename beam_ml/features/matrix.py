@@ -1,4 +1,4 @@
-"""All features of a record from one column: dense lists of numbers, or sparse maps of features to numbers.
+"""All features of a record from one column: dense lists of numbers, sparse maps of features to numbers, or images.
 
 Letters: ``n`` rows, ``z`` stored values.
 """
@@ -7,17 +7,20 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidBatch
 from beam_ml.features.columns import column, wrong
 from beam_ml.formats import matrix
+from beam_ml.formats.image.decoding import decoded
+from beam_ml.formats.image.options import Pixels
 
 __all__ = ["Filled", "Matrix"]
 
 _FIELD = "Features.matrix"
 _WANTED = "lists of numbers, or maps of whole numbers to numbers"
+_IMAGES = "the bytes of images"
 _MOST_BYTES = 2 << 30
 """A dense matrix made of sparse rows may not be larger."""
 
@@ -47,15 +50,31 @@ class Matrix(Settings):
     )
     width: Annotated[int, Field(ge=1, le=100_000_000, description="features of a record; others are rejected")]
     sparse: Annotated[bool, Field(description="batches are CSR; false: dense")] = False
+    image: Annotated[
+        Pixels | None,
+        Field(
+            description="the column holds the bytes of JPEG or PNG images, and how their pixels become features: height · "
+            "width · channels of them; none: it holds the features"
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _sized(self) -> "Matrix":
+        if self.image is not None and self.width != self.image.features:
+            message = f"width must be {self.image.features}, height · width · channels of image; got {self.width}"
+            raise ValueError(message)
+        return self
 
     def fill(self, batch: pa.RecordBatch) -> Filled:
         """Return the features of a batch of columns; rows that cannot be used are empty, or 0.
 
         Raises:
             MissingColumn: the column is absent, or no matrix.
-            InvalidBatch: sparse rows are to be dense, and would take more than 2 GiB.
+            InvalidBatch: sparse rows are to be dense, or images decoded, and would take more than 2 GiB.
         """
-        array = column(batch, self.column, _FIELD, _WANTED)
+        array = column(batch, self.column, _FIELD, _WANTED if self.image is None else _IMAGES)
+        if self.image is not None:
+            return self._pictured(array, self.image)
         if pa.types.is_null(array.type):
             array = array.cast(pa.list_(pa.float64()))
         if not matrix.is_matrix(array.type):
@@ -81,6 +100,28 @@ class Matrix(Settings):
         if unusable is not None:
             broken["non-finite feature"] = unusable
         return Filled(*self._formed(counts, bad, indices, values), broken)
+
+    def _pictured(self, array: pa.Array, settings: Pixels) -> Filled:
+        """Return the features of images; those that cannot be used are 0."""
+        types, n = pa.types, len(array)
+        if not (
+            types.is_binary(array.type) or types.is_large_binary(array.type) or types.is_fixed_size_binary(array.type)
+        ):
+            raise wrong(self.column, _FIELD, _IMAGES, array.type)
+        if n * self.width * 4 > _MOST_BYTES:
+            message = (
+                f"Features.matrix must have fewer features where {n} images of {self.width} do not fit into 2 GiB."
+            )
+            raise InvalidBatch(message)
+        found = decoded((one.as_py() for one in array), n, settings)
+        bad = array.is_null().to_numpy(zero_copy_only=False)
+        broken = {"missing features": bad} if bad.any() else {}
+        for reason, at in found.refused.items():
+            broken[reason] = np.isin(np.arange(n), at)
+            bad = bad | broken[reason]
+        counts = np.where(bad, 0, self.width)
+        values = found.X.reshape(-1) if not bad.any() else found.X[~bad].reshape(-1)
+        return Filled(*self._formed(counts, bad, None, values), broken)
 
     def _misplaced(self, indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Return which rows hold features that there are not, or not in rising order."""

@@ -1,8 +1,9 @@
 """`Block`: decoded rows, still columns with names, and where each row came from."""
 
 import dataclasses
+import itertools
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,30 @@ class Block:
     def scanned(self) -> int:
         """The number of rows and rejects."""
         return len(self) + sum(len(reject) for reject in self.rejected)
+
+    def pieces(self, rows: int) -> Iterator["Block"]:
+        """Yield blocks of at most so many rows whose spans tile this one's; its rejects are the first one's.
+
+        >>> block = Block(pa.record_batch({"x": [1, 2, 3]}), None, np.array([0, 4, 8]), None, 0, 12)
+        >>> [(len(one), one.start, one.stop) for one in block.pieces(2)]
+        [(2, 0, 8), (1, 8, 12)]
+        """
+        if len(self) <= rows or self.position is None:
+            yield self
+            return
+        cuts = [self.start, *self.position[rows::rows].tolist(), self.stop]
+        for i, (start, stop) in enumerate(itertools.pairwise(cuts)):
+            part = slice(i * rows, (i + 1) * rows)
+            yield Block(
+                self.batch.slice(i * rows, rows),
+                self.origin,
+                self.position[part],
+                None if self.position_end is None else self.position_end[part],
+                start,
+                stop,
+                () if i else self.rejected,
+                None if self.recorded is None else self.recorded[part],
+            )
 
     def replace(self, **changes: Any) -> "Block":
         """Return a copy with some fields exchanged."""

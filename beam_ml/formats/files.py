@@ -9,6 +9,7 @@ import glob
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from stat import S_ISDIR
 from typing import Any
 
 import pyarrow as pa
@@ -83,7 +84,7 @@ def stat(path: str) -> FileId:
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}."
         raise UnreadableInput(message) from error
-    if os.path.isdir(path):
+    if S_ISDIR(found.st_mode):
         message = f"{path} cannot be read: it is a directory."
         raise UnreadableInput(message)
     return FileId(path, found.st_size, found.st_mtime_ns)
@@ -132,7 +133,7 @@ def list_files(source: str, format: str | None = None) -> list[FileId]:
 
     Day files named by date are thus taken day by day. Hidden and unfinished files (names that start with ``.`` or
     ``_``, or end in ``.tmp``, ``.inprogress``, ``.crc``) are passed over; of a directory, only files directly in it
-    that end like the format (any known format, when none is given) are taken.
+    that end like the format (any known format, when none is given) are taken, or else, of images, those in its folders.
 
     Args:
         source: directory, pattern (``**`` goes into sub-directories) or file.
@@ -147,8 +148,7 @@ def list_files(source: str, format: str | None = None) -> list[FileId]:
     """
     endings = of_files(format).endings if format else tuple(ending for each in FORMATS.values() for ending in each)
     if os.path.isdir(source):
-        paths = [os.path.join(source, name) for name in os.listdir(source)]
-        paths = [path for path in paths if path.lower().endswith(endings)]
+        paths = _ending(source, endings) or _in_folders(source, format)
         what = f"no file that ends in one of {endings}"
     else:
         paths = [source] if os.path.isfile(source) else glob.glob(source, recursive=True)
@@ -161,6 +161,20 @@ def list_files(source: str, format: str | None = None) -> list[FileId]:
         for path in found:
             format_of(path)
     return [one for one in map(_stat_if_there, found) if one is not None]
+
+
+def _ending(folder: str, endings: tuple[str, ...]) -> list[str]:
+    return [os.path.join(folder, name) for name in os.listdir(folder) if name.lower().endswith(endings)]
+
+
+def _in_folders(source: str, format: str | None) -> list[str]:
+    """Return the files that lie in the folders of a directory, of formats whose files lie in folders by label."""
+    formats = [of_files(name) for name in ([format] if format else FORMATS)]
+    endings = tuple(ending for each in formats if each.folders for ending in each.endings)
+    if not endings:
+        return []
+    inside = [os.path.join(source, name) for name in os.listdir(source) if not name.startswith((".", "_"))]
+    return [path for folder in inside if os.path.isdir(folder) for path in _ending(folder, endings)]
 
 
 def _stat_if_there(path: str) -> FileId | None:

@@ -137,7 +137,7 @@ def _build(format: str, options: Mapping[str, Any] | None, name: str) -> Any:
 
 
 def decoder(format: str, options: Mapping[str, Any] | None = None) -> Decoder:
-    """Return the decoder of a format: `json`, `avro`, `csv`, `recordio`, `libsvm`, or one's own as ``module:attribute``.
+    """Return the decoder of a format (`json`, `avro`, `csv`, `recordio`, `libsvm`, `image`, or ``module:attribute``).
 
     The module's `message_decoder(options)` (for one's own: the attribute) builds it.
 

@@ -43,6 +43,7 @@ class Format:
         columns: of its rows, where there can be no others: all features are in one (`formats.matrix`); empty: any.
         maps: whether a column can hold maps of numbers, where it can hold lists.
         ragged: whether rows may lack columns: where all are read, a block has those that its rows have.
+        folders: whether files lie in folders by label, so that a folder stands for those in it, too.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Format:
     columns: tuple[str, ...] = ()
     maps: bool = True
     ragged: bool = False
+    folders: bool = False
 
     @property
     def module(self) -> Any:
@@ -69,6 +71,16 @@ class Format:
         """
         columns = getattr(settings, "record_columns", ())
         return dataclasses.replace(self, columns=columns, matrices=True) if columns else self
+
+    def matrix_width(self, settings: Settings | None) -> int | None:
+        """Return how many features its settings say that a row has; None: they do not say.
+
+        >>> TABLE["recordio"].matrix_width(TABLE["recordio"].options({"width": 30})), TABLE["image"].matrix_width(None)
+        (30, 3072)
+        """
+        known = getattr(self.module, "DEFAULT", None) if settings is None else settings
+        width: int | None = getattr(known, "matrix_width", None)
+        return width
 
     def options(self, given: Mapping[str, Any] | None, roles: Roles = NO_ROLES) -> Settings | None:
         """Return a format's settings as its own model; None: there are none.
@@ -130,6 +142,14 @@ TABLE: Mapping[str, Format] = MappingProxyType(
             ),
             Format(
                 "libsvm", _compressed(".libsvm"), counts="bytes", messages=True, columns=("features", "label", "qid")
+            ),
+            Format(
+                "image",
+                (".png", ".jpg", ".jpeg"),
+                messages=True,
+                columns=("features", "label"),
+                maps=False,
+                folders=True,
             ),
         )
     }

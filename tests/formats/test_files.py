@@ -59,7 +59,7 @@ def test_unknown_formats_are_refused(tmp_path: Path) -> None:
     assert len(list_files(str(tmp_path / "a.dat"), "csv")) == 1
     with pytest.raises(
         InvalidValue,
-        match=r"format must be one of \['avro', 'csv', 'json', 'libsvm', 'parquet', 'recordio'\], or .*; got 'orc'\.$",
+        match=r"format must be one of \['avro', 'csv', 'image', 'json', 'libsvm', 'parquet', 'recordio'\], or .*; got 'orc'\.$",
     ):
         list_files(str(tmp_path), "orc")
     with pytest.raises(InvalidValue, match=r"format must be one of"):

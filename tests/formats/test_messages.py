@@ -251,7 +251,7 @@ def test_a_format_of_ones_own():
 @pytest.mark.parametrize("make", [decoder, encoder])
 def test_no_such_format(make):
     with pytest.raises(
-        InvalidValue, match=r"must be one of \['json', 'avro', 'csv', 'recordio', 'libsvm'\].*got 'xml'\.$"
+        InvalidValue, match=r"must be one of \['json', 'avro', 'csv', 'recordio', 'libsvm', 'image'\].*got 'xml'\.$"
     ):
         make("xml")
     with pytest.raises(InvalidValue, match="importable"):
@@ -263,14 +263,12 @@ def test_no_such_format(make):
 @pytest.mark.parametrize("format", messages.MESSAGE_FORMATS)
 @pytest.mark.parametrize("make", [decoder, encoder])
 def test_unknown_options_are_refused_in_one_sentence(make, format):
-    with pytest.raises(
-        InvalidValue, match=rf"{format}\.Options\.colour must not be given: there is no such field"
-    ) as e:
-        make(format, {"colour": 1, "column_names": ["x"]} if format == "csv" else {"colour": 1, **SCHEMA[format]})
+    with pytest.raises(InvalidValue, match=rf"{format}\.Options\.shade must not be given: there is no such field") as e:
+        make(format, {"shade": 1, "column_names": ["x"]} if format == "csv" else {"shade": 1, **SCHEMA[format]})
     assert str(e.value).count(". ") == 0
 
 
-SCHEMA = {"json": {}, "recordio": {}, "libsvm": {}, "avro": {"schema_file": "/nowhere"}}
+SCHEMA = {"json": {}, "recordio": {}, "libsvm": {}, "image": {}, "avro": {"schema_file": "/nowhere"}}
 
 
 def test_a_detail_is_short():

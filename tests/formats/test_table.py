@@ -32,8 +32,8 @@ def test_a_package_offers_what_its_record_says(name: str) -> None:
 
 
 def test_names_by_use() -> None:
-    assert sorted(FORMATS) == ["avro", "csv", "json", "libsvm", "parquet", "recordio"]
-    assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "json", "libsvm", "recordio"]
+    assert sorted(FORMATS) == ["avro", "csv", "image", "json", "libsvm", "parquet", "recordio"]
+    assert sorted(MESSAGE_FORMATS) == ["avro", "csv", "image", "json", "libsvm", "recordio"]
 
 
 def test_no_ending_is_of_two_formats() -> None:
@@ -51,7 +51,7 @@ NO_FILES = Format("tests.formats.test_table:NO_FILES")
     [
         (
             "orc",
-            r"format must be one of \['avro', 'csv', 'json', 'libsvm', 'parquet', 'recordio'\], or 'module:attribute' of one's "
+            r"format must be one of \['avro', 'csv', 'image', 'json', 'libsvm', 'parquet', 'recordio'\], or 'module:attribute' of one's "
             r"own; got 'orc'",
         ),
         ("", "format must be one of"),

@@ -211,15 +211,17 @@ class Job(Settings):
             raise ValueError(message)
 
     def _check_matrix(self) -> None:
-        """Refuse a matrix from a format without lists, of which every row would be rejected."""
+        """Refuse a matrix from a format without lists, or of another width: every row would be rejected."""
         known = TABLE.get(self.source.format or "")
-        if self.features.matrix is None or known is None or known.matrices:
+        if self.features.matrix is None or known is None:
             return
         try:
-            if known.under(known.options(self.source.options)).matrices:
-                return
+            options = known.options(self.source.options)
         except InvalidValue as error:
             raise ValueError(str(error).rstrip(".")) from error
+        if known.under(options).matrices:
+            self._check_width(known.matrix_width(options))
+            return
         kafka = isinstance(self.source, KafkaSource)
         able = [one.name for one in TABLE.values() if one.matrices and (one.messages if kafka else one.endings)]
         message = (
@@ -228,6 +230,16 @@ class Job(Settings):
             f"{known.name!r}"
         )
         raise ValueError(message)
+
+    def _check_width(self, width: int | None) -> None:
+        """Refuse a matrix of another width than the source's options say."""
+        assert self.features.matrix is not None  # noqa: S101
+        if width is not None and self.features.matrix.image is None and self.features.matrix.width != width:
+            message = (
+                f"features.matrix.width must be {width}, the features that source.options make of a row; got "
+                f"{self.features.matrix.width}"
+            )
+            raise ValueError(message)
 
     def _check_passes(self) -> None:
         if self.passes == 1 and self.early_stopping is not None:

@@ -40,7 +40,7 @@ class FileSource(Settings):
     format: Annotated[
         str | None,
         Field(
-            description="parquet, csv, json, avro, recordio, libsvm, or 'module:attribute' of one's own; "
+            description="parquet, csv, json, avro, recordio, libsvm, image, or 'module:attribute' of one's own; "
             "none: by the files' names"
         ),
     ] = None
@@ -141,7 +141,7 @@ class KafkaSource(Settings):
     brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
     topic: Annotated[str, Field(min_length=1)]
     format: Annotated[
-        str, Field(description="json, avro, csv, recordio, libsvm, or 'module:attribute' of one's own")
+        str, Field(description="json, avro, csv, recordio, libsvm, image, or 'module:attribute' of one's own")
     ] = "json"
     options: Annotated[Mapping[str, Any], Field(description="the format's own")] = {}
     client: Annotated[

@@ -87,7 +87,12 @@ class _ToBatches(Step):
         self._features, self._with_label, self._max_ahead_us = features, with_label, max_ahead_us
 
     def process(self, element: Block) -> Iterator[Any]:
-        batch, refused = features_of(self._features).to_batch(element, self._with_label, self._max_ahead_us)
+        features = features_of(self._features)
+        for piece in (element,) if features.rows_at_once is None else element.pieces(features.rows_at_once):
+            yield from self._batched(features, piece)
+
+    def _batched(self, features: Features, element: Block) -> Iterator[Any]:
+        batch, refused = features.to_batch(element, self._with_label, self._max_ahead_us)
         refused = (*element.rejected, *refused)
         for reject in refused:
             yield TaggedOutput("rejected", reject.of(element.origin))

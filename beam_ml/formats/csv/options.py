@@ -99,6 +99,11 @@ class Options(Settings):
         return not self.header and self.column_names is None and self.width is None
 
     @property
+    def matrix_width(self) -> int | None:
+        """What `features.matrix.width` must be."""
+        return self.width
+
+    @property
     def record_columns(self) -> tuple[str, ...]:
         """The columns of lines by position; none: lines have others."""
         if not self.by_position:

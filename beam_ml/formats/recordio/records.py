@@ -79,6 +79,11 @@ class Options(Settings):
     ] = None
     label_size: Annotated[int, Field(ge=1, le=1 << 16, description="values of a label")] = 1
 
+    @property
+    def matrix_width(self) -> int | None:
+        """What `features.matrix.width` must be."""
+        return self.width
+
 
 DEFAULT = Options()
 

@@ -263,8 +263,8 @@ def test_no_such_format(make):
 @pytest.mark.parametrize("format", messages.MESSAGE_FORMATS)
 @pytest.mark.parametrize("make", [decoder, encoder])
 def test_unknown_options_are_refused_in_one_sentence(make, format):
-    with pytest.raises(InvalidValue, match=rf"{format}\.Options\.shade must not be given: there is no such field") as e:
-        make(format, {"shade": 1, "column_names": ["x"]} if format == "csv" else {"shade": 1, **SCHEMA[format]})
+    with pytest.raises(InvalidValue, match=rf"{format}\.Options\.quux must not be given: there is no such field") as e:
+        make(format, {"quux": 1, "column_names": ["x"]} if format == "csv" else {"quux": 1, **SCHEMA[format]})
     assert str(e.value).count(". ") == 0
 
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from beam_ml import formats
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam.job import Job, KafkaSource
+from beam_ml.beam.job import FileSource, Job, KafkaSource
 from beam_ml.beam.job.looking import Looked
 from beam_ml.beam.kafka.first import first_messages
+from beam_ml.beam.rounds.prepare.looking import looked_at
 from beam_ml.beam.transforms.rejects import reject_records
 from beam_ml.cli.sizes import MOST_ROWS, first_rows, learned, models_bytes
 from beam_ml.core import learner as learners
@@ -46,7 +47,7 @@ def checked(looked: Looked) -> dict[str, Any]:
         "source": job.source.where,
         "algorithm": spec.algorithm,
         "features": spec.n_features,
-        "columns": job.features.columns(),
+        "columns": job.raw_columns,
         "models": list(job.models),
         "gate": list(job.gate),
         "window": job.refresh,
@@ -60,12 +61,12 @@ def checked(looked: Looked) -> dict[str, Any]:
         return found | _of_rows(job, list(_messages(job, job.source)))
     files = formats.list_files(job.source.path, job.source.format)
     found |= {"files": len(files), "bytes": sum(file.size for file in files)}
-    block = first_rows(job)
+    block = first_rows(job.source, job.raw_columns)
     return found | ({"rows_looked_at": 0} if block is None else _of_rows(job, [block]))
 
 
 def _messages(job: Job, source: KafkaSource) -> Iterator[Block]:
-    decode, columns = messages.decoder(source.format, source.options), job.features.columns()
+    decode, columns = messages.decoder(source.format, source.options), job.raw_columns
     # Without a message first: a format whose schema is given says whether it has the columns before a broker is asked.
     decode(pa.array([], pa.binary()), [name for name in columns if name not in messages.MESSAGE_COLUMNS])
     for raw in first_messages(source, MOST_ROWS, _SECONDS):
@@ -74,6 +75,8 @@ def _messages(job: Job, source: KafkaSource) -> Iterator[Block]:
 
 def _of_rows(job: Job, blocks: list[Block]) -> dict[str, Any]:
     """Return what the job makes of some rows."""
+    if job.prepares:
+        return _of_raw(job, blocks)
     ahead = job.max_ahead_of_record()
     made = [job.features.to_batch(block, max_ahead_us=None if ahead is None else to_us(ahead)) for block in blocks]
     batches = [batch for batch, _ in made]
@@ -96,6 +99,35 @@ def _of_rows(job: Job, blocks: list[Block]) -> dict[str, Any]:
         "state_bytes": len(encode_learner(job.algorithm(), learner)),
         "models_bytes": models_bytes(job, learner),
     }
+    first = itertools.chain.from_iterable(map(reject_records, rejects))
+    shown = [_shown(record) for record in itertools.islice(first, _REJECTS)]
+    return found | ({"first_rejects": shown} if shown else {})
+
+
+def _of_raw(job: Job, blocks: list[Block]) -> dict[str, Any]:
+    """Return what becomes of raw rows: until their labels come, they are scored and wait."""
+    featured, refused, kept_bytes = looked_at(job, blocks)
+    made = [job.features.to_batch(block, with_label=False) for block in featured]
+    rejects = [
+        *refused,
+        *(one.of(block.origin) for block, (_, some) in zip(featured, made, strict=True) for one in some),
+    ]
+    rejected: Counter[str] = Counter()
+    for reject in rejects:
+        rejected[reject.reason] += len(reject)
+    found: dict[str, Any] = {
+        "rows_looked_at": sum(map(len, blocks)),
+        "rows_to_score": sum(len(batch) for batch, _ in made),
+        "rejected": dict(rejected),
+        "columns": _types(blocks),
+        "rolling": [] if job.rolling is None else list(job.rolling.names),
+        "kept_bytes": kept_bytes,
+    }
+    if job.labels is not None:
+        found |= {"reports": job.labels.source.where, "report_columns": job.labels.columns}
+        if isinstance(job.labels.source, FileSource):
+            block = first_rows(job.labels.source, job.labels.columns)
+            found |= {} if block is None else {"report_columns": _types([block])}
     first = itertools.chain.from_iterable(map(reject_records, rejects))
     shown = [_shown(record) for record in itertools.islice(first, _REJECTS)]
     return found | ({"first_rejects": shown} if shown else {})

@@ -22,16 +22,18 @@ MOST_ROWS = 10_000
 """Rows that are looked at, and learned from to see how large the state gets."""
 
 
-def first_rows(job: Job) -> Block | None:
-    """Return the first rows of a job's files; None: there are none.
+def first_rows(source: FileSource, columns: Sequence[str]) -> Block | None:
+    """Return the first rows of files; None: there are none.
+
+    Args:
+        source: where they are.
+        columns: to read.
 
     Raises:
         NoInput, UnreadableInput, MissingColumn: the files, or the columns it names, are not there.
     """
-    source = job.source
-    assert isinstance(source, FileSource)  # noqa: S101 callers ask of files
     files = formats.list_files(source.path, source.format)
-    return next(blocks_of(source, files[0], job.features.columns(), MOST_ROWS), None)
+    return next(blocks_of(source, files[0], columns, MOST_ROWS), None)
 
 
 def learned(job: Job, batches: Sequence[Batch]) -> Learner:
@@ -81,7 +83,9 @@ def _cold(job: Job) -> tuple[int, int, str]:
         BeamMLError: its files cannot be read.
     """
     algorithm, spec = job.algorithm(), job.algorithm_spec()
-    block = first_rows(job) if isinstance(job.source, FileSource) else None
+    block = None
+    if isinstance(job.source, FileSource) and not job.prepares:
+        block = first_rows(job.source, job.raw_columns)
     if block is not None:
         learner = learned(job, [job.features.to_batch(block)[0]])
         by = f"as the first {len(block):,} rows make it{', and more as categories come' * bool(job.features.by_hash)}"

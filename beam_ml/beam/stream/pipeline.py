@@ -172,6 +172,12 @@ def build(
 
 
 def _check(job: Job, registry: Registry, read: PTransform | None) -> None:
+    if job.prepares:
+        message = (
+            "job.rolling, job.labels and job.predictions must be left out in a stream, which learns rows as they are; "
+            "rounds take them (beam-ml train --follow)."
+        )
+        raise InvalidValue(message)
     if job.refresh == "round":
         message = (
             "job.refresh must be a duration, such as '5s', in a stream: it has no rounds, and the watermark closes its "

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_ml.beam.job import Job
+from beam_ml.beam.job.looking import look
 from beam_ml.beam.rounds import Mode, Round, driver, train
 from beam_ml.beam.rounds.prepare import preparer
 from beam_ml.beam.rounds.prepare.kept import PAYLOAD, decode_kept
+from beam_ml.cli.checking import checked
 from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, PublishFailed
 from beam_ml.registry import Registry
 
@@ -302,6 +304,18 @@ def test_predictions_alone(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidValue, match=said):
         _job(tmp_path, **changes)
+
+
+def test_check_shows_what_becomes_of_raw_rows(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    found = checked(look(_job(tmp_path)))
+    first = int((_days(rows["at"]) == 0).sum())
+    assert (found["rows_looked_at"], found["rows_to_score"], found["rejected"]) == (first, first, {})
+    assert found["columns"] == {"tx": "int64", "shop": "int64", "amount": "double", "at": "timestamp[us, tz=UTC]"}
+    assert found["rolling"] == NAMES
+    assert set(found["report_columns"]) == {"tx", "reported", "fraud"}
+    assert found["kept_bytes"] > 1000
 
 
 def test_other_windows_do_not_continue_what_was_kept(tmp_path: Path) -> None:

@@ -237,3 +237,9 @@ def test_runners_that_never_emit_are_refused(tmp_path):
     for options in ((), ("--runner=DirectRunner",)):
         with pytest.raises(EngineRefused, match=r"never emits from an unbounded source.*PrismRunner"):
             run_stream(a_job, Registry(a_job.registry), options, read=ReadKafkaStream(a_job.source))
+
+
+def test_raw_rows_are_for_rounds(tmp_path):
+    a_job = job(tmp_path).model_copy(update={"predictions": Predictions(path="predictions")})
+    with pytest.raises(InvalidValue, match=r"predictions must be left out in a stream.*--follow"):
+        run_stream(a_job, Registry(a_job.registry), ["--runner=FlinkRunner"])

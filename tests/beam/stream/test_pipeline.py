@@ -10,6 +10,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_ml.algorithms import pca
 from beam_ml.beam.engine import streaming_options
+from beam_ml.beam.job.raw import Predictions
 from beam_ml.beam.kafka import write
 from beam_ml.beam.stream import build, close_windows, run_stream
 from beam_ml.beam.stream import pipeline as stream_module

@@ -74,13 +74,13 @@ def far_ahead(times: np.ndarray, most_us: int, known: int | None = None) -> np.n
     first = None
     for few in range(1, min(math.ceil(_SHARE * n), ordered.size - 2) + 1):
         at = gaps.size - few
+        if known is not None and ordered[at + 1] <= float(known):
+            break  # late rows come beside current ones: what is newer than all others only because those are late is not far
         if gaps[at] > max(most_us, _TIMES_LONGER * before[at - 1]):
             first = ordered[at + 1]
     if first is None:
         return None
     far: np.ndarray = times.astype(np.float64) >= first
-    if known is not None:
-        far &= times > known  # late rows come beside current ones, which move neither watermark nor decay reference
     return far if 0 < far.sum() <= math.ceil(_SHARE * n) else None
 
 

@@ -79,6 +79,8 @@ def test_a_current_row_among_late_ones_is_not_far() -> None:
     times[7] = now
     assert far_of(times, known=now) == []
     assert far_of(times, known=now + DAY) == []
+    for newer in (1, DAY // 1440, DAY - 1):
+        assert far_of(np.where(times == now, now + newer, times), known=now) == []
     assert far_of(minutes(3) * 2 - START, known=now) == []
     times[8] = YEAR_9999
     assert far_of(times, known=now) == [8]
@@ -110,6 +112,7 @@ def test_how_far_follows_from_windows_and_half_life() -> None:
     assert leap_us(None, window_us=3_600_000_000) == DAY
     assert leap_us(None, window_us=7 * DAY) == 21 * DAY
     assert leap_us(None, half_life_s=14 * 86_400.0) == 14 * DAY
+    assert leap_us(None, half_life_s=10.0) == DAY
     assert leap_us(60.0, window_us=7 * DAY, half_life_s=1.0) == 60_000_000
 
 
@@ -250,3 +253,23 @@ def test_values_clipped_in_rows_that_are_dated_far_ahead_are_not_counted_as_adju
 def test_no_row_of_a_fold_that_was_dropped_is_counted_as_adjusted() -> None:
     dropped = Progress(rows=3, adjusted={SET_BACK: 1}).as_rejected("dropped")
     assert (dropped.rejected, dropped.adjusted) == ({"dropped": 3}, {})
+
+
+@pytest.mark.parametrize("size", [None, DAY])
+def test_rows_set_back_are_dated_at_the_newest_known_and_counted(size: int | None) -> None:
+    now = START + 5 * DAY
+    times = np.append(minutes(200), YEAR_9999)
+    batch = Batch.dense(np.zeros((201, 1)), time=times)
+    slices = cut(batch, Windows(size, max_leap_us=DAY), None, now_us=2**62, newest=now)
+    found = [one.time for parts in slices.windows.values() for one, _ in parts if one.time is not None]
+    assert np.sort(np.concatenate(found)).tolist() == [*minutes(200).tolist(), now]
+    assert (slices.set_back, slices.rejected) == (1, {})
+
+
+def test_windows_come_in_order_though_late_rows_enter_a_later_one() -> None:
+    times = np.array([START + DAY // 2, START + 2 * DAY, START + DAY])
+    slices = cut(Batch.dense(np.zeros((3, 1)), time=times), Windows(DAY, DAY), START + DAY, now_us=2**62)
+    assert list(slices.windows) == sorted(slices.windows)
+    folded = START // DAY * DAY + 3 * DAY
+    late = cut(Batch.dense(np.zeros((2, 1)), time=[folded - 1, folded - 2 * DAY]), Windows(DAY, 3 * DAY), folded, 2**62)
+    assert {end: [n for _, n in parts] for end, parts in late.windows.items()} == {folded + DAY: [2]}

@@ -17,7 +17,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
-    from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile
+    from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile, vocabulary
 
 __all__ = [
     "Batch",
@@ -41,6 +41,7 @@ __all__ = [
     "quantile",
     "sagemaker",
     "save",
+    "vocabulary",
 ]
 
 __version__ = library_version()
@@ -54,6 +55,7 @@ if not TYPE_CHECKING:
         "pca": "beam_ml.algorithms.pca",
         "quantile": "beam_ml.algorithms.quantile",
         "sagemaker": "beam_ml.sagemaker",
+        "vocabulary": "beam_ml.algorithms.vocabulary",
     }
 
     def __getattr__(name: str) -> Any:

@@ -45,6 +45,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "pca.sketch": "beam_ml.algorithms.pca:PCA_SKETCH",
         "distinct": "beam_ml.algorithms.distinct:DISTINCT",
         "quantile": "beam_ml.algorithms.quantile:QUANTILE",
+        "vocabulary": "beam_ml.algorithms.vocabulary:VOCABULARY",
     }
 )
 """Key → ``module:attribute`` of the record; imported when first asked for."""

@@ -19,7 +19,23 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
-LENGTHS = {"d": 2, "m": 3, "k": 3, "c": 2, "g": 1, "p": 2, "b": 4, "v": 2, "o": 1, "q": 2, "r": 2, "e": 2, "i": 3}
+LENGTHS = {
+    "d": 2,
+    "m": 3,
+    "k": 3,
+    "c": 2,
+    "g": 1,
+    "p": 2,
+    "b": 4,
+    "v": 2,
+    "o": 1,
+    "q": 2,
+    "r": 2,
+    "e": 2,
+    "i": 3,
+    "s": 2,
+    "t": 3,
+}
 SPECS: dict[str, dict[str, Any]] = {
     "linear.newton": {"algorithm": "linear.newton", "n_features": 2, "half_life": "14d", "seed": 3},
     "linear.adagrad": {
@@ -35,6 +51,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "pca.sketch": {"algorithm": "pca.sketch", "n_features": 2, "sketch_rows": 1},
     "distinct": {"algorithm": "distinct", "n_features": 2, "precision": 4},
     "quantile": {"algorithm": "quantile", "n_features": 2},
+    "vocabulary": {"algorithm": "vocabulary", "n_features": 2, "text_bytes": 12},
 }
 MODELS: dict[str, dict[str, Any]] = {
     "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
@@ -51,6 +68,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "quantile.quantiles": {"kind": "quantiles", "q": [0.25, 0.5]},
     "quantile.buckets": {"kind": "buckets", "n": 3},
     "quantile.robust_scale": {"kind": "robust_scale"},
+    "vocabulary.vocabulary": {"kind": "vocabulary", "size": 3},
 }
 ORIGIN = Origin("files", "2024-01-01.parquet")
 

@@ -10,7 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_ml import Batch, Learner, Model, derive, distinct, fit, fm, kmeans, linear, merge, pca, predict, quantile
+from beam_ml import (
+    Batch,
+    Learner,
+    Model,
+    derive,
+    distinct,
+    fit,
+    fm,
+    kmeans,
+    linear,
+    merge,
+    pca,
+    predict,
+    quantile,
+    vocabulary,
+)
 from beam_ml.algorithms import algorithm_of, finder
 from beam_ml.artefact import records
 from beam_ml.artefact.envelope import decode, encode
@@ -26,6 +41,7 @@ SPECS: Mapping[str, Any] = {
     "pca": (pca.Spec(n_features=3), pca.Components(n_components=2)),
     "distinct": (distinct.Spec(n_features=3), distinct.Count()),
     "quantile": (quantile.Spec(n_features=3), quantile.Quantiles()),
+    "vocabulary": (vocabulary.Spec(n_features=3), vocabulary.Vocabulary()),
 }
 VALUES = [
     None,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from beam_ml import Registry, derive, distinct, fit, load, merge, predict, quantile, save
+from beam_ml import Registry, derive, distinct, fit, load, merge, predict, quantile, save, vocabulary
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam import Train, TrainFn
@@ -31,6 +31,7 @@ class Case:
 CASES = {
     "distinct": Case(distinct.Spec(n_features=3), distinct.Count()),
     "quantile": Case(quantile.Spec(n_features=3), quantile.Buckets(n=4)),
+    "vocabulary": Case(vocabulary.Spec(n_features=3), vocabulary.Vocabulary(size=50)),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

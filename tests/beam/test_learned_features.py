@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import apache_beam as beam
 import numpy as np
@@ -18,6 +19,8 @@ from beam_ml.beam.wire import coders
 from beam_ml.cli import main
 from beam_ml.core.arrays import close, identical
 from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.features import Features
+from beam_ml.formats.block import Block
 from tests.beam.support import RUNNERS, Seen, batches, create, ran
 
 
@@ -114,3 +117,50 @@ def test_by_a_job_and_from_the_command_line(case, tmp_path):
     setting = json.dumps(case.model.to_dict())
     run("derive", tmp_path / "registry", "learned", "--model", setting, "--out", tmp_path / "m.safetensors")
     assert identical(load(tmp_path / "m.safetensors").arrays, derive(learner, case.model).arrays)
+
+
+TEXTS = [f"shop {int(rank)}" for rank in np.random.default_rng(3).zipf(1.6, 2_000).clip(max=400)]
+TEXTS[::100], TEXTS[1::50] = [None] * 20, ["a name of more than twelve bytes"] * 40
+
+
+def job_of_texts(tmp_path, *lines):
+    (tmp_path / "data").mkdir()
+    at = pa.array(np.arange(len(TEXTS)) * 1_000_000, pa.timestamp("us"))
+    pq.write_table(pa.table({"shop": TEXTS, "at": at}), tmp_path / "data" / "rows.parquet")
+    common = ['name = "texts"', f'registry = "{tmp_path / "registry"}"', 'refresh = "1m"']
+    source = f'source = {{ path = "{tmp_path / "data"}" }}'
+    (tmp_path / "job.toml").write_text("\n".join([*common, source, *lines]))
+    run("train", tmp_path / "job.toml", "--once", "--close")
+    learner = decode_learner(Registry(tmp_path / "registry").latest("texts").data, find)
+    assert learner.progress.rows == len(TEXTS)
+    return learner
+
+
+def test_a_job_learns_the_vocabulary_of_texts(tmp_path):
+    learner = job_of_texts(
+        tmp_path,
+        'features = { numeric = [{ column = "shop", transform = "spell", bytes = 12 }], time = "at" }',
+        'spec = { algorithm = "vocabulary", text_bytes = 12 }',
+        'models.one = { kind = "vocabulary", size = 50 }',
+    )
+    setting = json.dumps(vocabulary.Vocabulary(size=50).to_dict())
+    run("derive", tmp_path / "registry", "texts", "--model", setting, "--out", tmp_path / "m.safetensors")
+    model = load(tmp_path / "m.safetensors").arrays
+    counts = Counter("" if text is None else text for text in TEXTS if text is None or len(text) <= 12)
+    expected = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:50]
+    assert list(zip(model.terms(), model.count.tolist(), strict=True)) == expected
+    assert identical(derive(learner, vocabulary.Vocabulary(size=50)).arrays, model)
+    known = Features(one_hot=[model.one_hot("shop")]).to_batch(Block(pa.record_batch({"shop": TEXTS})))[0].dense_x
+    assert known.sum(axis=0)[:50].tolist() == [count for _, count in expected]
+
+
+def test_a_job_counts_distinct_texts(tmp_path):
+    learner = job_of_texts(
+        tmp_path,
+        'features = { numeric = [{ column = "shop", transform = "code" }], time = "at" }',
+        'spec = { algorithm = "distinct" }',
+        'models.one = { kind = "count" }',
+    )
+    model, exact = derive(learner, distinct.Count()).arrays, len(set(TEXTS))
+    assert exact > 100
+    assert abs(model.count[0] - exact) <= 4 * model.standard_error * exact

@@ -15,7 +15,13 @@ from beam_ml.cli import main
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-IMPORTED_AS = {"apache-beam": "apache_beam", "kafka-python": "kafka", "scikit-learn": "sklearn"}
+IMPORTED_AS = {
+    "apache-beam": "apache_beam",
+    "kafka-python": "kafka",
+    "pillow": "PIL",
+    "pysimdjson": "simdjson",
+    "scikit-learn": "sklearn",
+}
 TOOLS = {"beam_ml", "mkdocs-material", "mypy", "ruff", "pytest", "pytest-cov", "pytest-timeout", "pytest-xdist"}
 """Run, or loaded by what runs them: never imported."""
 
@@ -29,6 +35,8 @@ def imports() -> set[str]:
                     found |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     found.add(node.module.split(".")[0])
+                elif isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+                    found |= {str(one.value).split(".")[0] for one in node.args if isinstance(one, ast.Constant)}
     return found
 
 

@@ -26,7 +26,7 @@ from beam_ml.beam.rounds.handover import handing_over
 from beam_ml.beam.rounds.opening import opened
 from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
-from beam_ml.beam.rounds.prepare.preparer import Preparer, Turn
+from beam_ml.beam.rounds.prepare.preparer import Preparer, Turn, refuse_prepared
 from beam_ml.beam.rounds.prepare.reading import lent
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
@@ -169,6 +169,8 @@ def train(
         run = _start(job, registry, sources[0], options)
         if job.prepares:
             run.preparer = Preparer(job, registry, run.standing.version, dict(enumerate(sources)).get(1), options)
+        else:
+            refuse_prepared(job, registry, run.standing.version)
         yield from _rounds(run, mode, stopping, _threads(threads, options))
 
 

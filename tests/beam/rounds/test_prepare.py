@@ -346,3 +346,33 @@ def test_damaged_bytes_of_what_is_kept_are_typed_errors(tmp_path: Path) -> None:
             del bad[at:]
         with pytest.raises((CorruptArtefact, BeamMLError)):
             decode_kept(job, bytes(bad))
+
+
+def test_a_report_dated_in_the_future_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    reported = _stamps(np.array([4_102_444_800_000_000]))
+    pq.write_table(
+        pa.table({"tx": [7], "reported": reported, "fraud": [1.0]}), tmp_path / "reports" / "000-typo.parquet"
+    )
+    base = _job(tmp_path).to_dict()["labels"]
+    labels = {**base, "source": {"path": str(tmp_path / "reports"), "round_files": 1}}
+    rounds = _run(_job(tmp_path, labels=labels))
+    assert sum((Counter(one.progress.rejected) for one in rounds), Counter()) == {"event time in the future": 1}
+    known = rounds[-1].manifest.extra[PAYLOAD]["labels"]
+    assert known["labelled"] == int((reports["at"] < rows["at"].max()).sum())
+
+
+def test_raw_rows_are_neither_begun_nor_given_up_under_the_same_name(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    _run(_job(tmp_path))
+    with pytest.raises(InvalidValue, match=r"job\.rolling, job\.labels or job\.predictions must be given"):
+        _run(_job(tmp_path, rolling=None, labels=None, predictions=None))
+    features = {"numeric": ["amount"], "label": "shop", "time": "at"}
+    plain = {"name": "plain", "rolling": None, "labels": None, "predictions": None, "features": features}
+    plain |= {"spec": {"algorithm": "linear.newton", "loss": "squared"}, "models": {"m": {"kind": "regressor"}}}
+    _run(_job(tmp_path, **plain))
+    begun = {**plain, "predictions": {"path": str(tmp_path / "predictions")}}
+    with pytest.raises(InvalidValue, match="must be left out, as when version"):
+        _run(_job(tmp_path, **begun))

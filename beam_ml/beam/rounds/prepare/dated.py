@@ -8,13 +8,15 @@ import pyarrow as pa
 
 from beam_ml.beam.job.job import Job
 from beam_ml.core.leaps import FAR, far_ahead
+from beam_ml.core.leaps import newest as newest_of
 from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.core.spec import to_us
 from beam_ml.features.times import EventTime, Times, times_us
 from beam_ml.formats.block import Block
 
-__all__ = ["Dated", "dated", "some", "times_of"]
+__all__ = ["Dated", "dated", "reports_dated", "some", "times_of"]
 
+BEFORE_ALL = -(2**63)
 _FIELD = "the job's column of event times"
 _AHEAD = "event time in the future"
 
@@ -55,6 +57,34 @@ def dated(job: Job, blocks: Sequence[Block], newest: int | None, now_us: int) ->
             left &= ~where
         found.append(Dated(some(block.replace(rejected=()), left), times.us[left]))
     return found, rejected
+
+
+def reports_dated(job: Job, blocks: Sequence[Block], newest: int, now_us: int) -> tuple[list[Block], int]:
+    """Return reports without those dated in the future, which are rejects of their blocks; and the newest time that counts.
+
+    A report that is dated far ahead of all else is kept, and does not count: reports that are older come behind it.
+
+    Args:
+        job: has labels.
+        blocks: of reports.
+        newest: newest event time of rows and of earlier reports, µs.
+        now_us: the clock of a source whose reports do not say when they were recorded.
+    """
+    labels = job.labels
+    assert labels is not None  # noqa: S101
+    (name, unit), ahead = labels.dated(True), to_us(labels.source.max_ahead)
+    found, good = [], [np.zeros(0, np.int64)]
+    for block in blocks:
+        times = times_us(block.batch, name, "job.labels.reported", unit)
+        usable = np.ones(len(block), bool) if times.unusable is None else ~times.unusable
+        late = usable & (times.us > (now_us if block.recorded is None else block.recorded) + ahead)
+        good.append(times.us[usable & ~late])
+        if late.any():
+            refused = (*block.rejected, _reject(block, late, _AHEAD))
+            block = some(block, ~late).replace(rejected=refused)
+        found.append(block)
+    every = np.concatenate(good)
+    return found, newest_of(every, job.windows().max_leap_us, newest) if every.size else BEFORE_ALL
 
 
 def times_of(job: Job, block: Block) -> Times:

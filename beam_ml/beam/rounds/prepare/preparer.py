@@ -9,19 +9,20 @@ from typing import Any
 import pyarrow as pa
 
 from beam_ml.beam.job.job import Job
+from beam_ml.beam.rounds.prepare.dated import reports_dated
 from beam_ml.beam.rounds.prepare.kept import PAYLOAD, Kept, decode_kept, encode_kept, nothing_kept
 from beam_ml.beam.rounds.prepare.predictions import Scorer, deliver, put_predictions
 from beam_ml.beam.rounds.prepare.reading import PreparedPlan, read_raw
-from beam_ml.beam.rounds.prepare.step import Prepared, arrived, prepare
+from beam_ml.beam.rounds.prepare.step import Arrived, Prepared, arrived, prepare
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
-from beam_ml.features.times import times_us
+from beam_ml.errors import InvalidValue
 from beam_ml.formats.block import Block
 from beam_ml.registry import Manifest, Registry
 
-__all__ = ["Preparer", "Turn"]
+__all__ = ["Preparer", "Turn", "refuse_prepared"]
 
 _ROWS = 65_536
 """Rows of a block that is learned."""
@@ -67,9 +68,15 @@ class Preparer:
         if version is None:
             self.kept, self._facts = nothing_kept(job), dict[str, Any]()
             return
-        self.kept = decode_kept(job, registry.read(job.name, version, PAYLOAD))
         manifest = registry.manifest(job.name, version)
-        self._facts = dict(manifest.extra.get(PAYLOAD, {}))
+        if PAYLOAD not in manifest.extra:
+            message = (
+                f"job.rolling, job.labels and job.predictions must be left out, as when version {version} of {job.name} was "
+                "trained (another name starts afresh)."
+            )
+            raise InvalidValue(message)
+        self.kept = decode_kept(job, registry.read(job.name, version, PAYLOAD))
+        self._facts = dict(manifest.extra[PAYLOAD])
         deliver(job, registry, manifest)
 
     def turn(self, plan: RoundPlan, learner: Learner, round_id: str) -> Turn:
@@ -83,7 +90,7 @@ class Preparer:
         job = self._job
         blocks = read_raw(plan, job.raw_columns, f"{round_id}/rows", self._options)
         came = arrived(job, self.kept, blocks, time.time_ns() // 1000)
-        reports, kept = self._reported(learner, came.until, round_id)
+        reports, kept = self._reported(learner, came, round_id)
         done = prepare(job, kept, came, reports)
         facts = {**self._told(done), **self._predicted(done, round_id)}
         rejected = _carriers(done.rejected, job.features.columns())
@@ -91,20 +98,21 @@ class Preparer:
         made = PreparedPlan(plan, done.rows, n_rejected)
         return Turn(made, (*_pieces(done.rows), *rejected), done.kept, facts)
 
-    def _reported(self, learner: Learner, until: int, round_id: str) -> tuple[list[Block], Kept]:
+    def _reported(self, learner: Learner, came: Arrived, round_id: str) -> tuple[list[Block], Kept]:
         """Read reports until one is dated after the clock, or no more have come; return them, and what was read of them."""
         found, kept = list[Block](), self.kept
         labels, source = self._job.labels, self._reports
         if labels is None or source is None:
             return found, kept
         newest, part = kept.newest_report, 0
-        while newest < until + labels.lateness_us:
+        while newest < came.until + labels.lateness_us:
             reader = learner.replace(cursors=kept.reports, progress=Progress(), pending={})
             plan = source.plan(reader, labels.source.round_rows)
             if plan is None:
                 break
             blocks = read_raw(plan, labels.columns, f"{round_id}/reports/{part}", self._options)
-            newest = max([newest, *_newest(blocks, labels.dated(True))])
+            blocks, latest = reports_dated(self._job, blocks, max(newest, came.newest), time.time_ns() // 1000)
+            newest = max(newest, latest)
             kept = dataclasses.replace(kept, reports=plan.advance(kept.reports), newest_report=newest)
             found, part = [*found, *blocks], part + 1
         return found, kept
@@ -142,12 +150,18 @@ class Preparer:
         deliver(self._job, self._registry, manifest)
 
 
-def _newest(blocks: Sequence[Block], dated: tuple[str, str | None]) -> list[int]:
-    """Return the newest time of each block of reports."""
-    name, unit = dated
-    read = [times_us(block.batch, name, "job.labels.reported", unit) for block in blocks]
-    good = [one.us if one.unusable is None else one.us[~one.unusable] for one in read]
-    return [int(times.max()) for times in good if times.size]
+def refuse_prepared(job: Job, registry: Registry, version: int | None) -> None:
+    """Refuse a job without raw rows that resumes from a version with them: the rows that wait would be lost.
+
+    Raises:
+        InvalidValue: the version keeps raw rows.
+    """
+    if version is not None and PAYLOAD in registry.manifest(job.name, version).extra:
+        message = (
+            f"job.rolling, job.labels or job.predictions must be given, as when version {version} of {job.name} was "
+            "trained: it keeps rows that wait (another name starts afresh)."
+        )
+        raise InvalidValue(message)
 
 
 def _pieces(rows: Block) -> list[Block]:

@@ -1,6 +1,6 @@
 """`LateLabels`: which columns identify, date and label rows, and how long a row waits for its label."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -112,6 +112,11 @@ class LateLabels(Settings):
     def ahead_us(self) -> int:
         """How long a report waits for a row that is dated after it, µs."""
         return _us(self.reports_ahead)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a state is of: all but the bounds, which may be moved while rows wait."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("most_rows", "most_bytes")}
 
     def dated(self, reports: bool) -> tuple[str, str | None]:
         """Return the column of event times of rows or reports, and what its numbers count."""

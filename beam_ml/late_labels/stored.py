@@ -35,7 +35,7 @@ def to_bytes(spec: LateLabels, state: State) -> bytes:
     if state.columns is not None:
         arrays["columns"] = to_stream(state.columns)
     meta = {
-        "spec": spec.to_dict(),
+        "spec": spec.shape,
         "shard": state.shard,
         "clock": state.clock,
         "released": state.released,
@@ -54,10 +54,8 @@ def from_bytes(spec: LateLabels, data: bytes) -> State:
         MergeRefused: they are of a join of another spec.
     """
     envelope = decode(data, KIND)
-    if envelope.meta.get("spec") != spec.to_dict():
-        message = (
-            f"A join resumes from a state of its own spec, {spec.to_json()}; got one of {envelope.meta.get('spec')}."
-        )
+    if envelope.meta.get("spec") != spec.shape:
+        message = f"A join resumes from a state of its own spec, {spec.shape}; got one of {envelope.meta.get('spec')}."
         raise MergeRefused(message)
     return guarded(_read, envelope)
 

@@ -13,6 +13,7 @@ __all__ = ["job_schema"]
 
 
 _COLUMN = {"type": ["string", "integer"]}
+_LENGTHS = ({"type": "number"}, {"type": "string", "pattern": DURATION_PATTERN})
 _COLUMNS = {"type": "array", "items": _COLUMN, "minItems": 2}
 
 
@@ -52,6 +53,9 @@ def job_schema() -> dict[str, Any]:
         # The column's name alone, or the list of them, stands for a table with nothing else in it.
         items = columns[name]["items"]
         columns[name]["items"] = {"anyOf": [bare, *items.get("oneOf", [items])]}
+    aggregate = shared["Aggregate"]["properties"]
+    aggregate["key"] = {"anyOf": [_COLUMN, aggregate["key"]]}
+    aggregate["windows"]["items"] = {"anyOf": [*_LENGTHS, aggregate["windows"]["items"]]}
     foreign = {"properties": {"algorithm": {"type": "string", "pattern": ":"}}, "required": ["algorithm"]}
     whole["properties"]["spec"] = {"type": "object", "anyOf": [*specs, foreign]}
     whole["properties"]["models"] = {

@@ -310,6 +310,11 @@ class Rolling(Settings):
         return tuple(dict.fromkeys(aggregate.key for aggregate in self.aggregates))
 
     @property
+    def shape(self) -> dict[str, Any]:
+        """What a state is of: all but the bound of its size, which may be moved."""
+        return {name: value for name, value in self.to_dict().items() if name != "max_state_bytes"}
+
+    @property
     def n_states(self) -> int:
         """The number of states: one per key and shard."""
         return len(self.keys) * self.shards

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from beam_ml.artefact.envelope import decode, encode
+from beam_ml.core.spec import canonical_json
 from beam_ml.errors import CorruptArtefact, InvalidValue, WrongKind
 from beam_ml.features.rolling import exact, sawtooth
 from beam_ml.features.rolling.layout import Layout, layout_of
@@ -99,7 +100,7 @@ def check_size(spec: Rolling, state: State) -> State:
 
 def _mark(spec: Rolling) -> str:
     """Return what stands for the settings that shape a state."""
-    return hashlib.sha256(spec.model_copy(update={"max_state_bytes": 1 << 16}).to_json().encode()).hexdigest()
+    return hashlib.sha256(canonical_json(spec.shape).encode()).hexdigest()
 
 
 def to_bytes(spec: Rolling, state: State) -> bytes:

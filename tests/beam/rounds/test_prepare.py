@@ -16,7 +16,7 @@ from beam_ml.beam.rounds import Mode, Round, driver, train
 from beam_ml.beam.rounds.prepare import preparer
 from beam_ml.beam.rounds.prepare.kept import PAYLOAD, decode_kept
 from beam_ml.cli.checking import checked
-from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, PublishFailed
+from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, NoInput, PublishFailed
 from beam_ml.registry import Registry
 
 DAY = 86_400_000_000
@@ -67,6 +67,13 @@ AGGREGATES = [
 NAMES = ["count_by_shop_1d", "mean_amount_by_shop_2d", "mean_fraud_by_shop_3d_delay_2d"]
 
 
+def _labels(root: Path) -> dict[str, Any]:
+    return {
+        "id": "tx", "time": "at", "label": "fraud", "reported": "reported", "maturity": f"{MATURITY}d",
+        "source": {"path": str(root / "reports")},
+    }  # fmt: skip
+
+
 def _job(root: Path, **changes: Any) -> Job:
     settings = {
         "name": "fraud",
@@ -74,10 +81,7 @@ def _job(root: Path, **changes: Any) -> Job:
         "refresh": "1d",
         "source": {"path": str(root / "rows"), "round_files": 1},
         "rolling": {"time": "at", "aggregates": AGGREGATES, "shards": 2},
-        "labels": {
-            "id": "tx", "time": "at", "label": "fraud", "reported": "reported", "maturity": f"{MATURITY}d",
-            "source": {"path": str(root / "reports")},
-        },
+        "labels": _labels(root),
         "predictions": {"path": str(root / "predictions"), "columns": ["at"], "features": True},
         "features": {"numeric": ["amount", *NAMES], "label": "fraud", "time": "known_at"},
         "spec": {"algorithm": "linear.newton", "loss": "logistic", "half_life": "14d"},
@@ -326,6 +330,31 @@ def test_other_windows_do_not_continue_what_was_kept(tmp_path: Path) -> None:
     job = _job(tmp_path, rolling={"time": "at", "aggregates": other, "shards": 2})
     with pytest.raises(InvalidValue, match=r"job\.(rolling|features)"):
         _run(job)
+    longer = _job(tmp_path, labels={**_labels(tmp_path), "maturity": "1d"})
+    with pytest.raises(
+        InvalidValue, match=r"job.labels.maturity must be as fraud was trained with it, 172800.0; got 86400.0"
+    ):
+        _run(longer)
+
+
+def test_bounds_may_be_moved_while_rows_wait(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    next(iter(train(_job(tmp_path), Registry(str(tmp_path / "registry")), threads=1)))
+    moved = _job(
+        tmp_path, labels={**_labels(tmp_path), "most_rows": 5_000, "most_bytes": 1 << 22},
+        rolling={"time": "at", "aggregates": AGGREGATES, "shards": 2, "max_state_bytes": 1 << 20},
+    )  # fmt: skip
+    assert _run(moved)[-1].manifest.number > 2
+
+
+def test_reports_that_are_nowhere_are_said_where(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    for file in (tmp_path / "reports").iterdir():
+        file.unlink()
+    with pytest.raises(NoInput, match=r"labels\.source\.path: "):
+        _run(_job(tmp_path))
 
 
 def test_damaged_bytes_of_what_is_kept_are_typed_errors(tmp_path: Path) -> None:

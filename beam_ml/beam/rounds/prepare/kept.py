@@ -1,7 +1,9 @@
 """`Kept`: what a trainer keeps of raw rows between rounds. It is published with the learner, in one version with it."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -111,10 +113,12 @@ def decode_kept(job: Job, data: bytes) -> Kept:
     """
     found = decode(data, _KIND)
     meta, left = found.meta, {name: values.tobytes() for name, values in found.arrays.items()}
-    if meta.get("settings") != settings_of(job):
+    differ = _differing(meta.get("settings"), settings_of(job))
+    if differ:
+        where, was, now = differ[0]
         message = (
-            f"job.rolling and job.labels must be those that {job.name} was trained with, {meta.get('settings')}; got "
-            f"{settings_of(job)} (another name starts afresh)."
+            f"job.{where} must be as {job.name} was trained with it, {was}; got {now}"
+            f"{f' (and {len(differ) - 1} more differ)' if len(differ) > 1 else ''} (another name starts afresh)."
         )
         raise InvalidValue(message)
     empty = nothing_kept(job)
@@ -141,11 +145,25 @@ def decode_kept(job: Job, data: bytes) -> Kept:
     return Kept(until, newest, released, tuple(held), states, known, waiting, reports, report)
 
 
-def settings_of(job: Job) -> str:
-    """Return what shapes the states that are kept, as one text."""
-    windows = None if job.rolling is None else windows_of(job).to_dict()
-    labels = None if job.labels is None else job.labels.rule.to_dict()
-    return canonical_json({"rolling": windows, "labels": labels})
+def settings_of(job: Job) -> dict[str, Any]:
+    """Return what shapes the states that are kept."""
+    windows = None if job.rolling is None else windows_of(job).shape
+    labels = None if job.labels is None else job.labels.rule.shape
+    plain: dict[str, Any] = json.loads(canonical_json({"rolling": windows, "labels": labels}))
+    return plain
+
+
+def _differing(was: Any, now: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the settings that differ, each with what it was and what it is."""
+    found = []
+    for table, settings in now.items():
+        before = was.get(table) if isinstance(was, dict) else None
+        if isinstance(before, dict) and isinstance(settings, dict):
+            names = sorted(name for name in before.keys() | settings.keys() if before.get(name) != settings.get(name))
+            found += [(f"{table}.{name}", f"{before.get(name)!r}", f"{settings.get(name)!r}") for name in names]
+        elif before != settings:
+            found.append((table, f"{before!r}", f"{settings!r}"))
+    return found
 
 
 def windows_of(job: Job) -> rolling.Rolling:

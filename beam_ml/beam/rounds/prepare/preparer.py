@@ -18,7 +18,7 @@ from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
-from beam_ml.errors import InvalidValue
+from beam_ml.errors import InvalidValue, NoInput
 from beam_ml.formats.block import Block
 from beam_ml.registry import Manifest, Registry
 
@@ -107,7 +107,11 @@ class Preparer:
         newest, part = kept.newest_report, 0
         while newest < came.until + labels.lateness_us:
             reader = learner.replace(cursors=kept.reports, progress=Progress(), pending={})
-            plan = source.plan(reader, labels.source.round_rows)
+            try:
+                plan = source.plan(reader, labels.source.round_rows)
+            except NoInput as error:
+                message = f"labels.source.path: {error} (with --follow, reports may begin to come later.)"
+                raise NoInput(message) from error
             if plan is None:
                 break
             blocks = read_raw(plan, labels.columns, f"{round_id}/reports/{part}", self._options)

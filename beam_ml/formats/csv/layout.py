@@ -1,6 +1,9 @@
 """The layout of CSV text: its columns, those that are wanted, and their types; and the parser that follows it."""
 
 import dataclasses
+import functools
+import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +18,10 @@ from beam_ml.formats.csv.types import Ladder, Types, ladders
 
 __all__ = ["Layout", "header", "parsed", "settled", "words_of"]
 
+_log = logging.getLogger(__name__)
+
 _MARK = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +74,20 @@ def header(where: str, line: bytes, options: Options) -> tuple[list[str], int]:
     if not names or len(set(names)) != len(names):
         message = f"{where} must start with a line that names each column once; got {line[:80]!r}."
         raise UnreadableInput(message)
+    if all(map(_NUMBER.fullmatch, names)) and names != [str(i) for i in range(len(names))]:
+        _say_that_names_are_numbers(where, ", ".join(names)[:80])
     return names, len(line)
+
+
+@functools.lru_cache(maxsize=1024)
+def _say_that_names_are_numbers(where: str, names: str) -> None:
+    """Warn, once per file, of what looks like a row; 0, 1, 2 … are the names of a frame without any."""
+    _log.warning(
+        "%s begins with a line of numbers, which is taken for the names of its columns: %s. Where it is a row, "
+        "options.header = false reads it as one.",
+        where,
+        names,
+    )
 
 
 def settled(where: str, names: list[str], head: bytes, columns: Sequence[str] | None, options: Options) -> Layout:

@@ -300,3 +300,15 @@ def test_bytes_and_back() -> None:
     assert len(files.decode(b"a,b\n")) == 0
     with pytest.raises(UnreadableInput, match=r"<0 bytes> must start with"):
         files.decode(b"")
+
+
+def test_a_header_of_numbers_alone_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        files.decode(b"0.25,1,-3e5\n1,2,3\n")
+    [said] = caplog.messages
+    assert "begins with a line of numbers" in said
+    assert "options.header = false" in said
+    caplog.clear()
+    for names in (b"0,1,2", b"a,1,2", b"x"):
+        files.decode(names + b"\n1,2,3\n")
+    assert not caplog.messages

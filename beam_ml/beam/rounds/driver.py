@@ -18,6 +18,7 @@ from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.job.job import Job
+from beam_ml.beam.rounds.adding_up import check_covered, refuse_repeat
 from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.rounds.file_plan import FilePlan
 from beam_ml.beam.rounds.files import FileRounds
@@ -43,7 +44,7 @@ from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.threads import VARIABLE, cores, one_thread, using, whole
-from beam_ml.errors import InvalidValue, RoundAbandoned, SourceError
+from beam_ml.errors import InvalidValue, SourceError
 from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files, sweep_rounds
 
 __all__ = ["Mode", "Round", "train"]
@@ -271,8 +272,8 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
         total = reduce(Progress.merge, gathered, Progress())
         total = reduce(Progress.merge, (value.progress for value in found.values()), total)
-        _check(plan, total)
-        _refuse_repeat(run.learner, total)
+        check_covered(plan, total)
+        refuse_repeat(run.learner, total)
         learner = run.learner.replace(progress=run.learner.progress.merge(plan.lost))
         learner = take_in(run.algorithm, learner, sorted(found.items()), run.job.refresh != "round")
         learner = learner.replace(cursors=plan.advance(learner.cursors))
@@ -348,34 +349,6 @@ def _collect(run: _Run, round_id: str) -> dict[int, Any]:
         if ending == "safetensors":
             _, found[int(stem)] = decode_accumulation(read_round(run.registry, run.job.name, round_id, file), find)
     return found
-
-
-def _check(plan: RoundPlan, total: Progress) -> None:
-    """Abandon the round unless its Progress adds up to exactly the plan: a row lost or read twice stops here."""
-    wanted = plan.covered()
-    if {origin: ranges.tolist() for origin, ranges in total.covered.items()} != wanted:
-        message = f"The round must cover exactly its plan, {_some(wanted)}; it covered {_some(total.covered)}."
-        raise RoundAbandoned(message)
-    if total.repeated:
-        message = f"The round must read nothing twice; it read {total.repeated:,} places more than once."
-        raise RoundAbandoned(message)
-    rows = plan.rows()
-    if rows is not None and total.scanned != rows:
-        message = f"The round must scan exactly the {rows:,} rows of its plan; it scanned {total.scanned:,}."
-        raise RoundAbandoned(message)
-
-
-def _refuse_repeat(learner: Learner, total: Progress) -> None:
-    """Abandon a round that has read what the learner has seen already: a merged learner may know more than its plan."""
-    shared = learners.scanned(learner).overlap(total)
-    if shared:
-        message = f"The round must read nothing twice; the learner has already scanned {_some(shared)}."
-        raise RoundAbandoned(message)
-
-
-def _some(covered: Any) -> str:
-    shown = [f"{origin.partition} {[list(map(int, r)) for r in ranges]}" for origin, ranges in sorted(covered.items())]
-    return "; ".join(shown[:3]) + ("; …" if len(shown) > 3 else "") or "nothing"
 
 
 def _publish(

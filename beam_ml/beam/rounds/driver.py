@@ -202,7 +202,7 @@ def _rounds(run: _Run, mode: Mode, stopping: Callable[[], bool], threads: int | 
                 source.wait(run.learner, stopping)
         except SourceError as error:
             # What was planned or half read has had no effect.
-            if not source.is_transient(error):
+            if not (source.is_transient(error) or (run.preparer is not None and run.preparer.is_transient(error))):
                 raise
             # Without --follow nobody is waited for: what cannot be read is passed by in the next plan.
             pause_s = _RETRY_S if follow else 0.0

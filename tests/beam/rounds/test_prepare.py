@@ -16,7 +16,7 @@ from beam_ml.beam.rounds import Mode, Round, driver, train
 from beam_ml.beam.rounds.prepare import preparer
 from beam_ml.beam.rounds.prepare.kept import PAYLOAD, decode_kept
 from beam_ml.cli.checking import checked
-from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, NoInput, PublishFailed
+from beam_ml.errors import BeamMLError, CorruptArtefact, InvalidValue, NoInput, PublishFailed, SourceError
 from beam_ml.registry import Registry
 
 DAY = 86_400_000_000
@@ -308,6 +308,37 @@ def test_predictions_alone(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidValue, match=said):
         _job(tmp_path, **changes)
+
+
+def test_reports_are_read_up_to_the_clock_and_no_further(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    slices = {"path": str(tmp_path / "reports"), "round_files": 1}
+    job = _job(tmp_path, labels={**_labels(tmp_path), "source": slices})
+    registry = Registry(job.registry)
+    for one in train(job, registry, Mode("once"), threads=1):
+        kept = decode_kept(job, registry.read("fraud", one.manifest.number, PAYLOAD))
+        files = kept.reports.files
+        assert files is not None
+        day = (kept.until - START) // DAY
+        assert len(files.done) <= day + 2, "a file that holds the first report after the clock, and none behind it"
+        assert kept.newest_report > START
+
+
+def test_a_file_of_reports_that_cannot_be_read_is_set_aside_and_counted_once(tmp_path: Path) -> None:
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    (tmp_path / "reports" / "002.parquet").write_bytes(b"PAR1 no more PAR1")
+    skips = {"path": str(tmp_path / "reports"), "on_bad_file": "skip", "round_files": 2}
+    job = _job(tmp_path, labels={**_labels(tmp_path), "source": skips})
+    rounds = _run(job)
+    rejected: Counter[str] = Counter()
+    for one in rounds:
+        rejected.update(one.progress.rejected)
+    assert rejected == {"file set aside": 1}
+    assert rounds[-1].manifest.extra[PAYLOAD]["labels"]["reports"] < len(reports["tx"])
+    with pytest.raises(SourceError, match=r"002\.parquet"):
+        _run(_job(tmp_path, name="strict"))
 
 
 def test_check_shows_what_becomes_of_raw_rows(tmp_path: Path) -> None:

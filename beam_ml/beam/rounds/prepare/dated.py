@@ -14,7 +14,7 @@ from beam_ml.core.spec import to_us
 from beam_ml.features.times import EventTime, Times, times_us
 from beam_ml.formats.block import Block
 
-__all__ = ["Dated", "dated", "reports_dated", "some", "times_of"]
+__all__ = ["Dated", "dated", "reject_of", "reports_dated", "some", "times_of"]
 
 BEFORE_ALL = -(2**63)
 _FIELD = "the job's column of event times"
@@ -53,7 +53,7 @@ def dated(job: Job, blocks: Sequence[Block], newest: int | None, now_us: int) ->
         left = np.ones(len(block), bool)
         for reason, where in reasons.items():
             if (left & where).any():
-                rejected.append(_reject(block, left & where, reason))
+                rejected.append(reject_of(block, left & where, reason))
             left &= ~where
         found.append(Dated(some(block.replace(rejected=()), left), times.us[left]))
     return found, rejected
@@ -80,7 +80,7 @@ def reports_dated(job: Job, blocks: Sequence[Block], newest: int, now_us: int) -
         late = usable & (times.us > (now_us if block.recorded is None else block.recorded) + ahead)
         good.append(times.us[usable & ~late])
         if late.any():
-            refused = (*block.rejected, _reject(block, late, _AHEAD))
+            refused = (*block.rejected, reject_of(block, late, _AHEAD))
             block = some(block, ~late).replace(rejected=refused)
         found.append(block)
     every = np.concatenate(good)
@@ -134,7 +134,14 @@ def some(block: Block, keep: np.ndarray) -> Block:
     return block.replace(batch=batch, position=position, position_end=end, recorded=recorded)
 
 
-def _reject(block: Block, rows: np.ndarray, reason: str) -> Reject:
+def reject_of(block: Block, rows: np.ndarray, reason: str) -> Reject:
+    """Return rows of a block as a reject that knows its origin.
+
+    Args:
+        block: n rows.
+        rows: (n,) bool.
+        reason: why.
+    """
     place = np.full(len(block), UNPLACED, np.int64) if block.position is None else block.position
     end = None if block.position_end is None else block.position_end[rows]
     return Reject(reason, place[rows], end, (), block.origin)

@@ -18,7 +18,7 @@ from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
-from beam_ml.errors import InvalidValue, NoInput
+from beam_ml.errors import InvalidValue, NoInput, SourceError
 from beam_ml.formats.block import Block
 from beam_ml.registry import Manifest, Registry
 
@@ -90,20 +90,24 @@ class Preparer:
         job = self._job
         blocks = read_raw(plan, job.raw_columns, f"{round_id}/rows", self._options)
         came = arrived(job, self.kept, blocks, time.time_ns() // 1000)
-        reports, kept = self._reported(learner, came, round_id)
+        reports, kept, lost = self._reported(learner, came, round_id)
         done = prepare(job, kept, came, reports)
         facts = {**self._told(done), **self._predicted(done, round_id)}
         rejected = _carriers(done.rejected, job.features.columns())
         n_rejected = sum(map(len, done.rejected))
-        made = PreparedPlan(plan, done.rows, n_rejected)
+        made = PreparedPlan(plan, done.rows, n_rejected, lost)
         return Turn(made, (*_pieces(done.rows), *rejected), done.kept, facts)
 
-    def _reported(self, learner: Learner, came: Arrived, round_id: str) -> tuple[list[Block], Kept]:
-        """Read reports until one is dated after the clock, or no more have come; return them, and what was read of them."""
-        found, kept = list[Block](), self.kept
+    def _reported(self, learner: Learner, came: Arrived, round_id: str) -> tuple[list[Block], Kept, Progress]:
+        """Read reports until one is dated after the clock, or no more have come.
+
+        Returns:
+            The reports; what is kept, with what was read of them; and what of them cannot be read and is given up.
+        """
+        found, kept, lost = list[Block](), self.kept, Progress()
         labels, source = self._job.labels, self._reports
         if labels is None or source is None:
-            return found, kept
+            return found, kept, lost
         newest, part = kept.newest_report, 0
         while newest < came.until + labels.lateness_us:
             reader = learner.replace(cursors=kept.reports, progress=Progress(), pending={})
@@ -118,8 +122,9 @@ class Preparer:
             blocks, latest = reports_dated(self._job, blocks, max(newest, came.newest), time.time_ns() // 1000)
             newest = max(newest, latest)
             kept = dataclasses.replace(kept, reports=plan.advance(kept.reports), newest_report=newest)
-            found, part = [*found, *blocks], part + 1
-        return found, kept
+            source.published(reader.replace(cursors=kept.reports))  # what it has set aside is known from here on
+            found, lost, part = [*found, *blocks], lost.merge(plan.lost), part + 1
+        return found, kept, lost
 
     def _told(self, done: Prepared) -> dict[str, Any]:
         """Return the counts so far of what became of reports and the rows that waited for them."""
@@ -134,6 +139,10 @@ class Preparer:
             put_predictions(self._job, self._registry, round_id, rows)
         before: Counter[str] = Counter(self._facts.get("predictions", {}))
         return {"predictions": dict(before + Counter({"scored": scored, "not scored": not_scored}))}
+
+    def is_transient(self, error: SourceError) -> bool:
+        """Return whether an error of the reports is worth another attempt at the round."""
+        return self._reports is not None and self._reports.is_transient(error)
 
     def payloads(self, turn: Turn | None) -> dict[str, bytes]:
         """Return what is kept, as a file of the version.

@@ -103,15 +103,16 @@ class PreparedPlan:
         plan: by which raw rows were read.
         rows: to be learned.
         n_rejected: rows that were refused on the way.
+        lost: of other sources, given up.
     """
 
-    def __init__(self, plan: RoundPlan, rows: Block, n_rejected: int) -> None:
-        self._plan, self._rows, self._n_rejected = plan, rows, n_rejected
+    def __init__(self, plan: RoundPlan, rows: Block, n_rejected: int, lost: Progress) -> None:
+        self._plan, self._rows, self._n_rejected, self._lost = plan, rows, n_rejected, lost
 
     @property
     def lost(self) -> Progress:
         """What can no longer be read of the source and is given up, counted as rejected."""
-        return self._plan.lost
+        return self._plan.lost.merge(self._lost)
 
     def covered(self) -> dict[Origin, list[list[int]]]:
         """Return the places of the prepared rows."""

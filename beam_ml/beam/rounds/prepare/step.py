@@ -5,6 +5,7 @@ order and how late reports may be. What lies before it is prepared; the rest is 
 in the end, and what is kept, does not depend on how rows and reports are cut into rounds.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from beam_ml import late_labels
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.rounds.prepare.dated import Dated, dated, some, times_of
+from beam_ml.beam.rounds.prepare.dated import Dated, dated, reject_of, some, times_of
 from beam_ml.beam.rounds.prepare.kept import BEGINNING, Kept, rule_of_known, windows_of
 from beam_ml.beam.rounds.prepare.reported import (
     is_label_row,
@@ -24,7 +25,7 @@ from beam_ml.beam.rounds.prepare.reported import (
     without_label_keys,
 )
 from beam_ml.core.batch import Origin
-from beam_ml.core.rejects import UNPLACED, Reject
+from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import to_us
 from beam_ml.features import rolling
 from beam_ml.formats.block import Block
@@ -117,7 +118,10 @@ def prepare(job: Job, kept: Kept, came: Arrived, reports: Sequence[Block]) -> Pr
         rejected += joined.rejected
         rows = rows.replace(origin=Origin(PREPARED, job.source.where))
     released = kept.released + len(rows)
-    after = Kept(came.until, came.newest, released, tuple(held), states, known, waiting, kept.reports)
+    after = dataclasses.replace(
+        kept, until=came.until, newest=came.newest, released=released, held=tuple(held), rolling=states, known=known,
+        waiting=waiting,
+    )  # fmt: skip
     return Prepared(tuple(featured), rows, tuple(rejected), counts, after)
 
 
@@ -129,9 +133,7 @@ def _due(kept: Kept, rows: Sequence[Dated], until: int) -> tuple[list[Block], li
     for block, times in rows:
         late = times < kept.until
         if late.any():
-            gone = some(block, late)
-            place = np.full(len(gone), UNPLACED, np.int64) if gone.position is None else gone.position
-            rejected.append(Reject(_LATE, place, gone.position_end, (), gone.origin))
+            rejected.append(reject_of(block, late, _LATE))
         due = ~late & (times < until)
         for into, where in ((ready, due), (held, times >= until)):
             if where.any():

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.beam.job.job import Job
+from beam_ml.beam.rounds.prepare.kept import BEGINNING
 from beam_ml.core.leaps import FAR, far_ahead
 from beam_ml.core.leaps import newest as newest_of
 from beam_ml.core.rejects import UNPLACED, Reject
@@ -16,7 +17,6 @@ from beam_ml.formats.block import Block
 
 __all__ = ["Dated", "dated", "reject_of", "reports_dated", "some", "times_of"]
 
-BEFORE_ALL = -(2**63)
 _FIELD = "the job's column of event times"
 _AHEAD = "event time in the future"
 
@@ -84,7 +84,7 @@ def reports_dated(job: Job, blocks: Sequence[Block], newest: int, now_us: int) -
             block = some(block, ~late).replace(rejected=refused)
         found.append(block)
     every = np.concatenate(good)
-    return found, newest_of(every, job.windows().max_leap_us, newest) if every.size else BEFORE_ALL
+    return found, newest_of(every, job.windows().max_leap_us, newest) if every.size else BEGINNING
 
 
 def times_of(job: Job, block: Block) -> Times:

@@ -1,7 +1,7 @@
 """What a job does with raw rows before they are learned: rolling features, labels that come later, predictions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -63,6 +63,14 @@ class ReportedLabels(LateLabels):
 
     called: ClassVar[str] = "labels"
 
+    learned: Annotated[
+        Literal["mature", "known"],
+        Field(
+            description="when a row is learned: 'mature', once `maturity` is over, whatever is known before, so that rows "
+            "of one time are learned together; 'known', as soon as its label is: reported rows then come before those of "
+            "their time that nobody reports, and what is new in the features looks like a cause of reports"
+        ),
+    ] = "mature"
     source: Annotated[
         Source, Field(description="where the reports come from: files or a topic, as the rows' own source")
     ]
@@ -85,7 +93,8 @@ class ReportedLabels(LateLabels):
     @property
     def rule(self) -> LateLabels:
         """The rules of the join alone, without where the reports come from."""
-        return LateLabels.parse({name: value for name, value in self.to_dict().items() if name != "source"})
+        own = ("source", "learned")
+        return LateLabels.parse({name: value for name, value in self.to_dict().items() if name not in own})
 
     @property
     def columns(self) -> list[str]:

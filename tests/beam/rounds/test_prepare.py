@@ -128,15 +128,17 @@ def test_rows_are_scored_with_what_was_known_then(tmp_path: Path) -> None:
     assert versions.min() < versions.max()
 
 
-def test_every_row_is_learned_once_with_its_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["mature", "known"])
+def test_every_row_is_learned_once_with_its_label(tmp_path: Path, when: str) -> None:
     rows, reports = _world()
     _write(tmp_path, rows, reports)
-    rounds = _run(_job(tmp_path))
+    rounds = _run(_job(tmp_path, labels={**_labels(tmp_path), "learned": when}))
     learned = sum(one.progress.rows for one in rounds)
-    settled = rows["at"] + MATURITY * DAY
-    settled[reports["tx"]] = reports["at"]
     newest = rows["at"].max()
-    assert learned == int((settled < newest).sum())
+    matured = rows["at"] + MATURITY * DAY
+    settled = matured.copy()
+    settled[reports["tx"]] = reports["at"]
+    assert learned == int(((matured if when == "mature" else settled) < newest).sum())
     assert rounds[-1].manifest.extra[PAYLOAD]["waiting"] == len(rows["tx"]) - learned
     assert (
         sum(one.progress.rejected.total() if isinstance(one.progress.rejected, Counter) else 0 for one in rounds) == 0
@@ -308,6 +310,20 @@ def test_predictions_alone(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidValue, match=said):
         _job(tmp_path, **changes)
+
+
+def test_rows_of_one_time_are_learned_together(tmp_path: Path) -> None:
+    """A row that is reported is not learned before those around it: else what is new in the features would be blamed."""
+    rows, reports = _world(4)
+    _write(tmp_path, rows, reports)
+    share = rows["fraud"].mean()
+    found = {}
+    for when in ("mature", "known"):
+        job = _job(tmp_path, name=when, labels={**_labels(tmp_path), "learned": when}, predictions=None)
+        refreshes = [refresh for one in _run(job) for refresh, _ in one.refreshes]
+        found[when] = [one.measured["m"]["base_rate"] for one in refreshes if "base_rate" in one.measured.get("m", {})]
+    assert max(abs(rate - share) for rate in found["mature"]) < 0.12
+    assert found["known"][0] == 1.0, "of the first windows only reports are known"
 
 
 def test_reports_are_read_up_to_the_clock_and_no_further(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Kept:
         known: labels on their way into rolling windows; None: no window is of the label.
         waiting: rows that wait for their label; None: labels are in the rows.
         reports: what has been read of the reports.
+        early: rows whose label is known and that are not learned before they mature; None: none.
         newest_report: newest event time of a report that was read, µs.
     """
 
@@ -55,12 +56,14 @@ class Kept:
     known: late_labels.State | None
     waiting: late_labels.State | None
     reports: Cursors
+    early: Block | None = None
     newest_report: int = BEGINNING
 
     @property
     def n_waiting(self) -> int:
         """The number of rows that came and were not passed on yet."""
-        return sum(map(len, self.held)) + (0 if self.waiting is None else self.waiting.n_waiting)
+        known = 0 if self.early is None else len(self.early)
+        return sum(map(len, self.held)) + known + (0 if self.waiting is None else self.waiting.n_waiting)
 
 
 def rule_of_known(labels: ReportedLabels) -> LateLabels:
@@ -88,6 +91,8 @@ def encode_kept(job: Job, kept: Kept) -> bytes:
     if kept.rolling:
         spec = windows_of(job)
         parts |= {f"rolling/{i}": rolling.to_bytes(spec, state) for i, state in sorted(kept.rolling.items())}
+    if kept.early is not None:
+        parts["early"] = encode_block(kept.early)
     if job.labels is not None:
         if kept.known is not None:
             parts["known"] = late_labels.to_bytes(rule_of_known(job.labels), kept.known)
@@ -138,17 +143,18 @@ def decode_kept(job: Job, data: bytes) -> Kept:
         known = late_labels.from_bytes(rule_of_known(job.labels), left.pop("known"))
     if job.labels is not None and "waiting" in left:
         waiting = late_labels.from_bytes(job.labels.rule, left.pop("waiting"))
+    early = decode_block(left.pop("early")) if "early" in left else None
     if left:
         message = f"What is kept of raw rows has parts that there are none of: {sorted(left)[:5]}."
         raise CorruptArtefact(message)
     reports = cursors_from_json(meta.get("reports"))
-    return Kept(until, newest, released, tuple(held), states, known, waiting, reports, report)
+    return Kept(until, newest, released, tuple(held), states, known, waiting, reports, early, report)
 
 
 def settings_of(job: Job) -> dict[str, Any]:
     """Return what shapes the states that are kept."""
     windows = None if job.rolling is None else windows_of(job).shape
-    labels = None if job.labels is None else job.labels.rule.shape
+    labels = None if job.labels is None else {**job.labels.rule.shape, "learned": job.labels.learned}
     plain: dict[str, Any] = json.loads(canonical_json({"rolling": windows, "labels": labels}))
     return plain
 

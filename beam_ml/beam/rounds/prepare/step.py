@@ -17,6 +17,7 @@ from beam_ml import late_labels
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.rounds.prepare.dated import Dated, dated, reject_of, some, times_of
 from beam_ml.beam.rounds.prepare.kept import BEGINNING, Kept, rule_of_known, windows_of
+from beam_ml.beam.rounds.prepare.maturing import matured
 from beam_ml.beam.rounds.prepare.reported import (
     is_label_row,
     label_rows,
@@ -106,7 +107,7 @@ def prepare(job: Job, kept: Kept, came: Arrived, reports: Sequence[Block]) -> Pr
     rejected += came.rejected
     featured, states, known, refused = _rolled(job, kept, ready, reports, came.until)
     rejected += refused
-    labels, waiting, counts = job.labels, kept.waiting, Counter[str]()
+    labels, waiting, early, counts = job.labels, kept.waiting, kept.early, Counter[str]()
     if labels is None:
         rows = _numbered(job, featured, kept.released)
     else:
@@ -116,11 +117,14 @@ def prepare(job: Job, kept: Kept, came: Arrived, reports: Sequence[Block]) -> Pr
         joined = join(labels.rule, waiting, given, reports, came.until + labels.lateness_us)
         waiting, counts, rows = joined.state, joined.counts, joined.released
         rejected += joined.rejected
-        rows = rows.replace(origin=Origin(PREPARED, job.source.where))
-    released = kept.released + len(rows)
+        if labels.learned == "mature":
+            rows, early = matured(job, labels, early, rows, came.until)
+        stop = kept.released + len(rows)
+        places = np.arange(kept.released, stop, dtype=np.int64)
+        rows = Block(rows.batch, Origin(PREPARED, job.source.where), places, None, kept.released, stop)
     after = dataclasses.replace(
-        kept, until=came.until, newest=came.newest, released=released, held=tuple(held), rolling=states, known=known,
-        waiting=waiting,
+        kept, until=came.until, newest=came.newest, released=rows.stop, held=tuple(held), rolling=states, known=known,
+        waiting=waiting, early=early,
     )  # fmt: skip
     return Prepared(tuple(featured), rows, tuple(rejected), counts, after)
 

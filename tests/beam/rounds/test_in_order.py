@@ -22,7 +22,7 @@ from beam_ml.core.arrays import array_fields
 from beam_ml.core.batch import Batch
 from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
-from beam_ml.errors import InvalidValue, PublishFailed
+from beam_ml.errors import InvalidValue, PublishFailed, RoundAbandoned
 from beam_ml.formats.block import Block
 from beam_ml.registry import Registry, round_files
 
@@ -196,7 +196,7 @@ def test_a_row_that_is_lost_on_the_way_abandons_the_round(tmp_path: Path, monkey
         return {**found, first: found[first][1:]}
 
     monkeypatch.setattr(driver, "rows_of", losing)
-    with pytest.raises(driver.RoundAbandoned, match="must cover exactly its plan"):
+    with pytest.raises(RoundAbandoned, match="must cover exactly its plan"):
         list(train(one, Registry(one.registry), CLOSE))
     assert Registry(one.registry).latest("test") is None
 

@@ -6,6 +6,7 @@
     ├── InvalidValue          a spec, job or argument was refused: name, rule, value  (a ValueError)
     ├── InvalidBatch          arrays that do not make a batch                         (a ValueError)
     ├── MergeRefused          two summaries or learners that must not be added
+    ├── RemoveRefused         a part that cannot be taken out of a summary: it is not in it, or no longer apart
     ├── DeriveRefused         a model the learner cannot derive (no rows yet, foreign model spec)
     ├── TrainingFailed        folds turned non-finite too often to continue
     ├── ArtefactError
@@ -45,6 +46,7 @@ __all__ = [
     "NoInput",
     "PublishFailed",
     "RegistryError",
+    "RemoveRefused",
     "RoundAbandoned",
     "RowsLost",
     "SourceError",
@@ -72,6 +74,10 @@ class InvalidBatch(BeamMLError, ValueError):
 
 class MergeRefused(BeamMLError):
     """Two summaries or learners that must not be merged."""
+
+
+class RemoveRefused(BeamMLError):
+    """A part that cannot be taken out of a summary: it is not in it, or is no longer distinct from the rest."""
 
 
 class DeriveRefused(BeamMLError):

@@ -41,6 +41,7 @@ __all__ = [
     "ModelKind",
     "Predict",
     "Predictions",
+    "Remove",
     "Scale",
     "Scorer",
     "ScorerOf",
@@ -141,6 +142,19 @@ class Merge(Protocol[SpecIn, PartialT]):
     """Return the sum of two partials: pure, commutative, associative within the law."""
 
     def __call__(self, spec: SpecIn, a: PartialT, b: PartialT) -> PartialT: ...
+
+
+class Remove(Protocol[SpecIn, SummaryT]):
+    """Return a partial or a state without a part that was merged into it: as if the part's rows had never been seen.
+
+    ``remove(merge(a, b), b) = a`` in every sum, to the law's tolerance of ``merge(a, b)``: digits that the part's sums swamp
+    are gone, so the rest is off by up to W(merge(a, b)) / W(a) times the tolerance. Arrays may be written around another
+    origin, and what only a maximum or a minimum tells stays that of both.
+
+    Raises `RemoveRefused`: the part was not learned, or is no longer distinct from the rest.
+    """
+
+    def __call__(self, spec: SpecIn, summary: SummaryT, part: SummaryT) -> SummaryT: ...
 
 
 class Fold(Protocol[SpecIn, StateT, PartialIn]):
@@ -321,6 +335,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
         looks_back: whether `fold` takes a fifth argument; see `Fold`.
         scorer: see `ScorerOf`; None if there is no ranking.
         features_held: see `FeaturesHeld`; None: states hold all features.
+        remove: see `Remove`; None: what was merged stays.
 
     Raises:
         InvalidValue: the state is no partial, and `init` or `fold` is missing.
@@ -347,6 +362,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
     looks_back: bool = False
     scorer: ScorerOf[SpecT, AnchorT] | None = None
     features_held: FeaturesHeld[SpecT, StateT] | None = None
+    remove: Remove[SpecT, StateT | PartialT] | None = None
 
     def __post_init__(self) -> None:
         """Fill in what is left out of an algorithm whose state is a partial."""

@@ -13,6 +13,7 @@ import numpy as np
 from beam_ml.core import intervals
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.decay import later
+from beam_ml.errors import RemoveRefused
 
 __all__ = ["Progress"]
 
@@ -125,6 +126,48 @@ class Progress:
             places=self.places + other.places,
         )
 
+    def remove(self, part: "Progress") -> "Progress":
+        """Return the counts and places without those of a part; the span of times stays that of both.
+
+        A place that both the part and another have scanned counts as scanned by neither. Read positions are no part of this:
+        what is removed is not read again.
+
+        Raises:
+            RemoveRefused: the part was not scanned, or has been removed before.
+
+        >>> both = Progress.of_range(Origin("files", "a"), 0, 5).merge(Progress.of_range(Origin("files", "b"), 0, 7))
+        >>> both.remove(Progress.of_range(Origin("files", "a"), 0, 5)).covered[Origin("files", "b")].tolist()
+        [[0, 7]]
+        """
+        covered = dict(self.covered)
+        for origin, ranges in part.covered.items():
+            mine = covered.pop(origin, intervals.EMPTY)
+            if len(intervals.difference(ranges, mine)):
+                first = intervals.difference(ranges, mine)[0]
+                where = f"{origin.source} {origin.partition}".strip()
+                message = f"What is removed must have been learned: {where} from {first[0]} to {first[1]} was not."
+                raise RemoveRefused(message)
+            rest = intervals.difference(mine, ranges)
+            if len(rest):
+                covered[origin] = rest
+        rows, rejected = self.rows - part.rows, _less(self.rejected, part.rejected)
+        if rows < 0 or min(rejected.values(), default=0) < 0:
+            message = f"What is removed must have been learned: it has {part.rows:,} rows of {self.rows:,}."
+            raise RemoveRefused(message)
+        return Progress(
+            rows=rows,
+            weight=max(self.weight - part.weight, 0.0) if rows else 0.0,
+            bytes=self.bytes - part.bytes,
+            time_min=self.time_min if rows else None,
+            time_max=self.time_max if rows else None,
+            late=self.late - part.late,
+            rejected={reason: count for reason, count in rejected.items() if count},
+            adjusted={what: count for what, count in _less(self.adjusted, part.adjusted).items() if count},
+            covered=covered,
+            latest={origin: time for origin, time in self.latest.items() if origin in covered},
+            places=self.places - part.places,
+        )
+
     def as_rejected(self, reason: str) -> "Progress":
         """Count all rows as rejected instead: the fold that held them was dropped."""
         rejected = dict(self.rejected)
@@ -162,6 +205,10 @@ def _sum(a: Mapping[str, int], b: Mapping[str, int]) -> Mapping[str, int]:
     if not a or not b:
         return a or b
     return {reason: a.get(reason, 0) + b.get(reason, 0) for reason in {**a, **b}}
+
+
+def _less(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    return {reason: a.get(reason, 0) - b.get(reason, 0) for reason in {**a, **b}}
 
 
 def _covered(batch: Batch) -> Mapping[Origin, np.ndarray]:

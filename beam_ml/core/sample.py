@@ -95,7 +95,7 @@ class Sample:
         if classes(spec) != 2 or (scorer is None and (below is None or below.top is None)):
             return _drawn(spec, batch, hashes, tau, None)
         rate = _importances(scorer, batch)
-        tau_top = None if below is None else below._as_top(rows=False).tau
+        tau_top = None if below is None else below.as_top(rows=False).tau
         most = _UNKNOWN if scorer is None else 1.0 + _IMPORTANCE
         top = _drawn(spec, batch, hashes, tau_top, rate, most)
         return dataclasses.replace(_drawn(spec, batch, hashes, tau, rate), top=top)
@@ -112,9 +112,9 @@ class Sample:
         whole = _merged(samples, spec)
         if all(one.top is None for one in samples):
             return whole
-        return dataclasses.replace(whole, top=_merged([one._as_top() for one in samples], spec))
+        return dataclasses.replace(whole, top=_merged([one.as_top() for one in samples], spec))
 
-    def _as_top(self, rows: bool = True) -> "Sample":
+    def as_top(self, rows: bool = True) -> "Sample":
         """Return `top`, or where no model was known the rows of class 0 as one; `rows` says whether they are needed."""
         if self.top is not None:
             return self.top

@@ -57,6 +57,8 @@ def purity(subject: Subject) -> None:
         untouched("scale", algorithm.scale, spec, state, 0.5)
         untouched("anchor", algorithm.anchor, spec, state)
         untouched("weight", algorithm.weight, state)
+        if algorithm.remove is not None:
+            untouched("remove", algorithm.remove, spec, merged, other)
         if algorithm.merge_states is not None:
             untouched("merge_states", algorithm.merge_states, spec, state, case.state)
 
@@ -253,6 +255,7 @@ def _functions(subject: Subject) -> Iterator[tuple[str, Any]]:
         "anchor",
         "merge_states",
         "grow",
+        "remove",
     ):
         function = getattr(algorithm, name)
         if function is not None and not isinstance(function, ByMerge):

@@ -24,6 +24,7 @@ from beam_ml.testing import (
     guarantee,
     hygiene,
     quality,
+    removal,
     repeats,
     serving,
 )
@@ -61,6 +62,7 @@ LAWS: Mapping[str, Check] = MappingProxyType(
         "purity": hygiene.purity,
         "ownership": hygiene.ownership,
         "growth": growth.growth,
+        "removal": removal.removal,
         "determinism": hygiene.determinism,
         "stability": hygiene.stability,
         "codec": hygiene.codec,
@@ -97,11 +99,13 @@ _ONLY_FOR: Mapping[str, Callable[[Law], bool]] = MappingProxyType(
 )
 
 
-def applies(name: str, law: Law, spec: Spec) -> bool:
+def applies(name: str, algorithm: Algorithm, spec: Spec) -> bool:
     """Return whether what an algorithm declares for a spec includes this law."""
     if name in change.LABELLED and spec.label_target == "none":
         return False
-    return name not in _ONLY_FOR or _ONLY_FOR[name](law)
+    if name == "removal" and algorithm.remove is None:
+        return False
+    return name not in _ONLY_FOR or _ONLY_FOR[name](algorithm.law(spec))
 
 
 def laws_for(
@@ -137,7 +141,7 @@ def laws_for(
     subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, shrink)
     others = tuple(subject.at_other_widths())
     for name, check in LAWS.items():
-        if applies(name, subject.law, subject.spec):
+        if applies(name, subject.algorithm, subject.spec):
             yield name, _named(name, check, subject, others)
 
 

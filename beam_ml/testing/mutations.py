@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from beam_ml.core.algorithm import Law
+from beam_ml.core.algorithm import Algorithm, Law
 from beam_ml.core.spec import Spec
-from beam_ml.testing import faults, faults_change, faults_given, faults_growth
+from beam_ml.testing import faults, faults_change, faults_given, faults_growth, faults_removal
 from beam_ml.testing.faults import Mutate
 from beam_ml.testing.laws import applies
 
@@ -38,9 +38,10 @@ class Mutation:
     breaks: Callable[[Law], bool] = _always
 
 
-def mutations_for(law: Law, spec: Spec) -> Iterator[Mutation]:
-    """Return the mutations that break an algorithm of this law and spec, for every law it declares."""
-    return (m for m in MUTATIONS if applies(m.law, law, spec) and m.breaks(law))
+def mutations_for(algorithm: Algorithm, spec: Spec) -> Iterator[Mutation]:
+    """Return the mutations that break an algorithm of this spec, for every law it declares."""
+    law = algorithm.law(spec)
+    return (m for m in MUTATIONS if applies(m.law, algorithm, spec) and m.breaks(law))
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -93,6 +94,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("ownership", "a partial keeps the batch's memory", faults.replaced(accumulate=faults.keeps_batch_memory)),
     Mutation("growth", "rows count half", faults.replaced(grow=faults_growth.grows(shares=False))),
     Mutation("growth", "what was given changes", faults.replaced(grow=faults_growth.grows(shares=True))),
+    Mutation("removal", "what is removed stays", faults.replaced(remove=faults_removal.stays)),
+    Mutation("removal", "the rest looks like the whole", faults.replaced(remove=faults_removal.thinned)),
+    Mutation("removal", "more than there is may be removed", faults.replaced(remove=faults_removal.unchecked)),
     Mutation("determinism", "every call differs", faults.replaced(accumulate=faults.different_each_time)),
     Mutation("stability", "merge doubles the axes", faults.replaced(merge=faults.widens)),
     Mutation("stability", "fold returns another class", faults.replaced(fold=faults.gives_another_class)),

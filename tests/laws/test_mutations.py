@@ -10,7 +10,7 @@ from beam_ml.testing.mutations import MUTATIONS, mutations_for
 
 def cases():
     for subject in SUBJECTS:
-        for mutation in mutations_for(subject.algorithm.law(subject.spec), subject.spec):
+        for mutation in mutations_for(subject.algorithm, subject.spec):
             name = f"{subject.name}-{mutation.law}-{mutation.text}".replace(" ", "_")
             yield pytest.param(subject, mutation, id=name)
 
@@ -27,8 +27,6 @@ def test_the_law_notices(subject, mutation):
 
 
 def test_every_law_has_a_mutation_that_some_subject_undergoes():
-    undergone = {
-        m.law for subject in SUBJECTS for m in mutations_for(subject.algorithm.law(subject.spec), subject.spec)
-    }
+    undergone = {m.law for subject in SUBJECTS for m in mutations_for(subject.algorithm, subject.spec)}
     assert {m.law for m in MUTATIONS} == set(LAWS)
     assert undergone == set(LAWS)

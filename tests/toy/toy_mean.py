@@ -9,7 +9,7 @@ from beam_ml.core import metrics
 from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind, check_batch
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.spec import ModelSpec, Spec
-from beam_ml.errors import DeriveRefused
+from beam_ml.errors import DeriveRefused, RemoveRefused
 
 
 class MeanSpec(Spec):
@@ -56,6 +56,19 @@ def merge(spec, a, b):
     return MeanState(weight=np.asarray(total), mean=float(a.weight) / total * a.mean + float(b.weight) / total * b.mean)
 
 
+def remove(spec, summary, part):
+    if float(part.weight) == 0.0:
+        return summary
+    rest = float(summary.weight - part.weight)
+    if rest < -1e-9 * float(summary.weight):
+        message = "More rows are removed than there are."
+        raise RemoveRefused(message)
+    if rest <= 1e-12 * float(summary.weight):
+        return empty(spec)
+    mean = (float(summary.weight) * summary.mean - float(part.weight) * part.mean) / rest
+    return MeanState(weight=np.asarray(rest), mean=mean)
+
+
 def scale(spec, summary, factor):
     return MeanState(weight=np.asarray(summary.weight * factor), mean=summary.mean)
 
@@ -92,4 +105,5 @@ TOY_MEAN = Algorithm(
     scale=scale,
     weight=weight,
     models={"centre": ModelKind(Centre, MeanModel, derive, predict, measure)},
+    remove=remove,
 )

@@ -37,6 +37,7 @@ from beam_ml.algorithms.linear.newton.learning import (
     weight,
 )
 from beam_ml.algorithms.linear.newton.ranking import scorer
+from beam_ml.algorithms.linear.newton.removal import remove
 from beam_ml.algorithms.linear.newton.spec import Newton
 from beam_ml.algorithms.linear.newton.sums import Partial
 from beam_ml.algorithms.shared.thresholds import Threshold
@@ -79,6 +80,7 @@ NEWTON = Algorithm(
     merge_states=merge_states,
     looks_back=True,
     scorer=scorer,
+    remove=remove,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""
 

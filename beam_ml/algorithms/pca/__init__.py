@@ -27,6 +27,7 @@ PCA = Algorithm(
     scale=exact.scale,
     weight=exact.weight,
     models={"components": ModelKind(Components, Model, exact.derive, predict, measure)},
+    remove=exact.remove,
 )
 """Exact principal component analysis: law EXACT, State is Partial.
 

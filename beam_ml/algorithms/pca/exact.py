@@ -16,12 +16,13 @@ import numpy as np
 from beam_ml.algorithms.pca.model import check_state, model_of, positive, row_blocks, svd_rows
 from beam_ml.algorithms.pca.spec import Components, Model, Partial, Spec
 from beam_ml.algorithms.shared.centre import joined
+from beam_ml.algorithms.shared.downdate import check_origin, checked_scatter, parted, rest_of
 from beam_ml.algorithms.shared.origin import smaller_row, smallest_row
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused
 
-__all__ = ["accumulate", "derive", "empty", "law", "merge", "scale", "weight"]
+__all__ = ["accumulate", "derive", "empty", "law", "merge", "remove", "scale", "weight"]
 
 
 def law(spec: Spec) -> Law:
@@ -78,6 +79,23 @@ def merge(spec: Spec, a: Partial, b: Partial) -> Partial:
         centre, correction = joined(a, b)
         scatter = a.scatter + b.scatter
         scatter += np.outer(correction, correction)
+    return Partial(origin=centre.origin, weight=centre.weight, mean=centre.mean, scatter=scatter)
+
+
+def remove(spec: Spec, summary: Partial, part: Partial) -> Partial:
+    """Take a part out again: Chan's rule run backwards.
+
+    Raises:
+        RemoveRefused: the part is not in the summary: no rows have what would be left.
+    """
+    if float(part.weight) == 0.0:
+        return summary
+    if not rest_of(summary.weight, part.weight, "weight").any():
+        return empty(spec)
+    check_origin(summary.origin, part.origin)
+    centre, correction = parted(summary, part)
+    scatter = summary.scatter - part.scatter - np.outer(correction, correction)
+    scatter = checked_scatter(scatter, summary.scatter, float(summary.weight), summary.mean)
     return Partial(origin=centre.origin, weight=centre.weight, mean=centre.mean, scatter=scatter)
 
 

@@ -3,7 +3,7 @@
 The state is a histogram of logarithmic buckets per column (module `histogram`): a sum over rows, whatever their order.
 """
 
-from beam_ml.algorithms.quantile.histogram import accumulate, empty, law, merge, scale, weight
+from beam_ml.algorithms.quantile.histogram import accumulate, empty, law, merge, remove, scale, weight
 from beam_ml.algorithms.quantile.model import BUCKETS, QUANTILES, SCALE
 from beam_ml.algorithms.quantile.spec import (
     BucketModel,
@@ -41,6 +41,7 @@ QUANTILE = Algorithm(
     scale=scale,
     weight=weight,
     models={"quantiles": QUANTILES, "buckets": BUCKETS, "robust_scale": SCALE},
+    remove=remove,
 )
 """Quantiles by logarithmic buckets: law EXACT, State is Partial.
 

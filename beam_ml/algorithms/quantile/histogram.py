@@ -18,16 +18,18 @@ import numpy as np
 
 from beam_ml import kernels
 from beam_ml.algorithms.quantile.spec import Partial, Spec
+from beam_ml.algorithms.shared.downdate import rest_of
 from beam_ml.core.admit import LEAST_WEIGHT
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.batch import Batch
-from beam_ml.errors import DeriveRefused, InvalidBatch
+from beam_ml.errors import DeriveRefused, InvalidBatch, RemoveRefused
 
-__all__ = ["accumulate", "empty", "errors", "estimates", "law", "merge", "scale", "weight"]
+__all__ = ["accumulate", "empty", "errors", "estimates", "law", "merge", "remove", "scale", "weight"]
 
 _GRAIN = 2.0**-20
 _SHIFT = np.int64(32)
 _SIGN = np.int64(1 << 31)
+_SLACK = 1e-12  # of all rows' weight, by which rounding may leave a bucket that is empty
 _STEPS = 8  # Newton's: the cubic is close to a line
 
 
@@ -126,6 +128,32 @@ def _fitted(spec: Spec, partial: Partial) -> Partial:
         column, code, count = _summed(column, _halved(code, over[column].astype(np.int64)), count)
         level = level + over
     return Partial(partial.weight, partial.low, partial.high, level, column, code, count)
+
+
+def remove(spec: Spec, summary: Partial, part: Partial) -> Partial:
+    """Subtract a part's counts; the least and largest value, and how coarse a column is, stay those of both.
+
+    Raises:
+        RemoveRefused: a bucket of the part has more rows than there are.
+    """
+    if weight(part) == 0.0:
+        return summary
+    total = rest_of(summary.weight, part.weight, "weight")
+    finer = np.maximum(summary.level - part.level, 0)
+    code = _halved(part.code, finer[part.column])
+    column, code, count = _summed(
+        np.concatenate([summary.column, part.column]),
+        np.concatenate([summary.code, code]),
+        np.concatenate([summary.count, -part.count]),
+    )
+    slack = _SLACK * float(summary.weight)
+    if (part.level > summary.level).any() or count.min() < -slack:
+        message = "What is removed must have been learned: one of its buckets has more rows than there are."
+        raise RemoveRefused(message)
+    if total == 0.0:
+        return empty(spec)
+    left = count > min(slack, float(count.max(initial=0.0)) * 0.5)
+    return Partial(total, summary.low, summary.high, summary.level, column[left], code[left], count[left])
 
 
 def scale(spec: Spec, summary: Partial, factor: float) -> Partial:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
+from beam_ml.algorithms.shared.downdate import check_origin, parted, rest_of
 from beam_ml.algorithms.shared.origin import smaller_row, smallest_row
 from beam_ml.core import metrics, spec
 from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind, Predictions, check_batch
@@ -95,6 +96,18 @@ def merge(spec: Spec, a: Moments, b: Moments) -> Moments:
     return Moments(origin, np.asarray(total), share_a * m_a + share_b * m_b, scatter)
 
 
+def remove(spec: Spec, summary: Moments, part: Moments) -> Moments:
+    """Take a part out again: Chan's rule run backwards. Optional; raises RemoveRefused where the part was not learned."""
+    if weight(part) == 0.0:
+        return summary
+    if not rest_of(summary.weight, part.weight, "weight").any():
+        return empty(spec)
+    check_origin(summary.origin, part.origin)
+    centre, correction = parted(summary, part)
+    scatter = rest_of(summary.scatter, part.scatter + correction**2, "scatter")
+    return Moments(centre.origin, centre.weight, centre.mean, scatter)
+
+
 def scale(spec: Spec, summary: Moments, factor: float) -> Moments:
     """Multiply the weight of every row; nothing of weight 0 is the empty partial."""
     total = np.asarray(summary.weight * factor)
@@ -140,4 +153,5 @@ OUTLIERS = Algorithm(
     scale=scale,
     weight=weight,
     models={"outliers": ModelKind(Outliers, Model, derive, predict, measure)},
+    remove=remove,
 )

@@ -1,0 +1,42 @@
+"""Faults of removal; as `beam_ml.testing.faults`."""
+
+from typing import Any
+
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.errors import RemoveRefused
+
+__all__ = ["stays", "thinned", "unchecked"]
+
+
+def stays(algorithm: Algorithm) -> Any:
+    """Removing changes nothing."""
+    del algorithm
+
+    def remove(spec: Any, summary: Any, part: Any) -> Any:
+        return summary
+
+    return remove
+
+
+def thinned(algorithm: Algorithm) -> Any:
+    """The part's weight is taken off all rows alike: the rest looks like the whole."""
+    own: Any = algorithm.remove
+
+    def remove(spec: Any, summary: Any, part: Any) -> Any:
+        rest = algorithm.weight(own(spec, summary, part))
+        return algorithm.scale(spec, summary, rest / algorithm.weight(summary)) if rest > 0.0 else algorithm.empty(spec)
+
+    return remove
+
+
+def unchecked(algorithm: Algorithm) -> Any:
+    """What was never learned is removed as well as can be."""
+    own: Any = algorithm.remove
+
+    def remove(spec: Any, summary: Any, part: Any) -> Any:
+        try:
+            return own(spec, summary, part)
+        except RemoveRefused:
+            return algorithm.empty(spec)
+
+    return remove

@@ -27,13 +27,14 @@ from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch
+from beam_ml.core.clocks import classes
 from beam_ml.core.decay import AsOf
 from beam_ml.core.held import Held
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Binary, Distortion, Metrics, Multiclass, Regression
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
-from beam_ml.core.sample import Sample, classes
+from beam_ml.core.sample import Sample
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import UnsupportedVersion
 

@@ -16,13 +16,18 @@ def identities(seed: int, batch: Batch) -> np.ndarray:
     return _hashes(seed, batch, f"{origin.source}\0{origin.partition}")
 
 
-def draws(seed: int, batch: Batch) -> np.ndarray:
+def draws(seed: int, batch: Batch, known: np.ndarray) -> np.ndarray:
     """Return one uint64 per row by which it is drawn: its identity, but that of two equal fits is the same.
 
     A sample of `fit`'s is then the same for the same call, and its rows are other rows all the same.
+
+    Args:
+        seed: of the spec.
+        batch: n rows.
+        known: (n,) their identities.
     """
     origin = batch.origin
-    return identities(seed, batch) if origin is None or origin.source != FIT else _hashes(seed, batch, origin.drawn_as)
+    return known if origin is None or origin.source != FIT else _hashes(seed, batch, origin.drawn_as)
 
 
 def _hashes(seed: int, batch: Batch, origin: str) -> np.ndarray:

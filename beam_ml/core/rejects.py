@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 
 from beam_ml.core.batch import Batch, Origin
+from beam_ml.core.clocks import classes
 from beam_ml.core.leaps import FAR
 from beam_ml.core.limits import FAR_BEYOND
 from beam_ml.core.progress import Progress
-from beam_ml.core.sample import Sample, classes
+from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
 __all__ = ["MANY", "UNPLACED", "Reject", "said", "warning"]

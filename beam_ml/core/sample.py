@@ -24,8 +24,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from beam_ml.core.batch import Batch
+from beam_ml.core.clocks import Known, candidates, classes, log_rate
 from beam_ml.core.decay import factor, later
-from beam_ml.core.identity import draws, identities, sorted_places
+from beam_ml.core.identity import sorted_places
 from beam_ml.core.spec import Spec
 
 __all__ = ["MAX_BYTES", "MAX_ROWS", "Sample"]
@@ -34,7 +35,6 @@ MAX_ROWS = 4096
 MAX_BYTES = 4 << 20
 Scorer = Callable[[Batch], np.ndarray]
 Rate = Callable[[np.ndarray], np.ndarray]
-_MAX_CLASSES = 256
 _UNKNOWN = 16.0
 _IMPORTANCE = 512.0
 """How many times likelier, plus one, a row of class 0 is kept in `top` that a model is sure is of class 1."""
@@ -90,15 +90,15 @@ class Sample:
         """
         if len(batch) == 0:
             return Sample.empty(spec)
-        hashes = (identities(spec.seed, batch), draws(spec.seed, batch))
+        known = Known.of(spec, batch)
         tau = None if below is None else below.tau
         if classes(spec) != 2 or (scorer is None and (below is None or below.top is None)):
-            return _drawn(spec, batch, hashes, tau, None)
+            return _drawn(spec, batch, known, tau, None)
         rate = _importances(scorer, batch)
         tau_top = None if below is None else below.as_top(rows=False).tau
         most = _UNKNOWN if scorer is None else 1.0 + _IMPORTANCE
-        top = _drawn(spec, batch, hashes, tau_top, rate, most)
-        return dataclasses.replace(_drawn(spec, batch, hashes, tau, rate), top=top)
+        top = _drawn(spec, batch, known, tau_top, rate, most)
+        return dataclasses.replace(_drawn(spec, batch, known, tau, rate), top=top)
 
     def merge(self, other: "Sample", spec: Spec) -> "Sample":
         """Merge two samples of one spec."""
@@ -132,8 +132,8 @@ class Sample:
         """
         if self.rows is None:
             return None
-        log_rate = _log_rate(spec, self.rows)
-        return _standing(self.rows, log_rate, self.tau[self.kind] + log_rate, self.kind, self.mass)
+        rates = log_rate(spec, self.rows)
+        return _standing(self.rows, rates, self.tau[self.kind] + rates, self.kind, self.mass)
 
     def ranked(self, spec: Spec) -> Batch | None:
         """Return rows that stand for all rows seen, as `estimate` does, with those of `top` among them.
@@ -150,9 +150,9 @@ class Sample:
         _, once = np.unique(identity, return_index=True)
         once.sort()  # identities differ between equal fits; the order of the rows may not
         rows, importance = rows.take(once), importance[once]
-        log_rate = _log_rate(spec, rows)
-        reached = log_rate + np.maximum(self.tau[0], top.tau[0] + np.log(importance))
-        drawn = _standing(rows, log_rate, reached, np.zeros(once.size, np.intp), self.mass)
+        rates = log_rate(spec, rows)
+        reached = rates + np.maximum(self.tau[0], top.tau[0] + np.log(importance))
+        drawn = _standing(rows, rates, reached, np.zeros(once.size, np.intp), self.mass)
         return drawn if zeros.all() else Batch.concat([base.take(~zeros), drawn])
 
     def scale_mass_to(self, spec: Spec, time: int | None) -> "Sample":
@@ -178,19 +178,19 @@ def _given(sample: Sample) -> np.ndarray:
     return np.full(sample.order.size, _UNKNOWN) if sample.importance is None else sample.importance
 
 
-def _standing(rows: Batch, log_rate: np.ndarray, reached: np.ndarray, kind: np.ndarray, mass: np.ndarray) -> Batch:
+def _standing(rows: Batch, rates: np.ndarray, reached: np.ndarray, kind: np.ndarray, mass: np.ndarray) -> Batch:
     """Weigh rows by 1 / chance, each class to its mass.
 
     Args:
         rows: n sampled rows.
-        log_rate: (n,) ln of their own (decayed) weight.
+        rates: (n,) ln of their own (decayed) weight.
         reached: (n,) ln of rate times threshold: what a unit exponential clock must be below.
         kind: (n,) class.
         mass: (c,) of the classes.
     """
     with np.errstate(over="ignore"):
         chance = -np.expm1(-np.exp(reached))
-    weight = np.exp(log_rate - log_rate.max()) / np.maximum(chance, 1e-300)
+    weight = np.exp(rates - rates.max()) / np.maximum(chance, 1e-300)
     sums = np.bincount(kind, weights=weight, minlength=mass.size)
     scale = np.divide(mass, sums, out=np.zeros_like(sums), where=sums > 0)
     return rows.replace(weight=weight * scale[kind])
@@ -219,7 +219,7 @@ def _importances(scorer: Scorer | None, batch: Batch) -> Rate:
 def _drawn(
     spec: Spec,
     batch: Batch,
-    hashes: tuple[np.ndarray, np.ndarray],
+    known: Known,
     below: np.ndarray | None,
     importance: Rate | None,
     most: float = 0.0,
@@ -229,25 +229,23 @@ def _drawn(
     Args:
         spec: seed, half-life and classes.
         batch: the rows.
-        hashes: (n,) their identities, and what they are drawn by.
+        known: what is known of them.
         below: (c,) thresholds so far.
         importance: row numbers → importance of each.
         most: largest importance, by which rows of class 0 alone are drawn; 0: all rows are, by their own rate.
     """
     c, top = classes(spec), most > 0.0
     labels = batch.label if c > 1 else None
-    time = None if spec.half_life is None or batch.time is None else int(batch.time.max())
-    mass = _masses(spec, batch, labels, time, c)
     tau = np.full(c, np.inf) if below is None else below
     # No class but 0 ever has a threshold in `top`.
-    keep = _candidates(spec, batch, hashes[1], float(tau[0] if top else tau.max()), time, most if top else 1.0)
+    keep = candidates(spec, batch, known.drawn, float(tau[0] if top else tau.max()), known.time, most if top else 1.0)
     if top and labels is not None:
         keep = keep[labels[keep] == 0]
     wide = _too_wide(batch)
     too_wide = 0 if wide is None else int(np.count_nonzero(wide))
     if wide is not None:
         keep = keep[~wide[keep]]
-    identity, drawn, rate = hashes[0][keep], hashes[1][keep], _log_rate(spec, batch, keep)
+    identity, drawn, rate = known.identity[keep], known.drawn[keep], log_rate(spec, batch, keep)
     factor = None
     if top and importance is not None:
         factor = importance(keep)
@@ -264,7 +262,7 @@ def _drawn(
         factor = factor[chosen]
     elif importance is not None:
         factor = importance(keep)
-    rest = Sample(None, order, identity, kept_kind, tau, mass, time, too_wide)
+    rest = Sample(None, order, identity, kept_kind, tau, known.mass, known.time, too_wide)
     return _cut(rows, order, identity, kept_kind, factor, rest)
 
 
@@ -285,53 +283,6 @@ def _merged(samples: Sequence[Sample], spec: Spec) -> Sample:
     known = any(one.importance is not None for one in held)
     importance = np.concatenate([_given(one) for one in held]) if known else None
     return _cut(rows, order, identity, kind, importance, Sample(None, order, identity, kind, tau, mass, time, wide))
-
-
-def classes(spec: Spec) -> int:
-    """Return the number of classes kept apart: above 256 the caps would be too small, so none are."""
-    return spec.n_label_classes if 1 < spec.n_label_classes <= _MAX_CLASSES else 1
-
-
-def _masses(spec: Spec, batch: Batch, labels: np.ndarray | None, time: int | None, c: int) -> np.ndarray:
-    """Return the (decayed) weight of the rows by class, relative to `time`."""
-    now = batch.weight
-    if time is not None and batch.time is not None and spec.half_life is not None:
-        aged = np.exp2((batch.time - np.int64(time)) * (1e-6 / spec.half_life))
-        now = aged if now is None else now * aged
-    if labels is None:
-        return np.array([float(len(batch)) if now is None else float(now.sum())])
-    if c == 2:
-        ones = float(np.count_nonzero(labels)) if now is None else float(now @ labels)
-        return np.array([(float(len(batch)) if now is None else float(now.sum())) - ones, ones])
-    return np.bincount(labels.astype(np.intp), weights=now, minlength=c).astype(np.float64)
-
-
-def _log_rate(spec: Spec, batch: Batch, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Return ln w + t ln 2 / half_life of some rows."""
-    rate = np.zeros(len(batch))[rows]
-    if batch.weight is not None:
-        with np.errstate(divide="ignore"):
-            rate = np.log(batch.weight[rows])
-    if spec.half_life is not None and batch.time is not None:
-        rate = rate + batch.time[rows] * (1e-6 * np.log(2.0) / spec.half_life)
-    return rate
-
-
-def _candidates(
-    spec: Spec, batch: Batch, drawn: np.ndarray, tau: float, time: int | None, most: float = 1.0
-) -> np.ndarray:
-    """Return the rows whose hash could come before τ if they had the batch's largest rate: mostly few, by one comparison."""
-    if tau == np.inf:
-        return np.arange(len(batch))
-    top = float(np.log(max(most, 1e-300)))
-    if batch.weight is not None:
-        top += float(np.log(max(batch.weight.max(), 1e-300)))
-    if time is not None and spec.half_life is not None:
-        top += time * (1e-6 * np.log(2.0) / spec.half_life)
-    least = np.exp(-np.exp(min(tau + top, 700.0)))
-    # Two units of slack: the exact comparison follows, this one must only not lose a row to rounding.
-    limit = max(0, int(least * 2.0**53) - 2) << 11
-    return np.flatnonzero(drawn >= np.uint64(limit))
 
 
 def _row_bytes(rows: Batch) -> np.ndarray:

@@ -121,8 +121,13 @@ SOURCES: Sources = {module_of(path): path.read_text(encoding="utf-8") for path i
 parsed = functools.cache(ast.parse)
 
 
-def imports(text: str, where: str = "") -> Iterator[tuple[str, str | None]]:
-    """Yield what a module imports, (module, name) or (module, None), in functions too, and by `import_module`."""
+@functools.cache
+def imports(text: str, where: str = "") -> tuple[tuple[str, str | None], ...]:
+    """Return what a module imports, (module, name) or (module, None), in functions too, and by `import_module`."""
+    return tuple(_imports(text, where))
+
+
+def _imports(text: str, where: str) -> Iterator[tuple[str, str | None]]:
     for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
@@ -130,8 +135,8 @@ def imports(text: str, where: str = "") -> Iterator[tuple[str, str | None]]:
             assert node.level == 0, f"{where}: relative import"
             assert node.module is not None
             yield from ((node.module, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
-            if isinstance(node.args[0], ast.Constant):
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            if ast.unparse(node.func).endswith("import_module"):
                 yield str(node.args[0].value), None
 
 
@@ -236,12 +241,22 @@ def private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
+@functools.cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    """Return a module's imports, and the attributes whose names are private."""
+    walked = ast.walk(parsed(text))
+    kinds = (ast.ImportFrom, ast.Import)
+    return tuple(
+        one for one in walked if isinstance(one, kinds) or (isinstance(one, ast.Attribute) and private(one.attr))
+    )
+
+
 def private_reaches(sources: Sources) -> list[str]:
     """Return underscore names of a module that another takes: imported, or by an attribute of the module."""
     found = []
     for module, text in sources.items():
-        tree, modules = parsed(text), dict[str, str]()
-        for node in ast.walk(tree):
+        modules = dict[str, str]()
+        for node in nodes(text):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
                 for alias in node.names:
                     inner = f"{node.module}.{alias.name}"
@@ -251,8 +266,8 @@ def private_reaches(sources: Sources) -> list[str]:
                         found.append(f"{module} → {inner}")
             elif isinstance(node, ast.Import):
                 modules |= {alias.asname or alias.name: alias.name for alias in node.names if alias.name in sources}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and private(node.attr):
+        for node in nodes(text):
+            if isinstance(node, ast.Attribute):
                 whole = modules.get(ast.unparse(node.value))
                 if whole is not None and whole != module:
                     found.append(f"{module} → {whole}.{node.attr}")
@@ -348,7 +363,7 @@ def test_one_concept_a_module(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings_say_return(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path.read_text(encoding="utf-8"))
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     said = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
     assert not [text for text in said if text.startswith(("Give ", "Tell "))]

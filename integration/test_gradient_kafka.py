@@ -90,6 +90,8 @@ def test_a_backlog_of_many_windows(kafka_cluster: Cluster, tmp_path: Path, order
         assert len(rounds) == 2  # all windows but the last one, which `close` folds
     last = [one for manifest in versions_rise(registry) for one in manifest.refreshes][-1]
     assert last["measured"]["one"]["auc"] > 0.8
+    features = Registry(registry).manifest("kafka", 1).extra["features"]
+    assert [term["buckets"] for term in features["hashed"]] == [4_096, 4_096]  # 40 values of each were seen
 
 
 def test_a_stream_pulls_its_anchors_from_the_registry(

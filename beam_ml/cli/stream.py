@@ -6,14 +6,15 @@ Beam's options name an engine that streams, such as ``--runner=PrismRunner --pri
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import Job, load_job
+from beam_ml.beam.job.looking import Looked
 from beam_ml.beam.stream import close_windows, run_stream
 from beam_ml.beam.stream.savepoint import savepoint
-from beam_ml.beam.versions.sized import sized
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.jobs import find_job
 from beam_ml.cli.sizes import sizes_said
@@ -123,17 +124,18 @@ def main(
     _check_end(folder, rest, close)
     job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
     registry = Registry(job.registry)
-    looked = sized(job, registry)
-    job = looked.job
-    for sentence in sizes_said(looked, registry):
-        console.say(sentence)
+
+    def say_sizes(looked: Looked) -> None:
+        for sentence in sizes_said(looked, registry):
+            console.say(sentence)
+
     watch = _Watch(console, job, registry, hear_stop("ending the pipeline."), json)
 
     def keep_state() -> None:
         console.say(f"The state is kept in {savepoint(rest or '', folder or '')}.")
 
     on_stop = keep_state if folder else None
-    settings = {"n_shards": shards, "splits": splits, "anchor_ttl": anchor_ttl}
+    settings: dict[str, Any] = {"n_shards": shards, "splits": splits, "anchor_ttl": anchor_ttl, "on_sized": say_sizes}
     runner = run_stream(job, registry, list(beam_options), watch.ask, on_stop, **settings)
     if close:
         close_windows(job, registry)

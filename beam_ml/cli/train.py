@@ -6,9 +6,9 @@ import click
 
 from beam_ml.beam.engine import refuse_unknown
 from beam_ml.beam.job import Job, load_job
-from beam_ml.beam.job.looking import Looked, look
+from beam_ml.beam.job.looking import Looked
 from beam_ml.beam.rounds import Mode, train
-from beam_ml.beam.versions.sized import sized
+from beam_ml.beam.rounds.sizing import looked_at, sized
 from beam_ml.cli.checking import checked, lines
 from beam_ml.cli.console import Command, Screen, as_json, own_options, print_json
 from beam_ml.cli.jobs import find_job
@@ -67,10 +67,10 @@ def main(
     if check:
         _look(job, json)
         return
-    stopping = hear_stop("finishing this round, then ending.")
     registry = Registry(job.registry)
-    looked = sized(job, registry)
+    looked = sized(job, registry)  # where brokers do not answer, an interrupt ends the wait
     job = looked.job
+    stopping = hear_stop("finishing this round, then ending.")
     for sentence in sizes_said(looked, registry):
         Screen(stderr=json).say(sentence)
     table = JsonRounds(job, registry) if json else RoundTable(Screen(), job, registry)
@@ -86,7 +86,7 @@ def _sized_already(job: Job) -> Looked:
     try:
         return sized(job, Registry(job.registry, create=False))
     except RegistryError:
-        return look(job)
+        return looked_at(job)
 
 
 def _look(job: Job, json: bool) -> None:

@@ -58,7 +58,7 @@ Buckets = Annotated[
     int | None,
     Field(
         ge=1, le=1 << 26,
-        description="places that values are hashed to; none: a job chooses by the values in its first files, once, and "
+        description="places that values are hashed to; none: a job chooses by the values in its files or topic, once, and "
         "otherwise there are 65536",
     ),
 ]  # fmt: skip

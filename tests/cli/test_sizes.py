@@ -25,7 +25,9 @@ models.plain = { kind = "classifier" }
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("job.toml").write_text(JOB)
-    Path("topic.toml").write_text(f'{JOB}\nsource = {{ kind = "kafka", brokers = "localhost:1", topic = "t" }}\n')
+    topic = 'source = { kind = "kafka", brokers = "localhost:1", topic = "t", timeout = 1 }'
+    timed = JOB.replace('"label" }', '"label", time = "time" }')
+    Path("topic.toml").write_text(f'refresh = "5s"\n{timed}\n{topic}\n')
     Path("data").mkdir()
     formats.write("data/a.csv", [rows(0, 600, each=6)])
     return tmp_path
@@ -72,8 +74,17 @@ def test_check_says_the_same_and_makes_no_registry(here: Path) -> None:
     assert not Path("registry").exists()
 
 
-def test_a_stream_says_it_before_it_looks_for_brokers(here: Path) -> None:
-    found = CliRunner().invoke(main, ["stream", "topic.toml"])
+def test_a_stream_of_given_buckets_says_it_before_it_looks_for_brokers(here: Path) -> None:
+    given = [f'{{ column = "{name}", buckets = 65_536 }}' for name in ("shop", "colour")]
+    text = Path("topic.toml").read_text().replace('["shop", "colour"]', f"[{', '.join(given)}]")
+    Path("given.toml").write_text(text)
+    found = CliRunner().invoke(main, ["stream", "given.toml", "--runner=PortableRunner", "--job_endpoint=localhost:1"])
     assert found.exit_code == 1
     assert found.stdout.splitlines()[0].startswith("shops: 131,072 features, ")
     assert "before any row: what is seen adds to it" in found.stdout
+
+
+def test_where_a_topic_is_to_say_it_brokers_must_answer(here: Path) -> None:
+    found = CliRunner().invoke(main, ["train", "topic.toml"])
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert "localhost:1" in found.stderr

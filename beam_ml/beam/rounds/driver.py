@@ -29,13 +29,13 @@ from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
 from beam_ml.beam.rounds.prepare.preparer import Preparer, Turn, refuse_prepared
 from beam_ml.beam.rounds.prepare.reading import lent
+from beam_ml.beam.rounds.sizing import sized
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.crowding import places_facts
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
-from beam_ml.beam.versions.sized import sized
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.cursors import Passes

@@ -15,8 +15,10 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_ml.beam.engine import known_errors, new_pipeline, ran_on, refuse_unbounded, streaming_options
 from beam_ml.beam.job.job import Job
+from beam_ml.beam.job.looking import Looked, look
 from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.rounds.driver import Mode, train
+from beam_ml.beam.rounds.sizing import sized
 from beam_ml.beam.stream.fold import FoldJob, StreamFold
 from beam_ml.beam.stream.shards import Shards
 from beam_ml.beam.stream.start import Start, begin, pin
@@ -25,7 +27,9 @@ from beam_ml.beam.transforms.batches import SliceByWindow, ToBatches
 from beam_ml.beam.transforms.decode import Decode
 from beam_ml.beam.transforms.rejects import WriteRejects
 from beam_ml.beam.transforms.windowing import TICK_US, many_in_or_out, to_global
-from beam_ml.beam.versions.sized import sized
+from beam_ml.beam.versions.contents import facts_of, payloads_of
+from beam_ml.beam.versions.lineage import NONE_CLOSED, publish
+from beam_ml.beam.versions.resume import resume
 from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, LiveAnchor
 from beam_ml.core.spec import to_us
 from beam_ml.errors import EngineRefused, HeadMoved, InvalidValue
@@ -121,8 +125,13 @@ def build(
     n_shards: int = 1,
     splits: int = 1,
     anchor_ttl: float = 10.0,
+    on_sized: Callable[[Looked], Any] | None = None,
 ) -> Streamed:
     """Build the pipeline of a job.
+
+    Where the job has columns of categories without buckets and there is no version yet, its topic is looked at, and a
+    version without rows is published that says how many places they have: the engine's state has as many from the first
+    row on, and a restart, with it or without, must not choose again.
 
     Args:
         pipeline: to add to.
@@ -133,13 +142,14 @@ def build(
         n_shards: steps that share the work of merging.
         splits: steps that each read a share of the topic's partitions.
         anchor_ttl: seconds that a worker of a gradient learner keeps an anchor before it looks for a newer one.
+        on_sized: called with the job as it is run, before anything is built or published.
 
     Raises:
         EngineRefused: this runner would never emit anything.
         InvalidValue: `refresh = "round"`, files, or a registry that workers cannot reach.
     """
     _check(job, registry, read)
-    job = sized(job, registry).job
+    job = _sized(job, registry, read, on_sized)
     if start is None:
         start = begin(job, registry)[0] if read is not None else kafka_start(job, registry)
     spec, where = job.algorithm_spec(), registry.objects.where
@@ -169,6 +179,22 @@ def build(
     published = shards | "Fold" >> StreamFold(FoldJob.of(job, where, start))
     _ = accumulated.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rejects/{start.standing.run_id}/")
     return Streamed(published, accumulated.rejected, start)
+
+
+def _sized(job: Job, registry: Registry, read: PTransform | None, on_sized: Callable[[Looked], Any] | None) -> Job:
+    """Return the job with all its buckets; those that a topic has led to stand in a version from then on."""
+    unsized = job.features.unsized
+    if read is not None and isinstance(job.source, KafkaSource) and registry.head_number(job.name) == 0:
+        looked = look(job)  # what is read is not this topic
+    else:
+        looked = sized(job, registry)
+    if on_sized is not None:
+        on_sized(looked)
+    if unsized and read is None and registry.head_number(job.name) == 0:
+        standing, learner = resume(looked.job, registry)
+        facts = facts_of(learner, ()) | {"features": looked.job.features.to_dict()}
+        publish(registry, job.name, standing, payloads_of(learner, {}), NONE_CLOSED, facts)
+    return looked.job
 
 
 def _check(job: Job, registry: Registry, read: PTransform | None) -> None:

@@ -1,30 +1,13 @@
-"""How many places a job's columns of categories have: as its first version says, else by a look at its files."""
+"""How many places a job's columns of categories have, as a version of it says."""
 
 from typing import Any
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.job.looking import Looked, look
 from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
-from beam_ml.registry import Manifest, Registry
+from beam_ml.registry import Manifest
 
-__all__ = ["as_trained", "sized"]
-
-
-def sized(job: Job, registry: Registry) -> Looked:
-    """Return the job with all its buckets, as they stay from its first version on.
-
-    Args:
-        job: the deployment.
-        registry: whose newest readable version decides where there is one.
-
-    Raises:
-        CorruptArtefact: there are versions, and none of them is readable.
-    """
-    if not job.features.unsized:
-        return Looked(job)
-    found = registry.latest(job.name)
-    return look(job) if found is None else Looked(as_trained(job, found.manifest))
+__all__ = ["as_trained", "features_of"]
 
 
 def as_trained(job: Job, manifest: Manifest) -> Job:

@@ -1,5 +1,6 @@
-"""A job's columns of categories get their places by a look at its files."""
+"""A job's columns of categories get their places by a look at its files or topic."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from beam_ml import formats
 from beam_ml.beam.job import Job
 from beam_ml.beam.job.looking import look
+from beam_ml.beam.rounds.sizing import looked_at
+from beam_ml.errors import BeamMLError, MissingColumn, RowsLost, SourceUnavailable
+from beam_ml.formats import Block
 
 
 def rows(start: int, stop: int, each: int = 1) -> pa.RecordBatch:
@@ -93,3 +97,34 @@ def test_crowded_columns_are_named(tmp_path: Path) -> None:
         "shop: 8,000 values in 8,000 rows, of which 11% share one of its 65,536 places (buckets = … gives it more)."
     ]
     assert found.crowded(0.2) == []
+
+
+def test_a_topics_rows_are_counted_from_1024_on(tmp_path: Path) -> None:
+    one = job(tmp_path, source={"kind": "kafka", "brokers": "localhost:1", "topic": "t"})
+    blocks = [Block(rows(start, start + 512, each=6)) for start in (0, 512)]
+    found = look(one, iter(blocks))
+    assert (found.rows, dict(found.seen)) == (1_024, {"shop": 171, "colour": 3})
+    assert places(found.job) == {"shop": 16_384, "colour": 1_024}
+    few = look(one, iter([blocks[0], Block(rows(512, 1_023))]))
+    assert (few.rows, dict(few.seen)) == (0, {})
+    assert places(few.job) == {"shop": 65_536, "colour": 65_536}
+
+
+@pytest.mark.parametrize("error", [RowsLost, MissingColumn])
+def test_a_topic_that_cannot_be_looked_at_has_the_default(tmp_path: Path, error: type[BeamMLError]) -> None:
+    """What the run would refuse as well is left to it."""
+
+    def failing() -> Iterator[Block]:
+        yield Block(rows(0, 2_000))
+        raise error
+
+    one = job(tmp_path, source={"kind": "kafka", "brokers": "localhost:1", "topic": "t"})
+    assert places(look(one, failing()).job) == {"shop": 65_536, "colour": 65_536}
+
+
+def test_brokers_that_do_not_answer_are_no_reason_to_choose(tmp_path: Path) -> None:
+    one = job(tmp_path, source={"kind": "kafka", "brokers": "localhost:1", "topic": "t", "timeout": 0.1})
+    with pytest.raises(SourceUnavailable):
+        looked_at(one)
+    given = job(tmp_path, [{"column": "shop", "buckets": 50}], source=one.source.to_dict())
+    assert looked_at(given).job == given

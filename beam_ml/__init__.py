@@ -17,7 +17,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
-    from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile, vocabulary
+    from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile, target, vocabulary
 
 __all__ = [
     "Batch",
@@ -41,6 +41,7 @@ __all__ = [
     "quantile",
     "sagemaker",
     "save",
+    "target",
     "vocabulary",
 ]
 
@@ -55,6 +56,7 @@ if not TYPE_CHECKING:
         "pca": "beam_ml.algorithms.pca",
         "quantile": "beam_ml.algorithms.quantile",
         "sagemaker": "beam_ml.sagemaker",
+        "target": "beam_ml.algorithms.target",
         "vocabulary": "beam_ml.algorithms.vocabulary",
     }
 

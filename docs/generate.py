@@ -34,6 +34,7 @@ from beam_ml.features import (
     Plain,
     Spelled,
     Standardised,
+    Targeted,
     Text,
 )
 from beam_ml.formats.csv import Options as CsvOptions
@@ -110,6 +111,13 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         "A category as the numbers that spell it",
         "In `features.numeric`, for what learns the texts themselves; one number per six bytes.",
         Spelled,
+    ),
+    (
+        "A category as the mean of its labels",
+        'In `features.numeric`. `Model.target("shop")` of a trained `target` writes it. The means are learned from rows '
+        'with `{ column = "shop", transform = "code" }`, and from earlier rows than those that they encode: a row '
+        "whose own label is in its mean tells the label, and what learns from such rows believes the means too much.",
+        Targeted,
     ),
     (
         "A part of a time",

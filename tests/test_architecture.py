@@ -69,7 +69,7 @@ STOREYS: tuple[set[str], ...] = (
 )
 # package → children that know nothing of one another, nor does anything beside them; the package itself brings them together
 APART: dict[str, set[str]] = {
-    "beam_ml.algorithms": {"distinct", "fm", "kmeans", "linear", "pca", "quantile", "vocabulary"},
+    "beam_ml.algorithms": {"distinct", "fm", "kmeans", "linear", "pca", "quantile", "target", "vocabulary"},
     "beam_ml.algorithms.linear": {"adagrad", "newton"},
     "beam_ml.kernels": {
         "adagrad",

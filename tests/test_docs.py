@@ -34,6 +34,7 @@ FRONT_DOOR = (
     "beam_ml.algorithms.linear",
     "beam_ml.algorithms.pca",
     "beam_ml.algorithms.quantile",
+    "beam_ml.algorithms.target",
     "beam_ml.algorithms.vocabulary",
 )
 """The packages whose names README and the page of the API show."""

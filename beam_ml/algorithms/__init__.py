@@ -45,6 +45,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "pca.sketch": "beam_ml.algorithms.pca:PCA_SKETCH",
         "distinct": "beam_ml.algorithms.distinct:DISTINCT",
         "quantile": "beam_ml.algorithms.quantile:QUANTILE",
+        "target": "beam_ml.algorithms.target:TARGET",
         "vocabulary": "beam_ml.algorithms.vocabulary:VOCABULARY",
     }
 )

@@ -263,6 +263,8 @@ class Spec(Settings):
 
     label_rule: ClassVar[Literal["none", "real", "class"]] = "none"
     """What a row's label must be: absent or ignored, a finite number, or a class index."""
+    feature_rule: ClassVar[Literal["number", "category"]] = "number"
+    """What a row's features are: numbers, of which greater and smaller mean something, or categories, equal or not."""
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be sparse, as hashed columns make them."""
     max_staleness: ClassVar[int | None] = None

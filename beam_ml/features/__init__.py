@@ -2,7 +2,7 @@
 
 from beam_ml.features.bucketed import Bucketed
 from beam_ml.features.calendar import Clock
-from beam_ml.features.coded import Coded, Spelled
+from beam_ml.features.coded import Coded, Spelled, Targeted
 from beam_ml.features.crosses import Cross
 from beam_ml.features.features import Features
 from beam_ml.features.hashing import Hashed
@@ -27,6 +27,7 @@ __all__ = [
     "Plain",
     "Spelled",
     "Standardised",
+    "Targeted",
     "Term",
     "Text",
 ]

@@ -1,4 +1,4 @@
-"""Categories as numbers: as one code, by hash, or as the numbers that spell their text.
+"""Categories as numbers: as one code, by hash, as the numbers that spell their text, or as the mean of their labels.
 
 What learns of categories reads these. A code says which values are equal, and nothing else: enough to count them. A
 vocabulary needs the texts themselves, and a batch holds numbers alone: so `spell` writes texts as numbers
@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
+from beam_ml.core.mixing import places_of
 from beam_ml.core.spec import Settings
 from beam_ml.core.spelling import MOST_BYTES, WIDTH, spell
 from beam_ml.features.columns import Name, column, is_text
 from beam_ml.features.hashing import codes_of
 from beam_ml.features.rules import Rule, inexact
 
-__all__ = ["Coded", "Spelled"]
+__all__ = ["CATEGORIES", "Coded", "Spelled", "Targeted"]
 
 _FIELD = "Features.numeric"
 _KEPT = np.uint64(11)
@@ -58,9 +59,49 @@ class Coded(Settings):
         Raises:
             MissingColumn: the column is absent, or holds neither numbers nor text.
         """
-        codes, refused = codes_of(batch, self.column, _FIELD)
-        rules = [] if refused is None else [inexact(self.column, refused)]
-        return (codes >> _KEPT).astype(np.float64)[:, None], rules
+        return _codes(batch, self.column)
+
+
+class Targeted(Settings):
+    """A category as the mean of the labels that its rows had: what a model of `target` has learned, of its code.
+
+    A place of `values` may stand for several categories, and for those that were never seen.
+
+    >>> shop = Targeted(column="shop", transform="target", values=[0.25, 0.75])
+    >>> values, rules = shop.read(pa.record_batch({"shop": ["7", "a", None, "7"]}))
+    >>> bool(values[0, 0] == values[3, 0]), set(values.ravel()) <= {0.25, 0.75}, shop.names
+    (True, True, ('target(shop)',))
+    """
+
+    column: Name
+    transform: Literal["target"]
+    values: Annotated[
+        tuple[float, ...],
+        Field(
+            min_length=2, max_length=65_536,
+            description="by place of the category: `Model.target` of a trained model. Rows that taught it may not be "
+            "encoded by it: their own labels are in it",
+        ),
+    ]  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """What the number is called."""
+        return f"target({self.column})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of its feature."""
+        return (self.name,)
+
+    def read(self, batch: pa.RecordBatch) -> tuple[np.ndarray, list[Rule]]:
+        """Return the means (n, 1) float64, and the rules that rows break.
+
+        Raises:
+            MissingColumn: the column is absent, or holds neither numbers nor text.
+        """
+        codes, rules = _codes(batch, self.column)
+        return np.array(self.values)[places_of(codes, len(self.values))], rules
 
 
 class Spelled(Settings):
@@ -119,6 +160,17 @@ class Spelled(Settings):
         data = np.frombuffer(listed.buffers()[2] or b"", np.uint8)
         rules = [] if refused is None else [inexact(self.column, refused)]
         return spell(data, offsets, self.bytes)[coded.indices.to_numpy()], rules
+
+
+def _codes(batch: pa.RecordBatch, name: str) -> tuple[np.ndarray, list[Rule]]:
+    """Return the codes of a column's values, (n, 1) float64, and the rules that rows break."""
+    codes, refused = codes_of(batch, name, _FIELD)
+    rules = [] if refused is None else [inexact(name, refused)]
+    return (codes >> _KEPT).astype(np.float64)[:, None], rules
+
+
+CATEGORIES = (Coded, Spelled, Targeted)
+"""The terms that read a column of categories as numbers."""
 
 
 def _texts(array: pa.Array, refused: np.ndarray | None) -> pa.Array:

@@ -14,7 +14,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.rejects import Reject
 from beam_ml.core.spec import Settings
 from beam_ml.features.bucketed import Bucketed
-from beam_ml.features.coded import Coded, Spelled
+from beam_ml.features.coded import CATEGORIES
 from beam_ml.features.columns import Name, numbers
 from beam_ml.features.crosses import Cross, Crossed, CrossTerm, Listed
 from beam_ml.features.entries import as_csr, as_dense
@@ -249,7 +249,7 @@ class Features(Settings):
         crossed = [name for term in self.crosses for name in term.columns if name not in spans]
         named = [term.column for term in self.hashed] + [term.column for term in self.one_hot] + crossed
         named += [term.column for term in self.text] + ([] if self.key is None else [self.key])
-        named += [term.column for term in self.numeric if isinstance(term, Coded | Spelled)]
+        named += [term.column for term in self.numeric if isinstance(term, CATEGORIES)]
         return Roles(tuple(dict.fromkeys(named)), mapped)
 
     @property

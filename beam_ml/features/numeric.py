@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.features.calendar import Clock, Moments
-from beam_ml.features.coded import Coded, Spelled
+from beam_ml.features.coded import CATEGORIES
 from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.rules import Rule, unread
 from beam_ml.features.terms import Plain, Term
@@ -79,7 +79,7 @@ def numeric(
     rules = list[Rule]()
     for term in terms:
         name = term.column
-        if isinstance(term, Coded | Spelled):
+        if isinstance(term, CATEGORIES):
             coded[term.name], broken = term.read(batch)
             rules += broken
         elif isinstance(term, Clock):
@@ -121,7 +121,7 @@ def _written(
                 end = start + len(term.names)
                 if isinstance(term, Clock):
                     term.write(X[rows, start:end], moments[term.column, term.zone])
-                elif isinstance(term, Coded | Spelled):
+                elif isinstance(term, CATEGORIES):
                     X[rows, start:end] = coded[term.name][rows]
                 else:
                     term.write(X[rows, start:end], values[term.column].values[rows])

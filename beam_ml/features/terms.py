@@ -12,7 +12,7 @@ from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.calendar import PARTS, Clock
-from beam_ml.features.coded import Coded, Spelled
+from beam_ml.features.coded import Coded, Spelled, Targeted
 from beam_ml.features.columns import Name, name_of
 
 __all__ = ["Plain", "Standardised", "Term"]
@@ -144,6 +144,7 @@ _KINDS = {
     "clock": PARTS,
     "coded": ("code",),
     "spelled": ("spell",),
+    "targeted": ("target",),
 }
 
 Term = Annotated[
@@ -151,7 +152,8 @@ Term = Annotated[
     | Annotated[Standardised, Tag("standardised")]
     | Annotated[Clock, Tag("clock")]
     | Annotated[Coded, Tag("coded")]
-    | Annotated[Spelled, Tag("spelled")],
+    | Annotated[Spelled, Tag("spelled")]
+    | Annotated[Targeted, Tag("targeted")],
     Discriminator(
         _kind,
         custom_error_type="unknown_transform",

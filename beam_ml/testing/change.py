@@ -25,7 +25,7 @@ from beam_ml.testing.drifts.reference import constant, loss_of, refit
 from beam_ml.testing.drifts.rows import Regime
 from beam_ml.testing.subject import Subject, require
 
-__all__ = ["FOLLOWS", "LABELLED", "check_drift", "learns", "merged_regions"]
+__all__ = ["FOLLOWS", "LABELLED", "OF_NUMBERS", "check_drift", "learns", "merged_regions"]
 
 _SLACK = 0.03  # of the prior's loss: what an estimate from a window's rows may miss
 _LEAST = 0.01  # nats, or of the noise's variance: where the prior itself loses next to nothing
@@ -186,3 +186,5 @@ LABELLED = frozenset(
     {"follows a jump of the ratio", "follows turning slopes", "unit rows", "one fold", "one label only"}
 )
 """The laws that are about labels."""
+OF_NUMBERS = frozenset({"unit rows"})
+"""The laws that are about the size of features: categories have none."""

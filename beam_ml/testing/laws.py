@@ -103,6 +103,8 @@ def applies(name: str, algorithm: Algorithm, spec: Spec) -> bool:
     """Return whether what an algorithm declares for a spec includes this law."""
     if name in change.LABELLED and spec.label_target == "none":
         return False
+    if name in change.OF_NUMBERS and spec.feature_rule == "category":
+        return False
     if name == "removal" and algorithm.remove is None:
         return False
     return name not in _ONLY_FOR or _ONLY_FOR[name](algorithm.law(spec))

@@ -51,6 +51,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "pca.sketch": {"algorithm": "pca.sketch", "n_features": 2, "sketch_rows": 1},
     "distinct": {"algorithm": "distinct", "n_features": 2, "precision": 4},
     "quantile": {"algorithm": "quantile", "n_features": 2},
+    "target": {"algorithm": "target", "n_features": 2, "buckets": 3},
     "vocabulary": {"algorithm": "vocabulary", "n_features": 2, "text_bytes": 12},
 }
 MODELS: dict[str, dict[str, Any]] = {
@@ -68,6 +69,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "quantile.quantiles": {"kind": "quantiles", "q": [0.25, 0.5]},
     "quantile.buckets": {"kind": "buckets", "n": 3},
     "quantile.robust_scale": {"kind": "robust_scale"},
+    "target.means": {"kind": "means", "smoothing": 2.0},
     "vocabulary.vocabulary": {"kind": "vocabulary", "size": 3},
 }
 ORIGIN = Origin("files", "2024-01-01.parquet")

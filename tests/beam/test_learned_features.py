@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from beam_ml import Registry, derive, distinct, fit, load, merge, predict, quantile, save, vocabulary
+from beam_ml import Registry, derive, distinct, fit, load, merge, predict, quantile, save, target, vocabulary
 from beam_ml.algorithms import algorithm_of, find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam import Train, TrainFn
@@ -34,6 +34,7 @@ class Case:
 CASES = {
     "distinct": Case(distinct.Spec(n_features=3), distinct.Count()),
     "quantile": Case(quantile.Spec(n_features=3), quantile.Buckets(n=4)),
+    "target": Case(target.Spec(n_features=3, buckets=64), target.Means(), label=True),
     "vocabulary": Case(vocabulary.Spec(n_features=3), vocabulary.Vocabulary(size=50)),
 }
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -24,11 +24,15 @@ _FILLED = 12  # entries of a unit row
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """The rows that an algorithm takes: number of features, kind of label, number of classes (1: none)."""
+    """The rows that an algorithm takes: number of features, kind of label, number of classes (1: none).
+
+    Features that are categories are whole numbers, so that rows share them; the label goes with the category.
+    """
 
     n_features: int
     target: Literal["none", "real", "class"]
     n_classes: int = 1
+    categories: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ class Regime:
 def task_of(spec: Spec) -> Task:
     """Read off a spec what its algorithm must be fed."""
     target = spec.label_target
-    return Task(spec.n_features, target, spec.n_label_classes if target == "class" else 1)
+    classes = spec.n_label_classes if target == "class" else 1
+    return Task(spec.n_features, target, classes, spec.feature_rule == "category")
 
 
 def draw(
@@ -103,11 +108,12 @@ def draw(
         score = score + regime.level
     else:
         z = rng.normal(size=(n, d))
+        z = np.round(z) if task.categories else z
         if regime.still is not None:
             z[:, 0] = 0.0
         turned = slope * np.where(np.arange(d) == 0, 1.0 - 2.0 * regime.turn, 1.0)
         score = z @ turned + regime.level
-        spread = np.random.default_rng(seed).uniform(0.8, 1.25, d)
+        spread = 1.0 if task.categories else np.random.default_rng(seed).uniform(0.8, 1.25, d)
         x = (z + regime.shift + _LOCATION) * spread
         if regime.still is not None:
             x[:, 0] = regime.still

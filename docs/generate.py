@@ -43,6 +43,7 @@ from beam_ml.formats.image.options import Pixels
 from beam_ml.formats.json import Options as JsonOptions
 from beam_ml.formats.libsvm import Options as LibsvmOptions
 from beam_ml.formats.recordio import Options as RecordioOptions
+from beam_ml.ledger import Rules
 
 __all__ = ["pages"]
 
@@ -167,6 +168,12 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     ("features.matrix.image", "How the bytes of images in a column become features.", Pixels),
     ("[early_stopping]", "When passes end early.", EarlyStopping),
     ("[limits]", "How large a row's values may be; others are counted rejects.", Limits),
+    (
+        "[ledger]",
+        "What each closed window was learned from is kept beside the versions: [the ledger](ledger.md) composes models of "
+        "any range of time from it. Needs `refresh` to be a duration, and an algorithm whose windows add.",
+        Rules,
+    ),
     ("[retention]", "Which payloads stay; manifests always do.", Retention),
     ("[announce]", "A Kafka topic to which each version is announced.", Announce),
 )

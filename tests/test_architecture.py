@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "consistency": {"core", "features", "formats"},
     "late_labels": {"core", "kernels", "artefact", "features", "formats"},
     "predictor": {"core", "registry", "artefact", "features", "formats", "algorithms"},
+    "ledger": {"core", "registry", "artefact", "algorithms"},
     "api": {"core", "artefact", "algorithms", "features"},
     "schemas": {"core", "algorithms", "artefact", "registry"},
     "sagemaker": {"core", "algorithms"},
@@ -43,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
         "formats",
         "late_labels",
         "predictor",
+        "ledger",
     },
     "cli": {
         "core",
@@ -55,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         "features",
         "beam",
         "consistency",
+        "ledger",
     },
 }
 # rooms of beam_ml.beam, from the ground up: a room imports those of lower storeys, and none beside it

@@ -17,7 +17,7 @@ from beam_ml.core.model import Model
 from beam_ml.errors import InvalidValue, MergeRefused
 from beam_ml.registry import new_round_id
 
-__all__ = ["derive", "merge"]
+__all__ = ["derive", "merge", "write_out"]
 
 
 @click.command(cls=Command)
@@ -34,7 +34,7 @@ def derive(url: str, name: str, version: str | None, setting: str, out: str, jso
     model = api.derive(learner, model_spec_from(algorithm, _json(setting)))
     facts = {**model.facts, "features": manifest.extra.get("features"), "from": f"{name} v{manifest.number}"}
     model = Model(model.spec, model.model_spec, model.arrays, facts)
-    _write(url, out, learner, {"derived": model}, facts, model, json)
+    write_out(url, out, learner, {"derived": model}, facts, model, json)
 
 
 @click.command(cls=Command)
@@ -55,7 +55,7 @@ def merge(url: str, a: str, b: str, out: str, allow_overlap: bool, json: bool) -
         "features": first.extra.get("features"),
         "from": f"{first.name} v{first.number} + {second.name} v{second.number}",
     }
-    _write(url, out, both, {}, facts, both, json)
+    write_out(url, out, both, {}, facts, both, json)
 
 
 def _named(text: str) -> tuple[str, str | None]:
@@ -75,7 +75,7 @@ def _json(text: str) -> dict[str, Any]:
     return value
 
 
-def _write(
+def write_out(
     url: str,
     out: str,
     learner: Learner,

@@ -19,6 +19,7 @@ __all__ = [
     "Verdict",
     "describe",
     "file_of",
+    "ledger_path",
     "manifest_path",
     "manifest_schema",
     "parse_manifest",
@@ -65,6 +66,7 @@ class Manifest(Settings):
         last_accepted: newest accepted version up to this one, itself included: what is served where none is pinned.
         champion: name of the best candidate.
         next: source → its read positions.
+        ledger: the index of the ledger as of this version; None: it has none.
         rejects: files under ``rounds/<round id>/`` that hold rejected rows; kept with the version.
         run_id: of the training run that published it.
         epoch: of the run's restart.
@@ -86,6 +88,7 @@ class Manifest(Settings):
     last_accepted: Number | None = None
     champion: str | None = None
     next: dict[str, Any] = Field(default_factory=dict)
+    ledger: File | None = None
     rejects: tuple[str, ...] = ()
     run_id: str = ""
     epoch: Annotated[int, Field(ge=0)] = 0
@@ -101,6 +104,11 @@ _FACTS = frozenset({"spec", "fingerprint", "progress", "refreshes", "champion", 
 def manifest_path(name: str, number: int) -> str:
     """Return where a version's manifest lies."""
     return f"{name}/v{number}/manifest.json"
+
+
+def ledger_path(name: str, file: str) -> str:
+    """Return where a file of a name's ledger lies: beside the versions, as it outlives them."""
+    return f"{name}/ledger/{file}"
 
 
 def describe(name: str, number: int, what: str, data: bytes) -> File:
@@ -198,6 +206,9 @@ def _contradiction(manifest: Manifest) -> str | None:
             manifest.name, number, what, file.sha256
         ):
             return f"{what!r} must lie where its name and digest say; got {file.path!r}"
+    ledger = manifest.ledger
+    if ledger is not None and ledger.path != ledger_path(manifest.name, f"index-{ledger.sha256}.json"):
+        return f"its ledger must lie where its name and digest say; got {ledger.path!r}"
     for path in manifest.rejects:
         if not all(map(is_name, path.split("/"))):
             return f"rejects must be plain paths; got {path!r}"

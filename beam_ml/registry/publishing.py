@@ -67,8 +67,12 @@ def own_version(objects: Objects, name: str, number: int, round_id: str) -> Mani
     return manifest
 
 
-def write_version(objects: Objects, manifest: Manifest, payloads: Mapping[str, bytes]) -> Manifest:
-    """Write payloads and manifest; return the version, also where an earlier attempt of the same round has made it.
+def write_version(
+    objects: Objects, manifest: Manifest, payloads: Mapping[str, bytes], beside: Mapping[str, bytes]
+) -> Manifest:
+    """Write payloads, files beside the versions (path → bytes) and the manifest; return the version.
+
+    An earlier attempt of the same round may have made it.
 
     A write whose answer was lost may have succeeded: the manifest that is there then decides.
 
@@ -79,6 +83,8 @@ def write_version(objects: Objects, manifest: Manifest, payloads: Mapping[str, b
     try:
         for what, data in payloads.items():
             objects.put(manifest.files[what].path, data)
+        for path, data in beside.items():
+            objects.put(path, data)
         if objects.create(manifest_path(manifest.name, manifest.number), write_manifest(manifest)):
             return manifest
     except STORE_ERRORS as error:

@@ -5,6 +5,7 @@
     <root>/<name>/v<number>/learner-<sha256>.safetensors
                             models/<model>-<sha256>.safetensors
                             manifest.json                         created exclusively, last: then the version exists
+                  ledger/…                                        what each window was learned from (`registry.ledger`)
                   serving.json                                    only where a person has pinned a version
                   rounds/<round id>/…                             what a round's workers wrote
 
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 from beam_ml.artefact.envelope import library_version
 from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound
 from beam_ml.registry import walk
+from beam_ml.registry.ledger import Kept
 from beam_ml.registry.manifest import File, Manifest, Verdict, describe, file_of, manifest_path, part_facts
 from beam_ml.registry.naming import check_name, is_name
 from beam_ml.registry.pin import write_pin
@@ -263,6 +265,7 @@ class Registry:
         facts: Mapping[str, Any] | None = None,
         serve: bool = True,
         reasons: Sequence[str] = (),
+        ledger: Kept | None = None,
     ) -> Manifest:
         """Add the next version: payloads first, then in one step the manifest that makes it exist.
 
@@ -280,6 +283,7 @@ class Registry:
             facts: spec, fingerprint, progress, refreshes, champion, next, rejects; anything else goes to `extra`.
             serve: the gate's verdict: False stores the version, marked refused, and leaves served what was.
             reasons: of the verdict.
+            ledger: what is kept of its windows beside the versions; None: nothing.
 
         Returns:
             The new version's manifest.
@@ -320,8 +324,9 @@ class Registry:
                 epoch=epoch,
                 round_id=round_id,
                 library=library_version(),
+                ledger=None if ledger is None else ledger.index,
                 **fields,
             )
-            made = write_version(self.objects, manifest, payloads)
+            made = write_version(self.objects, manifest, payloads, {} if ledger is None else ledger.files)
         self._heads[name] = max(number, self._heads.get(name, 0))
         return made

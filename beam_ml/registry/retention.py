@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, VersionNotFound
+from beam_ml.registry.ledger import named_files
 from beam_ml.registry.manifest import Manifest
 from beam_ml.registry.pin import read_pin
 from beam_ml.registry.registry import Held, Registry
@@ -56,7 +57,7 @@ def tidy(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> li
     """
     held = registry.held.get(name)
     removed, registry.held[name] = _keep(registry, name, n, grace_s, held)
-    return removed + _sweep(registry, name, grace_s, held)
+    return removed + _sweep(registry, name, grace_s, held) + _sweep_ledger(registry, name, grace_s)
 
 
 def _keep(registry: Registry, name: str, n: int, grace_s: float, held: Held | None) -> tuple[list[str], Held]:
@@ -148,7 +149,23 @@ def sweep(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]
     Returns:
         The paths removed.
     """
-    return _sweep(registry, name, grace_s, None)
+    return _sweep(registry, name, grace_s, None) + _sweep_ledger(registry, name, grace_s)
+
+
+def _sweep_ledger(registry: Registry, name: str, grace_s: float) -> list[str]:
+    """Remove the files of the ledger that no version whose learner is still there names."""
+    head = registry.head_number(name)
+    stats = registry.objects.walk(f"{name}/ledger")
+    if not stats or head == 0:
+        return []
+    held = registry.held.get(name, Held(1))
+    numbers = {*held.older, *range(held.since, head + 1), head}
+    manifests = [one for number in sorted(numbers) if (one := _manifest(registry, name, number)) is not None]
+    named = named_files(registry.objects, manifests)
+    before = registry.clock() - grace_s
+    removed = [] if named is None else [one.path for one in stats if one.path not in named and one.written_s < before]
+    registry.objects.delete(removed)
+    return removed
 
 
 def _sweep(registry: Registry, name: str, grace_s: float, held: Held | None) -> list[str]:

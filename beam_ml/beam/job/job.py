@@ -26,6 +26,8 @@ from beam_ml.features import Features, Label
 from beam_ml.features.rolling import Rolling
 from beam_ml.features.times import TimeColumn
 from beam_ml.formats.table import TABLE
+from beam_ml.ledger.book import refusal
+from beam_ml.ledger.rules import Rules
 
 __all__ = ["Announce", "Job", "Retention", "load_job"]
 
@@ -99,6 +101,9 @@ class Job(Settings):
     ] = 1
     early_stopping: Annotated[EarlyStopping | None, Field(description="when passes end early; None: never")] = None
     retention: Retention = Retention()
+    ledger: Annotated[
+        Rules | None, Field(description="closed windows are kept beside the versions, to compose models of; None: not")
+    ] = None
     announce: Announce | None = None
     rolling: Annotated[
         Rolling | None, Field(description="aggregates over rolling windows, computed of the rows as they come")
@@ -118,7 +123,7 @@ class Job(Settings):
             kinds: tuple[tuple[str, type[Settings]], ...] = (
                 ("features", Features), ("retention", Retention), ("limits", Limits), ("announce", Announce),
                 ("early_stopping", EarlyStopping), ("rolling", Rolling), ("labels", ReportedLabels),
-                ("predictions", Predictions),
+                ("predictions", Predictions), ("ledger", Rules),
             )  # fmt: skip
             parts = {name: kind.parse(value[name]) for name, kind in kinds if isinstance(value.get(name), dict)}
             given = value.get("source")
@@ -158,6 +163,7 @@ class Job(Settings):
             message = "order must not be 'in_order' where refresh is 'round', which has one window; got in_order"
             raise ValueError(message)
         self._check_passes()
+        self._check_ledger()
         if self.prepares:
             check_raw(self.features, self.source, self.rolling, self.labels, self.passes)
         return self
@@ -240,6 +246,24 @@ class Job(Settings):
                 f"{self.features.matrix.width}"
             )
             raise ValueError(message)
+
+    def _check_ledger(self) -> None:
+        size = self.windows().size_us
+        if self.ledger is None:
+            return
+        if size is None or self.order == "in_order":
+            message = (
+                "ledger needs refresh to be a duration, and order not to be 'in_order': it keeps what closed windows were "
+                f"learned from; got refresh {self.refresh!r} and order {self.order!r}"
+            )
+            raise ValueError(message)
+        reason = refusal(self.algorithm(), self.algorithm_spec())
+        if reason is not None:
+            message = f"ledger must be left out with {self.spec['algorithm']}; {reason}"
+            raise ValueError(message)
+        wrong = self.ledger.wrong_for(size)
+        if wrong is not None:
+            raise ValueError(wrong)
 
     def _check_passes(self) -> None:
         if self.passes == 1 and self.early_stopping is not None:

@@ -33,6 +33,7 @@ from beam_ml.beam.rounds.sizing import sized
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.crowding import places_facts
+from beam_ml.beam.versions.keeping import Keeper
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
@@ -106,6 +107,7 @@ class _Run:
     in_order: bool = False
     built: dict[Hashable, Pipeline] | None = None
     preparer: Preparer | None = None
+    keeper: Keeper | None = None
 
 
 def train(
@@ -231,8 +233,14 @@ def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[
         models = derive_all(algorithm, learner, job.plan().models)
     return _Run(
         job, source, registry, algorithm, options, standing, learner, models, job.in_order(runs_here(options)),
-        {} if runs_here(options) else None,
+        {} if runs_here(options) else None, keeper=_keeper(job, registry, algorithm),
     )  # fmt: skip
+
+
+def _keeper(job: Job, registry: Registry, algorithm: Algorithm) -> Keeper | None:
+    """Return what keeps closed windows; None: the job wants none kept."""
+    size = job.windows().size_us
+    return None if job.ledger is None or size is None else Keeper(registry, job.name, algorithm, job.ledger, size)
 
 
 def _rows_wanted(run: _Run) -> int:
@@ -287,7 +295,7 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         after, refreshes = folded(learner, steps)
         after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
         models = _newest(run, refreshes)
-    manifest = _publish(run, round_id, after, refreshes, models, turn)
+    manifest = _publish(run, round_id, learner, after, refreshes, models, turn)
     if run.in_order and not handed:
         drop_rows(run.registry, run.job.name, round_id)
     return _done(run, manifest, after, refreshes, models, total.merge(plan.lost), begun, piped - begun)
@@ -313,7 +321,7 @@ def _close(run: _Run) -> Round:
     steps = fold_open(run.algorithm, run.learner, run.job.plan(), previous=run.models, published=True)
     after, refreshes = folded(run.learner, steps)
     models = _newest(run, refreshes)
-    manifest = _publish(run, new_round_id(run.standing.head), after, refreshes, models)
+    manifest = _publish(run, new_round_id(run.standing.head), run.learner, after, refreshes, models)
     return _done(run, manifest, after, refreshes, models, Progress(), begun, 0.0)
 
 
@@ -354,6 +362,7 @@ def _collect(run: _Run, round_id: str) -> dict[int, Any]:
 def _publish(
     run: _Run,
     round_id: str,
+    before: Learner,
     learner: Learner,
     refreshes: list[tuple[Refresh, float]],
     models: dict[str, Any],
@@ -368,7 +377,8 @@ def _publish(
     if run.preparer is not None:
         payloads |= run.preparer.payloads(turn)
         facts |= run.preparer.facts(turn)
-    manifest = publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id)[0]
+    kept = None if run.keeper is None else run.keeper.kept(run.standing.version, before, learner, refreshes)
+    manifest = publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id, kept)[0]
     if run.preparer is not None:
         run.preparer.published(turn, manifest)
     return manifest

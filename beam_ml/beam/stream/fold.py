@@ -1,7 +1,7 @@
 """`StreamFold`: closed windows of an unbounded input, in order of time, into one learner; each firing is one version.
 
 One key, one timer, always at the smallest end that is held. Three states: the learner, touched when windows are folded;
-what has arrived for windows not folded yet; and a small ledger of how far the fold has advanced. A lost state starts
+what has arrived for windows not folded yet; and a small record of how far the fold has advanced. A lost state starts
 again at the pinned version; a restored state continues, and what had been published since is published again.
 """
 
@@ -32,6 +32,7 @@ from beam_ml.beam.telemetry import count, measure, timed
 from beam_ml.beam.transforms.windowing import under_one_key
 from beam_ml.beam.versions.contents import facts_of, models_of, payloads_of, verdict_of
 from beam_ml.beam.versions.crowding import places_facts
+from beam_ml.beam.versions.keeping import Keeper
 from beam_ml.beam.versions.life import folded, take_in, tidy
 from beam_ml.beam.versions.lineage import Standing, publish_next
 from beam_ml.beam.wire import coders
@@ -48,9 +49,10 @@ from beam_ml.core.spec import canonical_json
 from beam_ml.core.threads import one_thread
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import CorruptArtefact, MergeRefused, VersionNotFound
+from beam_ml.ledger import Rules
 from beam_ml.registry import Registry
 
-__all__ = ["FoldJob", "Ledger", "StreamFold", "as_late"]
+__all__ = ["FoldJob", "Reach", "StreamFold", "as_late"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class FoldJob:
         lateness_us: how far behind the last folded window rows may come.
         keep, grace_s: retention.
         announce: the topic in which versions are announced, as JSON; empty: none.
+        ledger: what is kept of closed windows, as JSON; empty: nothing.
     """
 
     name: str
@@ -80,6 +83,7 @@ class FoldJob:
     keep: int
     grace_s: float
     announce: str
+    ledger: str = ""
 
     @staticmethod
     def of(job: Job, where: str, start: Start) -> "FoldJob":
@@ -89,11 +93,12 @@ class FoldJob:
             job.name, where, job.algorithm_spec().to_json(), plan_json(job.plan()), job.features.to_json(),
             start.to_json(), windows.size_us or 0, windows.allowed_lateness_us, job.retention.keep,
             job.retention.grace, "" if job.announce is None else job.announce.to_json(),
+            "" if job.ledger is None else job.ledger.to_json(),
         )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ledger:
+class Reach:
     """How far the fold has advanced: small, read with every element.
 
     Attributes:
@@ -107,20 +112,20 @@ class Ledger:
     covered: Mapping[Origin, np.ndarray]
 
     def encode(self) -> bytes:
-        """Return the ledger as bytes."""
+        """Return it as bytes."""
         covered = [[o.source, o.partition, ranges.tolist()] for o, ranges in sorted(self.covered.items())]
         values = {"standing": self.standing.to_dict(), "folded_through": self.folded_through}
         return canonical_json({**values, "covered": covered}).encode()
 
     @staticmethod
-    def decode(data: bytes) -> "Ledger":
+    def decode(data: bytes) -> "Reach":
         """Read the bytes of `encode`."""
         given = json.loads(data)
         covered = {
             Origin(source, partition): np.array(ranges, dtype=np.int64).reshape(-1, 2)
             for source, partition, ranges in given["covered"]
         }
-        return Ledger(Standing.from_dict(given["standing"]), given["folded_through"], covered)
+        return Reach(Standing.from_dict(given["standing"]), given["folded_through"], covered)
 
 
 def as_late(accumulation: Accumulation, taken: bool) -> Accumulation:
@@ -168,9 +173,11 @@ class _StreamFold(DoFn):
         self._start = Start.from_json(job.start)
         self._announce = Announce.parse(json.loads(job.announce)) if job.announce else None
         self._registry = Registry(job.registry)
+        rules = Rules.parse(json.loads(job.ledger)) if job.ledger else None
+        self._keeper = None if rules is None else Keeper(self._registry, job.name, self._algorithm, rules, job.size_us)
         self._windows = OpenWindows(job.spec, STREAM_REFUSE_BYTES)
         self._known: tuple[bytes, Learner, Mapping[str, Any] | None] | None = None
-        self._ledger: tuple[bytes, Ledger] | None = None
+        self._ledger: tuple[bytes, Reach] | None = None
 
     def process(
         self,
@@ -213,11 +220,12 @@ class _StreamFold(DoFn):
         if ROUND in held:
             before = take_in(self._algorithm, before, [(ROUND, self._windows.drop(key, held, ROUND))], by_time=True)
         opened = {end: self._windows.get(key, end, one) for end, one in held.items()}
-        after, refreshes, models = self._fold(before.replace(pending=opened), now.micros, models)
+        before = before.replace(pending=opened)
+        after, refreshes, models = self._fold(before, now.micros, models)
         for end in set(held) - set(after.pending):
             self._windows.drop(key, held, end)
         after = after.replace(cursors=self._read_on(after))
-        made, known = self._publish(known, after, refreshes, models)
+        made, known = self._publish(known, before, after, refreshes, models)
         bare = after.replace(pending={})
         data = encode_learner(self._algorithm, bare)
         self._known = (data, bare, models)
@@ -251,13 +259,13 @@ class _StreamFold(DoFn):
         data = encode_learner(self._algorithm, bare)
         self._known = (data, bare, None)
         learner.write(data)
-        stored = Ledger(start.standing, first.folded_through, bare.progress.covered).encode()
+        stored = Reach(start.standing, first.folded_through, bare.progress.covered).encode()
         ledger.write(stored)
         return stored
 
-    def _read(self, stored: bytes) -> Ledger:
+    def _read(self, stored: bytes) -> Reach:
         if self._ledger is None or self._ledger[0] != stored:
-            self._ledger = (stored, Ledger.decode(stored))
+            self._ledger = (stored, Reach.decode(stored))
         return self._ledger[1]
 
     def _learner(self, data: bytes) -> tuple[Learner, Mapping[str, Any] | None]:
@@ -272,7 +280,7 @@ class _StreamFold(DoFn):
         if held:
             timer.set(Timestamp(micros=min(one.due for one in held.values())))
 
-    def _refuse_repeat(self, key: bytes, known: Ledger, held: dict[int, Held], progress: Progress) -> None:
+    def _refuse_repeat(self, key: bytes, known: Reach, held: dict[int, Held], progress: Progress) -> None:
         """Refuse places that have been counted already: the engine has given rows twice."""
         counted = [known.covered, *(self._windows.get(key, end, one).progress.covered for end, one in held.items())]
         for origin, ranges in progress.covered.items():
@@ -317,8 +325,13 @@ class _StreamFold(DoFn):
         return learner, refreshes, models
 
     def _publish(
-        self, known: Ledger, learner: Learner, refreshes: list[tuple[Refresh, float]], models: Mapping[str, Any]
-    ) -> tuple[int, Ledger]:
+        self,
+        known: Reach,
+        before: Learner,
+        learner: Learner,
+        refreshes: list[tuple[Refresh, float]],
+        models: Mapping[str, Any],
+    ) -> tuple[int, Reach]:
         job, start, features = self._job, self._start, json.loads(self._job.features)
         verdict = verdict_of([one for one, _ in refreshes], models, known.standing.verdict)
         facts = facts_of(learner, (one.to_dict() | {"seconds": seconds} for one, seconds in refreshes))
@@ -327,13 +340,14 @@ class _StreamFold(DoFn):
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
         # A state restored into a new submission is published as that one's.
         mine = dataclasses.replace(known.standing, run_id=start.standing.run_id, epoch=start.standing.epoch)
-        made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts)
+        kept = None if self._keeper is None else self._keeper.kept(mine.version, before, learner, refreshes)
+        made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts, kept)
         announce_version(self._announce, made)
         tidy(self._registry, job.name, made.number, job.keep, job.grace_s)
         ends = [one.window_end for one, _ in refreshes if one.window_end is not None]
         if ends:
             measure("refresh_lag_ms", (time.time_ns() // 1000 - max(ends)) // 1000)
-        ledger = Ledger(mine, learner.folded_through, learner.progress.covered)
+        ledger = Reach(mine, learner.folded_through, learner.progress.covered)
         return made.number, ledger
 
     def _read_on(self, learner: Learner) -> Cursors:

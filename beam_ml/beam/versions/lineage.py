@@ -16,7 +16,7 @@ from typing import Any
 from beam_ml.beam.wire.references import AnchorRef
 from beam_ml.core.gate import Verdict
 from beam_ml.errors import HeadMoved
-from beam_ml.registry import Manifest, Registry, new_round_id
+from beam_ml.registry import Kept, Manifest, Registry, new_round_id
 
 __all__ = ["NONE_CLOSED", "Own", "Standing", "begin", "may_publish", "publish", "publish_next"]
 
@@ -162,6 +162,7 @@ def publish(
     verdict: Verdict,
     facts: Mapping[str, Any],
     round_id: str | None = None,
+    ledger: Kept | None = None,
 ) -> tuple[Manifest, Standing]:
     """Publish the version after the newest that a trainer knows; return it, and the trainer's standing then.
 
@@ -173,6 +174,7 @@ def publish(
         verdict: whether it is served.
         facts: what its manifest says besides.
         round_id: of this attempt; None: a new one. The same one again finds the version made.
+        ledger: what is kept of its windows; None: nothing.
 
     Raises:
         HeadMoved: another trainer has published since.
@@ -181,7 +183,7 @@ def publish(
     reasons: Sequence[str] = verdict.reasons
     made = registry.publish(
         name, payloads, parent=mine.version, head=mine.head, round_id=round_id or new_round_id(mine.head),
-        run_id=mine.run_id, epoch=mine.epoch, serve=verdict.accepted, reasons=reasons, facts=facts,
+        run_id=mine.run_id, epoch=mine.epoch, serve=verdict.accepted, reasons=reasons, facts=facts, ledger=ledger,
     )  # fmt: skip
     return made, mine.at(made)
 
@@ -193,6 +195,7 @@ def publish_next(
     payloads: Mapping[str, bytes],
     verdict: Verdict,
     facts: Mapping[str, Any],
+    ledger: Kept | None = None,
 ) -> tuple[Manifest, Standing]:
     """Publish the next version of a run, under the next free number; return it, and the trainer's standing then.
 
@@ -221,7 +224,9 @@ def publish_next(
         if head != mine.head:
             _log.warning("%s resumes from version %s under number %d.", name, mine.version, head + 1)
         try:
-            made, standing = publish(registry, name, dataclasses.replace(mine, head=head), payloads, verdict, facts)
+            made, standing = publish(
+                registry, name, dataclasses.replace(mine, head=head), payloads, verdict, facts, ledger=ledger
+            )  # fmt: skip
         except HeadMoved:
             if attempt == _TRIES - 1:
                 raise

@@ -15,7 +15,7 @@ from beam_ml.beam.kafka import write
 from beam_ml.beam.stream import build, close_windows, run_stream
 from beam_ml.beam.stream import pipeline as stream_module
 from beam_ml.beam.stream import state as stream_state
-from beam_ml.beam.stream.fold import FoldJob, Ledger, as_late
+from beam_ml.beam.stream.fold import FoldJob, Reach, as_late
 from beam_ml.beam.stream.start import Start
 from beam_ml.beam.stream.state import Held, OpenWindows
 from beam_ml.beam.transforms import accumulate
@@ -150,8 +150,8 @@ def test_due_at_is_the_end_of_the_window():
 
 def test_the_ledger_comes_back():
     covered = {Origin(SOURCE, "0"): np.array([[0, 5], [8, 9]]), Origin("other", "1"): np.zeros((0, 2), np.int64)}
-    ledger = Ledger(Standing("run", 2, 3, 4, "ab", Verdict(False, ("why",))), None, covered)
-    again = Ledger.decode(ledger.encode())
+    ledger = Reach(Standing("run", 2, 3, 4, "ab", Verdict(False, ("why",))), None, covered)
+    again = Reach.decode(ledger.encode())
     assert again.encode() == ledger.encode()
     assert again.covered[Origin(SOURCE, "0")].tolist() == [[0, 5], [8, 9]]
     assert again.standing == ledger.standing

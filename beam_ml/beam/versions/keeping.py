@@ -1,0 +1,81 @@
+"""What a trainer keeps of the windows that a publish closes: the ledger, in rounds and in streams."""
+
+from collections.abc import Iterable
+
+from beam_ml.algorithms import finder
+from beam_ml.artefact.records import decode_accumulation
+from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.learner import Learner
+from beam_ml.core.refresh import Refresh
+from beam_ml.errors import InvalidValue
+from beam_ml.ledger import Rules
+from beam_ml.ledger.book import added
+from beam_ml.registry import File, Index, Kept, Registry, Window, read_index, read_window
+
+__all__ = ["Keeper"]
+
+
+class Keeper:
+    """Adds what is folded to the ledger of the version that the next one is grown from.
+
+    Args:
+        registry: where.
+        name: published under.
+        algorithm: the record.
+        rules: what is kept.
+        size_us: length of the windows.
+    """
+
+    def __init__(self, registry: Registry, name: str, algorithm: Algorithm, rules: Rules, size_us: int) -> None:
+        self._registry, self._name, self._rules, self._size = registry, name, rules, size_us
+        self._algorithm = algorithm
+        self._find = finder([algorithm])
+
+    def kept(
+        self, version: int | None, before: Learner, after: Learner, refreshes: Iterable[tuple[Refresh, float]]
+    ) -> Kept | None:
+        """Return what the next version adds to the ledger; None: it has none yet.
+
+        Args:
+            version: that it is grown from; None: none.
+            before: the learner with the windows still open.
+            after: with those folded.
+            refreshes: the folds between the two; what was discarded is not kept.
+
+        Raises:
+            InvalidValue: the ledger has windows of another length.
+            ArtefactError, VersionNotFound: the version's index is damaged or gone.
+        """
+        ends = [one.window_end for one, _ in refreshes if one.discarded is None and one.window_end is not None]
+        known = self._known(version)
+        if not ends:
+            return None if known is None else Kept(known[0])
+        index = self._first(before, min(ends)) if known is None else known[1]
+        if index.size != self._size:
+            message = (
+                f"refresh must be that of the ledger of {self._name}, {index.size / 1e6:g} s; got {self._size / 1e6:g} s "
+                "(without [ledger], or under another name, it is free)."
+            )
+            raise InvalidValue(message)
+        closed = {end: before.pending[end] for end in ends}
+        through = max(ends) if after.folded_through is None else after.folded_through
+        return added(self._name, self._algorithm, before.spec, self._rules, index, closed, through, self._read)
+
+    def _known(self, version: int | None) -> tuple[File, Index] | None:
+        manifest = None if version is None else self._registry.manifest(self._name, version)
+        if manifest is None or manifest.ledger is None:
+            return None
+        return manifest.ledger, read_index(self._registry.objects, manifest)
+
+    def _first(self, before: Learner, end: int) -> Index:
+        """Return the index of a ledger that begins here: it does not reach back to what was folded without it."""
+        return Index(
+            fingerprint=before.spec.fingerprint,
+            size=self._size,
+            through=end - self._size,
+            since=before.folded_through,
+        )
+
+    def _read(self, window: Window) -> Accumulation:
+        return decode_accumulation(read_window(self._registry.objects, window), self._find)[1]

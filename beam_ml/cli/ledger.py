@@ -1,0 +1,97 @@
+"""`beam-ml ledger`: models of any range of time, from what each closed window was learned from."""
+
+import click
+
+from beam_ml import api
+from beam_ml.algorithms import finder
+from beam_ml.artefact.records import decode_model
+from beam_ml.cli.console import Group, Screen, as_json, print_json
+from beam_ml.cli.group import algorithms_named
+from beam_ml.cli.layout import laid_out
+from beam_ml.cli.learners import write_out
+from beam_ml.cli.versions import known_name, number_of, open_registry
+from beam_ml.core.model import Model
+from beam_ml.ledger import Ledger, shown
+
+__all__ = ["ledger"]
+
+_FILES = "models/"
+
+
+@click.group(cls=Group)
+def ledger() -> None:
+    """Compose models of any range of time from stored windows."""
+
+
+def _opened(url: str, name: str, version: str | None) -> Ledger:
+    store = open_registry(url)
+    return Ledger(store, known_name(store, name), number_of(version), algorithms_named())
+
+
+@ledger.command("show")
+@click.argument("url")
+@click.argument("name")
+@click.option("--version", help="As of which version (default: the newest).")
+@as_json
+def show(url: str, name: str, version: str | None, json: bool) -> None:
+    """List what a ledger holds: one line per file, single windows and those merged over longer spans."""
+    found = [
+        {
+            "from": shown(one.start),
+            "until": shown(one.end),
+            "windows": one.windows,
+            "rows": one.rows,
+            "bytes": one.file.bytes,
+        }
+        for one in _opened(url, name, version).index.windows
+    ]
+    if json:
+        print_json(found)
+        return
+    header = ["from", "until", "windows", "rows", "bytes"]
+    table = [[str(cell) if isinstance(cell, str) else f"{cell:,}" for cell in one.values()] for one in found]
+    Screen().table(laid_out(header, table, Screen().limit, header[2:]))
+
+
+@ledger.command("compose")
+@click.argument("url")
+@click.argument("name")
+@click.option(
+    "--from", "start", help="Where the range begins, such as 2018-05-01 (UTC; default: the ledger's beginning)."
+)
+@click.option("--until", "end", help="Where it ends, not in it (default: the ledger's end).")
+@click.option("--version", help="As of which version (default: the newest).")
+@click.option("--without-damaged", is_flag=True, help="Leave out windows whose files are damaged, and name them.")
+@click.option("--out", required=True, help="File to write the learner to, or a name in the registry to publish under.")
+@as_json
+def compose(
+    url: str,
+    name: str,
+    start: str | None,
+    end: str | None,
+    version: str | None,
+    without_damaged: bool,
+    out: str,
+    json: bool,
+) -> None:
+    """Make the learner of a range of time, and the models that the version has of its own, without the data."""
+    book = _opened(url, name, version)
+    composed = book.compose(start, end, without_damaged=without_damaged)
+    manifest, models = book.manifest, dict[str, Model]()
+    facts = {
+        "features": manifest.extra.get("features"),
+        "from": f"the ledger of {name} v{manifest.number}, {shown(composed.start)} to {shown(composed.end)}",
+        "left_out": list(composed.left_out),
+    }
+    find = finder(algorithms_named())
+    for what in sorted(manifest.files):
+        if what.startswith(_FILES):
+            given = decode_model(book.registry.read(name, manifest.number, what), find)
+            made = api.derive(composed.learner, given.model_spec)
+            models[what.removeprefix(_FILES)] = Model(made.spec, made.model_spec, made.arrays, {**made.facts, **facts})
+    if not json:
+        for sentence in composed.left_out:
+            Screen().say(f"left out: {sentence}")
+        rows = f"{composed.learner.progress.rows:,} rows of {composed.windows:,} windows"
+        Screen().say(f"{shown(composed.start)} to {shown(composed.end)}: {rows}")
+    write_out(url, out, composed.learner, models, facts, composed.learner, json)

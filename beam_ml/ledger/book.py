@@ -1,0 +1,157 @@
+"""Keeping closed windows: which files a publish adds to the ledger, and which it names no longer.
+
+Spans are cut at multiples of their length since the epoch and lie within one another, so that any range of time is made of
+few of them: one merge per window over the life of a ledger, O(log n) for a range of n windows.
+"""
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+
+from beam_ml.artefact.records import encode_accumulation
+from beam_ml.core import accumulation as accumulations
+from beam_ml.core import decay
+from beam_ml.core.accumulation import Accumulation, Part
+from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.progress import Progress
+from beam_ml.core.spec import Spec, to_us
+from beam_ml.core.thinning import thinned
+from beam_ml.ledger.rules import Rules
+from beam_ml.registry import Index, Kept, Window, index_of, window_of
+
+__all__ = ["added", "covering", "merged", "refusal"]
+
+Read = Callable[[Window], Accumulation]
+
+
+def refusal(algorithm: Algorithm, spec: Spec) -> str | None:
+    """Return why windows of an algorithm cannot be merged later; None: they can."""
+    law = algorithm.law(spec)
+    if law.kind in (LawKind.EXACT, LawKind.SKETCH) or law.across_anchors:
+        return None
+    if law.kind is LawKind.GATHERED:
+        return (
+            f"{algorithm.name} trains on gathered rows: its windows are samples of rows, and its parameters do not add"
+        )
+    return (
+        f"the partials of {algorithm.name} are steps from an anchor: those of different anchors do not add, so windows make "
+        "no model without the ones before (the versions themselves are what can be gone back to)"
+    )
+
+
+def merged(algorithm: Algorithm, spec: Spec, parts: Iterable[Accumulation], sample: int) -> Accumulation:
+    """Merge windows into one part, under the number of the newest anchor, with a sample of at most so many rows."""
+    total = accumulations.merge_all(algorithm, spec, parts)
+    held = list(total.parts.items())
+    if len(held) > 1:
+        dated = reduce(lambda a, b: decay.merge(algorithm, spec, a, b), (part.dated for _, part in held))
+        progress = reduce(Progress.merge, (part.progress for _, part in held))
+        total = dataclasses.replace(total, parts={held[-1][0]: Part(dated, progress)})
+    return dataclasses.replace(total, sample=thinned(total.sample, sample))
+
+
+def covering(windows: Sequence[Window], start: int, end: int) -> list[Window]:
+    """Return the fewest files whose windows lie between two times: of those within one another, the longest that fit.
+
+    Args:
+        windows: by start, the longest first.
+        start: of the range, µs.
+        end: of the range, µs.
+    """
+    chosen: list[Window] = []
+    at = start
+    for one in windows:
+        if one.start >= at and one.end <= end:
+            chosen.append(one)
+            at = one.end
+    return chosen
+
+
+def added(
+    name: str,
+    algorithm: Algorithm,
+    spec: Spec,
+    rules: Rules,
+    index: Index,
+    closed: Mapping[int, Accumulation],
+    through: int,
+    read: Read,
+) -> Kept:
+    """Return what a publish adds: a file per closed window and per span that is complete now, and the index of all.
+
+    Args:
+        name: the learner's.
+        algorithm: the record.
+        spec: of the windows.
+        rules: what is kept.
+        index: of the version before.
+        closed: window end, µs → its accumulation.
+        through: what ends at or before this time is closed, µs.
+        read: returns the accumulation of a window in `index`.
+    """
+    files: dict[str, bytes] = {}
+    held: dict[str, Accumulation] = {}
+    entries = list(index.windows)
+
+    def add(start: int, end: int, value: Accumulation, windows: int) -> None:
+        data = encode_accumulation(algorithm, spec, value)
+        window = window_of(name, (start, end), windows, value.progress.rows, data)
+        files[window.file.path], held[window.file.path] = data, value
+        bisect.insort(entries, window, key=_place)
+
+    for end, value in sorted(closed.items()):
+        if value.progress.rows:
+            kept = dataclasses.replace(value, sample=thinned(value.sample, rules.sample))
+            add(end - index.size, end, kept, 1)
+    for span in rules.spans(index.size):
+        for start in _completed(entries, span, index, through):
+            parts = covering(entries, start, start + span)
+            if len(parts) > 1:
+                values = [held.get(one.file.path) or read(one) for one in parts]
+                total = merged(algorithm, spec, values, rules.sample)
+                add(start, start + span, total, sum(one.windows for one in parts))
+    after = _retained(rules, index.model_copy(update={"windows": tuple(entries), "through": through}))
+    named = {one.file.path for one in after.windows}
+    file, data = index_of(name, after)
+    return Kept(file, {path: one for path, one in files.items() if path in named} | {file.path: data})
+
+
+def _place(window: Window) -> tuple[int, int]:
+    return window.start, -window.end
+
+
+def _completed(entries: Sequence[Window], span: int, index: Index, through: int) -> list[int]:
+    """Return the starts of the spans of a length that have become complete since the index, and hold windows."""
+    first = bisect.bisect_left(entries, (index.through - span, -(2**63)), key=_place)
+    starts = {one.start // span * span for one in entries[first:] if one.end - one.start < span}
+    since = index.since
+    return sorted(
+        start
+        for start in starts
+        if index.through < start + span <= through and (since is None or start >= since)
+    )  # fmt: skip
+
+
+def _retained(rules: Rules, index: Index) -> Index:
+    """Return the index without what is kept no longer; a span stays whole until all of it is too old."""
+    windows, since = index.windows, index.since
+    if rules.keep is not None:
+        before = index.through - to_us(rules.keep)
+        gone = [one.end for one in windows if one.end <= before]
+        windows = tuple(one for one in windows if one.end > before)
+        since = max([*gone, *([] if since is None else [since])], default=None)
+    if rules.fine is not None:
+        before = index.through - to_us(rules.fine)
+        windows = tuple(_outermost(windows, before))
+    return index.model_copy(update={"windows": windows, "since": since})
+
+
+def _outermost(windows: Iterable[Window], before: int) -> Iterable[Window]:
+    """Leave out what lies within a longer span that ended at or before a time."""
+    within = -(2**63)
+    for one in windows:  # by start, the longest first
+        if one.end > within:
+            yield one
+        if one.end <= before:
+            within = max(within, one.end)

@@ -1,0 +1,115 @@
+"""Rounds and streams keep what their windows were learned from, with the version that it went into."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from beam_ml.beam.job import Job
+from beam_ml.beam.rounds import Mode, train
+from beam_ml.cli import main
+from beam_ml.core.arrays import close
+from beam_ml.errors import InvalidValue
+from beam_ml.ledger import Ledger
+from beam_ml.registry import Registry
+from tests.beam.stream.support import SECOND, Script, block, job, newest, stream
+
+DAY = 86_400_000_000
+
+
+def settings(folder, **changes):
+    whole = {
+        "name": "fraud",
+        "registry": str(folder / "registry"),
+        "refresh": "1d",
+        "source": {"path": str(folder / "data"), "round_files": 1},
+        "features": {"numeric": ["a", "b"], "label": "y", "time": "t"},
+        "spec": {"algorithm": "linear.newton"},
+        "models": {"plain": {"kind": "classifier"}},
+        "ledger": {},
+    }
+    return whole | changes
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Four days, a round each."""
+    folder = tmp_path_factory.mktemp("rounds")
+    (folder / "data").mkdir()
+    for day in range(4):
+        rng = np.random.default_rng(day)
+        x = rng.normal(size=(5_000, 2))
+        label = (rng.random(5_000) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(np.int64)
+        time = pa.array(day * DAY + np.sort(rng.integers(0, DAY, 5_000)), pa.timestamp("us", tz="UTC"))
+        pq.write_table(
+            pa.table({"a": x[:, 0], "b": x[:, 1], "y": label, "t": time}), folder / "data" / f"{day}.parquet"
+        )
+    one = Job.parse(settings(folder))
+    done = [*train(one, Registry(one.registry), Mode(close=True))]
+    return one.registry, done
+
+
+def test_each_window_of_a_round_is_in_the_ledger_of_its_version(trained):
+    where, done = trained
+    registry = Registry(where)
+    through = [max(one.end for one in Ledger(registry, "fraud", n.manifest.number).index.windows) for n in done[1:]]
+    assert through == sorted(through)
+    assert through[-1] == 4 * DAY
+    ledger = Ledger(registry, "fraud")
+    assert {(one.start // DAY, one.end // DAY) for one in ledger.index.windows} >= {
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (0, 2),
+    }
+    whole = ledger.compose()
+    assert whole.learner.progress.rows == 20_000
+    anchors = {number for one in ledger.index.windows if one.windows == 1 for number in ledger.accumulation(one).parts}
+    assert len(anchors) > 1  # each at the anchor of its own refresh
+
+
+def test_the_command_publishes_the_model_of_a_range(trained):
+    where, _ = trained
+    call = ["ledger", "compose", where, "fraud", "--from", "1970-01-02", "--until", "1970-01-04", "--out"]
+    done = CliRunner().invoke(main, [*call, "days", "--json"], catch_exceptions=False)
+    assert json.loads(done.output) == {"name": "days", "version": 1, "served": True}
+    made = Registry(where).manifest("days", 1)
+    assert sorted(made.files) == ["learner", "models/plain"]
+    assert made.extra["from"].endswith("1970-01-02T00:00:00 to 1970-01-04T00:00:00")
+    assert made.progress["rows"] == 10_000
+    again = CliRunner().invoke(main, [*call, "days"])
+    assert again.exit_code != 0
+    assert "days has versions already" in again.output
+    listed = CliRunner().invoke(main, ["ledger", "show", where, "fraud", "--json"], catch_exceptions=False)
+    assert sum(one["windows"] == 1 for one in json.loads(listed.output)) == 4
+
+
+def test_each_window_of_a_stream_is_in_the_ledger_of_its_version(tmp_path):
+    script = Script()
+    for at in range(0, 20, 5):
+        script.reach(at).send(at, block([[(i, i)] for i in range(at, at + 5)], offset=at))
+    registry = stream(script.end(), job(tmp_path, ledger={"roll_up": ["10s"]}))
+    ledger = Ledger(registry, "stream")
+    spans = [(one.start // SECOND, one.end // SECOND) for one in ledger.index.windows]
+    assert spans == [(0, 10), (0, 5), (5, 10), (10, 20), (10, 15), (15, 20)]
+    assert close(ledger.compose().learner.state, newest(registry).state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"refresh": "round"}, "ledger needs refresh to be a duration"),
+        ({"order": "in_order"}, "order not to be 'in_order'"),
+        ({"spec": {"algorithm": "linear.adagrad"}}, "must be left out with linear.adagrad; the partials"),
+        ({"ledger": {"roll_up": ["36h"]}}, "must begin with a multiple of refresh, 86400 s; got 129600 s"),
+        ({"ledger": {"roll_up": ["2d", "3d"]}}, "ledger.roll_up must rise, each a multiple of the one before"),
+    ],
+)
+def test_a_ledger_that_cannot_be_kept_is_refused_before_anything_starts(tmp_path, changes, sentence):
+    with pytest.raises(InvalidValue) as caught:
+        Job.parse(settings(tmp_path, **changes))
+    assert sentence in str(caught.value)

@@ -16,7 +16,7 @@ import pydantic_core
 
 from beam_ml.algorithms import ALGORITHMS, find
 from beam_ml.beam.job.job import Announce, Job, Retention
-from beam_ml.beam.job.sources import FileSource, KafkaSource
+from beam_ml.beam.job.sources import FileSource, KafkaSource, PipeSource
 from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.core.spec import Duration, Settings
@@ -98,6 +98,11 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         "[source.options], images",
         "How files of images become rows; messages have all of these but `label`.",
         ImageOptions,
+    ),
+    (
+        "[source], a pipe",
+        '`pipe = "PREFIX"` or `path = "-"`, stdin: [Pipes](rounds.md#pipes) says what a restart does.',
+        PipeSource,
     ),
     ("[source], Kafka", '`kind = "kafka"`.', KafkaSource),
     ("[features]", "Which columns become features, label, weight and event time.", Features),

@@ -1,11 +1,12 @@
 """Cursors as JSON: whole, in a learner's header, and in short, in a manifest."""
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, TopicCursor
+from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, PipeCursor, TopicCursor
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import CorruptArtefact
 
@@ -18,11 +19,12 @@ def cursors_to_json(cursors: Cursors) -> dict[str, Any]:
     >>> cursors_to_json(Cursors())
     {'files': None, 'topics': {}, 'passes': None}
     """
-    return {
+    found = {
         "files": None if cursors.files is None else _files_out(cursors.files),
         "topics": {name: _topic_out(one) for name, one in sorted(cursors.topics.items())},
         "passes": None if cursors.passes is None else _passes_out(cursors.passes),
     }
+    return found | _pipes_out(cursors.pipes)
 
 
 def summary_of(cursors: Cursors) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def summary_of(cursors: Cursors) -> dict[str, Any]:
         found["topics"] = {name: _topic_out(one) for name, one in sorted(cursors.topics.items())}
     if cursors.passes is not None:
         found["passes"] = _passes_out(cursors.passes)
-    return found
+    return found | _pipes_out(cursors.pipes)
 
 
 def cursors_from_json(value: Any) -> Cursors:
@@ -59,7 +61,9 @@ def cursors_from_json(value: Any) -> Cursors:
     Raises:
         CorruptArtefact: a field is absent, unknown, or not what it must be.
     """
-    given = _fields(value, "cursors", "files", "topics", "passes")
+    # Learners of no pipe are written as they were before there were pipes.
+    optional = ("pipes",) if isinstance(value, dict) and "pipes" in value else ()
+    given = _fields(value, "cursors", "files", "topics", "passes", *optional)
     files, passes = given["files"], given["passes"]
     return Cursors(
         None if files is None else _files_in(files),
@@ -68,6 +72,10 @@ def cursors_from_json(value: Any) -> Cursors:
             for name, one in _mapping(given["topics"], "cursors.topics")
         },
         None if passes is None else _passes_in(passes),
+        {
+            name: _pipe_in(one, f"cursors.pipes[{name!r}]")
+            for name, one in _mapping(given.get("pipes", {}), "cursors.pipes")
+        },
     )
 
 
@@ -111,6 +119,24 @@ def _ids_out(ids: Mapping[str, FileId]) -> dict[str, list[int]]:
 
 def _ids_in(value: Any, where: str) -> dict[str, FileId]:
     return {path: FileId(path, *_numbers(one, 2, f"{where}[{path!r}]")) for path, one in _mapping(value, where)}
+
+
+# --- pipes -----------------------------------------------------------------------------------------------------------
+
+
+def _pipes_out(pipes: Mapping[str, PipeCursor]) -> dict[str, Any]:
+    found = {name: dataclasses.asdict(one) for name, one in sorted(pipes.items())}
+    return {"pipes": found} if found else {}
+
+
+def _pipe_in(value: Any, where: str) -> PipeCursor:
+    given = _fields(value, where, "stream", "epoch", "place", "ended", "crc")
+    if not isinstance(given["ended"], bool):
+        _refuse(f"{where}.ended must be true or false; got {_short(given['ended'])}.")
+    stream, epoch, place, crc = (_whole(given[name], f"{where}.{name}") for name in ("stream", "epoch", "place", "crc"))
+    if crc >> 32:
+        _refuse(f"{where}.crc must be below 2 ** 32; got {crc}.")
+    return PipeCursor(stream, epoch, place, given["ended"], crc)
 
 
 # --- topics and passes -----------------------------------------------------------------------------------------------

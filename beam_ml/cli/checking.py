@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from beam_ml import formats
 from beam_ml.artefact.records import encode_learner
-from beam_ml.beam.job import FileSource, Job, KafkaSource
+from beam_ml.beam.job import FileSource, Job, KafkaSource, PipeSource
 from beam_ml.beam.job.looking import Looked
 from beam_ml.beam.kafka.first import first_messages
 from beam_ml.beam.rounds.prepare.looking import looked_at
@@ -59,6 +59,8 @@ def checked(looked: Looked) -> dict[str, Any]:
         found["values_seen"] = looked.seen
     if isinstance(job.source, KafkaSource):
         return found | _of_rows(job, list(_messages(job, job.source)))
+    if isinstance(job.source, PipeSource):
+        return found  # what is read of a pipe cannot be read again
     files = formats.list_files(job.source.path, job.source.format)
     found |= {"files": len(files), "bytes": sum(file.size for file in files)}
     block = first_rows(job.source, job.raw_columns)

@@ -31,7 +31,7 @@ __all__ = ["main"]
     is_flag=True,
     help="With --once: fold the windows still open at the end, too; what comes for them later is late.",
 )
-@click.option("--source", help="File, folder or pattern to read; replaces the job's source.path.")
+@click.option("--source", help="File, folder or pattern to read, - for stdin; replaces the job's source.path.")
 @click.option("--brokers", help="Kafka brokers, host:port by commas; replaces the job's source.brokers.")
 @click.option("--registry", "registry_url", help="Folder or URL of the registry; replaces the job's.")
 @click.option("--name", help="Name to publish under; replaces the job's.")

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from beam_ml.errors import MergeRefused
 
-__all__ = ["Cursors", "FileCursor", "FileId", "Passes", "TopicCursor"]
+__all__ = ["Cursors", "FileCursor", "FileId", "Passes", "PipeCursor", "TopicCursor"]
 
 T = TypeVar("T", "FileCursor", "Passes")
 
@@ -117,6 +117,46 @@ class TopicCursor:
         return TopicCursor(offsets, begun, other.id or self.id)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class PipeCursor:
+    """What has been read of a pipe, whose streams come one after the other.
+
+    Attributes:
+        stream: how many streams were read to their end before, whatever their epochs.
+        epoch: of the stream, 0 the first.
+        place: decompressed bytes that have been read of it.
+        ended: they are all of it.
+        crc: CRC-32 of them, by which they are recognised where a restart finds the stream from its beginning.
+    """
+
+    stream: int = 0
+    epoch: int = 0
+    place: int = 0
+    ended: bool = False
+    crc: int = 0
+
+    @property
+    def number(self) -> int:
+        """The pass that the epoch is."""
+        return self.epoch + 1
+
+    def next_epoch(self) -> "PipeCursor":
+        """Return the beginning of the epoch after this one.
+
+        >>> PipeCursor(epoch=1, place=9, ended=True, crc=7).next_epoch()
+        PipeCursor(stream=0, epoch=2, place=0, ended=False, crc=0)
+        """
+        return PipeCursor(self.stream, self.epoch + 1)
+
+    def next_stream(self) -> "PipeCursor":
+        """Return the beginning of another stream.
+
+        >>> PipeCursor(epoch=1, place=9, ended=True, crc=7).next_stream()
+        PipeCursor(stream=1, epoch=0, place=0, ended=False, crc=0)
+        """
+        return PipeCursor(self.stream + 1)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passes:
     """The passes over one batch of files, so far.
@@ -174,11 +214,13 @@ class Cursors:
         files: of files; None: no file was read.
         topics: what rows' origins call a topic → what was read of it.
         passes: how passes over files go; None: the job asks for one.
+        pipes: a pipe's name → what was read of it.
     """
 
     files: FileCursor | None = None
     topics: Mapping[str, TopicCursor] = dataclasses.field(default_factory=dict)
     passes: Passes | None = None
+    pipes: Mapping[str, PipeCursor] = dataclasses.field(default_factory=dict)
 
     def topic(self, name: str) -> TopicCursor:
         """Return what was read of a topic; of one that is not known, nothing.
@@ -192,6 +234,14 @@ class Cursors:
         """Return cursors with another one of a topic."""
         return dataclasses.replace(self, topics={**self.topics, name: cursor})
 
+    def with_pipe(self, name: str, cursor: PipeCursor) -> "Cursors":
+        """Return cursors with another one of a pipe.
+
+        >>> Cursors().with_pipe("stdin", PipeCursor(place=9)).pipes["stdin"].place
+        9
+        """
+        return dataclasses.replace(self, pipes={**self.pipes, name: cursor})
+
     def merge(self, other: "Cursors") -> "Cursors":
         """Return what either has read.
 
@@ -202,7 +252,10 @@ class Cursors:
         topics = dict(self.topics)
         for name, theirs in other.topics.items():
             topics[name] = topics[name].merge(theirs) if name in topics else theirs
-        return Cursors(_merged(self.files, other.files), topics, _merged(self.passes, other.passes))
+        pipes = dict(self.pipes)
+        for name, one in other.pipes.items():
+            pipes[name] = max(pipes.get(name, one), one)
+        return Cursors(_merged(self.files, other.files), topics, _merged(self.passes, other.passes), pipes)
 
 
 def _merged(a: T | None, b: T | None) -> T | None:

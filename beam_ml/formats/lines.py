@@ -27,6 +27,7 @@ __all__ = [
     "records",
     "text_size",
     "whole_lines",
+    "whole_records",
 ]
 
 _CHUNK_BYTES = 4 << 20
@@ -264,13 +265,23 @@ def _without_blank(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return ends[~blank]
 
 
-def pieces(
-    path: str, start: int, stop: int | None, delimiter: str, chunk_bytes: int | None = None
+def whole_records(
+    chunks: Iterable[bytes], offset: int, stop: int | None, delimiter: str
 ) -> Iterator[tuple[int, bytes]]:
-    """Return the text from `start`, where a record starts, to `stop` (None: the end) as (offset, whole records)."""
-    offset, rest = start, b""
-    for chunk in chunks(path, start, stop, chunk_bytes):
-        data = rest + chunk
+    r"""Yield whole records as (offset, text) of a text that comes in pieces; what is left at the end is one, too.
+
+    Args:
+        chunks: the text, from a place where a record starts.
+        offset: of that place.
+        stop: of its end, None: unknown; up to there the last piece is whole.
+        delimiter: between fields.
+
+    >>> list(whole_records([b'a,"b', b'\n"\nc,', b"d"], 0, None, ","))
+    [(0, b'a,"b\n"\n'), (7, b'c,d')]
+    """
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
         whole = len(data)
         if stop is None or offset + whole < stop:
             if b'"' in data:
@@ -285,6 +296,13 @@ def pieces(
         offset, rest = offset + whole, data[whole:]
     if rest:
         yield offset, rest
+
+
+def pieces(
+    path: str, start: int, stop: int | None, delimiter: str, chunk_bytes: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Return the text from `start`, where a record starts, to `stop` (None: the end) as (offset, whole records)."""
+    return whole_records(chunks(path, start, stop, chunk_bytes), start, stop, delimiter)
 
 
 def cut_points(path: str, start: int, stop: int, target_bytes: int, delimiter: str) -> list[int]:

@@ -12,7 +12,7 @@ from beam_ml.algorithms import find
 from beam_ml.artefact.cursors import cursors_from_json, cursors_to_json, summary_of
 from beam_ml.artefact.envelope import decode, encode
 from beam_ml.artefact.records import decode_learner, encode_learner
-from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, TopicCursor
+from beam_ml.core.cursors import Cursors, FileCursor, FileId, Passes, PipeCursor, TopicCursor
 from beam_ml.errors import CorruptArtefact
 from tests.artefact import literals
 
@@ -39,7 +39,12 @@ partitions = st.dictionaries(st.integers(0, 9999), whole, max_size=3)
 topics = st.dictionaries(
     st.text(max_size=4), st.builds(TopicCursor, partitions, partitions, st.text(max_size=4)), max_size=3
 )
-cursors = st.builds(Cursors, st.none() | file_cursors(), topics, st.none() | passes)
+pipes = st.dictionaries(
+    st.text(max_size=4),
+    st.builds(PipeCursor, whole, whole, whole, st.booleans(), st.integers(0, 2**32 - 1)),
+    max_size=2,
+)
+cursors = st.builds(Cursors, st.none() | file_cursors(), topics, st.none() | passes, pipes)
 
 
 @given(cursors)
@@ -48,6 +53,7 @@ def test_they_survive_json(before: Cursors) -> None:
     json.dumps(summary_of(before))
 
 
+PIPE = {"stream": 0, "epoch": 0, "place": 1, "ended": False, "crc": 2}
 FORGED: list[tuple[tuple[str, ...], Any, str]] = [
     ((), [], r"cursors must have exactly the fields files, topics, passes; got \[\]"),
     (("more",), 1, "cursors must have exactly the fields"),
@@ -79,6 +85,15 @@ FORGED: list[tuple[tuple[str, ...], Any, str]] = [
     (("passes", "values"), [0.5, float("inf")], r"cursors\.passes\.values must be finite numbers; got inf"),
     (("passes", "rows"), [40, 1.5], r"cursors\.passes\.rows must be a whole number >= 0; got 1\.5"),
     (("passes", "judged"), None, r"cursors\.passes\.judged must be a whole number"),
+    (("pipes",), [], r"cursors\.pipes must be an object"),
+    (
+        ("pipes",),
+        {"stdin": {"place": 1}},
+        r"cursors\.pipes\['stdin'\] must have exactly the fields stream, epoch, place",
+    ),
+    (("pipes",), {"a": PIPE | {"place": -1}}, r"cursors\.pipes\['a'\]\.place must be a whole number >= 0; got -1"),
+    (("pipes",), {"a": PIPE | {"ended": 1}}, r"cursors\.pipes\['a'\]\.ended must be true or false; got 1"),
+    (("pipes",), {"a": PIPE | {"crc": 2**32}}, r"cursors\.pipes\['a'\]\.crc must be below 2 \*\* 32; got 4294967296"),
 ]
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
 from beam_ml.beam.job.raw import Predictions, ReportedLabels, check_raw, raw_columns, raw_roles, source_from
-from beam_ml.beam.job.sources import FileSource, KafkaSource, Source
+from beam_ml.beam.job.sources import STDIN, FileSource, KafkaSource, PipeSource, Source
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
@@ -130,7 +130,7 @@ class Job(Settings):
             sources = {"source": source_from(given)} if isinstance(given, dict) else {}
             whole = {**value, **sources, **parts}
             source, features = whole.get("source"), whole.get("features")
-            if isinstance(source, FileSource | KafkaSource) and isinstance(features, Features):
+            if isinstance(source, Source) and isinstance(features, Features):
                 whole["source"] = source.with_roles(features.roles)
                 whole["source"] = whole["source"].with_roles(raw_roles(whole.get("rolling"), whole.get("labels")))
             return whole
@@ -284,6 +284,11 @@ class Job(Settings):
         if self.source.on_bad_file == "skip":
             message = f"passes must be 1 with source.on_bad_file = 'skip', which leaves files unread; got {self.passes}"
             raise ValueError(message)
+        if isinstance(self.source, PipeSource):
+            if self.source.pipe == STDIN:
+                message = f"passes must be 1 with stdin, which can be read once; got {self.passes}"
+                raise ValueError(message)
+            return
         if self.source.remember is not None:
             message = f"passes must be 1 with source.remember, which forgets what to read again; got {self.passes}"
             raise ValueError(message)
@@ -337,7 +342,7 @@ class Job(Settings):
     def windows(self) -> Windows:
         """Return the windows in µs."""
         size = None if self.refresh == "round" else self.refresh
-        past_now = self.source.max_ahead if isinstance(self.source, FileSource) else None
+        past_now = None if isinstance(self.source, KafkaSource) else self.source.max_ahead
         windows = Windows.of_seconds(size, self.source.allowed_lateness, past_now)
         leap = leap_us(self.source.max_leap, windows.size_us, self.algorithm_spec().half_life)
         return dataclasses.replace(windows, max_leap_us=leap)

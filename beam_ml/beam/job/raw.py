@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from beam_ml.beam.job.sources import FileSource, KafkaSource, Source
+from beam_ml.beam.job.sources import STDIN, FileSource, KafkaSource, PipeSource, Source
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
@@ -37,12 +37,28 @@ def source_from(value: Mapping[str, Any], where: str = "source") -> Source:
     >>> source_from({"path": "incoming/"}).where
     'incoming/'
     """
-    which = value.get("kind", "files")
-    if which not in ("files", "kafka"):
-        message = f"{where}.kind must be 'files' or 'kafka'; got {which!r}.{did_you_mean(which, ('files', 'kafka'))}"
+    piped = "pipe" in value or value.get("path") == STDIN
+    which = value.get("kind", "pipe" if piped else "files")
+    if which not in _KINDS:
+        message = f"{where}.kind must be 'files', 'pipe' or 'kafka'; got {which!r}.{did_you_mean(which, _KINDS)}"
         raise InvalidValue(message)
-    kind: type[FileSource | KafkaSource] = KafkaSource if which == "kafka" else FileSource
-    return kind.parse(value)
+    if which != "kafka" and value.get("path") == STDIN:
+        return PipeSource.parse(_as_stdin(value))
+    return _KINDS[which].parse(value)
+
+
+_KINDS: Mapping[str, type[FileSource | PipeSource | KafkaSource]] = {
+    "files": FileSource,
+    "pipe": PipeSource,
+    "kafka": KafkaSource,
+}
+"""What `kind` says → the settings that there are."""
+
+
+def _as_stdin(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a pipe for files' whose path stands for stdin: what only files have says nothing of it."""
+    of_files = set(FileSource.model_fields) - set(PipeSource.model_fields)
+    return {name: one for name, one in value.items() if name not in of_files} | {"kind": "pipe", "pipe": STDIN}
 
 
 def _with_source(value: Any, where: str) -> Any:

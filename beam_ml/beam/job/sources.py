@@ -1,4 +1,4 @@
-"""What a job reads: files or a Kafka topic, as data."""
+"""What a job reads: files, a pipe or a Kafka topic, as data."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +9,10 @@ from beam_ml.core.spec import Duration, Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.table import Roles, of_files
 
-__all__ = ["FileSource", "KafkaSource", "Source"]
+__all__ = ["STDIN", "FileSource", "KafkaSource", "PipeSource", "Source"]
+
+STDIN = "-"
+"""The path that stands for stdin."""
 
 _Behind = Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")]
 _Lateness = Annotated[Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")]
@@ -122,10 +125,128 @@ class FileSource(Settings):
 
     def with_roles(self, roles: Roles) -> "FileSource":
         """Return the source with the roles of columns known to the format."""
-        added = {
-            name: tuple(dict.fromkeys([*getattr(self, name), *columns])) for name, columns in roles._asdict().items()
-        }
-        return self.model_copy(update=added)
+        return self.model_copy(update=_with_roles(self.roles, roles))
+
+
+class PipeSource(Settings):
+    """A pipe, in rounds as its bytes come: a FIFO for each epoch, PREFIX_0, PREFIX_1 …, or stdin.
+
+    Each can be read once. What has been read and not been learned yet is kept in `spool`, and learned first after a
+    restart; what was learned is passed over where the restart finds the stream from its beginning.
+
+    >>> PipeSource(pipe="/opt/ml/input/data/train", format="recordio").where
+    '/opt/ml/input/data/train_0'
+    """
+
+    called: ClassVar[str] = "source"
+
+    kind: Literal["pipe"] = "pipe"
+    pipe: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="prefix of the FIFOs' paths, which end in _0, _1 …, one per epoch (`passes`); '-' (also as "
+            "`path`): stdin",
+        ),
+    ]
+    format: Annotated[
+        str,
+        Field(
+            description="csv, json (Lines), recordio, libsvm, or 'module:attribute' of one's own whose package has `ends`; "
+            "gzip and bzip2 are recognised"
+        ),
+    ]
+    options: Annotated[Mapping[str, Any], Field(description="the format's own")] = {}
+    categories: Annotated[
+        tuple[str, ...],
+        Field(description="columns of categories, for formats of text; a job adds those of features.hashed"),
+    ] = ()
+    labels: Annotated[
+        tuple[str, ...],
+        Field(
+            description="columns of listed values, for formats of text; a job adds features.label where it is a table"
+        ),
+    ] = ()
+    round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, guessed by their bytes")] = (
+        500_000
+    )
+    linger: Annotated[
+        Duration, Field(description="s after the first byte of a round that it begins with the rows that have come")
+    ] = 60.0
+    timeout: Annotated[
+        Duration,
+        Field(description="s to wait for a FIFO that is not there, or that nobody writes, before the run fails"),
+    ] = 60.0
+    spool: Annotated[
+        str,
+        Field(
+            description="folder of the bytes that were read and are not learned yet, which workers must reach, too; empty: "
+            "beam_ml/pipes in $XDG_STATE_HOME, or else in ~/.local/state"
+        ),
+    ] = ""
+    out_of_orderness: _Behind = 0
+    allowed_lateness: _Lateness = 0
+    max_ahead: Annotated[Duration, Field(description="seconds that an event may be dated past now")] = 3600.0
+    max_leap: _Leap = None
+    on_bad_file: Annotated[
+        Literal["fail", "skip"],
+        Field(
+            description="where a stream cannot be read any further; skip counts it, gives up the rest of it, and continues "
+            "with the next epoch"
+        ),
+    ] = "fail"
+
+    @model_validator(mode="after")
+    def _check_format(self) -> "PipeSource":
+        try:
+            record = of_files(self.format)
+        except InvalidValue as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        if not hasattr(record.module, "ends"):
+            message = (
+                f"format must be one that can be read from its beginning to its end, 'csv', 'json', 'recordio' or "
+                f"'libsvm'; got {self.format!r}"
+            )
+            raise ValueError(message)
+        record.options(self.options)
+        if record.name == "json" and self.options.get("layout") == "document":
+            message = "options.layout must be 'lines' in a pipe, whose rows are learned as they come; got 'document'"
+            raise ValueError(message)
+        return self
+
+    def format_options(self) -> Settings | None:
+        """Return the options as the format's own model; None: its defaults."""
+        return of_files(self.format).options(self.options, self.roles)
+
+    @property
+    def name(self) -> str:
+        """The pipe's name in rows' places and in messages."""
+        return "stdin" if self.pipe == STDIN else self.pipe
+
+    def path(self, epoch: int) -> str:
+        """Return the path of an epoch's FIFO; of stdin, its name."""
+        return self.name if self.pipe == STDIN else f"{self.pipe}_{epoch}"
+
+    @property
+    def where(self) -> str:
+        """The place it reads from, for messages."""
+        return self.path(0)
+
+    @property
+    def roles(self) -> Roles:
+        """What columns are for, where that decides how a format of text reads them."""
+        return Roles(self.categories, self.labels)
+
+    def with_roles(self, roles: Roles) -> "PipeSource":
+        """Return the source with the roles of columns known to the format."""
+        return self.model_copy(update=_with_roles(self.roles, roles))
+
+
+def _with_roles(known: Roles, more: Roles) -> dict[str, tuple[str, ...]]:
+    return {
+        name: tuple(dict.fromkeys([*before, *added]))
+        for name, before, added in zip(Roles._fields, known, more, strict=True)
+    }
 
 
 class KafkaSource(Settings):
@@ -202,4 +323,4 @@ class KafkaSource(Settings):
         return self.model_copy(update={"options": options})
 
 
-Source = FileSource | KafkaSource
+Source = FileSource | PipeSource | KafkaSource

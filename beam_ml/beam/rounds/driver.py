@@ -26,7 +26,9 @@ from beam_ml.beam.rounds.gather import drop_rows, rows_of
 from beam_ml.beam.rounds.handover import handing_over
 from beam_ml.beam.rounds.opening import opened
 from beam_ml.beam.rounds.passes import after_round
+from beam_ml.beam.rounds.pipe_plan import PipePlan
 from beam_ml.beam.rounds.pipeline import run_round_pipeline
+from beam_ml.beam.rounds.pipes import PipeRounds
 from beam_ml.beam.rounds.prepare.preparer import Preparer, Turn, refuse_prepared
 from beam_ml.beam.rounds.prepare.reading import lent
 from beam_ml.beam.rounds.sizing import sized
@@ -259,7 +261,7 @@ def _rows_wanted(run: _Run) -> int:
         return min(wanted, _FIRST_ADDING_ROWS << min(4 * (run.standing.version or 0), 40))
     parts = 2 if run.job.passes == 1 else 4 * (run.learner.cursors.passes or Passes()).number
     rows = max(_FIRST_ROWS, learners.scanned(run.learner).scanned // parts)
-    if isinstance(run.source, FileRounds):
+    if isinstance(run.source, FileRounds | PipeRounds):
         rows = run.source.sized(run.learner, rows)
     return min(wanted, 1 << (rows.bit_length() - 1))
 
@@ -310,7 +312,7 @@ def _with_passes(run: _Run, plan: RoundPlan, learner: Learner, refreshes: Sequen
     """Note what the round did to its pass, where there are several."""
     job = run.job
     before = learner.cursors.passes
-    if not isinstance(plan, FilePlan) or (job.passes == 1 and before is None):
+    if not isinstance(plan, FilePlan | PipePlan) or (job.passes == 1 and before is None):
         return learner
     after = after_round(before or Passes(), plan.after.number, plan.last, refreshes, job.passes, job.early_stopping)
     return learner.replace(cursors=dataclasses.replace(learner.cursors, passes=after))

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.job.sources import FileSource, Source
+from beam_ml.beam.job.sources import FileSource, PipeSource, Source
 from beam_ml.beam.rounds.files import FileRounds
+from beam_ml.beam.rounds.pipes import PipeRounds
 from beam_ml.beam.rounds.source import RoundSource
 
 __all__ = ["opened"]
@@ -21,6 +22,8 @@ def opened(source: Source, job: Job, follow: bool, stopping: Callable[[], bool])
     """
     if isinstance(source, FileSource):
         return FileRounds(source, follow, job.passes)
+    if isinstance(source, PipeSource):
+        return PipeRounds(source, f"{job.name} {job.registry}", follow, job.passes, stopping)
     from beam_ml.beam.rounds.topic import KafkaRounds  # loads the client library, which jobs over files need not have
 
     return KafkaRounds(source, None if job.refresh == "round" else job.refresh, follow, stopping)

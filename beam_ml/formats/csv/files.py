@@ -26,7 +26,7 @@ from beam_ml.formats.csv.options import DEFAULT, Options
 from beam_ml.formats.csv.parsing import Part, nothing, sound_part
 from beam_ml.formats.files import FileRange
 
-__all__ = ["DEFAULT", "Options", "decode", "encode", "ranges", "read", "write"]
+__all__ = ["DEFAULT", "Options", "decode", "encode", "ends", "ranges", "read", "write"]
 
 _HEAD_BYTES = 1 << 20
 _DETAIL_CHARS = 200
@@ -50,6 +50,19 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
         edges = lines.cut_points(file.path, first, file.size, target_bytes, options.delimiter)
     files.check(file)
     return [FileRange(file.path, file.size, file.mtime_ns, "csv", a, b) for a, b in itertools.pairwise(edges) if a < b]
+
+
+def ends(chunks: Iterable[bytes], offset: int, where: str, options: Options = DEFAULT) -> Iterator[int]:
+    """Yield, as the pieces of a stream come, the places up to which it is whole lines, their quotes closed.
+
+    Args:
+        chunks: the stream's bytes from a place where a line begins.
+        offset: of that place.
+        where: the stream, for messages.
+        options: the format's own.
+    """
+    for at, text in lines.whole_records(chunks, offset, None, options.delimiter):
+        yield at + len(text)
 
 
 def _rejects(part: Part, data: Any, start: np.ndarray, stop: np.ndarray, offset: int) -> tuple[Reject, ...]:

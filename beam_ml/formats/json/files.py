@@ -24,7 +24,7 @@ from beam_ml.formats.json.stream import HEAD_BYTES, MAX_BYTES, Values, in_docume
 from beam_ml.formats.json.writing import written
 from beam_ml.formats.messages import EMPTY, MALFORMED, Decoded, Decoder, Refusal, detail, refusals
 
-__all__ = ["decode", "encode", "ranges", "read", "write"]
+__all__ = ["decode", "encode", "ends", "ranges", "read", "write"]
 
 _WHAT = "JSON"
 _PIECE_BYTES, _ROWS = 1 << 20, 1 << 16
@@ -75,6 +75,28 @@ def read(
     found = in_document(chunks, piece.path) if document else in_lines(chunks, piece.start)
     yield from _blocks(found, piece.start, piece.stop, columns, options, max_rows, Origin(source, piece.path))
     files.check(piece)
+
+
+def ends(chunks: Iterable[bytes], offset: int, where: str, options: Options = DEFAULT) -> Iterator[int]:
+    r"""Yield, as the pieces of a stream come, the places up to which it is whole lines.
+
+    Args:
+        chunks: the stream's bytes from a place where a line begins.
+        offset: of that place.
+        where: the stream, for messages.
+        options: the format's own.
+
+    Raises:
+        InvalidValue: `options.layout` is that of a document.
+
+    >>> list(ends([b'{"x": 1}\n{"x"', b": 2}\n"], 0, "stdin"))
+    [9, 18]
+    """
+    if options.layout == "document":
+        message = f"{where} must be JSON Lines, of which each is a row; options.layout is 'document'."
+        raise InvalidValue(message)
+    for _, _, end in lines.whole_lines(chunks, offset, MAX_BYTES):
+        yield end
 
 
 def _check_columns(columns: Sequence[str] | None, options: Options, where: str) -> None:

@@ -20,7 +20,7 @@ from beam_ml.formats.libsvm.text import COLUMNS, DEFAULT, LONG, Options, Rows, j
 from beam_ml.formats.libsvm.writing import written
 from beam_ml.formats.messages import detail
 
-__all__ = ["decode", "encode", "ranges", "read", "write"]
+__all__ = ["decode", "encode", "ends", "ranges", "read", "write"]
 
 _WHAT = "libsvm text"
 _MARK = b"\xef\xbb\xbf"
@@ -41,6 +41,19 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
     cuts = lines.line_cuts(file.path, size, target_bytes, _WHAT)
     files.check(file)
     return [FileRange(file.path, file.size, file.mtime_ns, "libsvm", a, b) for a, b in itertools.pairwise(cuts)]
+
+
+def ends(chunks: Iterable[bytes], offset: int, where: str, options: Options = DEFAULT) -> Iterator[int]:
+    """Yield, as the pieces of a stream come, the places up to which it is whole lines.
+
+    Args:
+        chunks: the stream's bytes from a place where a line begins.
+        offset: of that place.
+        where: the stream, for messages.
+        options: the format's own.
+    """
+    for _, _, end in lines.whole_lines(chunks, offset, libsvm_text.MAX_BYTES):
+        yield end
 
 
 def _blocks(

@@ -6,6 +6,7 @@ frames breaks, nothing behind it can be found, and the file is unreadable.
 """
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -23,7 +24,7 @@ from beam_ml.formats.recordio.records import decode as decode_records
 from beam_ml.formats.recordio.stream import Frames, frames
 from beam_ml.formats.recordio.writing import framed
 
-__all__ = ["decode", "encode", "ranges", "read", "write"]
+__all__ = ["decode", "encode", "ends", "ranges", "read", "write"]
 
 _WHAT = "RecordIO"
 _HEAD_BYTES = 1 << 16
@@ -56,6 +57,33 @@ def ranges(file: FileId, target_bytes: int, options: Options = DEFAULT) -> list[
         cuts.append(size)
     files.check(file)
     return [FileRange(file.path, file.size, file.mtime_ns, "recordio", a, b) for a, b in itertools.pairwise(cuts)]
+
+
+def ends(chunks: Iterable[bytes], offset: int, where: str, options: Options = DEFAULT) -> Iterator[int]:
+    """Yield, as the pieces of a stream come, the places up to which it is whole records.
+
+    Args:
+        chunks: the stream's bytes from a place where a record begins.
+        offset: of that place.
+        where: the stream, for messages.
+        options: the format's own.
+
+    Raises:
+        UnreadableInput: the chain of frames breaks.
+    """
+    came, over = offset, False
+
+    def counted() -> Iterator[bytes]:
+        nonlocal came, over
+        for chunk in chunks:
+            came += len(chunk)
+            yield chunk
+        over = True
+
+    for some in frames(counted(), offset, sys.maxsize, where):
+        end = int(some.end[-1])
+        if end <= came and not over:  # else a record too long to be kept, or cut off, whose end has not come
+            yield end
 
 
 def _settled(path: str, size: int, columns: tuple[str, ...], options: Options) -> Layout:

@@ -2,7 +2,10 @@
 
 import contextlib
 import random
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +15,8 @@ from beam_ml import formats
 from beam_ml.errors import UnreadableInput
 from beam_ml.formats import parquet
 from beam_ml.formats.parquet import files as parquet_files
+from beam_ml.formats.parquet import watch
+from beam_ml.formats.parquet.watch import watched
 from tests.attacks.effort import EFFORT
 
 ROWS = 1_234_567
@@ -74,12 +79,10 @@ def test_what_takes_too_long_or_too_much_memory_is_refused(
     assert read(path) == 100_000  # many, which decode at once
     monkeypatch.setattr(parquet_files, "_TRIAL_S", seconds)
     monkeypatch.setattr(parquet_files, "_TRIAL_BYTES", most)
-    with pytest.raises(
-        UnreadableInput, match=r"a\.parquet .* the 4000000 values that its footer claims in \d+ bytes do not"
-    ):
+    with pytest.raises(UnreadableInput, match=r"a\.parquet .* the 4000000 values that it claims in \d+ bytes do not"):
         read(path)
     assert read(path, ["x1"]) == 100_000
-    with pytest.raises(UnreadableInput, match="its footer claims 4000000 values"):
+    with pytest.raises(UnreadableInput, match="it claims 4000000 values"):
         parquet.decode(path.read_bytes())
 
 
@@ -90,6 +93,108 @@ def test_a_file_with_a_usual_number_of_values_is_tried_by_nobody(
     path.write_bytes(wide(100_000, 40))
     monkeypatch.setattr(parquet_files, "_TRIAL_S", 0.001)
     assert read(path) == 100_000
+
+
+NULLS = 1_234_567
+
+
+def one_list(values: int, pages_only: bool = False) -> bytes:
+    """Return a file of one row: a list that its page and, unless it lies, its footer claim to have so many nulls."""
+    sink = pa.BufferOutputStream()
+    settings = {"write_statistics": False, "compression": "none", "use_dictionary": False, "store_schema": False}
+    nested = pa.table({"x": pa.array([[None] * NULLS], pa.list_(pa.float64()))})
+    pq.write_table(nested, sink, data_page_size=1 << 30, write_batch_size=1 << 24, **settings)
+    data = sink.getvalue().to_pybytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    head, tail = data[:footer], data[footer:]
+    for was, now in ((NULLS, values), (NULLS - 8, values - 8)):  # levels of a list: eight of them are not a run
+        assert varint(was) in head
+        assert len(varint(was)) == len(varint(now))
+        head = head.replace(varint(was), varint(now))
+    return head + (tail if pages_only else tail.replace(varint(NULLS), varint(values)))
+
+
+@pytest.mark.parametrize("pages_only", [False, True])
+def test_values_of_lists_are_counted_by_what_their_pages_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_only: bool
+) -> None:
+    """A row of one column: of a few hundred bytes, it would take half a GiB."""
+    path, most = tmp_path / "a.parquet", (1 << 27) - 1
+    path.write_bytes(one_list(NULLS))
+    monkeypatch.setattr(parquet_files, "_TRIAL_S", 0.001)
+    assert read(path) == len(parquet.decode(path.read_bytes())) == 1  # in earnest, and tried by nobody
+    path.write_bytes(one_list(most, pages_only))
+    assert path.stat().st_size < 1_000
+    with pytest.raises(
+        UnreadableInput, match=rf"a\.parquet .* the {8 * most} values that it claims in \d+ bytes do not"
+    ):
+        read(path)
+    with pytest.raises(UnreadableInput, match=f"it claims {8 * most} values"):
+        parquet.decode(path.read_bytes())
+
+
+def test_pages_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.parquet", one_list(NULLS)
+    path.write_bytes(data[:4] + b"\x1c" * 40 + data[44:])  # structs in structs, where a page begins
+    with pytest.raises(UnreadableInput, match=r"the page at byte 4|nested too deep|a field of type"):
+        read(path)
+
+
+def test_what_never_ends_is_refused_where_a_trial_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that waits for ever stands for one that spins: its thread is left behind."""
+    path, end = tmp_path / "a.parquet", threading.Event()
+    path.write_bytes(wide(1_000, 3))
+
+    def spinning(*_: Any, **__: Any) -> Iterator[pa.RecordBatch]:
+        yield from (pa.record_batch({"x0": [1.0]}) for _ in iter(end.wait, None))
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spinning)
+    monkeypatch.setattr(watch, "_TICK_S", 0.01)
+    monkeypatch.setattr(watch, "_end_in_any_case", lambda: None)
+    monkeypatch.setattr(parquet_files, "_PATIENCE_S", 2)
+    monkeypatch.setattr(parquet_files, "_TRIAL_S", 0.001)
+    before = {one.name for one in threading.enumerate()}
+    try:
+        with pytest.raises(
+            UnreadableInput, match=r"a\.parquet .*: its rows from 0 on in \d+ bytes do not decode within"
+        ):
+            read(path)
+        assert "parquet" in {one.name for one in threading.enumerate()} - before
+    finally:
+        end.set()
+
+
+def test_what_takes_long_is_waited_for_where_a_trial_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_TICK_S", 0.001)
+    tried, end = list[bool](), threading.Event()
+
+    def slow() -> Iterator[int]:
+        yield 1
+        end.wait()
+        yield 2
+
+    def passes() -> bool:
+        tried.append(True)
+        end.set()
+        return True
+
+    assert list(watched(slow(), 2, passes)) == [1, 2]
+    assert tried == [True]
+
+
+def test_a_decoder_ends_with_its_reader_and_its_errors_are_raised() -> None:
+    for items, kept in ((iter("abc"), 1), (map(int, ["1", "x"]), 2)):
+        before = threading.active_count()
+        reader: Any = watched(items, 30, bool)
+        assert next(reader) in ("a", 1)
+        if kept == 2:
+            with pytest.raises(ValueError, match="invalid literal"):
+                next(reader)
+        reader.close()
+        for thread in threading.enumerate():
+            if thread.name == "parquet":
+                thread.join(10)
+        assert threading.active_count() == before
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
@@ -109,11 +214,14 @@ def whole(compression: str, version: str, dictionary: bool) -> bytes:
             "x": [i * 0.5 for i in range(n)],
             "s": [f"row {i % 37}" for i in range(n)],
             "i": [i % 9 or None for i in range(n)],
+            "l": [[0.5] * (i % 4) for i in range(n)],
+            "m": pa.array([[(f"k{i % 3}", i)] for i in range(n)], pa.map_(pa.string(), pa.int64())),
         }
     )
+    kinds = {"s": "DELTA_BYTE_ARRAY", "i": "DELTA_BINARY_PACKED", "m.key_value.key": "DELTA_LENGTH_BYTE_ARRAY"}
     pq.write_table(
         table, sink, row_group_size=100, compression=compression, data_page_version=version, use_dictionary=dictionary,
-        store_schema=False,
+        column_encoding=None if dictionary else kinds, store_schema=False, data_page_size=200,
     )  # fmt: skip
     return sink.getvalue().to_pybytes()
 
@@ -124,10 +232,10 @@ def whole(compression: str, version: str, dictionary: bool) -> bytes:
 def test_damaged_files_are_rows_or_refused(tmp_path: Path, compression: str, version: str, dictionary: bool) -> None:
     rng = random.Random(f"{compression} {version} {dictionary}")
     data, path = whole(compression, version, dictionary), tmp_path / "a.parquet"
-    for _ in range(10 * EFFORT):
+    for _ in range(42 * EFFORT):
         path.write_bytes(mutated(rng, data))
         with contextlib.suppress(UnreadableInput):
-            read(path)
+            read(path, rng.choice([None, ["x", "l"], ["s", "m"]]))
 
 
 def test_many_rows_of_one_value_are_no_lie() -> None:

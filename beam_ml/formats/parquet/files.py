@@ -1,9 +1,10 @@
 """Parquet. A row's place is its row number in the file."""
 
+import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from beam_ml.formats import files
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
 from beam_ml.formats.parquet import trial
+from beam_ml.formats.parquet.claims import claimed
+from beam_ml.formats.parquet.watch import Stuck, watched
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
 
@@ -32,8 +35,14 @@ _LOOKED_AT = 4096
 _VALUES_PER_BYTE, _LEAST_VALUES = 256, 1 << 28
 """More values than these are decoded on trial first: no file of another kind has as many, and fewer take about a second."""
 
-_TRIAL_S, _TRIAL_BYTES = 60, 4 << 30
-"""What a trial may take of the processor's time and of memory."""
+_IN_LISTS = 8
+"""How many values a value in a list or map counts as: it takes so much longer than others that are repeated."""
+
+_TRIAL_S, _TRIAL_BYTES, _BYTES_PER_S = 60, 4 << 30, 1 << 20
+"""What a trial may take of the processor's time and of memory; of large row groups, a second per so many bytes."""
+
+_PATIENCE_S = 30
+"""How long one block may take to decode before its range is tried out."""
 
 _READING: dict[str, Any] = {"page_checksum_verification": True, "coerce_int96_timestamp_unit": "us"}
 """INT96 holds days and ns of a day: as int64 ns it would wrap around after 2262, so that the year 9999 became 1816."""
@@ -107,26 +116,95 @@ def _too_many(values: int, n_bytes: int) -> bool:
     return values > max(_LEAST_VALUES, n_bytes * _VALUES_PER_BYTE)
 
 
-def _try_out(path: str, n_bytes: int, groups: Sequence[int], rows: int, columns: Sequence[str]) -> None:
-    """Decode what holds far more values than the file has bytes in a process that is ended at a bound.
+def _values(
+    parquet: pq.ParquetFile, groups: Sequence[int], rows: int, columns: Sequence[str] | None, stream: BinaryIO
+) -> int:
+    """Return how many values rows claim, those of lists and maps as many as their pages say.
 
     Args:
+        parquet: the file.
+        groups: the row groups that they are in.
+        rows: how many.
+        columns: to decode; None: all.
+        stream: the file's bytes.
+
+    Raises:
+        ValueError: the pages of a column of lists cannot be followed.
+    """
+    wanted = None if columns is None else {*columns}
+    leaves = [parquet.schema.column(i) for i in range(len(parquet.schema))]
+    mine = [i for i, one in enumerate(leaves) if wanted is None or not wanted.isdisjoint(_roots(one.path))]
+    values = 0
+    for i in mine:
+        if leaves[i].max_repetition_level:
+            values += _IN_LISTS * sum(claimed(stream, parquet.metadata.row_group(g).column(i)) for g in groups)
+        else:
+            values += rows
+    return values
+
+
+def _roots(path: str) -> Iterator[str]:
+    """Return the names that a leaf's column may have: a dot may be in a name, or between two.
+
+    >>> list(_roots("a.list.element"))
+    ['a', 'a.list', 'a.list.element']
+    """
+    return itertools.accumulate(path.split("."), "{}.{}".format)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trial:
+    """What is decoded in a process that is ended at a bound, where it is in doubt.
+
+    Attributes:
+        metadata: the file's.
         path: of the file.
         n_bytes: its size.
         groups: the row groups that a range is in.
         rows: from the first one's beginning to the range's end.
         columns: to decode.
+    """
+
+    metadata: pq.FileMetaData
+    path: str
+    n_bytes: int
+    groups: Sequence[int]
+    rows: int
+    columns: Sequence[str]
+
+    @property
+    def seconds(self) -> float:
+        """What it may take of the processor's time, by the bytes that the row groups say they have."""
+        each = (self.metadata.row_group(g) for g in self.groups)
+        packed = sum(one.column(i).total_compressed_size for one in each for i in range(one.num_columns))
+        return max(_TRIAL_S, min(packed, self.n_bytes) / _BYTES_PER_S)
+
+    def passes(self) -> bool:
+        """Return whether the rows decode within the bound."""
+        return trial.passes(self.path, self.groups, self.rows, self.columns, self.seconds, _TRIAL_BYTES)
+
+    def refusal(self, what: str) -> UnreadableInput:
+        message = (
+            f"{self.path} cannot be read as Parquet: {what} in {self.n_bytes} bytes do not decode within {self.seconds:g} s "
+            f"and {_TRIAL_BYTES >> 30} GiB."
+        )
+        return UnreadableInput(message)
+
+
+def _try_out(parquet: pq.ParquetFile, one: _Trial, columns: Sequence[str] | None) -> None:
+    """Decode what holds far more values than the file has bytes on trial first.
 
     Raises:
-        UnreadableInput: the rows do not decode, or not within the bound.
+        UnreadableInput: the rows do not decode, or not within the bound; or their pages cannot be followed.
     """
-    values = rows * len(columns)
-    if _too_many(values, n_bytes) and not trial.passes(path, groups, rows, columns, _TRIAL_S, _TRIAL_BYTES):
-        message = (
-            f"{path} cannot be read as Parquet: the {values} values that its footer claims in {n_bytes} bytes do not decode "
-            f"within {_TRIAL_S} s and {_TRIAL_BYTES >> 30} GiB."
-        )
-        raise UnreadableInput(message)
+    try:
+        with open(one.path, "rb") as stream:
+            values = _values(parquet, one.groups, one.rows, columns, stream)
+    except _FAULTS as error:
+        raise _unreadable(one.path, error) from error
+    if _too_many(values, one.n_bytes) and not one.passes():
+        what = f"the {values} values that it claims"
+        raise one.refusal(what)
 
 
 def _blocks(
@@ -142,11 +220,17 @@ def _blocks(
     bounds = _bounds(parquet, path, n_bytes)
     groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
     place = int(bounds[groups[0]]) if groups else start
-    _try_out(path, n_bytes, groups, stop - place, parquet.schema_arrow.names if columns is None else columns)
-    decoded = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
+    names = parquet.schema_arrow.names if columns is None else columns
+    doubtful = _Trial(parquet.metadata, path, n_bytes, groups, stop - place, names)
+    _try_out(parquet, doubtful, columns)
+    batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
+    decoded = watched(batches, _PATIENCE_S, doubtful.passes)
     while place < stop:
         try:
             batch = next(decoded, None)
+        except Stuck:
+            what = f"its rows from {place} on"
+            raise doubtful.refusal(what) from None
         except _FAULTS as error:
             raise _unreadable(path, error) from error
         if batch is None:
@@ -228,9 +312,10 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
         parquet = pq.ParquetFile(pa.BufferReader(data), **_READING)
         rows = int(_bounds(parquet, where, len(data))[-1])
         wanted = _check_columns(where, parquet, columns)
-        values = rows * (parquet.metadata.num_columns if wanted is None else len(wanted))
+        groups = range(parquet.metadata.num_row_groups)
+        values = _values(parquet, groups, rows, wanted, io.BytesIO(data))
         if _too_many(values, len(data)):
-            raise _unreadable(where, ValueError(f"its footer claims {values} values in {len(data)} bytes"))
+            raise _unreadable(where, ValueError(f"it claims {values} values in {len(data)} bytes"))
         table = parquet.read(columns=wanted, use_threads=False).combine_chunks()
     except _FAULTS as error:
         raise _unreadable(where, error) from error

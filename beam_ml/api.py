@@ -56,7 +56,8 @@ def fit(
     """Learn from batches in one pass, or for gradient learners in several.
 
     EXACT and SKETCH algorithms fold once, at the end; ANCHORED ones after 1,000, 2,000, 4,000 … rows and then every
-    `refresh_rows`, within a batch too, so that workers always start from a fresh anchor.
+    `refresh_rows`, within a batch too, so that workers always start from a fresh anchor; GATHERED ones whenever
+    `gather_bytes` of their spec are full.
 
     Labels of two classes are 0 and 1, or two other whole numbers: the smaller becomes 0, the larger 1, and the learner says
     so (`Learner.labels`). In a list of batches all labels decide which they are, in an iterator the first ones.
@@ -168,6 +169,11 @@ def _fit(
             current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
             accumulator, begun = begin(current), end
             due, rows = min(due * 2, refresh_rows), 0
+        while (end := begun + accumulator.room(good.take(slice(begun, None)) if begun else good)) < len(good):
+            # Gathered rows fill what they may fill: they are learned from before more come.
+            accumulator.add_admitted(good.take(slice(begun, end)))
+            current, _ = refresh(algorithm, current, None, accumulator.result(), _NO_MODELS)
+            accumulator, begun = begin(current), end
         accumulator.add_admitted(good.take(slice(begun, None)) if begun else good)
         rows += len(good) - begun
     if rejected:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-from beam_ml.core import decay
+from beam_ml.core import decay, gathered
 from beam_ml.core.admit import admit
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
-from beam_ml.core.drawing import Drawing
+from beam_ml.core.drawing import Drawing, Naming
 from beam_ml.core.leaps import FAR, leap_us, without_far
 from beam_ml.core.limits import ABSOLUTE, Limits, Seen
 from beam_ml.core.progress import Progress
@@ -185,6 +185,8 @@ class Accumulator:
         self._rest: list[Progress] = [begun.rest]
         self._drawing = Drawing(spec, scorer_of(algorithm, spec, anchor), begun.sample) if sampling else None
         self._begun, self._names, self._limits, self._seen = begun.sample, begun.names, limits, seen
+        # Gathered rows are drawn by who they are, so whoever has no name gets one before.
+        self._naming = Naming() if decay.gathers(algorithm) else None
         self._leap_us, self._newest = leap_us(max_leap, half_life_s=spec.half_life), newest
 
     def add(self, batch: Batch, late: int = 0) -> dict[str, Batch]:
@@ -218,8 +220,10 @@ class Accumulator:
         if len(batch) == 0:
             return
         self._names = same_names(self._names, batch.names)
-        self._growth.add(batch)
         self._progress.append(Progress.of(batch, late))
+        if self._naming is not None:
+            batch = self._naming.named(batch)
+        self._growth.add(batch)
         if self._drawing is not None:
             self._drawing.add(batch)
         if len(self._progress) >= 64:
@@ -230,6 +234,10 @@ class Accumulator:
         self._rest.append(progress)
         if len(self._rest) >= 64:
             self._rest = [reduce(Progress.merge, self._rest)]
+
+    def room(self, batch: Batch) -> int:
+        """Return how many of a batch's first rows can be added before a fold is due: all, but where rows are gathered."""
+        return len(batch) if self._naming is None else gathered.fitting(self._spec, self._growth.nbytes, batch)
 
     def merge(self, other: Accumulation) -> Accumulation:
         """Return this one's accumulation plus another."""

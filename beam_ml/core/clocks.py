@@ -1,6 +1,11 @@
 """The exponential clock of a row, by which samples draw: its rate, and which rows may be early enough to be kept.
 
-Letters: ``n`` rows, ``c`` classes.
+`Sample` and `Gathered` share it. A row with weight w and event time t is drawn in the order of
+
+    log(−ln u) − ln w − t · ln 2 / half_life,   u uniform in (0, 1), a hash of who the row is,
+
+the logarithm of an exponential clock with the row's (decayed) weight as its rate (Efraimidis & Spirakis 2006; bottom-k
+sketches of Cohen & Kaplan 2007). Letters: ``n`` rows, ``c`` classes.
 """
 
 from typing import NamedTuple, Self
@@ -11,7 +16,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.identity import draws, identities
 from beam_ml.core.spec import Spec
 
-__all__ = ["Known", "candidates", "classes", "log_rate"]
+__all__ = ["Known", "candidates", "chances", "classes", "log_clocks", "log_rate", "prefix", "row_bytes"]
 
 _MAX_CLASSES = 256
 
@@ -85,3 +90,42 @@ def candidates(
     # Two units of slack: the exact comparison follows, this one must only not lose a row to rounding.
     limit = max(0, int(least * 2.0**53) - 2) << 11
     return np.flatnonzero(drawn >= np.uint64(limit))
+
+
+def log_clocks(drawn: np.ndarray) -> np.ndarray:
+    """Return log(−ln u) of hashes (n,) uint64: unit exponential clocks."""
+    u = ((drawn >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return np.log(-np.log(u))
+
+
+def chances(reached: np.ndarray) -> np.ndarray:
+    """Return the probability that a unit exponential clock is below exp(reached), (n,).
+
+    >>> chances(np.array([np.inf, 0.0])).round(3).tolist()
+    [1.0, 0.632]
+    """
+    with np.errstate(over="ignore"):
+        return -np.expm1(-np.exp(reached))
+
+
+def row_bytes(rows: Batch) -> np.ndarray:
+    """Return the bytes of each row, its bookkeeping included: the same number however the row was batched."""
+    if rows.X is not None:
+        return np.full(len(rows), rows.X.shape[1] * rows.X.itemsize + 40)
+    assert rows.indptr is not None  # noqa: S101
+    assert rows.values is not None  # noqa: S101
+    return np.diff(rows.indptr) * (rows.values.itemsize + 4) + 48
+
+
+def prefix(size: np.ndarray, most_bytes: int, most_rows: int | None = None) -> np.ndarray:
+    """Return the mask of the longest prefix of rows, by their bytes (n,) in hash order, that fits both caps.
+
+    Cut so after any merges, what is left does not depend on their order: a row that a shard refuses, all refuse.
+
+    >>> prefix(np.array([4, 4, 4]), 8).tolist()
+    [True, True, False]
+    """
+    fits: np.ndarray = np.cumsum(size) <= most_bytes
+    if most_rows is not None:
+        fits[most_rows:] = False
+    return fits

@@ -3,6 +3,9 @@
 A row of age a weighs 2^(−a / half_life) relative to the newest event time seen. Algorithms never see time: weights are
 scaled before `accumulate`, and the older summary is scaled before `merge`. Hence the result does not depend on bundles,
 batches, parallelism or order of arrival. Cormode et al. 2009 call this forward decay.
+
+Rows that are gathered (`beam_ml.core.gathered`) keep weight and time as they came, so that any order of merges yields the
+same bytes; they are weighed once, at the fold (`due`).
 """
 
 import dataclasses
@@ -10,14 +13,28 @@ from typing import Any
 
 import numpy as np
 
+from beam_ml.core import gathered
 from beam_ml.core.admit import LEAST_WEIGHT
 from beam_ml.core.algorithm import Algorithm, Growing
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
+from beam_ml.core.gathered import Gathered
 from beam_ml.core.spec import Spec
 from beam_ml.errors import InvalidBatch
 
-__all__ = ["AsOf", "Growth", "accumulate", "advance", "empty", "factor", "later", "merge", "weight_at"]
+__all__ = [
+    "AsOf",
+    "Growth",
+    "accumulate",
+    "advance",
+    "due",
+    "empty",
+    "factor",
+    "gathers",
+    "later",
+    "merge",
+    "weight_at",
+]
 
 _US = 1e-6
 
@@ -46,6 +63,11 @@ def later(a: int | None, b: int | None) -> int | None:
     return max(a, b)
 
 
+def gathers(algorithm: Algorithm) -> bool:
+    """Return whether partials are gathered rows, which are not scaled on the way."""
+    return algorithm.partial is Gathered
+
+
 def empty(algorithm: Algorithm, spec: Spec) -> AsOf:
     """Return the identity of `merge`."""
     return AsOf(algorithm.empty(spec))
@@ -63,6 +85,13 @@ def advance(algorithm: Algorithm, spec: Spec, dated: AsOf, time: int | None) -> 
     if algorithm.weight(dated.summary) * by < LEAST_WEIGHT:
         by = 0.0
     return AsOf(algorithm.scale(spec, dated.summary, by), time)
+
+
+def due(algorithm: Algorithm, spec: Spec, part: AsOf, time: int | None) -> AsOf:
+    """Return a partial as the fold takes it, its weights relative to `time`."""
+    if not gathers(algorithm):
+        return advance(algorithm, spec, part, time)
+    return AsOf(gathered.aged(spec, part.summary, time), later(part.time, time))
 
 
 def _factor(half_life_s: float, age_us: int) -> float:
@@ -100,6 +129,8 @@ def accumulate(algorithm: Algorithm, spec: Spec, dated: AsOf, batch: Batch, anch
     if len(batch) == 0:
         return dated
     time = _newest(spec, dated.time, batch)
+    if gathers(algorithm):
+        return AsOf(algorithm.accumulate(spec, dated.summary, batch, anchor), time)
     moved = advance(algorithm, spec, dated, time)
     return AsOf(algorithm.accumulate(spec, moved.summary, weight_at(spec, batch, time), anchor), time)
 
@@ -129,9 +160,12 @@ class Growth:
             self._growing.add(batch)
             return
         before, time = self._dated.time, _newest(self._spec, self._dated.time, batch)
-        if before is not None and time > before:
-            self._growing.scale(_factor(self._spec.half_life, time - before))
-        self._growing.add(weight_at(self._spec, batch, time))
+        if gathers(self._algorithm):
+            self._growing.add(batch)
+        else:
+            if before is not None and time > before:
+                self._growing.scale(_factor(self._spec.half_life, time - before))
+            self._growing.add(weight_at(self._spec, batch, time))
         self._dated = AsOf(self._dated.summary, time)
 
     def dated(self) -> AsOf:
@@ -147,5 +181,7 @@ class Growth:
 def merge(algorithm: Algorithm, spec: Spec, a: AsOf, b: AsOf) -> AsOf:
     """Merge two partials, the older scaled to the newer's time."""
     time = later(a.time, b.time)
+    if gathers(algorithm):
+        return AsOf(algorithm.merge(spec, a.summary, b.summary), time)
     left, right = advance(algorithm, spec, a, time), advance(algorithm, spec, b, time)
     return AsOf(algorithm.merge(spec, left.summary, right.summary), time)

@@ -10,10 +10,32 @@ from beam_ml.core.passes import first_pass
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
-__all__ = ["Drawing"]
+__all__ = ["Drawing", "Naming"]
 
 _TOGETHER = 8
 """Batches whose draws are merged at once."""
+
+
+class Naming:
+    """Names rows without positions by a lineage of their own, so that no two workers' rows are mistaken for the same.
+
+    Rows that are read again in a later pass are the same.
+    """
+
+    def __init__(self) -> None:
+        self._unnumbered: Origin | None = None
+        self._n_unnumbered = 0
+
+    def named(self, batch: Batch) -> Batch:
+        """Return the rows with origin and position."""
+        if batch.origin is not None and batch.position is not None:
+            origin = first_pass(batch.origin)
+            return batch if origin is batch.origin else batch.replace(origin=origin)
+        if self._unnumbered is None:
+            self._unnumbered = Origin("", uuid.uuid4().hex)
+        first = self._n_unnumbered
+        self._n_unnumbered += len(batch)
+        return batch.replace(origin=self._unnumbered, position=np.arange(first, self._n_unnumbered, dtype=np.int64))
 
 
 class Drawing:
@@ -28,12 +50,11 @@ class Drawing:
     def __init__(self, spec: Spec, scorer: Any, start: Sample) -> None:
         self._spec, self._scorer, self._sample = spec, scorer, start
         self._fresh: list[Sample] = []
-        self._unnumbered: Origin | None = None
-        self._n_unnumbered = 0
+        self._naming = Naming()
 
     def add(self, batch: Batch) -> None:
         """Draw from a batch's rows."""
-        self._fresh.append(Sample.of(self._spec, self._named(batch), self._sample, self._scorer))
+        self._fresh.append(Sample.of(self._spec, self._naming.named(batch), self._sample, self._scorer))
         if len(self._fresh) >= _TOGETHER or self._sample.rows is None:
             self.sample()
 
@@ -48,17 +69,3 @@ class Drawing:
     def nbytes(self) -> int:
         """The bytes of the arrays held."""
         return self._sample.nbytes + sum(one.nbytes for one in self._fresh)
-
-    def _named(self, batch: Batch) -> Batch:
-        """Name rows without positions by a lineage of their own, so that no two workers' rows are mistaken for the same.
-
-        Rows that are read again in a later pass are the same.
-        """
-        if batch.origin is not None and batch.position is not None:
-            origin = first_pass(batch.origin)
-            return batch if origin is batch.origin else batch.replace(origin=origin)
-        if self._unnumbered is None:
-            self._unnumbered = Origin("", uuid.uuid4().hex)
-        first = self._n_unnumbered
-        self._n_unnumbered += len(batch)
-        return batch.replace(origin=self._unnumbered, position=np.arange(first, self._n_unnumbered, dtype=np.int64))

@@ -2,11 +2,11 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from beam_ml.core import decay
+from beam_ml.core import decay, gathered
 from beam_ml.core.accumulation import COLD, Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.arrays import array_fields
@@ -17,10 +17,13 @@ from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
 from beam_ml.core.spec import Spec
 
-__all__ = ["STALE", "Together", "fold_parts", "fresh_parts"]
+__all__ = ["STALE", "THINNED", "Together", "fold_parts", "fresh_parts", "thinning"]
 
 STALE = "stale anchor"
 """Why rows are rejected whose anchor lies more than `Spec.max_staleness` versions behind the fold."""
+
+THINNED = "thinned, others stand for it"
+"""What is counted as adjusted of gathered rows that did not fit: rows kept stand for them."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +85,14 @@ def fresh_parts(
     return kept, dropped, behind
 
 
+def thinning(algorithm: Algorithm, parts: Iterable[Part]) -> Progress:
+    """Return the count of gathered rows that other rows stand for at the fold."""
+    if not decay.gathers(algorithm):
+        return Progress()
+    left_out = sum(gathered.thinned(part.dated.summary) for part in parts)
+    return Progress(adjusted={THINNED: left_out}) if left_out else Progress()
+
+
 def fold_parts(
     algorithm: Algorithm, spec: Spec, joined: Together, samples: Sequence[Batch | None]
 ) -> tuple[AsOf, str | None]:
@@ -90,7 +101,7 @@ def fold_parts(
     for _, part in sorted(joined.parts.items()):
         time = decay.later(dated.time, part.time)
         old = decay.advance(algorithm, spec, dated, time)
-        fresh = decay.advance(algorithm, spec, part, time)
+        fresh = decay.due(algorithm, spec, part, time)
         try:
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
                 state = algorithm.fold(spec, old.summary, fresh.summary, *samples)

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from beam_ml.core import decay, gathered
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, Accumulator, Part, merge_all, same_names, scorer_of
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.batch import Batch
 from beam_ml.core.drawing import Drawing
-from beam_ml.core.folding import Together, fold_parts
+from beam_ml.core.folding import Together, fold_parts, thinning
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Plan, Refresh, fold_open, fold_window
@@ -138,7 +139,8 @@ def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> 
     last = _accumulated(algorithm, now, pieces[-1])
     if not done:
         return last, now
-    progress = reduce(Progress.merge, (one.progress for one in done), last.progress)
+    counted = [(one.progress, thinning(algorithm, one.parts.values())) for one in done]
+    progress = reduce(Progress.merge, (one for pair in counted for one in pair), last.progress)
     sample = Sample.merge_all([*(one.sample for one in done), last.sample], spec)
     parts = {at: Part(part.dated, progress) for at, part in last.parts.items()}
     names = reduce(same_names, (one.names for one in done), last.names)
@@ -146,8 +148,10 @@ def _learned(algorithm: Algorithm, learner: Learner, pieces: Sequence[Rows]) -> 
 
 
 def _pieces(algorithm: Algorithm, learner: Learner, rows: Rows) -> list[Rows]:
-    """Cut a window's rows: no piece is longer than what was learned from before it, within bounds."""
+    """Cut a window's rows: no piece is longer than what was learned from before, within bounds, or than can be gathered."""
     law = algorithm.law(learner.spec)
+    if decay.gathers(algorithm):
+        return _cut(rows, gathered.shares(learner.spec, [batch for batch, _ in rows]))
     if law.kind is not LawKind.ANCHORED or law.across_anchors:
         return [rows]
     known, left, sizes = learner.progress.rows, sum(len(batch) for batch, _ in rows), []

@@ -133,7 +133,10 @@ def merge(algorithm: Algorithm, a: Learner, b: Learner, *, allow_overlap: bool =
         raise MergeRefused(message)
     law = algorithm.law(a.spec)
     if law.kind is LawKind.GATHERED:
-        message = f"{algorithm.name} trains on gathered rows: its parameters do not add, so learners cannot merge."
+        message = (
+            f"{algorithm.name} trains on gathered rows: its parameters do not add, so learners cannot merge; let one "
+            "learner learn from the rows of both, as fit(spec, rows, learner=a) does, or a job with both sources."
+        )
         raise MergeRefused(message)
     anchored = sorted({at for one in (a, b) for value in one.pending.values() for at in value.parts} - {COLD})
     if anchored and not law.across_anchors:

@@ -29,7 +29,7 @@ class Progress:
         time_min, time_max: span of their event times, µs since the epoch; None where no row had one.
         late: rows among them whose own window was already folded.
         rejected: reason → rows scanned but not learned from.
-        adjusted: what was changed → rows that were learned from with a value so changed.
+        adjusted: what was changed → rows that were learned from with a value so changed, or by rows that stand for them.
         covered: origin → interval set of the positions scanned, rejected ones included.
         latest: origin → largest event time seen, µs.
         places: how many positions were scanned, one that was scanned twice counted twice.

@@ -16,7 +16,7 @@ from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.batch import Batch
 from beam_ml.core.champions import LOSSES, champion, judged, of_models, progressive, remembered
 from beam_ml.core.decay import AsOf
-from beam_ml.core.folding import STALE, Together, fold_parts, fresh_parts
+from beam_ml.core.folding import STALE, Together, fold_parts, fresh_parts, thinning
 from beam_ml.core.gate import HISTORY, OPEN, Gate, Verdict
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
@@ -265,6 +265,8 @@ def fold_window(
     warning = rejects.warning(spec, rows.merge(accumulation.rest), accumulation.sample)
     if warning is not None and failure is None:
         _log.warning("%s", warning)
+    if failure is None:
+        rows = rows.merge(thinning(algorithm, parts.values()))
     seen = rows.merge(dropped).merge(accumulation.rest)
 
     total, time = progressive(learner, window_end, accumulation, measured)

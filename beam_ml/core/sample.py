@@ -2,12 +2,8 @@
 
 For each class alone it keeps the longest prefix, in hash order, that fits the class's caps, and τ, the smallest order it
 refused; merging unites by position, takes the smaller τ and cuts again, so the result does not depend on how rows were
-split or merged. The order of a row with weight w and event time t is
-
-    log(−ln u) − ln w − t · ln 2 / half_life,   u uniform in (0, 1), a hash of (seed, origin, position),
-
-the logarithm of an exponential clock with the row's (decayed) weight as its rate: weighted sampling without replacement
-(Efraimidis & Spirakis 2006; bottom-k sketches of Cohen & Kaplan 2007). Exact (decayed) class masses are kept beside it.
+split or merged. A row's order is its clock's (`beam_ml.core.clocks`), u a hash of (seed, origin, position). Exact
+(decayed) class masses are kept beside it.
 
 Where class 1 is rare, each sampled row of class 0 stands for hundreds, and the top of a ranking rests on two or three
 of them. Workers that know a model therefore draw a second sample of class 0, `top`, in which a row's rate is times
@@ -24,7 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from beam_ml.core.batch import Batch
-from beam_ml.core.clocks import Known, candidates, classes, log_rate
+from beam_ml.core.clocks import Known, candidates, chances, classes, log_clocks, log_rate, prefix, row_bytes
 from beam_ml.core.decay import factor, later
 from beam_ml.core.identity import sorted_places
 from beam_ml.core.spec import Spec
@@ -188,9 +184,7 @@ def _standing(rows: Batch, rates: np.ndarray, reached: np.ndarray, kind: np.ndar
         kind: (n,) class.
         mass: (c,) of the classes.
     """
-    with np.errstate(over="ignore"):
-        chance = -np.expm1(-np.exp(reached))
-    weight = np.exp(rates - rates.max()) / np.maximum(chance, 1e-300)
+    weight = np.exp(rates - rates.max()) / np.maximum(chances(reached), 1e-300)
     sums = np.bincount(kind, weights=weight, minlength=mass.size)
     scale = np.divide(mass, sums, out=np.zeros_like(sums), where=sums > 0)
     return rows.replace(weight=weight * scale[kind])
@@ -250,8 +244,7 @@ def _drawn(
     if top and importance is not None:
         factor = importance(keep)
         rate = rate + np.log(factor)
-    u = ((drawn >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    order = np.log(-np.log(u)) - rate
+    order = log_clocks(drawn) - rate
     kept_kind = np.zeros(keep.size, np.int32) if labels is None else labels[keep].astype(np.int32)
     chosen = np.flatnonzero((order < tau[kept_kind]) & (rate > -np.inf))
     chosen = chosen[_shortlist(order[chosen], kept_kind[chosen], c)]
@@ -285,19 +278,10 @@ def _merged(samples: Sequence[Sample], spec: Spec) -> Sample:
     return _cut(rows, order, identity, kind, importance, Sample(None, order, identity, kind, tau, mass, time, wide))
 
 
-def _row_bytes(rows: Batch) -> np.ndarray:
-    """Bytes of each row, its bookkeeping included: the same number however the row was batched."""
-    if rows.X is not None:
-        return np.full(len(rows), rows.X.shape[1] * rows.X.itemsize + 40)
-    assert rows.indptr is not None  # noqa: S101
-    assert rows.values is not None  # noqa: S101
-    return np.diff(rows.indptr) * (rows.values.itemsize + 4) + 48
-
-
 def _too_wide(rows: Batch) -> np.ndarray | None:
     """Mark the rows over 1/64 of the byte cap; None when there are none. Dense rows all have one width."""
     some = rows if rows.X is None else rows.take(slice(0, 1))
-    wide = _row_bytes(some) > MAX_BYTES // 64
+    wide = row_bytes(some) > MAX_BYTES // 64
     if not wide.any():
         return None
     return wide if rows.X is None else np.ones(len(rows), dtype=bool)
@@ -337,12 +321,11 @@ def _cut(
     repeated = np.zeros(place.size, dtype=bool)
     repeated[1:] = (identity[place][1:] == identity[place][:-1]) & (kind[place][1:] == kind[place][:-1])
     place = place[~repeated & (order[place] < tau[kind[place]])]
-    size, c = _row_bytes(rows), tau.size
+    size, c = row_bytes(rows), tau.size
     kept = []
     for k in range(c):
         mine = place[kind[place] == k] if c > 1 else place
-        fits = np.cumsum(size[mine]) <= MAX_BYTES // c
-        fits[MAX_ROWS // c :] = False
+        fits = prefix(size[mine], MAX_BYTES // c, MAX_ROWS // c)
         if not fits.all():
             tau[k] = min(tau[k], float(order[mine[np.argmin(fits)]]))
         kept.append(mine[fits])

@@ -21,7 +21,6 @@ __all__ = [
     "conservation",
     "homomorphism",
     "identity",
-    "order_free",
     "sketch_bound",
     "state_is_partial",
 ]
@@ -166,26 +165,6 @@ def sketch_bound(subject: Subject) -> None:
     for name, values in excess.items():
         found = statistics.median(values)
         require(found <= bound, f"{name}: loss exceeds a single shard's by {found:.4f}, the bound is {bound}")
-
-
-def order_free(subject: Subject) -> None:
-    """Any order and grouping of merges yields the same bytes, and so does the fold."""
-
-    def check(case: Scenario) -> None:
-        parts = [subject.accumulate([batch], case.anchor) for batch in case.batches]
-        first = reduce(subject.merge, parts)
-        folded = subject.fold(case.state, first, case.batches)
-        for order in itertools.permutations(parts):
-            left = reduce(subject.merge, order)
-            right = reduce(lambda a, b: subject.merge(b, a), order[::-1])
-            for found in (left, right):
-                require(identical(found, first), f"another order of merges: {difference(found, first)}")
-            again = subject.fold(case.state, left, case.batches)
-            require(identical(again, folded), f"fold after another order: {difference(again, folded)}")
-        together = subject.accumulate(case.batches, case.anchor)
-        require(identical(together, first), f"one shard: {difference(together, first)}")
-
-    subject.examine(subject.scenarios(count=3), check, examples=max(5, subject.examples // 2))
 
 
 def anchors(subject: Subject) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from beam_ml.core.algorithm import Algorithm, Law
+from beam_ml.core.algorithm import Algorithm, Law, LawKind
 from beam_ml.core.spec import Spec
-from beam_ml.testing import faults, faults_change, faults_given, faults_growth, faults_removal
+from beam_ml.testing import faults, faults_change, faults_gathering, faults_given, faults_growth, faults_removal
 from beam_ml.testing.faults import Mutate
 from beam_ml.testing.laws import applies
 
@@ -68,6 +68,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("hashed", "places are ignored", faults.replaced(accumulate=faults_given.ignores_places)),
     Mutation("measures weigh", "rows count alike", faults.models_mapped(faults_given.measures_unweighted)),
     Mutation("order-free", "the last bits show the order", faults.replaced(merge=faults.order_shows)),
+    Mutation("order-free", "rows are aged on arrival", faults.replaced(accumulate=faults_gathering.ages_on_arrival)),
+    Mutation("capacity", "four times as much is kept", faults_gathering.keeps(4.0)),
+    Mutation("capacity", "half of the room is left", faults_gathering.keeps(0.5)),
+    Mutation("capacity", "what is left out is not counted", faults.replaced(merge=faults_gathering.counts_the_kept)),
+    Mutation("thinned rows", "kept rows stand for themselves", faults_gathering.forgets_the_threshold),
+    Mutation("learns", "later folds only count", faults.replaced(fold=faults_gathering.only_counts)),
     Mutation("anchors", "any anchor is accepted", faults.endless_anchor, lambda law: not law.across_anchors),
     Mutation("anchors", "claims to add across anchors", faults.claims_to_add, lambda law: not law.across_anchors),
     Mutation(
@@ -98,7 +104,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("removal", "the rest looks like the whole", faults.replaced(remove=faults_removal.thinned)),
     Mutation("removal", "more than there is may be removed", faults.replaced(remove=faults_removal.unchecked)),
     Mutation("determinism", "every call differs", faults.replaced(accumulate=faults.different_each_time)),
-    Mutation("stability", "merge doubles the axes", faults.replaced(merge=faults.widens)),
+    Mutation(
+        "stability",
+        "merge doubles the axes",
+        faults.replaced(merge=faults.widens),
+        lambda law: law.kind is not LawKind.GATHERED,  # gathered rows have no axis of a fixed length
+    ),
     Mutation("stability", "fold returns another class", faults.replaced(fold=faults.gives_another_class)),
     Mutation("codec", "the record names other classes", faults.foreign_classes),
     Mutation("resume", "memory beside the arrays", faults.replaced(fold=faults.remembers_elsewhere)),

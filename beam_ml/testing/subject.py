@@ -273,8 +273,12 @@ class Subject:
     def loss(self, partial: Any, rows: Batch) -> float:
         """Return the default model's loss on rows, after folding a partial into the first state."""
         state = self.fold(self.algorithm.init(self.spec), partial, [rows])
+        return self.loss_of_state(state, rows, rows)
+
+    def loss_of_state(self, state: Any, sample: Batch, rows: Batch) -> float:
+        """Return the loss on rows of the default model of a state."""
         for kind, model_spec in self.kinds():
-            return loss_of(kind, kind.derive(self.spec, model_spec, state, rows), rows)
+            return loss_of(kind, kind.derive(self.spec, model_spec, state, sample), rows)
         message = f"{self.algorithm.name} must have a kind of model (Algorithm.models) to be judged by; it has none"
         raise AssertionError(message)
 

@@ -1,26 +1,22 @@
-"""The nearest of a bounded sample of rows: law GATHERED. The partial is the rows themselves, the smallest hashes of them.
+"""The nearest of a bounded sample of rows: law GATHERED. The state is a sample of all rows, those that come first by their clocks."""
 
-Weights are kept in units of 2⁻²⁰ rows, so that their sums are exact and merging is free of order to the last bit.
-"""
-
-import zlib
 from typing import Annotated, Literal
 
 import numpy as np
-from jaxtyping import Float64, UInt64
+from jaxtyping import Float64
 from pydantic import Field
 
-from beam_ml.core import metrics
-from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind, check_batch
+from beam_ml.core import gathered, metrics
+from beam_ml.core.algorithm import Algorithm, Law, LawKind, ModelKind
 from beam_ml.core.arrays import array_dataclass
-from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.core.gathered import Gathered, GatheredSpec
+from beam_ml.core.spec import ModelSpec
 from beam_ml.errors import DeriveRefused
 
-UNIT = 2.0**-20
 
-
-class SampleSpec(Spec):
+class SampleSpec(GatheredSpec):
     algorithm: Literal["toy_sample:TOY_SAMPLE"] = "toy_sample:TOY_SAMPLE"
+    gather_bytes: Annotated[int, Field(ge=1024)] = 8192
     capacity: Annotated[int, Field(ge=1)] = 100
 
 
@@ -29,15 +25,8 @@ class Nearest(ModelSpec):
 
 
 @array_dataclass
-class SamplePartial:
-    key: UInt64[np.ndarray, "m"]  # hash of the row's position, rising
-    rows: Float64[np.ndarray, "m d"]  # feature units
-    weight: Float64[np.ndarray, ""]  # Σ weight of all rows, kept or thinned
-
-
-@array_dataclass
 class SampleState:
-    key: UInt64[np.ndarray, "m"]  # hash of the row's position, rising
+    order: Float64[np.ndarray, "m"]  # log of the row's clock, rising
     centres: Float64[np.ndarray, "m d"]  # a sample of all rows folded, feature units
     weight: Float64[np.ndarray, ""]  # Σ weight of all folded rows
 
@@ -48,70 +37,36 @@ class SampleModel:
 
 
 def law(spec):
-    return Law(LawKind.GATHERED, rtol=1e-4)
+    return Law(LawKind.GATHERED, rtol=1e-6)
 
 
 def init(spec):
-    return SampleState(key=np.zeros(0, np.uint64), centres=np.zeros((0, spec.n_features)), weight=np.zeros(()))
-
-
-def empty(spec):
-    return SamplePartial(key=np.zeros(0, np.uint64), rows=np.zeros((0, spec.n_features)), weight=np.zeros(()))
-
-
-def hashed(seed, position):
-    """The finaliser of splitmix64, a bijection: distinct positions have distinct keys."""
-    z = position.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def places(batch):
-    """Where the rows came from; without a name they are told apart by what is in them."""
-    if batch.position is not None:
-        return batch.position
-    return np.array([zlib.crc32(row.tobytes()) for row in batch.dense_x])
-
-
-def accumulate(spec, partial, batch, anchor):
-    check_batch(spec, batch)
-    present = batch.weights > 0
-    if not present.any():
-        return partial
-    key = hashed(spec.seed, places(batch)[present])
-    order = np.argsort(key)[: spec.capacity]
-    units = np.round(batch.weights / UNIT) * UNIT
-    rows = batch.dense_x[present].astype(np.float64)
-    added = SamplePartial(key=key[order], rows=rows[order], weight=np.asarray(units.sum()))
-    return merge(spec, partial, added)
-
-
-def merge(spec, a, b):
-    key = np.concatenate([a.key, b.key])
-    order = np.argsort(key, kind="stable")[: spec.capacity]
-    return SamplePartial(
-        key=key[order], rows=np.concatenate([a.rows, b.rows])[order], weight=np.asarray(a.weight + b.weight)
-    )
+    return SampleState(order=np.zeros(0), centres=np.zeros((0, spec.n_features)), weight=np.zeros(()))
 
 
 def fold(spec, state, partial, sample):
-    if float(partial.weight) == 0.0:
+    if partial.mass.size == 0:
         return state
-    held = SamplePartial(key=state.key, rows=state.centres, weight=state.weight)
-    both = merge(spec, held, partial)
-    return SampleState(key=both.key, centres=both.rows, weight=both.weight)
+    kept, fresh = gathered.rows(spec, partial), np.zeros((len(partial.order), spec.n_features))
+    if kept is not None:
+        fresh[np.repeat(np.arange(len(kept)), np.diff(kept.indptr)), kept.indices] = kept.values
+    order = np.concatenate([state.order, partial.order])
+    place = np.argsort(order, kind="stable")[: spec.capacity]
+    return SampleState(
+        order=order[place],
+        centres=np.concatenate([state.centres, fresh])[place],
+        weight=np.asarray(state.weight + gathered.weight(partial)),
+    )
 
 
 def scale(spec, summary, factor):
-    weight = np.asarray(summary.weight * factor)
-    if isinstance(summary, SampleState):
-        return SampleState(key=summary.key, centres=summary.centres, weight=weight)
-    return SamplePartial(key=summary.key, rows=summary.rows, weight=weight)
+    if isinstance(summary, Gathered):
+        return gathered.scale(spec, summary, factor)
+    return SampleState(order=summary.order, centres=summary.centres, weight=np.asarray(summary.weight * factor))
 
 
 def weight(summary):
-    return float(summary.weight)
+    return gathered.weight(summary) if isinstance(summary, Gathered) else float(summary.weight)
 
 
 def derive(spec, model_spec, state, sample):
@@ -135,14 +90,15 @@ TOY_SAMPLE = Algorithm(
     version=1,
     spec=SampleSpec,
     state=SampleState,
-    partial=SamplePartial,
+    partial=Gathered,
     law=law,
     init=init,
-    empty=empty,
-    accumulate=accumulate,
-    merge=merge,
+    empty=gathered.empty,
+    accumulate=gathered.accumulate,
+    merge=gathered.merge,
     fold=fold,
     scale=scale,
     weight=weight,
+    grow=gathered.grow,
     models={"nearest": ModelKind(Nearest, SampleModel, derive, predict, measure)},
 )

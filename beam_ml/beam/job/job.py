@@ -86,7 +86,8 @@ class Job(Settings):
         Field(
             description="how the windows of one round are learned: 'together', in parallel on the workers, each from the "
             "state before the round; 'in_order', in the trainer's process, each from the state that the window before "
-            "left; 'auto': in order for gradient learners where the trainer's process is the engine"
+            "left; 'auto': in order for gradient learners, and those of gathered rows, where the trainer's process is the "
+            "engine"
         ),
     ] = "auto"
     source: Source = FileSource()
@@ -354,7 +355,7 @@ class Job(Settings):
             in_process: the trainer's own process is the engine.
         """
         law = self.algorithm().law(self.algorithm_spec())
-        restarts = law.kind is LawKind.ANCHORED and not law.across_anchors
+        restarts = law.kind is LawKind.GATHERED or (law.kind is LawKind.ANCHORED and not law.across_anchors)
         return self.refresh != "round" and (
             self.order == "in_order" or (self.order == "auto" and in_process and restarts)
         )

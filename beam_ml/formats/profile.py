@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from beam_ml.core.cursors import FileId
 from beam_ml.core.spec import Settings
 from beam_ml.formats import matrix
+from beam_ml.formats.nested import flat
 from beam_ml.formats.table import Format
 from beam_ml.formats.united import fitted, united
 
@@ -73,6 +74,8 @@ class Head:
 def head(files: Sequence[FileId], format: Format, options: Settings | None = None, n: int = 10_000) -> Head:
     """Return the first n rows of files, all in one table; of files by label, rows from everywhere.
 
+    Columns of records are their fields, by path.
+
     Raises:
         InvalidValue: the files' columns differ.
         UnreadableInput, InputChanged: see the format.
@@ -90,7 +93,7 @@ def head(files: Sequence[FileId], format: Format, options: Settings | None = Non
                     ended = True
                     break
                 rejected.update({reject.reason: len(reject) for reject in block.rejected})
-                batches.append(block.batch.slice(0, n - seen))
+                batches.append(flat(block.batch.slice(0, n - seen)))
                 ended = seen + len(block) > n
                 seen += batches[-1].num_rows
             if ended:

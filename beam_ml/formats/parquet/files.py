@@ -1,4 +1,4 @@
-"""Parquet. A row's place is its row number in the file."""
+"""Parquet. A row's place is its row number in the file. A column within another is wanted by its path, `a.b`."""
 
 import dataclasses
 import io
@@ -18,6 +18,7 @@ from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import files
 from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
+from beam_ml.formats.nested import field_path, picked
 from beam_ml.formats.parquet import trial
 from beam_ml.formats.parquet.claims import claimed
 from beam_ml.formats.parquet.watch import Stuck, watched
@@ -104,12 +105,16 @@ def ranges(file: FileId, target_rows: int) -> list[FileRange]:
 def _check_columns(path: str, parquet: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
     if columns is None:
         return None
-    there = parquet.schema_arrow.names
     for name in columns:
-        if there.count(name) != 1:
-            message = f"{path} must have one column {name!r}; got {there}."
+        if field_path(parquet.schema_arrow, name) is None:
+            message = f"{path} must have one column {name!r}; got {parquet.schema_arrow.names}."
             raise MissingColumn(message)
     return list(columns)
+
+
+def _named(batch: pa.RecordBatch, columns: list[str] | None) -> pa.RecordBatch:
+    """Return what was wanted by path under that name: the reader leaves it in its column."""
+    return batch if columns is None or set(columns) == set(batch.schema.names) else picked(batch, columns)
 
 
 def _too_many(values: int, n_bytes: int) -> bool:
@@ -236,6 +241,7 @@ def _blocks(
         if batch is None:
             message = f"{path} cannot be read as Parquet: it ends at row {place}, not at row {stop}."
             raise UnreadableInput(message)
+        batch = _named(batch, columns)
         low, high = max(start - place, 0), min(stop - place, batch.num_rows)
         if low < high:
             first, last = place + low, place + high
@@ -321,5 +327,6 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
         raise _unreadable(where, error) from error
     batches = table.to_batches()
     batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    batch = _named(batch, wanted)
     n = batch.num_rows
     return Block(batch, None, np.arange(n, dtype=np.int64), None, 0, n)

@@ -2,20 +2,15 @@
 
 import click
 
-from beam_ml import api
-from beam_ml.algorithms import finder
-from beam_ml.artefact.records import decode_model
 from beam_ml.cli.console import Group, Screen, as_json, print_json
 from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.learners import write_out
 from beam_ml.cli.versions import known_name, number_of, open_registry
-from beam_ml.core.model import Model
 from beam_ml.ledger import Ledger, shown
+from beam_ml.ledger.removing import removed
 
 __all__ = ["ledger"]
-
-_FILES = "models/"
 
 
 @click.group(cls=Group)
@@ -77,21 +72,33 @@ def compose(
     """Make the learner of a range of time, and the models that the version has of its own, without the data."""
     book = _opened(url, name, version)
     composed = book.compose(start, end, without_damaged=without_damaged)
-    manifest, models = book.manifest, dict[str, Model]()
+    manifest = book.manifest
     facts = {
         "features": manifest.extra.get("features"),
         "from": f"the ledger of {name} v{manifest.number}, {shown(composed.start)} to {shown(composed.end)}",
         "left_out": list(composed.left_out),
     }
-    find = finder(algorithms_named())
-    for what in sorted(manifest.files):
-        if what.startswith(_FILES):
-            given = decode_model(book.registry.read(name, manifest.number, what), find)
-            made = api.derive(composed.learner, given.model_spec)
-            models[what.removeprefix(_FILES)] = Model(made.spec, made.model_spec, made.arrays, {**made.facts, **facts})
+    models = book.models(composed.learner, facts)
     if not json:
         for sentence in composed.left_out:
             Screen().say(f"left out: {sentence}")
         rows = f"{composed.learner.progress.rows:,} rows of {composed.windows:,} windows"
         Screen().say(f"{shown(composed.start)} to {shown(composed.end)}: {rows}")
     write_out(url, out, composed.learner, models, facts, composed.learner, json)
+
+
+@ledger.command("remove")
+@click.argument("url")
+@click.argument("name")
+@click.option(
+    "--window", "windows", multiple=True, help="A time in a window that must not have been learned; repeat it."
+)
+@click.option("--source", "sources", multiple=True, help="A file (or partition) that must not have been; repeat it.")
+@as_json
+def remove(url: str, name: str, windows: tuple[str, ...], sources: tuple[str, ...], json: bool) -> None:
+    """Publish a version that never saw some windows or files; training continues from it. Stop the trainer before."""
+    done = removed(_opened(url, name, None), windows, sources)
+    if json:
+        print_json({"name": name, "version": done.manifest.number, "rows": done.rows, "windows": done.windows})
+    else:
+        Screen().say(f"published {name} v{done.manifest.number} without {done.rows:,} rows of {done.windows:,} windows")

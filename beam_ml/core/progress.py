@@ -164,9 +164,18 @@ class Progress:
             rejected={reason: count for reason, count in rejected.items() if count},
             adjusted={what: count for what, count in _less(self.adjusted, part.adjusted).items() if count},
             covered=covered,
-            latest={origin: time for origin, time in self.latest.items() if origin in covered},
+            latest={o: time for o, time in self.latest.items() if o in covered or o not in self.covered},
             places=self.places - part.places,
         )
+
+    def unlearned(self, part: "Progress", reason: str) -> "Progress":
+        """Return the counts with a part's rows as rejected ones: they were scanned, and are not to be read again.
+
+        Raises:
+            RemoveRefused: the part has more rows than were learned.
+        """
+        counts = dataclasses.replace(part, rejected={}, adjusted={}, covered={}, latest={}, places=0)
+        return self.remove(counts).merge(Progress(rejected={reason: part.rows} if part.rows else {}))
 
     def as_rejected(self, reason: str) -> "Progress":
         """Count all rows as rejected instead: the fold that held them was dropped."""

@@ -20,7 +20,7 @@ from beam_ml.core.thinning import thinned
 from beam_ml.ledger.rules import Rules
 from beam_ml.registry import Index, Kept, Window, index_of, window_of
 
-__all__ = ["added", "covering", "merged", "refusal"]
+__all__ = ["added", "covering", "merged", "refusal", "without"]
 
 Read = Callable[[Window], Accumulation]
 
@@ -115,6 +115,46 @@ def added(
     named = {one.file.path for one in after.windows}
     file, data = index_of(name, after)
     return Kept(file, {path: one for path, one in files.items() if path in named} | {file.path: data})
+
+
+def without(
+    name: str, algorithm: Algorithm, spec: Spec, rules: Rules, index: Index, gone: Sequence[Window], read: Read
+) -> Kept:
+    """Return what is kept without some windows: spans that hold one are merged again from what is left of them.
+
+    Args:
+        name: the learner's.
+        algorithm: the record.
+        spec: of the windows.
+        rules: for the samples of what is merged again.
+        index: of the version before.
+        gone: files of `index` to leave out, with all that lies within them.
+        read: returns the accumulation of a window in `index`.
+    """
+    files: dict[str, bytes] = {}
+    held: dict[str, Accumulation] = {}
+
+    def touched(one: Window) -> bool:
+        return any(one.start < other.end and other.start < one.end for other in gone)
+
+    entries = [one for one in index.windows if not touched(one)]
+    spans = [one for one in index.windows if touched(one) and not any(_within(one, other) for other in gone)]
+    for span in sorted(spans, key=lambda one: one.end - one.start):
+        parts = covering(entries, span.start, span.end)
+        if len(parts) > 1:
+            values = [held.get(one.file.path) or read(one) for one in parts]
+            total = merged(algorithm, spec, values, rules.sample)
+            data = encode_accumulation(algorithm, spec, total)
+            windows = sum(one.windows for one in parts)
+            window = window_of(name, (span.start, span.end), windows, total.progress.rows, data)
+            files[window.file.path], held[window.file.path] = data, total
+            bisect.insort(entries, window, key=_place)
+    file, data = index_of(name, index.model_copy(update={"windows": tuple(entries)}))
+    return Kept(file, {**files, file.path: data})
+
+
+def _within(inner: Window, outer: Window) -> bool:
+    return outer.start <= inner.start and inner.end <= outer.end
 
 
 def _place(window: Window) -> tuple[int, int]:

@@ -3,15 +3,19 @@
 import dataclasses
 import datetime
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beam_ml.algorithms import Named, finder
-from beam_ml.artefact.records import decode_accumulation, decode_learner
+from beam_ml.artefact.records import decode_accumulation, decode_learner, decode_model
+from beam_ml.core import decay
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.convert import times_us
 from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
+from beam_ml.core.model import Model
+from beam_ml.core.refresh import model_kind
 from beam_ml.core.sample import MAX_ROWS
 from beam_ml.core.spec import Spec
 from beam_ml.core.threads import one_thread
@@ -19,9 +23,10 @@ from beam_ml.errors import ArtefactError, CorruptArtefact, InvalidBatch, Invalid
 from beam_ml.ledger.book import covering, merged, refusal
 from beam_ml.registry import Manifest, Registry, Window, read_index, read_window
 
-__all__ = ["Composed", "Ledger", "shown"]
+__all__ = ["Composed", "Ledger", "Time", "shown", "time_of"]
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+_MODELS = "models/"
 _log = logging.getLogger(__name__)
 Time = Any
 """A `datetime`, `datetime64`, text such as ``2018-05-01``, or whole µs since the epoch."""
@@ -66,8 +71,8 @@ class Ledger:
         self.manifest: Manifest = registry.manifest(name, number)
         self.index = read_index(registry.objects, self.manifest)
         self._find = finder(algorithms)
-        learner = decode_learner(registry.read(name, number), self._find)
-        self.spec: Spec = learner.spec
+        self.learner: Learner = decode_learner(registry.read(name, number), self._find)
+        self.spec: Spec = self.learner.spec
         self.algorithm: Algorithm = self._find(self.spec.algorithm)
         if self.index.fingerprint != self.spec.fingerprint:
             message = f"The ledger of {name} version {number} is of another spec than its learner: it was copied there."
@@ -115,8 +120,7 @@ class Ledger:
         if not parts:
             message = f"The ledger of {self.name} has no readable window from {shown(low)} to {shown(high)}."
             raise CorruptArtefact(message)
-        with one_thread():
-            learner = self._learner(merged(self.algorithm, self.spec, parts, MAX_ROWS))
+        learner = self.composed(parts)
         learner = learner.replace(folded_through=read[-1].end)
         windows = sum(one.windows for one in read)
         return Composed(learner, read[0].start, read[-1].end, windows, len(read), tuple(left_out))
@@ -134,13 +138,34 @@ class Ledger:
             raise WrongKind(message)
         return value
 
-    def _learner(self, total: Accumulation) -> Learner:
+    def composed(self, parts: Sequence[Accumulation]) -> Learner:
+        """Return the learner of some of the ledger's accumulations: their sums as one partial, folded into a first state."""
         algorithm, spec = self.algorithm, self.spec
-        (dated,) = (part.dated for part in total.parts.values())
-        state = algorithm.fold(spec, algorithm.init(spec), dated.summary, None)
-        return Learner(
-            spec, AsOf(state, dated.time), total.progress, total.sample, refresh=1, names=total.names
-        )  # fmt: skip
+        with one_thread():
+            total = merged(algorithm, spec, parts, MAX_ROWS)
+            dated = decay.empty(algorithm, spec)
+            for part in total.parts.values():  # one, or none
+                dated = part.dated
+            state = algorithm.fold(spec, algorithm.init(spec), dated.summary, None)
+        return Learner(spec, AsOf(state, dated.time), total.progress, total.sample, refresh=1, names=total.names)
+
+    def models(self, learner: Learner, facts: Mapping[str, Any]) -> dict[str, Model]:
+        """Return the models that the version has, derived from another learner.
+
+        Args:
+            learner: of the ledger's spec.
+            facts: what each says of itself besides.
+        """
+        found: dict[str, Model] = {}
+        for what in sorted(self.manifest.files):
+            if what.startswith(_MODELS):
+                data = self.registry.read(self.name, self.manifest.number, what)
+                spec = decode_model(data, self._find).model_spec
+                sample = learner.sample.ranked(learner.spec)
+                arrays = model_kind(self.algorithm, spec).derive(learner.spec, spec, learner.state, sample)
+                known = {"rows": learner.progress.rows, "trained_through": learner.progress.time_max}
+                found[what.removeprefix(_MODELS)] = Model(learner.spec, spec, arrays, {**known, **facts})
+        return found
 
     def _range(self, start: Time, end: Time) -> tuple[int, int]:
         windows = self.index.windows
@@ -148,8 +173,8 @@ class Ledger:
             message = f"The ledger of {self.name} holds no window yet."
             raise InvalidValue(message)
         first, last = windows[0].start, max(one.end for one in windows)
-        low = first if start is None else _time("start", start)
-        high = last if end is None else _time("end", end)
+        low = first if start is None else time_of("start", start)
+        high = last if end is None else time_of("end", end)
         if low >= high:
             message = f"The range must end after it starts; got {shown(low)} to {shown(high)}."
             raise InvalidValue(message)
@@ -191,7 +216,7 @@ class Ledger:
         return None
 
 
-def _time(name: str, value: Time) -> int:
+def time_of(name: str, value: Time) -> int:
     """Return a time in µs since the epoch; one without a zone is UTC."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -1,6 +1,8 @@
 """Rounds and streams keep what their windows were learned from, with the version that it went into."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -34,19 +36,22 @@ def settings(folder, **changes):
     return whole | changes
 
 
+def days(folder, day):
+    """Write the rows of a day."""
+    rng = np.random.default_rng(day)
+    x = rng.normal(size=(5_000, 2))
+    label = (rng.random(5_000) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(np.int64)
+    time = pa.array(day * DAY + np.sort(rng.integers(0, DAY, 5_000)), pa.timestamp("us", tz="UTC"))
+    pq.write_table(pa.table({"a": x[:, 0], "b": x[:, 1], "y": label, "t": time}), folder / f"{day}.parquet")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Four days, a round each."""
     folder = tmp_path_factory.mktemp("rounds")
     (folder / "data").mkdir()
     for day in range(4):
-        rng = np.random.default_rng(day)
-        x = rng.normal(size=(5_000, 2))
-        label = (rng.random(5_000) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(np.int64)
-        time = pa.array(day * DAY + np.sort(rng.integers(0, DAY, 5_000)), pa.timestamp("us", tz="UTC"))
-        pq.write_table(
-            pa.table({"a": x[:, 0], "b": x[:, 1], "y": label, "t": time}), folder / "data" / f"{day}.parquet"
-        )
+        days(folder / "data", day)
     one = Job.parse(settings(folder))
     done = [*train(one, Registry(one.registry), Mode(close=True))]
     return one.registry, done
@@ -86,6 +91,28 @@ def test_the_command_publishes_the_model_of_a_range(trained):
     assert "days has versions already" in again.output
     listed = CliRunner().invoke(main, ["ledger", "show", where, "fraud", "--json"], catch_exceptions=False)
     assert sum(one["windows"] == 1 for one in json.loads(listed.output)) == 4
+
+
+def test_training_continues_from_what_is_left(trained, tmp_path):
+    where, done = trained
+    shutil.copytree(Path(where).parent, tmp_path / "copy")
+    folder = tmp_path / "copy"
+    registry = Registry(folder / "registry")
+    call = ["ledger", "remove", str(folder / "registry"), "fraud", "--window", "1970-01-03", "--json"]
+    found = CliRunner().invoke(main, call, catch_exceptions=False)
+    number = done[-1].manifest.number + 1
+    assert json.loads(found.output) == {"name": "fraud", "version": number, "rows": 5_000, "windows": 1}
+    one = Job.parse(
+        settings(Path(where).parent, registry=str(folder / "registry"))
+    )  # the files as the trainer knows them
+    assert list(train(one, registry, Mode(close=True))) == []  # the rows are not read again
+    assert registry.served("fraud").number == number
+    left = Ledger(registry, "fraud").compose().learner
+    assert left.progress.rows == 15_000
+    days(Path(where).parent / "data", 4)
+    (more, last) = train(one, registry, Mode(close=True))
+    assert (more.manifest.parent, last.manifest.progress["rows"]) == (number, 20_000)
+    assert last.manifest.progress["rejected"] == {"removed": 5_000}
 
 
 def test_each_window_of_a_stream_is_in_the_ledger_of_its_version(tmp_path):

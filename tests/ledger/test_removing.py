@@ -1,0 +1,121 @@
+"""A learner without some windows equals one that never saw them, and what cannot be removed is said."""
+
+from functools import partial, reduce
+
+import numpy as np
+import pytest
+
+from beam_ml import api
+from beam_ml.algorithms import kmeans, linear, pca
+from beam_ml.core.arrays import close
+from beam_ml.core.decay import AsOf
+from beam_ml.errors import HeadMoved, InvalidValue, RemoveRefused
+from beam_ml.ledger import Ledger, Rules
+from beam_ml.ledger.book import merged
+from beam_ml.ledger.removing import removed
+from beam_ml.registry import Registry
+from tests.ledger.support import DAY, ROWS, RULES, Trainer, rows
+
+PCA = (pca.Spec(n_features=3), pca.PCA)
+SQUARED = (linear.Newton(n_features=3, loss="squared"), linear.NEWTON)
+AGED = (linear.Newton(n_features=3, loss="squared", half_life="3d"), linear.NEWTON)
+
+
+def trained(spec, algorithm, days=7, rules=RULES, ledger_from=0):
+    trainer = Trainer(Registry("memory://"), spec, algorithm, rules)
+    for day in range(days):
+        trainer.day(day, ledger=day >= ledger_from)
+    return trainer
+
+
+def reopened(trainer):
+    return Ledger(trainer.registry, "name")
+
+
+@pytest.mark.parametrize("known_from", [0, 3], ids=["merged again", "taken off"])
+@pytest.mark.parametrize("settings", [PCA, SQUARED, AGED], ids=["pca", "squared", "aged"])
+def test_an_exact_learner_without_a_day_never_saw_it(settings, known_from):
+    trainer = trained(*settings, ledger_from=known_from)
+    before = trainer.learner
+    done = removed(reopened(trainer), [4 * DAY + 5])
+    assert (done.rows, done.windows, done.manifest.number, done.manifest.parent) == (ROWS, 1, 8, 7)
+    assert done.manifest.extra["removed"]["windows"] == [["1970-01-05T00:00:00", "1970-01-06T00:00:00"]]
+    after = reopened(trainer).learner
+    never = Trainer(Registry("memory://"), *settings)
+    for day in (0, 1, 2, 3, 5, 6):
+        never.day(day)
+    assert close(after.state, never.learner.state, rtol=1e-9)
+    assert after.dated.time == before.dated.time
+    assert after.progress.rows == 6 * ROWS
+    assert after.progress.rejected == {"removed": ROWS}
+    assert after.progress.covered.keys() == before.progress.covered.keys()  # and is not read again
+    assert after.cursors == before.cursors
+    # Training continues from it, and so does its ledger.
+    trainer.learner, trainer.version = after, 8
+    trainer.day(7)
+    never.day(7)
+    assert close(trainer.learner.state, never.learner.state, rtol=1e-9)
+    assert close(
+        reopened(trainer).compose(3 * DAY).learner.state, Ledger(never.registry, "name").compose(3 * DAY).learner.state
+    )
+
+
+def test_a_logistic_learner_without_days_scores_as_the_sum_of_the_others():
+    trainer = trained(linear.Newton(n_features=3), linear.NEWTON, days=14)
+    ledger = reopened(trainer)
+    held = {one.start // DAY: ledger.accumulation(one) for one in ledger.index.windows if one.windows == 1}
+    removed(ledger, ["1970-01-06", "1970-01-07T12:00"])
+    after = reopened(trainer).learner
+    # The sums of all days less those of the two: taken off, not left out.
+    partials = {
+        day: next(iter(merged(trainer.algorithm, trainer.spec, [one], 2).parts.values())).dated.summary
+        for day, one in held.items()
+    }
+    total = reduce(partial(linear.NEWTON.merge, trainer.spec), partials.values())
+    rest = reduce(partial(linear.NEWTON.remove, trainer.spec), (partials[5], partials[6]), total)
+    state = linear.NEWTON.fold(trainer.spec, linear.NEWTON.empty(trainer.spec), rest, None)
+    never = after.replace(dated=AsOf(state))
+    scores = [api.predict(api.derive(one, "classifier"), rows(99))["score"] for one in (after, never)]
+    assert np.abs(scores[0] - scores[1]).max() < 1e-9
+    assert after.sample.mass.sum() == pytest.approx(12 * ROWS)
+
+
+def test_sketches_are_merged_again_and_files_named_by_source():
+    trainer = trained(kmeans.Spec(n_features=3, k_max=4), kmeans.KMEANS, days=3)
+    done = removed(reopened(trainer), sources=["001"])
+    assert done.rows == ROWS
+    assert reopened(trainer).learner.state.weight.sum() == pytest.approx(2 * ROWS)
+    with pytest.raises(InvalidValue, match="holds rows of 001: not learned, or removed before"):
+        removed(reopened(trainer), sources=["001"])
+
+
+def test_all_windows_may_be_removed():
+    trainer = trained(*PCA, days=2)
+    removed(reopened(trainer), [0, DAY])
+    assert reopened(trainer).learner.state.weight == 0.0
+    with pytest.raises(InvalidValue, match="holds no window yet"):
+        reopened(trainer).compose()
+
+
+def test_what_cannot_be_removed_changes_nothing():
+    trainer = trained(*PCA)
+    stale = reopened(trainer)
+    removed(reopened(trainer), [2 * DAY])
+    for sentence, kind, arguments in (
+        ("must be named", InvalidValue, ()),
+        ("no window at 1970-01-03T00:00:00: it was not learned, or removed before", InvalidValue, ([2 * DAY],)),
+        ("no window at 1970-02-10", InvalidValue, (["1970-02-10"],)),
+        ("window must be a time", InvalidValue, (["Tuesday"],)),
+        ("holds rows of there.csv", InvalidValue, ((), ["there.csv"])),
+    ):
+        with pytest.raises(kind, match=sentence):
+            removed(reopened(trainer), *arguments)
+    with pytest.raises(HeadMoved):
+        removed(stale, [DAY])
+    assert trainer.registry.head_number("name") == 8
+    spans = trained(*PCA, rules=Rules(roll_up=["2d"], fine="1d"))
+    with pytest.raises(RemoveRefused, match="kept only merged with others, from 1970-01-03T00:00:00"):
+        removed(reopened(spans), [2 * DAY])
+    late = trained(linear.Newton(n_features=3), linear.NEWTON, ledger_from=3)
+    with pytest.raises(RemoveRefused, match=r"holds 1,600 of the 2,800 rows learned"):
+        removed(reopened(late), [5 * DAY])

@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from beam_ml.kernels.compiling import listen
+from beam_ml.kernels.recordio.usual import sparse as sparse_as_usual
 from beam_ml.kernels.recordio.wire import (
     AT,
     BYTES,
@@ -205,6 +206,7 @@ def decode(
     n_values, n_label_values = np.int64(0), np.int64(0)
     nothing, no_keys = np.zeros(0, np.uint8), np.zeros(0, np.int32)
     like = np.int64(-1)  # the last record whose values lie in one piece each, so that the next may be laid out as it is
+    as_usual = form == SPARSE and n_labels == 1 and wide.size == 0
     for i in range(start.size):
         at, end = start[i], start[i] + size[i]
         if like >= 0 and size[i] == size[like] and _alike(data, start[like], at, size[i], features, label):
@@ -225,6 +227,15 @@ def decode(
             features[PACKS], label[PACKS] = 1, min(label[PACKS], 1)
             continue
         like = np.int64(-1)
+        if as_usual:
+            count, given = sparse_as_usual(data, at, end, width, raw, keys, labels, n_values, n_label_values)
+            if count > 0:
+                n_values += count
+                n_label_values += given
+                out[0, i], out[1, i], out[2, i] = 0, SPARSE, FLOAT32
+                out[3, i], out[4, i] = n_values, n_label_values
+                out[5, i], out[6, i], out[7, i], out[8, i] = -1, 0, -1, 0
+                continue
         forget(features, 0)
         forget(label, 0)
         out[5, i], out[6, i], out[7, i], out[8, i] = -1, 0, -1, 0

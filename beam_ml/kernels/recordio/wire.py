@@ -13,7 +13,8 @@ from beam_ml.kernels.compiling import listen
 
 __all__ = [
     "AT", "BYTES", "END", "FAR", "FLOAT32", "FLOAT64", "INT32", "KIND", "LAST_KEY", "MOST", "N_KEYS", "N_SHAPE", "PACKS",
-    "PRODUCT", "RISING", "VALUES", "field", "fields", "forget", "keys_into", "tensor", "values", "varint",
+    "PRODUCT", "RISING", "VALUES", "double", "field", "fields", "forget", "keys_into", "single", "tensor", "values",
+    "varint",
 ]  # fmt: skip
 
 listen()
@@ -84,12 +85,14 @@ def _bits(data: np.ndarray, at: int, n: int) -> int:
 
 
 @numba.njit(types.float64(BYTES, types.int64), cache=True, nogil=True)
-def _single(data: np.ndarray, at: int) -> float:
+def single(data: np.ndarray, at: int) -> float:
+    """Return the float32 at a place."""
     return np.float64(np.uint32(_bits(data, at, 4)).view(np.float32))
 
 
 @numba.njit(types.float64(BYTES, types.int64), cache=True, nogil=True)
-def _double(data: np.ndarray, at: int) -> float:
+def double(data: np.ndarray, at: int) -> float:
+    """Return the float64 at a place."""
     return np.uint64(_bits(data, at, 8)).view(np.float64)
 
 
@@ -127,7 +130,7 @@ def values(
             for j in range(end - at):
                 into[j] = piece[j]
         for i in range(min(count, wide.size - n)):
-            wide[n + i] = _single(data, at + 4 * i) if kind == FLOAT32 else _double(data, at + 8 * i)
+            wide[n + i] = single(data, at + 4 * i) if kind == FLOAT32 else double(data, at + 8 * i)
         n += count
     state[VALUES] = n - first
     state[AT], state[END] = begin, end

@@ -29,9 +29,10 @@ from beam_ml.core.arrays import to_arrays
 from beam_ml.core.batch import ROW_COLUMNS, Batch
 from beam_ml.core.clocks import classes
 from beam_ml.core.decay import AsOf
+from beam_ml.core.figures import KINDS
 from beam_ml.core.held import Held
 from beam_ml.core.learner import Learner
-from beam_ml.core.metrics import Binary, Distortion, Metrics, Multiclass, Regression
+from beam_ml.core.metrics import Metrics
 from beam_ml.core.model import Model
 from beam_ml.core.progress import Progress
 from beam_ml.core.sample import Sample
@@ -55,12 +56,7 @@ __all__ = [
 ]
 
 Arrays = dict[str, np.ndarray]
-_METRICS: Mapping[str, type] = {
-    "binary": Binary,
-    "multiclass": Multiclass,
-    "regression": Regression,
-    "distortion": Distortion,
-}
+_METRICS: Mapping[str, type] = {kind.name: record for record, kind in KINDS.items()}
 _SAMPLE: Mapping[str, tuple[np.dtype[Any], bool]] = {
     "order": (np.dtype(np.float64), False),
     "identity": (np.dtype(np.uint64), False),
@@ -195,7 +191,7 @@ def _accumulation_in(algorithm: Algorithm, spec: Spec, meta: Mapping[str, Any], 
 
 def _metrics_out(value: Metrics, path: str, into: Arrays) -> str:
     _put(into, path, to_arrays(value))
-    return next(name for name, kind in _METRICS.items() if isinstance(value, kind))
+    return KINDS[type(value)].name
 
 
 def _metrics_in(name: str, arrays: Reader) -> Metrics:

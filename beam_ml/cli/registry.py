@@ -14,7 +14,7 @@ from beam_ml.registry import Manifest, Registry
 
 __all__ = ["registry"]
 
-_METRICS = ("auc", "average_precision", "log_loss", "rmse", "msd")
+_METRICS = ("auc", "average_precision", "log_loss", "rmse", "msd", "perplexity", "mean_wql", "score")
 _SPARE = ("refreshes", "msd", "rmse", "average_precision", "champion", "log_loss", "created", "auc", "rows")
 """Columns that narrow terminals do without, the least important first."""
 

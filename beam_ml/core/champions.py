@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 from beam_ml.core import decay, figures, metrics
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.algorithm import Algorithm
-from beam_ml.core.figures import of_window
+from beam_ml.core.figures import KINDS, LOSSES, of_window
 from beam_ml.core.gate import Gate
 from beam_ml.core.learner import Learner, metrics_at
 from beam_ml.core.measures import Binary, Distortion, Multiclass, Regression
@@ -14,9 +14,6 @@ from beam_ml.core.spec import ModelSpec, Spec, canonical_json
 from beam_ml.errors import InvalidValue
 
 __all__ = ["LOSSES", "champion", "check_gate", "judged", "of_models", "progressive", "reached", "remembered"]
-
-LOSSES = ("log_loss", "mse", "msd")
-"""What champions are chosen by: the first of them that a model has."""
 
 
 def of_models(learner: Learner, models: Mapping[str, ModelSpec]) -> Learner:
@@ -95,9 +92,7 @@ def _kinds(algorithm: Algorithm, spec: Spec, models: Sequence[ModelSpec]) -> lis
     found: list[type] = []
     for one in models:
         declared = get_type_hints(algorithm.models[one.kind].measure).get("return")
-        known = [
-            kind for kind in (get_args(declared) or (declared,)) if kind in (Binary, Multiclass, Regression, Distortion)
-        ]
+        known = [kind for kind in (get_args(declared) or (declared,)) if kind in KINDS]
         found += [expected] if expected in known or not known else known
     return found
 

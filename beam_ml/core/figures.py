@@ -1,29 +1,20 @@
 """Figures from sums: each metric by name, its standard error beside it, and which ones a record has."""
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from beam_ml.core import ranking
-from beam_ml.core.measures import Binary, Distortion, Metrics, Multiclass, Regression
+from beam_ml.core.measures import Binary, Distortion, Likelihood, Mean, Metrics, Multiclass, Quantiles, Regression
 from beam_ml.core.ranking import Table, share_above
 
-__all__ = ["WINDOW", "compute", "names", "of_window", "with_error"]
+__all__ = ["KINDS", "LOSSES", "WINDOW", "Kind", "compute", "names", "of_window", "with_error"]
 
 WINDOW = " of the window"
 """What follows a metric's name where it is of the newest window's rows alone."""
-_NAMES: dict[type, tuple[str, ...]] = {
-    Binary: (
-        "accuracy", "auc", "average_precision", "base_rate", "log_loss", "precision", "prior_log_loss", "recall",
-        "rows_weight",
-    ),
-    Multiclass: (
-        "accuracy", "balanced_accuracy", "log_loss", "macro_f", "macro_precision", "macro_recall", "prior_log_loss",
-        "rows_weight", "top_k_accuracy",
-    ),
-    Regression: ("mae", "mse", "prior_mse", "rmse", "rows_weight"),
-    Distortion: ("msd", "rows_weight", "sse"),
-}  # fmt: skip
 
 
 def names(kinds: Sequence[type]) -> tuple[str, ...]:
@@ -32,17 +23,13 @@ def names(kinds: Sequence[type]) -> tuple[str, ...]:
     >>> names([Distortion])
     ('msd', 'rows_weight', 'sse')
     """
-    return tuple(sorted({name for kind in kinds for name in _NAMES[kind]}))
-
-
-_WITHOUT_ERROR = {
-    "base_rate", "macro_f", "macro_precision", "prior_log_loss", "prior_mse", "rows", "rows_weight", "sse", "top_k_accuracy",
-}  # fmt: skip
+    return tuple(sorted({name for kind in kinds for name in KINDS[kind].names}))
 
 
 def with_error(metrics: Iterable[str]) -> tuple[str, ...]:
     """Return those that have a standard error."""
-    return tuple(sorted(set(metrics) - _WITHOUT_ERROR))
+    exact = {name for kind in KINDS.values() for name in kind.without_error} | {"rows"}
+    return tuple(sorted(set(metrics) - exact))
 
 
 def of_window(name: str) -> str:
@@ -70,11 +57,7 @@ def compute(a: Metrics, at_k: float | None = None) -> dict[str, float]:
 def _compute(a: Metrics, at_k: float | None) -> dict[str, float]:
     # Squares of 1e200 overflow, and what is not finite is left out.
     with np.errstate(over="ignore", invalid="ignore"):
-        if isinstance(a, Distortion):
-            return _compute_distortion(a)
-        if isinstance(a, Regression):
-            return _compute_regression(a)
-        return _compute_multiclass(a) if isinstance(a, Multiclass) else _compute_binary(a, at_k)
+        return _compute_binary(a, at_k) if isinstance(a, Binary) else KINDS[type(a)].compute(a)
 
 
 def _error(square: float, cross: float, squared: float, mean: float, unknown: float, total: float) -> float:
@@ -173,7 +156,7 @@ def _compute_multiclass(a: Multiclass) -> dict[str, float]:
     }
 
 
-def _compute_binary(a: Binary, at_k: float | None) -> dict[str, float]:
+def _compute_binary(a: Binary, at_k: float | None = None) -> dict[str, float]:
     mass = np.array([a.negatives.sum(), a.positives.sum()])
     squared = np.array([a.negatives_squared.sum(), a.positives_squared.sum()])
     zeros, ones = map(float, mass)
@@ -213,3 +196,114 @@ def _compute_decided(a: Binary, mass: np.ndarray, squared: np.ndarray) -> dict[s
     if ones > 0:
         out |= {"recall": hits / ones, "recall_se": float(np.sqrt(noise_hits)) / ones}
     return out
+
+
+def _of_ratio(loss: float, of: float, squared: float, cross: float, of_squared: float) -> tuple[float, float]:
+    """Return Σ w a / Σ w b and its standard error, from Σ w² a², Σ w² a b and Σ w² b².
+
+    As half a row of the mean weight that knows nothing counts, one row alone has an error.
+    """
+    ratio = loss / of
+    spread = max(squared - 2.0 * ratio * cross + ratio * ratio * of_squared, 0.0)
+    return ratio, float(np.sqrt(spread + 0.5 * (ratio * of_squared / of) ** 2)) / of
+
+
+def _compute_likelihood(a: Likelihood) -> dict[str, float]:
+    tokens = float(a.tokens)
+    if tokens <= 0:
+        return {}
+    sums = (float(a.nll), tokens, float(a.noise_squared), float(a.noise), float(a.tokens_squared))
+    nll, se = _of_ratio(*sums)
+    perplexity = float(np.exp(nll))
+    return {
+        "rows_weight": float(a.weight), "tokens": tokens, "nll": nll, "nll_se": se,
+        "perplexity": perplexity, "perplexity_se": perplexity * se,
+    }  # fmt: skip
+
+
+def _compute_quantiles(a: Quantiles) -> dict[str, float]:
+    total, magnitude = float(a.weight), float(a.magnitude)
+    if total <= 0 or magnitude <= 0 or a.levels.size == 0:
+        return {}
+    mean = float(a.loss.mean())
+    sums = (mean, magnitude, float(a.noise_squared), float(a.noise), float(a.magnitude_squared))
+    loss, se = _of_ratio(*sums)
+    off = float(np.abs(a.below / total - a.levels).max())
+    return {"rows_weight": total, "mean_wql": loss, "mean_wql_se": se, "coverage_gap": off}
+
+
+def _compute_mean(a: Mean) -> dict[str, float]:
+    total = float(a.weight)
+    if total <= 0:
+        return {}
+    score = float(a.score) / total
+    se = _error(float(a.noise_squared), float(a.noise), float(a.weight_squared), score, abs(score), total)
+    return {"rows_weight": total, "score": score, "score_se": se}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of one record of metrics.
+
+    Attributes:
+        name: how artefacts call it.
+        loss: the figure that champions are chosen by; lower is better.
+        compute: record → figures by name; standard errors are named ``…_se``.
+        names: of the figures, without standard errors and those that need a k.
+        without_error: those of them that have no standard error.
+        squared: fields that are sums of squared weights: forgetting scales them by its square.
+        kept: fields that are no sums over rows: forgetting leaves them, and records merge where they are equal.
+    """
+
+    name: str
+    loss: str
+    compute: Callable[[Any], dict[str, float]]
+    names: tuple[str, ...]
+    without_error: frozenset[str] = frozenset({"rows_weight"})
+    squared: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+
+
+_NOISE = frozenset({"weight_squared", "noise", "noise_squared"})
+
+KINDS: Mapping[type, Kind] = MappingProxyType(
+    {
+        Binary: Kind(
+            "binary", "log_loss", _compute_binary,
+            ("accuracy", "auc", "average_precision", "base_rate", "log_loss", "precision", "prior_log_loss", "recall",
+             "rows_weight"),
+            frozenset({"base_rate", "prior_log_loss", "rows_weight"}),
+            frozenset({"positives_squared", "negatives_squared", "log_loss_noise", "log_loss_squared", "predicted_squared"}),
+            frozenset({"score"}),
+        ),
+        Multiclass: Kind(
+            "multiclass", "log_loss", _compute_multiclass,
+            ("accuracy", "balanced_accuracy", "log_loss", "macro_f", "macro_precision", "macro_recall", "prior_log_loss",
+             "rows_weight", "top_k_accuracy"),
+            frozenset({"macro_f", "macro_precision", "prior_log_loss", "rows_weight", "top_k_accuracy"}),
+            frozenset({"actual_squared", "hits_squared", "log_loss_noise", "log_loss_squared"}),
+        ),
+        Regression: Kind(
+            "regression", "mse", _compute_regression, ("mae", "mse", "prior_mse", "rmse", "rows_weight"),
+            frozenset({"prior_mse", "rows_weight"}), _NOISE, frozenset({"label_mean"}),
+        ),
+        Distortion: Kind(
+            "distortion", "msd", _compute_distortion, ("msd", "rows_weight", "sse"),
+            frozenset({"rows_weight", "sse"}), _NOISE,
+        ),
+        Likelihood: Kind(
+            "likelihood", "nll", _compute_likelihood, ("nll", "perplexity", "rows_weight", "tokens"),
+            frozenset({"rows_weight", "tokens"}), frozenset({"tokens_squared", "noise", "noise_squared"}),
+        ),
+        Quantiles: Kind(
+            "quantiles", "mean_wql", _compute_quantiles, ("coverage_gap", "mean_wql", "rows_weight"),
+            frozenset({"coverage_gap", "rows_weight"}), frozenset({"magnitude_squared", "noise", "noise_squared"}),
+            frozenset({"levels"}),
+        ),
+        Mean: Kind("mean", "score", _compute_mean, ("rows_weight", "score"), squared=_NOISE),
+    }
+)  # fmt: skip
+"""Record → what is known of it. A new record needs its class in `beam_ml.core.measures` and an entry here."""
+
+LOSSES = tuple(dict.fromkeys(kind.loss for kind in KINDS.values()))
+"""What champions are chosen by: the first of them that a model has."""

@@ -1,11 +1,14 @@
-"""Metrics as records of sums over rows. Letters: ``b`` distinct scores, ``k`` classes."""
+"""Metrics as records of sums over rows. Letters: ``b`` distinct scores, ``k`` classes, ``q`` quantiles.
+
+What a record's figures are, which is its loss and how it ages is said in `beam_ml.core.figures.KINDS`, one entry per record.
+"""
 
 import numpy as np
 from jaxtyping import Float64
 
 from beam_ml.core.arrays import array_dataclass
 
-__all__ = ["Binary", "Distortion", "Metrics", "Multiclass", "Regression"]
+__all__ = ["Binary", "Distortion", "Likelihood", "Mean", "Metrics", "Multiclass", "Quantiles", "Regression"]
 
 
 @array_dataclass
@@ -64,4 +67,41 @@ class Distortion:
     noise_squared: Float64[np.ndarray, ""]  # Σ weight² · distance⁴
 
 
-Metrics = Binary | Multiclass | Regression | Distortion
+@array_dataclass
+class Likelihood:
+    """Sums over rows of tokens, such as documents, each row with its negative log-likelihood."""
+
+    weight: Float64[np.ndarray, ""]  # Σ weight
+    tokens: Float64[np.ndarray, ""]  # Σ weight · tokens
+    nll: Float64[np.ndarray, ""]  # Σ weight · negative log-likelihood, nats
+    tokens_squared: Float64[np.ndarray, ""]  # Σ weight² · tokens²
+    noise: Float64[np.ndarray, ""]  # Σ weight² · tokens · nll
+    noise_squared: Float64[np.ndarray, ""]  # Σ weight² · nll²
+
+
+@array_dataclass
+class Quantiles:
+    """Sums over points with a real value and forecasts of some of its quantiles."""
+
+    levels: Float64[np.ndarray, "q"]  # of the quantiles, in (0, 1), rising
+    weight: Float64[np.ndarray, ""]  # Σ weight
+    magnitude: Float64[np.ndarray, ""]  # Σ weight · |value|
+    loss: Float64[np.ndarray, "q"]  # Σ weight · 2 · pinball loss, by quantile
+    below: Float64[np.ndarray, "q"]  # Σ weight where the value is at or below the forecast
+    magnitude_squared: Float64[np.ndarray, ""]  # Σ weight² · value²
+    noise: Float64[np.ndarray, ""]  # Σ weight² · |value| · mean loss over the quantiles
+    noise_squared: Float64[np.ndarray, ""]  # Σ weight² · (mean loss)²
+
+
+@array_dataclass
+class Mean:
+    """Sums over rows with a score of their own, the lower the better."""
+
+    weight: Float64[np.ndarray, ""]  # Σ weight
+    score: Float64[np.ndarray, ""]  # Σ weight · score
+    weight_squared: Float64[np.ndarray, ""]  # Σ weight²
+    noise: Float64[np.ndarray, ""]  # Σ weight² · score
+    noise_squared: Float64[np.ndarray, ""]  # Σ weight² · score²
+
+
+Metrics = Binary | Multiclass | Regression | Distortion | Likelihood | Quantiles | Mean

@@ -17,37 +17,35 @@ import numpy as np
 
 from beam_ml.core import ranking
 from beam_ml.core.arrays import to_arrays
-from beam_ml.core.figures import compute
-from beam_ml.core.measures import Binary, Distortion, Metrics, Multiclass, Regression
+from beam_ml.core.figures import KINDS, compute
+from beam_ml.core.measures import Binary, Distortion, Likelihood, Mean, Metrics, Multiclass, Quantiles, Regression
 from beam_ml.core.ranking import Table
 from beam_ml.errors import MergeRefused
 
 __all__ = [
     "Binary",
     "Distortion",
+    "Likelihood",
+    "Mean",
     "Metrics",
     "Multiclass",
+    "Quantiles",
     "Regression",
     "binary",
     "compute",
     "distortion",
     "finite",
+    "likelihood",
+    "mean",
     "merge",
     "multiclass",
+    "quantiles",
     "regression",
     "scale",
 ]
 
 _EPSILON = 1e-15
 _MOST_SQUARED = 1e150  # squared errors count for the noise up to this, so that their own squares stay finite
-
-
-_SQUARED = {
-    "positives_squared", "negatives_squared", "log_loss_noise", "log_loss_squared", "predicted_squared",
-    "actual_squared", "hits_squared", "weight_squared", "noise", "noise_squared",
-}  # fmt: skip
-"""Sums of squared weights: forgetting scales them by its square."""
-_UNSCALED = {"score", "label_mean"}
 
 
 def _scalar(value: Any) -> np.ndarray:
@@ -161,6 +159,68 @@ def distortion(squared_distance: np.ndarray, weight: np.ndarray) -> Distortion:
     )
 
 
+def likelihood(nll: np.ndarray, tokens: np.ndarray, weight: np.ndarray) -> Likelihood:
+    """Measure negative log-likelihoods (n,), nats, of rows of some tokens (n,) each, such as documents, with weights (n,).
+
+    >>> m = compute(likelihood(np.array([3.0, 1.0]), np.array([2.0, 2.0]), np.ones(2)))
+    >>> m["nll"], round(m["perplexity"], 3), m["tokens"]
+    (1.0, 2.718, 4.0)
+    """
+    held = np.minimum(nll, np.sqrt(_MOST_SQUARED))
+    square = weight * weight
+    return Likelihood(
+        weight=_scalar(np.sum(weight)),
+        tokens=_scalar(weight @ tokens),
+        nll=_scalar(weight @ nll),
+        tokens_squared=_scalar(square @ (tokens * tokens)),
+        noise=_scalar(square @ (tokens * held)),
+        noise_squared=_scalar(square @ (held * held)),
+    )
+
+
+def quantiles(forecast: np.ndarray, levels: np.ndarray, value: np.ndarray, weight: np.ndarray) -> Quantiles:
+    """Measure forecasts (n, q) of the quantiles at levels (q,) of values (n,) with weights (n,).
+
+    ``mean_wql`` is the mean over the levels of Σ w · 2 · pinball / Σ w · |value|; ``coverage_gap`` the largest distance
+    between a level and the share of the values that do not exceed its forecast.
+
+    >>> m = compute(quantiles(np.array([[1.0], [3.0]]), np.array([0.5]), np.array([2.0, 2.0]), np.ones(2)))
+    >>> m["mean_wql"], m["coverage_gap"]
+    (0.5, 0.0)
+    """
+    held = np.clip(value, -np.sqrt(_MOST_SQUARED), np.sqrt(_MOST_SQUARED))
+    gap = held[:, None] - np.clip(forecast, -np.sqrt(_MOST_SQUARED), np.sqrt(_MOST_SQUARED))
+    loss = 2.0 * np.maximum(levels * gap, (levels - 1.0) * gap)
+    size, square = np.abs(held), weight * weight
+    mean_loss = loss.mean(axis=1) if levels.size else np.zeros(value.size)
+    return Quantiles(
+        levels=np.array(levels, dtype=np.float64),
+        weight=_scalar(np.sum(weight)),
+        magnitude=_scalar(weight @ size),
+        loss=weight @ loss,
+        below=weight @ (gap <= 0.0).astype(np.float64),
+        magnitude_squared=_scalar(square @ (size * size)),
+        noise=_scalar(square @ (size * mean_loss)),
+        noise_squared=_scalar(square @ (mean_loss * mean_loss)),
+    )
+
+
+def mean(score: np.ndarray, weight: np.ndarray) -> Mean:
+    """Measure scores (n,), of which lower ones are better, with weights (n,).
+
+    >>> compute(mean(np.array([1.0, 3.0]), np.array([3.0, 1.0])))["score"]
+    1.5
+    """
+    held, square = np.clip(score, -np.sqrt(_MOST_SQUARED), np.sqrt(_MOST_SQUARED)), weight * weight
+    return Mean(
+        weight=_scalar(np.sum(weight)),
+        score=_scalar(weight @ score),
+        weight_squared=_scalar(np.sum(square)),
+        noise=_scalar(square @ held),
+        noise_squared=_scalar(square @ (held * held)),
+    )
+
+
 def merge(a: Metrics, b: Metrics) -> Metrics:
     """Merge two records of one class."""
     if type(a) is not type(b):
@@ -170,7 +230,12 @@ def merge(a: Metrics, b: Metrics) -> Metrics:
     if isinstance(a, Binary) and isinstance(b, Binary):
         sums = {name: np.asarray(left[name] + right[name]) for name in left if name not in _OF_SCORES}
         return _binary(ranking.joined(_table(a), _table(b)), **sums)
-    both = {name: np.asarray(left[name] + right[name]) for name in left}
+    same = frozenset() if isinstance(a, Regression) else KINDS[type(a)].kept
+    for name in same:
+        if not np.array_equal(left[name], right[name]):
+            message = f"Metrics of the same {name} merge; got {left[name].tolist()} and {right[name].tolist()}."
+            raise MergeRefused(message)
+    both = {name: left[name] if name in same else np.asarray(left[name] + right[name]) for name in left}
     if isinstance(a, Regression) and isinstance(b, Regression):
         both |= _joined_labels(a, b)
     return type(a)(**both)
@@ -194,9 +259,9 @@ def _joined_labels(a: Regression, b: Regression) -> dict[str, np.ndarray]:
 
 def scale(a: Metrics, factor: float) -> Metrics:
     """Weigh all rows by a factor: forgetting."""
-    powers = {name: factor * factor if name in _SQUARED else factor for name in to_arrays(a)} | dict.fromkeys(
-        _UNSCALED, 1.0
-    )
+    kind = KINDS[type(a)]
+    powers = {name: factor * factor if name in kind.squared else factor for name in to_arrays(a)}
+    powers |= dict.fromkeys(kind.kept, 1.0)
     scaled = {name: np.asarray(value * powers[name]) for name, value in to_arrays(a).items()}
     if isinstance(a, Binary) and not (scaled["positives"] + scaled["negatives"]).all():
         kept = scaled["positives"] + scaled["negatives"] != 0.0  # what has faded to nothing

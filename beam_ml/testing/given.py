@@ -7,6 +7,7 @@ import numpy as np
 
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch
+from beam_ml.core.figures import LOSSES
 from beam_ml.core.spec import Spec
 from beam_ml.errors import DeriveRefused, InvalidValue
 from beam_ml.testing.strategies import World
@@ -82,7 +83,7 @@ def _sums(measured: Any) -> dict[str, float]:
     return {
         name: value
         for name, value in metrics.compute(measured).items()
-        if name in ("log_loss", "mse", "msd", "mae", "accuracy", "rows_weight", "recall", "precision")
+        if name in (*LOSSES, "mae", "accuracy", "rows_weight", "recall", "precision")
     }
 
 

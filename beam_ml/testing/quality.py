@@ -7,6 +7,7 @@ from typing import Any
 
 from beam_ml.core import metrics
 from beam_ml.core.batch import Batch
+from beam_ml.core.figures import LOSSES
 from beam_ml.errors import DeriveRefused
 from beam_ml.testing.strategies import World
 from beam_ml.testing.subject import Subject, require
@@ -73,5 +74,5 @@ def _losses(subject: Subject, state: Any, rows: Batch) -> list[float]:
             found.append(float("inf"))
             continue
         values = metrics.compute(kind.measure(model, rows))
-        found.append(next((values[name] for name in ("log_loss", "mse", "msd") if name in values), float("inf")))
+        found.append(next((values[name] for name in LOSSES if name in values), float("inf")))
     return found

@@ -15,7 +15,7 @@ from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import empty
 from beam_ml.core.arrays import array_dataclass, identical
 from beam_ml.core.batch import Batch, Origin
-from beam_ml.core.metrics import Regression
+from beam_ml.core.figures import KINDS
 from beam_ml.core.progress import Progress
 from beam_ml.core.windows import ROUND
 from beam_ml.errors import ArtefactError, CorruptArtefact, UnsupportedVersion, WrongKind
@@ -79,8 +79,9 @@ def test_fortran_and_strided_arrays_are_stored_right() -> None:
     assert after.dense_x.tolist() == [[0.0, 1.0, 2.0], [6.0, 7.0, 8.0]]
 
 
-def test_metrics() -> None:
-    before = literals.fill(Regression)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_metrics(kind: type) -> None:
+    before = literals.fill(kind)
     assert identical(records.decode_metrics(records.encode_metrics(before)), before)
 
 

@@ -116,28 +116,32 @@ def records(start, stop):
         metrics.binary(score[part], label[part], weight[part]),
         metrics.regression(score[part], label[part], weight[part]),
         metrics.distortion(score[part], weight[part]),
+        metrics.likelihood(9.0 * score[part], 1.0 + label[part], weight[part]),
+        metrics.quantiles(score[part, None] * [0.5, 1.5], np.array([0.2, 0.8]), label[part], weight[part]),
+        metrics.mean(score[part], weight[part]),
     ]
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", range(6))
 def test_records_merge_as_their_rows_do(which):
     whole, a, b = records(0, 900)[which], records(0, 137)[which], records(137, 900)[which]
     assert close(metrics.merge(a, b), whole, rtol=1e-12)
     assert identical(metrics.merge(a, b), metrics.merge(b, a))
     assert close(metrics.merge(a, records(0, 0)[which]), a)
+    assert metrics.finite(a)
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", range(6))
 def test_scaling_forgets_weight_and_leaves_the_averages(which):
     record = records(0, 900)[which]
     before, after = metrics.compute(record), metrics.compute(metrics.scale(record, 0.25))
     assert after["rows_weight"] == pytest.approx(before["rows_weight"] / 4)
     assert before.keys() == after.keys()
-    for name in before.keys() - {"rows_weight", "sse"}:
+    for name in before.keys() - {"rows_weight", "sse", "tokens"}:
         assert after[name] == pytest.approx(before[name], rel=1e-9), name
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", range(6))
 def test_no_rows_give_no_metrics(which):
     assert metrics.compute(records(0, 0)[which]) == {}
 
@@ -161,3 +165,46 @@ def test_zero_weight_rows_count_for_nothing():
 def test_records_of_two_kinds_do_not_merge():
     with pytest.raises(MergeRefused, match=r"^Metrics of one kind merge; got Binary and Regression\.$"):
         metrics.merge(records(0, 5)[0], records(0, 5)[1])
+
+
+def test_perplexity_is_of_tokens_and_not_of_rows():
+    found = metrics.compute(metrics.likelihood(np.array([8.0, 1.0]), np.array([4.0, 1.0]), np.array([1.0, 2.0])))
+    assert found["nll"] == pytest.approx(10 / 6)
+    assert found["perplexity"] == pytest.approx(np.exp(10 / 6))
+    assert metrics.compute(metrics.likelihood(np.zeros(2), np.zeros(2), np.ones(2))) == {}
+
+
+def test_weighted_quantile_loss_equals_twice_the_pinball_loss_over_the_magnitude():
+    rng = np.random.default_rng(4)
+    levels, value, weight = np.array([0.1, 0.5, 0.9]), rng.normal(3.0, 2.0, 200), rng.uniform(0.5, 2.0, 200)
+    forecast = np.sort(rng.normal(3.0, 1.0, (200, 3)), axis=1)
+    found = metrics.compute(metrics.quantiles(forecast, levels, value, weight))
+    losses = [
+        2.0 * peer.mean_pinball_loss(value, forecast[:, j], sample_weight=weight, alpha=levels[j]) for j in range(3)
+    ]
+    assert found["mean_wql"] == pytest.approx(np.mean(losses) / np.average(np.abs(value), weights=weight))
+    shares = np.average(value[:, None] <= forecast, axis=0, weights=weight)
+    assert found["coverage_gap"] == pytest.approx(np.abs(shares - levels).max())
+
+
+def test_quantiles_of_other_levels_do_not_merge():
+    one, two = (
+        metrics.quantiles(np.ones((1, len(q))), np.array(q), np.ones(1), np.ones(1)) for q in ([0.5], [0.1, 0.9])
+    )
+    with pytest.raises(MergeRefused, match=r"^Metrics of the same levels merge; got \[0\.5\] and \[0\.1, 0\.9\]\.$"):
+        metrics.merge(one, two)
+
+
+@pytest.mark.parametrize(("which", "name"), [(3, "nll"), (3, "perplexity"), (4, "mean_wql"), (5, "score")])
+def test_standard_errors_are_what_figures_move_by(which, name):
+    def drawn(rng):
+        score, size, weight = rng.gamma(2.0, 1.0, 400), rng.integers(1, 9, 400), rng.choice([1.0, 5.0], 400)
+        value = score * size
+        return (
+            metrics.likelihood(0.3 * value, size, weight), metrics.quantiles(value[:, None] + [-1.0, 1.0],
+            np.array([0.2, 0.8]), value + rng.normal(size=400), weight), metrics.mean(score, weight),
+        )[which - 3]  # fmt: skip
+
+    found = [metrics.compute(drawn(np.random.default_rng(seed))) for seed in range(200)]
+    moved = np.std([one[name] for one in found])
+    assert np.mean([one[f"{name}_se"] for one in found]) == pytest.approx(moved, rel=0.2)

@@ -86,8 +86,7 @@ class Job(Settings):
         Field(
             description="how the windows of one round are learned: 'together', in parallel on the workers, each from the "
             "state before the round; 'in_order', in the trainer's process, each from the state that the window before "
-            "left; 'auto': in order for gradient learners, and those of gathered rows, where the trainer's process is the "
-            "engine"
+            "left; 'auto': in order for learners by gradients or gathered rows, where the trainer's process is the engine"
         ),
     ] = "auto"
     source: Source = FileSource()
@@ -356,9 +355,8 @@ class Job(Settings):
         """
         law = self.algorithm().law(self.algorithm_spec())
         restarts = law.kind is LawKind.GATHERED or (law.kind is LawKind.ANCHORED and not law.across_anchors)
-        return self.refresh != "round" and (
-            self.order == "in_order" or (self.order == "auto" and in_process and restarts)
-        )
+        chosen = self.order == "in_order" or (self.order == "auto" and in_process and restarts)
+        return self.refresh != "round" and chosen
 
     def max_ahead_of_record(self) -> float | None:
         """Return how far past its record time an event may be dated, s; None where rows have none."""

@@ -25,6 +25,7 @@ __all__ = [
     "MALFORMED",
     "MESSAGE_COLUMNS",
     "PLACES",
+    "TWICE",
     "UNPARSEABLE",
     "Decoded",
     "Decoder",
@@ -55,6 +56,7 @@ _FURTHEST_MS = (2**63 - 1) // 1000
 EMPTY = "empty message"
 MALFORMED = "malformed message"
 UNPARSEABLE = "unparseable value"
+TWICE = "field twice in one object"
 """Reasons that the formats share."""
 
 Refusal = tuple[str, int, int, str]

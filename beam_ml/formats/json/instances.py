@@ -252,6 +252,7 @@ def _of_values(values: Sequence[Any], options: Options) -> Instances:
             if not isinstance(value, dict):
                 words = "no object"
                 raise _Bad(words)
+            _refuse_twice(value, options)
             rows.append(dict(zip(names, read(value, options), strict=True)))
             good.append(i)
         except _Bad as error:
@@ -259,6 +260,15 @@ def _of_values(values: Sequence[Any], options: Options) -> Instances:
     return Instances(
         pa.RecordBatch.from_pylist(rows, schema=_schema(options)), np.array(good, np.int64), tuple(refused)
     )  # fmt: skip
+
+
+def _refuse_twice(value: dict[str, Any], options: Options) -> None:
+    """Refuse an object in which a field that is read stands twice."""
+    features = ("data", "features") if value.get("features") is None else ("features",)
+    tensor = [("features",), *((*features, name) for name in ("keys", "shape", "values"))]
+    for path in [(name,) for name in COLUMNS["series"]] if options.form == "series" else [("label",), *tensor]:
+        if found := json_text.twice(value, path):
+            _refuse(f"{found} twice in one object")
 
 
 def _refuse(words: str) -> NoReturn:

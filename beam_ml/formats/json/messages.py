@@ -27,6 +27,7 @@ from beam_ml.formats.json.writing import written
 from beam_ml.formats.messages import (
     EMPTY,
     MALFORMED,
+    TWICE,
     UNPARSEABLE,
     Decoded,
     Decoder,
@@ -120,6 +121,8 @@ class _Run:
         """Decode messages one by one."""
         rows: list[Mapping[str, Any]] = []
         of: list[tuple[int, int]] = []
+        paths = [column.path or (column.name,) for column in self._columns]
+        deep = any(len(path) > 1 for path in paths)
         for i in numbers.tolist():
             value = self._values[i]
             try:
@@ -131,8 +134,12 @@ class _Run:
                 self.refused.append((EMPTY, i, -1, ""))
             for j, row in enumerate(found):
                 if isinstance(row, dict):
-                    rows.append(row)
-                    of.append((i, j))
+                    twice = self._twice(row, paths) if deep or isinstance(row, json_text.Twice) else None
+                    if twice is None:
+                        rows.append(row)
+                        of.append((i, j))
+                    else:
+                        self.refused.append((TWICE, i, j, detail(value, f"column {twice}")))
                 else:
                     self.refused.append((_MALFORMED_ROW, i, j, detail(repr(row).encode(errors="replace"), "no object")))
         arrays, bad = converted(rows, self._columns)
@@ -143,6 +150,13 @@ class _Run:
             self.refused.append((UNPARSEABLE, i, j, detail(text, f"column {name}")))
         where = np.array([at for k, at in enumerate(of) if k not in bad], dtype=np.int64).reshape(-1, 2)
         self.parts.append(arrow.Part(arrays, where[:, 0], where[:, 1]))
+
+    def _twice(self, row: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> str | None:
+        """Return a column that an object has twice: neither value is the one that was meant."""
+        for column, path in zip(self._columns, paths, strict=True):
+            if json_text.twice(row, path) or json_text.twice(row, (column.name,)):
+                return column.name
+        return None
 
     def _lenient(self, i: int, words: str) -> None:
         """Refuse a message, unless pyarrow takes it: fields that nobody wants may hold what is nearly JSON."""

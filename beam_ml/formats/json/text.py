@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow as pa
 from beam_ml.errors import InvalidValue
 from beam_ml.formats import lines
 
-__all__ = ["compact", "encode", "first", "is_one", "is_text", "names", "nearly", "quoted", "values"]
+__all__ = ["Twice", "compact", "encode", "first", "is_one", "is_text", "names", "nearly", "quoted", "twice", "values"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -23,7 +24,39 @@ def _int(text: str) -> int | float:
         return float(text)
 
 
-_decoder = json.JSONDecoder(parse_int=_int)
+class Twice(dict[str, Any]):
+    """An object with fields that are in it more than once, each with its last value; `fields` names them."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs)
+        self.fields = frozenset(name for name, n in counts.items() if n > 1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Twice(pairs)
+
+
+def twice(row: Any, path: Sequence[str]) -> str | None:
+    """Return the first field on a path that is in its object more than once, by its own path; None: none is.
+
+    >>> (row,) = values(b'{"a": {"b": 1, "b": 2}, "c": {"d": 3}, "c": 4}')
+    >>> twice(row, ["a", "b"]), twice(row, ["a"]), twice(row, ["c", "d"])
+    ('a.b', None, 'c')
+    """
+    for i, name in enumerate(path):
+        if not isinstance(row, dict):
+            return None
+        if isinstance(row, Twice) and name in row.fields:
+            return ".".join(path[: i + 1])
+        row = row.get(name)
+    return None
+
+
+_decoder = json.JSONDecoder(parse_int=_int, object_pairs_hook=_object)
 
 
 def is_text(name: str) -> bool:

@@ -235,13 +235,6 @@ def test_a_bad_line_costs_itself(line: bytes, reason: str) -> None:
     assert len(reject.detail[0]) < 500
 
 
-def test_of_a_key_twice_the_last_one_counts_wherever_it_stands() -> None:
-    twice = b'{"x": 1, "x": 2}\n'
-    assert json_format.decode(twice, ["x"]).to_dicts() == [{"x": 2}]
-    many = json_format.decode(b'{"x": 5}\n' * 500 + twice + b'{"x": 5}\n' * 500, ["x"])
-    assert many.to_dicts()[500] == {"x": 2}
-
-
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_a_long_row_is_passed_over_unheld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(stream, "MAX_BYTES", 1000)

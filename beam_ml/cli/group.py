@@ -27,7 +27,7 @@ COMMANDS = {
     "score": _Command("score:main", "Add a model's predictions to the rows of files."),
     "evaluate": _Command("evaluate:main", "Measure a model on labelled files."),
     "registry": _Command("registry:registry", "Look at versions and choose the served one."),
-    "ledger": _Command("ledger:ledger", "Compose models of any range of time, or without a day or file."),
+    "ledger": _Command("ledger:ledger", "Models of any range of time, or without a day or file; drift."),
     "derive": _Command("learners:derive", "Derive another model from a stored learner."),
     "merge": _Command("learners:merge", "Merge two stored learners."),
 }

@@ -8,6 +8,7 @@ from beam_ml.cli.layout import laid_out
 from beam_ml.cli.learners import write_out
 from beam_ml.cli.versions import known_name, number_of, open_registry
 from beam_ml.ledger import Ledger, shown
+from beam_ml.ledger.drift import drifts, sentence
 from beam_ml.ledger.removing import removed
 
 __all__ = ["ledger"]
@@ -102,3 +103,32 @@ def remove(url: str, name: str, windows: tuple[str, ...], sources: tuple[str, ..
         print_json({"name": name, "version": done.manifest.number, "rows": done.rows, "windows": done.windows})
     else:
         Screen().say(f"published {name} v{done.manifest.number} without {done.rows:,} rows of {done.windows:,} windows")
+
+
+@ledger.command("drift")
+@click.argument("url")
+@click.argument("name")
+@click.option(
+    "--past", type=int, default=7, show_default=True, help="How many windows before each it is compared with."
+)
+@click.option("--version", help="As of which version (default: the newest).")
+@as_json
+def drift(url: str, name: str, past: int, version: str | None, json: bool) -> None:
+    """Say per window how likely its concept is that of the windows before it: small p-values are changes of coefficients."""
+    found = drifts(_opened(url, name, version), past)
+    if json:
+        print_json(
+            [
+                {
+                    "from": shown(one.start or 0),
+                    "p_value": one.p_value,
+                    "statistic": one.statistic,
+                    "directions": one.directions,
+                    "rows": one.rows,
+                }
+                for one in found
+            ]
+        )
+        return
+    for one in found:
+        Screen().say(sentence(one))

@@ -31,6 +31,7 @@ __all__ = [
     "Fold",
     "Grow",
     "Growing",
+    "Informed",
     "Init",
     "Law",
     "LawKind",
@@ -240,6 +241,15 @@ class ScorerOf(Protocol[SpecIn, AnchorIn]):
     def __call__(self, spec: SpecIn, anchor: AnchorIn) -> Scorer | None: ...
 
 
+class Informed(Protocol[SpecIn, StateIn]):
+    """Return the coefficients (d,) that a state's rows determine, and what these say of them: information (d, d).
+
+    Its inverse is the coefficients' covariance. The sample stands for all rows. Raises `DeriveRefused`: it is not known.
+    """
+
+    def __call__(self, spec: SpecIn, state: StateIn, sample: Batch | None) -> tuple[np.ndarray, np.ndarray]: ...
+
+
 class FeaturesHeld(Protocol[SpecIn, StateIn]):
     """Return the numbers of the features that a state holds anything of, rising; others are as if no row had had them.
 
@@ -335,6 +345,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
         looks_back: whether `fold` takes a fifth argument; see `Fold`.
         scorer: see `ScorerOf`; None if there is no ranking.
         features_held: see `FeaturesHeld`; None: states hold all features.
+        information: see `Informed`; None: coefficients, if there are any, have no known error.
         remove: see `Remove`; None: what was merged stays.
 
     Raises:
@@ -362,6 +373,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
     looks_back: bool = False
     scorer: ScorerOf[SpecT, AnchorT] | None = None
     features_held: FeaturesHeld[SpecT, StateT] | None = None
+    information: Informed[SpecT, StateT] | None = None
     remove: Remove[SpecT, StateT | PartialT] | None = None
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from beam_ml.algorithms.linear.newton.derive import (
     predict_classifier,
     predict_regressor,
 )
+from beam_ml.algorithms.linear.newton.information import information
 from beam_ml.algorithms.linear.newton.learning import (
     Anchor,
     accumulate,
@@ -80,6 +81,7 @@ NEWTON = Algorithm(
     merge_states=merge_states,
     looks_back=True,
     scorer=scorer,
+    information=information,
     remove=remove,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""

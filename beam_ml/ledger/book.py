@@ -20,7 +20,7 @@ from beam_ml.core.thinning import thinned
 from beam_ml.ledger.rules import Rules
 from beam_ml.registry import Index, Kept, Window, index_of, window_of
 
-__all__ = ["added", "covering", "merged", "refusal", "without"]
+__all__ = ["added", "covering", "merged", "refusal", "unfit", "without"]
 
 Read = Callable[[Window], Accumulation]
 
@@ -38,6 +38,24 @@ def refusal(algorithm: Algorithm, spec: Spec) -> str | None:
         f"the partials of {algorithm.name} are steps from an anchor: those of different anchors do not add, so windows make "
         "no model without the ones before (the versions themselves are what can be gone back to)"
     )
+
+
+def unfit(rules: Rules, algorithm: Algorithm, spec: Spec, size_us: int | None) -> str | None:
+    """Return why a job cannot have a ledger of these rules, as the rest of a sentence about it; None: it can.
+
+    Args:
+        rules: of the ledger.
+        algorithm: the record.
+        spec: of the learner.
+        size_us: length of the windows; None: windows are rounds, or are learned one after the other.
+    """
+    if size_us is None:
+        return (
+            "ledger needs refresh to be a duration, and order not to be 'in_order': it keeps what closed windows were "
+            "learned from"
+        )
+    reason = refusal(algorithm, spec)
+    return rules.wrong_for(size_us) if reason is None else f"ledger must be left out with {algorithm.name}; {reason}"
 
 
 def merged(algorithm: Algorithm, spec: Spec, parts: Iterable[Accumulation], sample: int) -> Accumulation:

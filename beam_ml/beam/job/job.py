@@ -26,7 +26,7 @@ from beam_ml.features import Features, Label
 from beam_ml.features.rolling import Rolling
 from beam_ml.features.times import TimeColumn
 from beam_ml.formats.table import TABLE
-from beam_ml.ledger.book import refusal
+from beam_ml.ledger.book import unfit
 from beam_ml.ledger.rules import Rules
 
 __all__ = ["Announce", "Job", "Retention", "load_job"]
@@ -248,20 +248,8 @@ class Job(Settings):
             raise ValueError(message)
 
     def _check_ledger(self) -> None:
-        size = self.windows().size_us
-        if self.ledger is None:
-            return
-        if size is None or self.order == "in_order":
-            message = (
-                "ledger needs refresh to be a duration, and order not to be 'in_order': it keeps what closed windows were "
-                f"learned from; got refresh {self.refresh!r} and order {self.order!r}"
-            )
-            raise ValueError(message)
-        reason = refusal(self.algorithm(), self.algorithm_spec())
-        if reason is not None:
-            message = f"ledger must be left out with {self.spec['algorithm']}; {reason}"
-            raise ValueError(message)
-        wrong = self.ledger.wrong_for(size)
+        size = None if self.order == "in_order" else self.windows().size_us
+        wrong = None if self.ledger is None else unfit(self.ledger, self.algorithm(), self.algorithm_spec(), size)
         if wrong is not None:
             raise ValueError(wrong)
 

@@ -89,6 +89,7 @@ def _run(console: Screen, root: Path, days: int, customers: int, terminals: int,
 def _closing(console: Screen, job: Job, last: Round, data: Path) -> None:
     """Print how good the scores were when they were made, and what to try next."""
     assert job.predictions is not None  # noqa: S101
+    assert job.predictions.path is not None  # noqa: S101
     found = served(Path(job.predictions.path), data)
     if found is not None:
         table = Table("of scores made as transactions came, mean of days", "model", "by chance")

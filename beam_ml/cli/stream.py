@@ -90,6 +90,12 @@ class _Watch:
     help="s between two looks of a worker for a newer anchor.",
 )
 @click.option(
+    "--release-every",
+    default=None,
+    type=click.FloatRange(min=0.001),
+    help="s of event time whose raw rows are released together, a part of the job's refresh.  [default: 1]",
+)
+@click.option(
     "--savepoint", "folder", help="URL of a folder: on SIGTERM keep the state there (Flink; needs --flink-rest)."
 )
 @click.option("--flink-rest", "rest", help="URL of Flink's REST interface.")
@@ -109,6 +115,7 @@ def main(
     shards: int,
     splits: int,
     anchor_ttl: float,
+    release_every: float | None,
     folder: str | None,
     rest: str | None,
     close: bool,
@@ -124,6 +131,12 @@ def main(
     _check_end(folder, rest, close)
     job = load_job(find_job(job_file), **{"source.brokers": brokers, "registry": registry_url, "name": name})
     registry = Registry(job.registry)
+    if close and job.prepares:
+        message = (
+            "--close-windows must not be given with rolling, labels or predictions: the rows that wait for their labels "
+            "have windows that no end closes."
+        )
+        raise InvalidValue(message)
 
     def say_sizes(looked: Looked) -> None:
         for sentence in sizes_said(looked, registry):
@@ -136,6 +149,7 @@ def main(
 
     on_stop = keep_state if folder else None
     settings: dict[str, Any] = {"n_shards": shards, "splits": splits, "anchor_ttl": anchor_ttl, "on_sized": say_sizes}
+    settings |= {} if release_every is None else {"release_every": release_every}
     runner = run_stream(job, registry, list(beam_options), watch.ask, on_stop, **settings)
     if close:
         close_windows(job, registry)

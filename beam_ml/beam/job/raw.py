@@ -119,7 +119,7 @@ class ReportedLabels(LateLabels):
 
 
 class Predictions(Settings):
-    """Where predictions go: a file per round, each row once, scored by the version served when it was read.
+    """Where predictions go. In rounds, a file per round, each row once; in a stream, a topic, each row at least once.
 
     >>> Predictions(path="predictions", columns=("tx",)).format
     'parquet'
@@ -127,8 +127,17 @@ class Predictions(Settings):
 
     called: ClassVar[str] = "predictions"
 
-    path: Annotated[str, Field(min_length=1, description="folder for a file per round, named by the version it led to")]
+    path: Annotated[
+        str | None,
+        Field(min_length=1, description="in rounds: folder for a file per round, named by the version it led to"),
+    ] = None
     format: Annotated[str, Field(description="parquet, csv, avro or another format of files")] = "parquet"
+    topic: Annotated[
+        str | None,
+        Field(
+            min_length=1, description="in streams: Kafka topic, in the cluster of `source`, for a JSON message per row"
+        ),
+    ] = None
     columns: Annotated[
         tuple[str, ...], Field(description="columns of the rows that are kept beside the predictions")
     ] = ()
@@ -144,6 +153,13 @@ class Predictions(Settings):
         except InvalidValue as error:
             raise ValueError(str(error).rstrip(".")) from error
         return value
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> "Predictions":
+        if self.path is None and self.topic is None:
+            message = "path or topic must be given: a folder for rounds, a Kafka topic for a stream"
+            raise ValueError(message)
+        return self
 
 
 def column_of(time: TimeColumn) -> str:

@@ -166,6 +166,12 @@ def train(
             f"in the trainer's own process; got the options {[*options]}."
         )
         raise InvalidValue(message)
+    if job.predictions is not None and job.predictions.path is None:
+        message = (
+            "predictions.path must be given in rounds, a folder for a file per round; got predictions.topic alone, which a "
+            "stream writes to (beam-ml stream)."
+        )
+        raise InvalidValue(message)
     with contextlib.ExitStack() as stack:
         wanted = [job.source] if job.labels is None else [job.source, job.labels.source]
         sources = [opened(one, job, mode.kind == "follow", stopping) for one in wanted]

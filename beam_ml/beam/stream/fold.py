@@ -23,9 +23,12 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner, encode_learner
-from beam_ml.beam.job.job import Announce, Job
+from beam_ml.beam.job.job import Announce
 from beam_ml.beam.kafka.positions import counted_of, cursor_after
 from beam_ml.beam.rounds.announcing import announce_version
+from beam_ml.beam.rounds.prepare.kept import PAYLOAD
+from beam_ml.beam.stream.fold_job import FoldJob
+from beam_ml.beam.stream.marks import Mark, accumulation_in, mark_at, together
 from beam_ml.beam.stream.start import Start, initial_learner
 from beam_ml.beam.stream.state import Held, OpenWindows, due_at
 from beam_ml.beam.telemetry import count, measure, timed
@@ -36,7 +39,7 @@ from beam_ml.beam.versions.keeping import Keeper
 from beam_ml.beam.versions.life import folded, take_in, tidy
 from beam_ml.beam.versions.lineage import Standing, publish_next
 from beam_ml.beam.wire import coders
-from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, learner_of, plan_json, plan_of, spec_of
+from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, learner_of, plan_of, spec_of
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.accumulation import Accumulation, empty
@@ -55,46 +58,6 @@ from beam_ml.registry import Registry
 __all__ = ["FoldJob", "Reach", "StreamFold", "as_late"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FoldJob:
-    """The part of a job that the fold needs: names, numbers and JSON.
-
-    Attributes:
-        name: published under.
-        registry: path or URL.
-        spec, plan, features, start: JSON.
-        size_us: length of the windows.
-        lateness_us: how far behind the last folded window rows may come.
-        keep, grace_s: retention.
-        announce: the topic in which versions are announced, as JSON; empty: none.
-        ledger: what is kept of closed windows, as JSON; empty: nothing.
-    """
-
-    name: str
-    registry: str
-    spec: str
-    plan: str
-    features: str
-    start: str
-    size_us: int
-    lateness_us: int
-    keep: int
-    grace_s: float
-    announce: str
-    ledger: str = ""
-
-    @staticmethod
-    def of(job: Job, where: str, start: Start) -> "FoldJob":
-        """Take from a job what the fold needs."""
-        windows = job.windows()
-        return FoldJob(
-            job.name, where, job.algorithm_spec().to_json(), plan_json(job.plan()), job.features.to_json(),
-            start.to_json(), windows.size_us or 0, windows.allowed_lateness_us, job.retention.keep,
-            job.retention.grace, "" if job.announce is None else job.announce.to_json(),
-            "" if job.ledger is None else job.ledger.to_json(),
-        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,10 +111,12 @@ def as_late(accumulation: Accumulation, taken: bool) -> Accumulation:
     return dataclasses.replace(empty(accumulation.spec), rest=rest)
 
 
-@with_input_types(tuple[bytes, tuple[int, Accumulation]])
+@with_input_types(tuple[bytes, tuple[int, Any]])
 @with_output_types(int)
 class _StreamFold(DoFn):
     """Folds, in order, the windows that its timer passes, and publishes.
+
+    Where raw rows are prepared its input is bytes: marks, and accumulations (`together`).
 
     Its timer and that of the shards have different names: a runner that fuses both steps takes them for one otherwise.
     """
@@ -159,9 +124,11 @@ class _StreamFold(DoFn):
     LEARNER = ReadModifyWriteStateSpec("learner", BytesCoder())
     PENDING = ReadModifyWriteStateSpec("pending", BytesCoder())
     LEDGER = ReadModifyWriteStateSpec("ledger", BytesCoder())
+    MARKS = ReadModifyWriteStateSpec("marks", BytesCoder())
     CLOSED = TimerSpec("fold_closed", TimeDomain.WATERMARK)
     STATE, OPEN = DoFn.StateParam(LEARNER), DoFn.StateParam(PENDING)
     STANDING, TIMER = DoFn.StateParam(LEDGER), DoFn.TimerParam(CLOSED)
+    MARKED = DoFn.StateParam(MARKS)
 
     def __init__(self, job: FoldJob) -> None:
         self._job = job
@@ -181,21 +148,28 @@ class _StreamFold(DoFn):
 
     def process(
         self,
-        element: tuple[bytes, tuple[int, Accumulation]],
+        element: tuple[bytes, tuple[int, Accumulation | bytes]],
         timestamp: Any = DoFn.TimestampParam,
         learner: Any = STATE,
         pending: Any = OPEN,
         ledger: Any = STANDING,
+        marks: Any = MARKED,
         timer: Any = TIMER,
     ) -> None:
-        key, (end, accumulation) = element
+        key, (end, given) = element
+        accumulation = accumulation_in(given) if isinstance(given, bytes) else given
+        if accumulation is None:
+            assert isinstance(given, bytes)  # noqa: S101 a mark
+            marked = self._windows.load(marks.read())
+            marks.write(self._windows.store({**marked, end: Held(end, given[1:])}))
+            return
         stored = ledger.read()
         if stored is None:
             stored = self._begin(key, learner, pending, ledger)
         known = self._read(stored)
         held = self._windows.load(pending.read())
         self._refuse_repeat(key, known, held, accumulation.progress)
-        due = due_at(timestamp.micros, self._job.size_us) if end == ROUND else end
+        due = due_at(timestamp.micros - self._job.delay_us, self._job.size_us) if end == ROUND else end
         if end != ROUND and known.folded_through is not None and end <= known.folded_through:
             end, due, accumulation = self._late(end, accumulation, known.folded_through)
         with timed("merge_us"):
@@ -210,10 +184,12 @@ class _StreamFold(DoFn):
         learner: Any = STATE,
         pending: Any = OPEN,
         ledger: Any = STANDING,
+        marks: Any = MARKED,
         timer: Any = TIMER,
     ) -> Iterator[int]:
         known, held = self._read(ledger.read()), self._windows.load(pending.read())
-        if not any(one.due <= now.micros for one in held.values()):
+        through = now.micros - self._job.delay_us
+        if not any(one.due <= through for one in held.values()):
             self._keep(held, pending, timer)
             return
         before, models = self._learner(learner.read())
@@ -221,11 +197,15 @@ class _StreamFold(DoFn):
             before = take_in(self._algorithm, before, [(ROUND, self._windows.drop(key, held, ROUND))], by_time=True)
         opened = {end: self._windows.get(key, end, one) for end, one in held.items()}
         before = before.replace(pending=opened)
-        after, refreshes, models = self._fold(before, now.micros, models)
+        after, refreshes, models = self._fold(before, through, models)
         for end in set(held) - set(after.pending):
             self._windows.drop(key, held, end)
-        after = after.replace(cursors=self._read_on(after))
-        made, known = self._publish(known, before, after, refreshes, models)
+        mark = None
+        if self._job.prepares:
+            mark, later = mark_at(self._windows.load(marks.read()), through, self._job.size_us)
+            marks.write(self._windows.store(later))
+        after = after.replace(cursors=self._read_on(after) if mark is None else after.cursors.merge(mark.read))
+        made, known = self._publish(known, before, after, refreshes, models, mark)
         bare = after.replace(pending={})
         data = encode_learner(self._algorithm, bare)
         self._known = (data, bare, models)
@@ -278,7 +258,7 @@ class _StreamFold(DoFn):
         measure("state_bytes", len(data))
         pending.write(data)
         if held:
-            timer.set(Timestamp(micros=min(one.due for one in held.values())))
+            timer.set(Timestamp(micros=min(one.due for one in held.values()) + self._job.delay_us))
 
     def _refuse_repeat(self, key: bytes, known: Reach, held: dict[int, Held], progress: Progress) -> None:
         """Refuse places that have been counted already: the engine has given rows twice."""
@@ -331,6 +311,7 @@ class _StreamFold(DoFn):
         learner: Learner,
         refreshes: list[tuple[Refresh, float]],
         models: Mapping[str, Any],
+        mark: Mark | None,
     ) -> tuple[int, Reach]:
         job, start, features = self._job, self._start, json.loads(self._job.features)
         verdict = verdict_of([one for one, _ in refreshes], models, known.standing.verdict)
@@ -338,6 +319,8 @@ class _StreamFold(DoFn):
         facts |= {"features": features, "rejects_under": f"rejects/{start.standing.run_id}"}
         facts |= places_facts(job.name, features, learner)
         payloads = payloads_of(learner, models_of(learner, self._plan.models, models, features))
+        if mark is not None:
+            facts, payloads = {**facts, PAYLOAD: dict(mark.facts)}, {**payloads, PAYLOAD: mark.kept}
         # A state restored into a new submission is published as that one's.
         mine = dataclasses.replace(known.standing, run_id=start.standing.run_id, epoch=start.standing.epoch)
         kept = None if self._keeper is None else self._keeper.kept(mine.version, before, learner, refreshes)
@@ -365,13 +348,15 @@ class StreamFold(PTransform):
 
     Args:
         job: what to learn and where to publish.
+        marks: where raw rows are prepared, PCollection of (window end in µs, encoded `Mark`).
     """
 
-    def __init__(self, job: FoldJob) -> None:
+    def __init__(self, job: FoldJob, marks: PCollection | None = None) -> None:
         super().__init__()
-        self._fn = _StreamFold(job)
+        self._fn, self._marks = _StreamFold(job), marks
 
     def expand(self, pcoll: PCollection) -> PCollection:
         """Bring all windows under one key, whose state is the learner."""
         coders.install(pcoll.pipeline)
-        return under_one_key(pcoll) | "Fold" >> ParDo(self._fn)
+        keyed = under_one_key(pcoll) if self._marks is None else together(pcoll, self._marks)
+        return keyed | "Fold" >> ParDo(self._fn)

@@ -16,10 +16,17 @@ from apache_beam.runners.runner import PipelineState
 from beam_ml.beam.engine import known_errors, new_pipeline, ran_on, refuse_unbounded, streaming_options
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.job.looking import Looked, look
-from beam_ml.beam.job.sources import KafkaSource
+from beam_ml.beam.job.sources import KafkaSource, Source
+from beam_ml.beam.kafka.client import TopicState
 from beam_ml.beam.rounds.driver import Mode, train
+from beam_ml.beam.rounds.prepare.kept import PAYLOAD, encode_kept, nothing_kept
+from beam_ml.beam.rounds.prepare.preparer import refuse_prepared
 from beam_ml.beam.rounds.sizing import sized
+from beam_ml.beam.stream.checking import check
 from beam_ml.beam.stream.fold import FoldJob, StreamFold
+from beam_ml.beam.stream.predict import Predict
+from beam_ml.beam.stream.prepare import PreparedRows, PrepareRows, delay_us, every_us
+from beam_ml.beam.stream.raw_start import RawStart, pin_raw, unplaced
 from beam_ml.beam.stream.shards import Shards
 from beam_ml.beam.stream.start import Start, begin, pin
 from beam_ml.beam.transforms.accumulate import Accumulate
@@ -31,8 +38,7 @@ from beam_ml.beam.versions.contents import facts_of, payloads_of
 from beam_ml.beam.versions.lineage import NONE_CLOSED, publish
 from beam_ml.beam.versions.resume import resume
 from beam_ml.beam.wire.references import STREAM_REFUSE_BYTES, LiveAnchor
-from beam_ml.core.spec import to_us
-from beam_ml.errors import EngineRefused, HeadMoved, InvalidValue
+from beam_ml.errors import EngineRefused, HeadMoved
 from beam_ml.registry import Registry
 
 __all__ = ["Streamed", "build", "close_windows", "kafka_start", "run_stream"]
@@ -49,11 +55,13 @@ class Streamed(NamedTuple):
         published: PCollection of version numbers.
         rejected: PCollection of Reject.
         start: what the pipeline begins with.
+        featured: where raw rows are prepared and predicted, PCollection of Block: rows as they are to be scored.
     """
 
     published: PCollection
     rejected: PCollection
     start: Start
+    featured: PCollection | None = None
 
 
 class _Read(NamedTuple):
@@ -64,7 +72,7 @@ class _Read(NamedTuple):
 
 
 class _ReadTopic(PTransform):
-    """A job's topic as blocks of rows, from a version's read positions."""
+    """A topic as blocks of rows, from a version's read positions."""
 
     def __init__(
         self, source: KafkaSource, start: Start, columns: Sequence[str], splits: int, max_leap_us: int | None
@@ -101,19 +109,38 @@ def kafka_start(job: Job, registry: Registry) -> Start:
         SourceError: the registry's learner has read this topic in another cluster.
         InvalidValue: the registry's learner is not of this job.
     """
-    from beam_ml.beam.kafka import client  # loads the client library
-    from beam_ml.beam.kafka.positions import name_of
+    from beam_ml.beam.kafka.positions import name_of  # loads the client library
 
-    source = job.source
-    assert isinstance(source, KafkaSource)  # noqa: S101 checked by _check
-    consumer = client.consumer(client.Connection.of(source))
-    try:
-        state = client.topic_state(consumer, source.topic)
-    finally:
-        consumer.close()
+    state, source = _state_of(job.source), job.source
+    assert isinstance(source, KafkaSource)  # noqa: S101 checked by `check`
     start, learner = begin(job, registry)
+    refuse_prepared(job, registry, start.standing.version)
     name = name_of(source, state, learner.cursors)
     return pin(start, learner, name, state, source.start, source.on_gap)
+
+
+def raw_start(job: Job, registry: Registry) -> RawStart:
+    """Pin the newest version, and where each partition of the topics of raw rows and their reports is read from.
+
+    Raises:
+        SourceUnavailable, NoInput: the brokers or a topic cannot be reached.
+        RowsLost: what is to be read next is gone, or a topic was recreated.
+        SourceError: the registry's learner has read the topic in another cluster.
+        InvalidValue: the registry's learner is not of this job.
+    """
+    rows, reports = _state_of(job.source), None if job.labels is None else _state_of(job.labels.source)
+    return pin_raw(job, registry, *begin(job, registry), rows, reports)
+
+
+def _state_of(source: Source) -> TopicState:
+    from beam_ml.beam.kafka import client  # loads the client library
+
+    assert isinstance(source, KafkaSource)  # noqa: S101 checked by `check`
+    consumer = client.consumer(client.Connection.of(source))
+    try:
+        return client.topic_state(consumer, source.topic)
+    finally:
+        consumer.close()
 
 
 def build(
@@ -126,6 +153,8 @@ def build(
     splits: int = 1,
     anchor_ttl: float = 10.0,
     on_sized: Callable[[Looked], Any] | None = None,
+    reports: PTransform | None = None,
+    release_every: float | None = None,
 ) -> Streamed:
     """Build the pipeline of a job.
 
@@ -138,33 +167,40 @@ def build(
         job: the deployment; its `refresh` must be a duration.
         registry: where versions go; its place is shipped to the workers.
         read: a root transform that yields blocks of rows; None: the job's topic.
-        start: what to begin with, where `read` is given; None: the newest version, and no places.
+        start: what to begin with, where `read` is given and rows are learned as they are; None: the newest version, and no
+            places.
         n_shards: steps that share the work of merging.
         splits: steps that each read a share of the topic's partitions.
         anchor_ttl: seconds that a worker of a gradient learner keeps an anchor before it looks for a newer one.
         on_sized: called with the job as it is run, before anything is built or published.
+        reports: what reads the reports of late labels in place of their topic.
+        release_every: seconds of event time whose raw rows are released together, a part of `refresh`; None: one, or a
+            window. It changes no value.
 
     Raises:
         EngineRefused: this runner would never emit anything.
-        InvalidValue: `refresh = "round"`, files, or a registry that workers cannot reach.
+        InvalidValue: see `checking.check`; or windows are no multiple of `release_every`.
     """
-    _check(job, registry, read)
+    check(job, registry, read)
     job = _sized(job, registry, read, on_sized)
-    if start is None:
-        start = begin(job, registry)[0] if read is not None else kafka_start(job, registry)
-    spec, where = job.algorithm_spec(), registry.objects.where
-    columns = job.features.columns()
-    if read is None:
-        assert isinstance(job.source, KafkaSource)  # noqa: S101 checked above
-        read = _ReadTopic(job.source, start, columns, splits, job.windows().max_leap_us)
-    found = pipeline | "Source" >> read
-    blocks = found.blocks if isinstance(found, _Read) else found
-    refuse_unbounded(blocks)
+    spec, where, windows = job.algorithm_spec(), registry.objects.where, job.windows()
+    assert windows.size_us is not None  # noqa: S101 checked above
+    delay, lost = 0, None
+    prepared: PreparedRows | None = None
+    if job.prepares:
+        begun = raw_start(job, registry) if read is None else unplaced(job, registry, *begin(job, registry))
+        start, delay = begun.rows, delay_us(job)
+        prepared = _prepared(pipeline, job, where, begun, read, reports, splits, every_us(job, release_every))
+        blocks = prepared.learned
+    else:
+        if start is None:
+            start = begin(job, registry)[0] if read is not None else kafka_start(job, registry)
+        found = _rows_of(pipeline, job, start, read, splits)
+        blocks, lost = (found.blocks, found.lost) if isinstance(found, _Read) else (found, None)
     batches = blocks | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
-    if isinstance(found, _Read):
-        lost = to_global(found.lost, "GlobalLost")
+    if lost is not None:
+        lost = to_global(lost, "GlobalLost")
         batches = batches._replace(progress=(batches.progress, lost) | "Counted" >> Flatten())
-    windows = job.windows()
     looked_for = job.algorithm().anchor_type is not None or job.limits.deviations != "any"
     anchor = LiveAnchor(where, job.name, anchor_ttl) if looked_for else None
     checked: dict[str, Any] = {"limits": job.limits, "names": job.features.names}
@@ -174,11 +210,11 @@ def build(
         | "Slices" >> SliceByWindow(windows)
         | "Accumulate" >> Accumulate(spec, anchor, refuse_bytes=STREAM_REFUSE_BYTES, **checked)
     )
-    assert windows.size_us is not None  # noqa: S101 checked above
-    shards = accumulated | "Shards" >> Shards(spec, windows.size_us, n_shards)
-    published = shards | "Fold" >> StreamFold(FoldJob.of(job, where, start))
+    shards = accumulated | "Shards" >> Shards(spec, windows.size_us, n_shards, delay)
+    marks = None if prepared is None else prepared.marks
+    published = shards | "Fold" >> StreamFold(FoldJob.of(job, where, start, delay), marks)
     _ = accumulated.rejected | "Rejects" >> WriteRejects(where, f"{job.name}/rejects/{start.standing.run_id}/")
-    return Streamed(published, accumulated.rejected, start)
+    return Streamed(published, accumulated.rejected, start, None if prepared is None else prepared.featured)
 
 
 def _sized(job: Job, registry: Registry, read: PTransform | None, on_sized: Callable[[Looked], Any] | None) -> Job:
@@ -193,32 +229,50 @@ def _sized(job: Job, registry: Registry, read: PTransform | None, on_sized: Call
     if unsized and read is None and registry.head_number(job.name) == 0:
         standing, learner = resume(looked.job, registry)
         facts = facts_of(learner, ()) | {"features": looked.job.features.to_dict()}
-        publish(registry, job.name, standing, payloads_of(learner, {}), NONE_CLOSED, facts)
+        payloads = payloads_of(learner, {})
+        if job.prepares:
+            facts[PAYLOAD] = {"waiting": 0, "labels": {}}
+            payloads[PAYLOAD] = encode_kept(looked.job, nothing_kept(looked.job))
+        publish(registry, job.name, standing, payloads, NONE_CLOSED, facts)
     return looked.job
 
 
-def _check(job: Job, registry: Registry, read: PTransform | None) -> None:
-    if job.prepares:
-        message = (
-            "job.rolling, job.labels and job.predictions must be left out in a stream, which learns rows as they are; "
-            "rounds take them (beam-ml train --follow)."
-        )
-        raise InvalidValue(message)
-    if job.refresh == "round":
-        message = (
-            "job.refresh must be a duration, such as '5s', in a stream: it has no rounds, and the watermark closes its "
-            "windows; got 'round'."
-        )
-        raise InvalidValue(message)
-    if to_us(job.refresh) % TICK_US:
-        message = f"job.refresh must be whole ms in a stream, the grain of engines' timers; got {job.refresh} s."
-        raise InvalidValue(message)
-    if read is None and not isinstance(job.source, KafkaSource):
-        message = f"job.source must be a Kafka topic in a stream (files are read in rounds); got {job.source.where!r}."
-        raise InvalidValue(message)
-    if registry.objects.where.startswith("memory:"):
-        message = f"registry must be a place that workers reach, a folder or a bucket; got {registry.objects.where!r}."
-        raise InvalidValue(message)
+def _rows_of(pipeline: Pipeline, job: Job, start: Start, read: PTransform | None, splits: int) -> "_Read | PCollection":
+    """Return the blocks of the job's own topic, or of what reads in its place."""
+    if read is None:
+        assert isinstance(job.source, KafkaSource)  # noqa: S101 checked by `check`
+        read = _ReadTopic(job.source, start, job.raw_columns, splits, job.windows().max_leap_us)
+    found: _Read | PCollection = pipeline | "Source" >> read
+    refuse_unbounded(found.blocks if isinstance(found, _Read) else found)
+    return found
+
+
+def _prepared(
+    pipeline: Pipeline,
+    job: Job,
+    where: str,
+    begun: RawStart,
+    read: PTransform | None,
+    reports: PTransform | None,
+    splits: int,
+    every: int,
+) -> PreparedRows:
+    """Prepare raw rows: those to be learned, those to be scored, and marks; predictions go out."""
+    rows = _rows_of(pipeline, job, begun.rows, read, splits)
+    told: _Read | PCollection | None = None
+    if job.labels is not None:
+        if reports is None:
+            assert isinstance(job.labels.source, KafkaSource)  # noqa: S101 checked by `check`
+            assert begun.reports is not None  # noqa: S101 there are labels
+            leap = job.windows().max_leap_us
+            reports = _ReadTopic(job.labels.source, begun.reports, job.labels.columns, 1, leap)
+        told = pipeline | "Reports" >> reports
+    # Nothing is lost: a gap ends a stream of raw rows.
+    blocks, said = (one.blocks if isinstance(one, _Read) else one for one in (rows, told))
+    prepared: PreparedRows = (blocks, said) | "Rows" >> PrepareRows(job, where, begun, every)
+    if job.predictions is not None and job.predictions.topic is not None:
+        _ = prepared.featured | "Predict" >> Predict(job, where)
+    return prepared
 
 
 def run_stream(

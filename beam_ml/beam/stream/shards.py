@@ -57,8 +57,8 @@ class _Shards(DoFn):
     CLOSED = TimerSpec("shard_closed", TimeDomain.WATERMARK)
     HELD, TIMER = DoFn.StateParam(WINDOWS), DoFn.TimerParam(CLOSED)
 
-    def __init__(self, spec: str, size_us: int) -> None:
-        self._spec_json, self._size_us = spec, size_us
+    def __init__(self, spec: str, size_us: int, delay_us: int) -> None:
+        self._spec_json, self._size_us, self._delay_us = spec, size_us, delay_us
 
     def setup(self) -> None:
         self._windows = OpenWindows(self._spec_json, STREAM_REFUSE_BYTES)
@@ -75,7 +75,7 @@ class _Shards(DoFn):
         # Rows of no window wait for the end of the one that they came in, so that none is sent on its own.
         due = due_at(timestamp.micros, self._size_us) if end == ROUND else end
         with timed("merge_us"):
-            self._windows.add(shard, held, end, due, accumulation)
+            self._windows.add(shard, held, end, due + self._delay_us, accumulation)
         _keep(self._windows, held, windows, timer)
 
     @on_timer(CLOSED)
@@ -112,9 +112,10 @@ class Shards(PTransform):
         spec: what is learned; shipped as JSON.
         size_us: length of the windows, whole ms.
         n_shards: steps that share the work of merging.
+        delay_us: how long after a window's end, by the watermark, all of it is there, whole ms.
     """
 
-    def __init__(self, spec: Spec, size_us: int, n_shards: int = 1) -> None:
+    def __init__(self, spec: Spec, size_us: int, n_shards: int = 1, delay_us: int = 0) -> None:
         super().__init__()
         if n_shards < 1:
             message = f"Shards.n_shards must be >= 1; got {n_shards}."
@@ -122,7 +123,7 @@ class Shards(PTransform):
         if size_us < TICK_US or size_us % TICK_US:
             message = f"refresh must be whole ms, the grain of engines' timers; got {size_us} µs."
             raise InvalidValue(message)
-        self._n_shards, self._fn = n_shards, _Shards(spec.to_json(), size_us)
+        self._n_shards, self._fn = n_shards, _Shards(spec.to_json(), size_us, delay_us)
 
     @many_in_or_out
     def expand(self, pcoll: PCollection | Accumulations) -> PCollection:

@@ -73,7 +73,13 @@ def begin(job: Job, registry: Registry) -> tuple[Start, Learner]:
 
 
 def pin(
-    start: Start, learner: Learner, source: str, state: TopicState, begin_at: str = "earliest", on_gap: str = "fail"
+    start: Start,
+    learner: Learner,
+    source: str,
+    state: TopicState,
+    begin_at: str = "earliest",
+    on_gap: str = "fail",
+    counted: Mapping[int, np.ndarray] | None = None,
 ) -> Start:
     """Add where to read each partition: from the first place that the learner has not scanned.
 
@@ -84,6 +90,7 @@ def pin(
         state: the topic now.
         begin_at: "earliest" or "latest": where a topic never read begins.
         on_gap: "fail" or "skip": when messages that were not read are gone.
+        counted: partition → places that were scanned; None: those of the learner.
 
     Raises:
         RowsLost: see `positions`.
@@ -93,7 +100,8 @@ def pin(
     >>> pin(Start(Standing("r", 1)), learner, "kafka://c/t", TopicState("c", {0: 5}, {0: 90})).offsets
     {0: 5}
     """
-    counted = counted_of(learners.scanned(learner).covered, source)
+    if counted is None:
+        counted = counted_of(learners.scanned(learner).covered, source)
     found = positions(source, state, learner.cursors.topic(source), counted, begin_at, on_gap)
     return dataclasses.replace(
         start,

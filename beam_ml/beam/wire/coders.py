@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import SetupOptions
 from beam_ml.algorithms import ALGORITHMS, at_hand
 from beam_ml.artefact import records
 from beam_ml.beam.wire import codec
-from beam_ml.beam.wire.elements import Folded, Measured, Slice
+from beam_ml.beam.wire.elements import Folded, Later, Measured, Slice
 from beam_ml.core.accumulation import Accumulation, size_bytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
@@ -31,6 +31,7 @@ __all__ = [
     "BatchCoder",
     "BlockCoder",
     "FoldedCoder",
+    "LaterCoder",
     "LearnerCoder",
     "MeasuredCoder",
     "MetricsCoder",
@@ -194,6 +195,13 @@ class FoldedCoder(_ArtefactCoder):
     name, write, read = "folded", staticmethod(codec.encode_folded), staticmethod(codec.decode_folded)
 
 
+class LaterCoder(_ArtefactCoder):
+    """Bytes as they are, asked for when a bundle ends."""
+
+    name, deterministic = "later", False
+    write, read = staticmethod(lambda value: value.data), staticmethod(Later.of)
+
+
 class MetricsCoder(_ArtefactCoder):
     """A metrics artefact."""
 
@@ -218,6 +226,7 @@ _CODERS: tuple[tuple[type[_ArtefactCoder], tuple[Any, ...]], ...] = (
     (ModelCoder, (Model,)),
     (RefreshCoder, (Refresh,)),
     (FoldedCoder, (Folded,)),
+    (LaterCoder, (Later,)),
     (MetricsCoder, (Binary, Multiclass, Regression, Distortion)),
     (MeasuredCoder, (Measured,)),
 )

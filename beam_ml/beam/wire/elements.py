@@ -1,14 +1,14 @@
 """What travels between the steps besides blocks, batches, rejects and accumulations."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
 from beam_ml.core.metrics import Metrics
 from beam_ml.core.refresh import Refresh
 
-__all__ = ["Folded", "Measured", "Slice"]
+__all__ = ["Folded", "Later", "Measured", "Slice"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -65,3 +65,27 @@ class Measured:
 
     metrics: Metrics
     versions: Mapping[int, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Later:
+    """A value of a step's state whose bytes are made when a bundle ends, once.
+
+    Attributes:
+        make: returns the bytes.
+
+    >>> Later(lambda: b"state").data
+    b'state'
+    """
+
+    make: Callable[[], bytes]
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
+        return self.make()
+
+    @staticmethod
+    def of(data: bytes) -> "Later":
+        """Return the value that has these bytes."""
+        return Later(lambda: data)

@@ -305,6 +305,7 @@ def test_predictions_alone(tmp_path: Path) -> None:
         ({"rolling": {"time": "when", "aggregates": AGGREGATES}}, "labels.time must be that of rolling"),
         ({"rolling": {"time": "at", "lateness": "1h", "aggregates": AGGREGATES}}, "rolling.lateness must be left out"),
         ({"predictions": {"path": "p", "format": "cvs"}}, "cvs"),
+        ({"predictions": {"columns": ["tx"]}}, "predictions.path or topic must be given"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -452,3 +453,22 @@ def test_raw_rows_are_neither_begun_nor_given_up_under_the_same_name(tmp_path: P
     begun = {**plain, "predictions": {"path": str(tmp_path / "predictions")}}
     with pytest.raises(InvalidValue, match="must be left out, as when version"):
         _run(_job(tmp_path, **begun))
+
+
+def test_predictions_of_a_topic_alone_are_for_streams(tmp_path: Path) -> None:
+    _write(tmp_path, *_world())
+    with pytest.raises(InvalidValue, match=r"predictions\.path must be given in rounds.*beam-ml stream"):
+        _run(_job(tmp_path, predictions={"topic": "scores"}))
+
+
+def test_rounds_leave_a_stream_alone_that_has_read_behind_a_hole(tmp_path: Path) -> None:
+    """A topic's cursor stands at the hole: what lies behind it would be read twice."""
+    _write(tmp_path, *_world())
+    job = _job(tmp_path)
+    newest = _run(job)[-1].manifest
+    registry = Registry(job.registry)
+    payloads = {name: registry.read(job.name, newest.number, name) for name in newest.files}
+    facts = newest.extra | {PAYLOAD: {**newest.extra[PAYLOAD], preparer.BEYOND: {"kafka://c/t": {"0": [[1, 2]]}}}}
+    registry.publish(job.name, payloads, parent=newest.number, round_id="stream", facts=facts)
+    with pytest.raises(InvalidValue, match=r"must be continued by a stream, which had read messages behind some"):
+        _run(job)

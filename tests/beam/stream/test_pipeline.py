@@ -10,7 +10,6 @@ from apache_beam.utils.timestamp import Timestamp
 
 from beam_ml.algorithms import pca
 from beam_ml.beam.engine import streaming_options
-from beam_ml.beam.job.raw import Predictions
 from beam_ml.beam.kafka import write
 from beam_ml.beam.stream import build, close_windows, run_stream
 from beam_ml.beam.stream import pipeline as stream_module
@@ -56,7 +55,7 @@ def test_nothing_that_travels_or_is_kept_is_pickled(tmp_path):
         if one.spec.urn == "beam:transform:pardo:v1"
         for state in _par_do(one.spec.payload).state_specs.values()
     ]
-    assert states == ["beam:coder:bytes:v1"] * 5
+    assert states == ["beam:coder:bytes:v1"] * 6
     timers = [
         name
         for one in proto.components.transforms.values()
@@ -238,9 +237,3 @@ def test_runners_that_never_emit_are_refused(tmp_path):
     for options in ((), ("--runner=DirectRunner",)):
         with pytest.raises(EngineRefused, match=r"never emits from an unbounded source.*PrismRunner"):
             run_stream(a_job, Registry(a_job.registry), options, read=ReadKafkaStream(a_job.source))
-
-
-def test_raw_rows_are_for_rounds(tmp_path):
-    a_job = job(tmp_path).model_copy(update={"predictions": Predictions(path="predictions")})
-    with pytest.raises(InvalidValue, match=r"predictions must be left out in a stream.*--follow"):
-        run_stream(a_job, Registry(a_job.registry), ["--runner=FlinkRunner"])

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,11 +30,13 @@ class Scorer:
     Args:
         job: names the model and the columns that stay beside predictions.
         registry: where its versions are.
+        ttl_s: seconds until it looks for a newer version again.
     """
 
-    def __init__(self, job: Job, registry: Registry) -> None:
-        self._job, self._registry = job, registry
+    def __init__(self, job: Job, registry: Registry, ttl_s: float = 0.0) -> None:
+        self._job, self._registry, self._ttl_s = job, registry, ttl_s
         self._predictor: Predictor | None = None
+        self._looked = float("-inf")
 
     def score(self, blocks: Sequence[Block]) -> tuple[pa.RecordBatch | None, int, int]:
         """Return the rows that can be scored with their predictions, None where there are none; how many, and how many not.
@@ -51,6 +54,10 @@ class Scorer:
         return (stacked(rows) if rows else None), scored, n - scored
 
     def _served(self) -> Predictor | None:
+        now = time.monotonic()
+        if now - self._looked < self._ttl_s:
+            return self._predictor
+        self._looked = now
         if self._predictor is not None:
             self._predictor.refresh()
             return self._predictor
@@ -90,7 +97,11 @@ def deliver(job: Job, registry: Registry, manifest: Manifest) -> str | None:
 
     Done again after a kill at any instant, it has the same effect.
     """
-    if job.predictions is None or _FILE not in round_files(registry, job.name, manifest.round_id):
+    if (
+        job.predictions is None
+        or job.predictions.path is None
+        or _FILE not in round_files(registry, job.name, manifest.round_id)
+    ):
         return None
     ending = formats.of_files(job.predictions.format).endings[0]
     os.makedirs(job.predictions.path, exist_ok=True)

@@ -22,8 +22,10 @@ from beam_ml.errors import InvalidValue, NoInput, SourceError
 from beam_ml.formats.block import Block
 from beam_ml.registry import Manifest, Registry
 
-__all__ = ["Preparer", "Turn", "refuse_prepared"]
+__all__ = ["BEYOND", "Preparer", "Turn", "carriers", "refuse_prepared", "refuse_unprepared"]
 
+BEYOND = "beyond"
+"""Key in a version's facts: places that a stream has read behind the first one that it has not, by topic and partition."""
 _ROWS = 65_536
 """Rows of a block that is learned."""
 
@@ -68,13 +70,9 @@ class Preparer:
         if version is None:
             self.kept, self._facts = nothing_kept(job), dict[str, Any]()
             return
+        refuse_unprepared(job, registry, version)
         manifest = registry.manifest(job.name, version)
-        if PAYLOAD not in manifest.extra:
-            message = (
-                f"job.rolling, job.labels and job.predictions must be left out, as when version {version} of {job.name} was "
-                "trained (another name starts afresh)."
-            )
-            raise InvalidValue(message)
+        _refuse_beyond(job, manifest)
         self.kept = decode_kept(job, registry.read(job.name, version, PAYLOAD))
         self._facts = dict(manifest.extra[PAYLOAD])
         deliver(job, registry, manifest)
@@ -93,7 +91,7 @@ class Preparer:
         reports, kept, lost = self._reported(learner, came, round_id)
         done = prepare(job, kept, came, reports)
         facts = {**self._told(done), **self._predicted(done, round_id)}
-        rejected = _carriers(done.rejected, job.features.columns())
+        rejected = carriers(done.rejected, job.features.columns())
         n_rejected = sum(map(len, done.rejected))
         made = PreparedPlan(plan, done.rows, n_rejected, lost)
         return Turn(made, (*_pieces(done.rows), *rejected), done.kept, facts)
@@ -177,6 +175,30 @@ def refuse_prepared(job: Job, registry: Registry, version: int | None) -> None:
         raise InvalidValue(message)
 
 
+def refuse_unprepared(job: Job, registry: Registry, version: int | None) -> None:
+    """Refuse a job of raw rows that resumes from a version without them.
+
+    Raises:
+        InvalidValue: the version keeps none.
+    """
+    if version is not None and PAYLOAD not in registry.manifest(job.name, version).extra:
+        message = (
+            f"job.rolling, job.labels and job.predictions must be left out, as when version {version} of {job.name} was "
+            "trained (another name starts afresh)."
+        )
+        raise InvalidValue(message)
+
+
+def _refuse_beyond(job: Job, manifest: Manifest) -> None:
+    """Refuse a version of a stream that had read part of a topic behind what it had not: rounds would read it twice."""
+    if BEYOND in manifest.extra[PAYLOAD]:
+        message = (
+            f"version {manifest.number} of {job.name} must be continued by a stream, which had read messages behind some "
+            "that it had not (run beam-ml stream until its next version)."
+        )
+        raise InvalidValue(message)
+
+
 def _pieces(rows: Block) -> list[Block]:
     """Cut prepared rows into blocks."""
     found = []
@@ -192,7 +214,7 @@ def _pieces(rows: Block) -> list[Block]:
     return found
 
 
-def _carriers(rejected: Sequence[Reject], columns: Sequence[str]) -> list[Block]:
+def carriers(rejected: Sequence[Reject], columns: Sequence[str]) -> list[Block]:
     """Return blocks without rows that take rejects to where they are counted and written, one per origin."""
     nothing = pa.record_batch({name: pa.nulls(0) for name in columns})
     origins = dict.fromkeys(one.origin for one in rejected)

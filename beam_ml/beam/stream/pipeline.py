@@ -259,17 +259,17 @@ def _prepared(
 ) -> PreparedRows:
     """Prepare raw rows: those to be learned, those to be scored, and marks; predictions go out."""
     rows = _rows_of(pipeline, job, begun.rows, read, splits)
-    told: _Read | PCollection | None = None
+    found: list[_Read | PCollection] = [rows]
     if job.labels is not None:
         if reports is None:
             assert isinstance(job.labels.source, KafkaSource)  # noqa: S101 checked by `check`
             assert begun.reports is not None  # noqa: S101 there are labels
             leap = job.windows().max_leap_us
             reports = _ReadTopic(job.labels.source, begun.reports, job.labels.columns, 1, leap)
-        told = pipeline | "Reports" >> reports
+        found.append(pipeline | "Reports" >> reports)
     # Nothing is lost: a gap ends a stream of raw rows.
-    blocks, said = (one.blocks if isinstance(one, _Read) else one for one in (rows, told))
-    prepared: PreparedRows = (blocks, said) | "Rows" >> PrepareRows(job, where, begun, every)
+    blocks = tuple(one.blocks if isinstance(one, _Read) else one for one in found)
+    prepared: PreparedRows = blocks | "Rows" >> PrepareRows(job, where, begun, every)
     if job.predictions is not None and job.predictions.topic is not None:
         _ = prepared.featured | "Predict" >> Predict(job, where)
     return prepared

@@ -321,7 +321,7 @@ class _Prepare(DoFn):
 
 
 class PrepareRows(PTransform):
-    """(rows, reports or None) → `PreparedRows`.
+    """Rows and, where labels come later, reports → `PreparedRows`: a tuple of one or two PCollections.
 
     Args:
         job: the deployment; shipped as JSON.
@@ -335,14 +335,13 @@ class PrepareRows(PTransform):
         self._fn = _Prepare(job.to_json(), registry, start.to_json(), every)
 
     @many_in_or_out
-    def expand(self, pcolls: tuple[PCollection, PCollection | None]) -> PreparedRows:
+    def expand(self, pcolls: tuple[PCollection, ...]) -> PreparedRows:
         """Bring both under one key, with an element that has what waits looked at though nothing comes."""
-        rows, reports = pcolls
+        rows, *reports = pcolls
         coders.install(rows.pipeline)
         begin = rows.pipeline | "Begin" >> Create([b""]) | "Nothing" >> ParDo(_Begin())
         keyed = [begin, to_global(rows, "GlobalRows") | "Rows" >> ParDo(_Under(_ROWS))]
-        if reports is not None:
-            keyed.append(to_global(reports, "GlobalReports") | "Reports" >> ParDo(_Under(_REPORTS)))
+        keyed += [to_global(one, "GlobalReports") | "Reports" >> ParDo(_Under(_REPORTS)) for one in reports]
         out = keyed | Flatten() | "Prepare" >> ParDo(self._fn).with_outputs("featured", "marks", main="learned")
         return PreparedRows(out.learned, out.featured, out.marks)
 

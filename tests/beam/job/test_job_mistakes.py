@@ -38,7 +38,7 @@ def job(**changes: Any) -> Job:
         ({"spec": {"algorithm": "linear.newton", "half_life": "2 Weeks"}}, rf"linear.Newton.half_life {DURATION}; got '2 Weeks'. Did you mean '2w'\?"),
         ({"source": {"allowed_lateness": "5 minutes"}}, rf"source.allowed_lateness {DURATION} or be 0; got '5 minutes'. Did you mean '5m'\?"),
         ({"source": {"poll": "soon"}}, rf"source.poll {DURATION}; got 'soon'."),
-        ({"source": {"kind": "kafk"}}, r"source.kind must be 'files' or 'kafka'; got 'kafk'. Did you mean 'kafka'\?"),
+        ({"source": {"kind": "kafk"}}, r"source.kind must be 'files', 'pipe' or 'kafka'; got 'kafk'. Did you mean 'kafka'\?"),
         ({"source": {"pth": "x"}}, r"source.pth must not be given: there is no such field; got 'x'. Did you mean 'path'\?"),
         ({"refesh": "1d"}, r"job.refesh must not be given: there is no such field; got '1d'. Did you mean 'refresh'\?"),
         ({"order": "inorder"}, r"job.order must be one of 'auto', 'in_order' or 'together'; got 'inorder'. Did you mean 'in_order'\?"),

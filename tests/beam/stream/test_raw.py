@@ -138,6 +138,33 @@ def test_rows_get_the_features_and_labels_that_rounds_give(tmp_path, every):
     assert last.extra[PAYLOAD]["waiting"] == 0
 
 
+def test_rows_are_learned_as_soon_as_their_label_is_known(tmp_path):
+    """In the window of that time, which is not closed before."""
+    labels = {**raw_job(tmp_path).labels.to_dict(), "learned": "known"}
+    job, (rows, reports) = raw_job(tmp_path, labels=labels), world()
+    registry, _ = run(job, rows, reports, tmp_path / "seen")
+    learner = newest(registry)
+    assert learner.progress.rows == 80
+    assert learner.progress.late == 0
+
+
+def test_rows_with_their_labels_get_rolling_features_alone(tmp_path):
+    rolling = {"time": US, "aggregates": [{"name": "n", "key": "card", "of": "count", "windows": ["20s"]}]}
+    features = {"numeric": ["amount", "n_20s"], "label": "fraud", "time": US}
+    job, (rows, _) = raw_job(tmp_path, labels=None, rolling=rolling, features=features), world()
+    rows = [(at, one.replace(batch=one.batch.append_column("fraud", parity(one)))) for at, one in rows]
+    registry, featured = run(job, rows, None, tmp_path / "seen")
+    assert by_id(featured) == by_id(expected(job, rows, None)[0])
+    learner = newest(registry)
+    assert learner.progress.rows == 80
+    assert learner.progress.rejected == {}
+    assert learner.progress.late == 0
+
+
+def parity(block):
+    return pa.array(block.batch.column("tx").to_numpy() % 2)
+
+
 def test_nothing_that_a_stream_of_raw_rows_keeps_is_pickled(tmp_path):
     job, (rows, reports) = raw_job(tmp_path), world(8, 1)
     pipeline = engine.new_pipeline()

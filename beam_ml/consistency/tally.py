@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.consistency.values import Compared
+from beam_ml.formats.plain import plain
 
 __all__ = ["Feature", "Report"]
 
@@ -43,7 +44,8 @@ class Feature:
         self.largest = max(self.largest, float(finite.max()) if finite.size else 0.0)
         at = np.flatnonzero(found.mismatch)
         at = at[np.argsort(-found.rank[at], kind="stable")][:most]
-        new = [(float(found.rank[i]), ids[i].as_py(), _shown(a[i].as_py()), _shown(b[i].as_py())) for i in at.tolist()]
+        shown = zip(at.tolist(), plain(ids.take(at)), plain(a.take(at)), plain(b.take(at)), strict=True)
+        new = [(float(found.rank[i]), id, _shown(one), _shown(other)) for i, id, one, other in shown]
         self.worst = sorted([*self.worst, *new], key=lambda one: (-one[0], one[1]))[:most]
 
     @property

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from beam_ml.features.columns import is_text, numbers
 from beam_ml.features.times import times_us
+from beam_ml.formats.plain import plain
 
 __all__ = ["Compared", "Tolerance", "compared"]
 
@@ -107,9 +108,7 @@ def _of_times(a: pa.Array, b: pa.Array, tolerance: Tolerance) -> Compared:
 def _of_others(a: pa.Array, b: pa.Array, tolerance: Tolerance) -> Compared:
     """Compare lists, maps and records row by row."""
     nothing = [np.asarray(one.is_null()) for one in (a, b)]
-    same = np.fromiter(
-        (_alike(x, y, tolerance) for x, y in zip(a.to_pylist(), b.to_pylist(), strict=True)), bool, len(a)
-    )
+    same = np.fromiter((_alike(x, y, tolerance) for x, y in zip(plain(a), plain(b), strict=True)), bool, len(a))
     zeros = np.zeros(len(a))
     return _judged(zeros, zeros, nothing[0], nothing[1], ~same, ~same, tolerance)
 

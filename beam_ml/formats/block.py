@@ -12,6 +12,7 @@ import pyarrow as pa
 from beam_ml.core.batch import Origin
 from beam_ml.core.rejects import Reject
 from beam_ml.errors import MissingColumn
+from beam_ml.formats.plain import plain_rows
 
 __all__ = ["Block", "chosen"]
 
@@ -57,7 +58,7 @@ class Block:
         """Return its size, its first rows by place, and how many more and how many rejects there are."""
         origin = "" if self.origin is None else f" from {self.origin.source} {self.origin.partition}"
         lines = [f"Block of {len(self):,} rows{origin}"]
-        for i, row in enumerate(self.batch.slice(0, _SHOWN).to_pylist()):
+        for i, row in enumerate(plain_rows(self.batch.slice(0, _SHOWN))):
             place = f"row {i}" if self.position is None else f"at {self.position[i]}"
             lines.append(f"  {place}: " + ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in row.items()))
         if len(self) > _SHOWN:
@@ -66,13 +67,12 @@ class Block:
         return "\n".join(lines)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return the rows as dicts of plain values, by column.
+        """Return the rows as dicts of plain values, by column; times that Python has no year for are numbers.
 
         >>> Block(pa.record_batch({"x": [1.0, 2.0]})).to_dicts()
         [{'x': 1.0}, {'x': 2.0}]
         """
-        rows: list[dict[str, Any]] = self.batch.to_pylist()
-        return rows
+        return plain_rows(self.batch)
 
     @property
     def scanned(self) -> int:

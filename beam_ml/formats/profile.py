@@ -13,6 +13,7 @@ from beam_ml.core.cursors import FileId
 from beam_ml.core.spec import Settings
 from beam_ml.formats import matrix
 from beam_ml.formats.nested import flat
+from beam_ml.formats.plain import plain
 from beam_ml.formats.table import Format
 from beam_ml.formats.united import fitted, united
 
@@ -129,10 +130,12 @@ def _column(name: str, values: pa.Array) -> Column:
     if pa.types.is_nested(kind):
         return bare
     values = values.dictionary_decode() if pa.types.is_dictionary(kind) else values
-    counts = values.drop_null().value_counts()
-    ordered = sorted(
-        zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True), key=lambda one: -one[1]
-    )
+    values = values.cast(pa.float32()) if pa.types.is_float16(kind) else values  # which Arrow does not count
+    try:
+        counts = values.drop_null().value_counts()
+    except pa.ArrowNotImplementedError:  # of intervals, of types of others' own: there is nothing to count them by
+        return bare
+    ordered = sorted(zip(plain(counts.field(0)), counts.field(1).to_pylist(), strict=True), key=lambda one: -one[1])
     common = tuple((_plain(value), n) for value, n in ordered[:_COMMON])
     low, high = (None, None) if _unordered(values.type) else _bounds(values)
     few = tuple(_plain(value) for value, _ in ordered) if len(ordered) <= _FEW else ()
@@ -151,8 +154,12 @@ def _unordered(kind: pa.DataType) -> bool:
 def _bounds(values: pa.Array) -> tuple[Any, Any]:
     if pa.types.is_floating(values.type):
         values = values.filter(pc.is_finite(values))
-    found = pc.min_max(values)
-    return _plain(found["min"].as_py()), _plain(found["max"].as_py())
+    try:
+        found = pc.min_max(values)
+    except pa.ArrowNotImplementedError:  # of durations
+        return None, None
+    low, high = plain(pa.array([found["min"], found["max"]], values.type))
+    return _plain(low), _plain(high)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_ml.consistency.tally import Feature
 from beam_ml.consistency.values import Tolerance, compared
 
 FLOATS = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, 1.0, 1.0 + 1e-7, 2.0, math.inf, -math.inf]))
@@ -72,3 +73,17 @@ def test_times_are_compared_in_any_spelling():
 def test_the_rank_is_relative():
     found = compared(pa.array([1.0, 100.0, 1.0]), pa.array([2.0, 101.0, math.inf]), Tolerance())
     assert np.argsort(-found.rank).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_times_that_python_has_no_year_for_are_compared_and_shown(listed):
+    far = [1 << 62, 5, -(1 << 62)]
+    kind = pa.list_(pa.timestamp("us")) if listed else pa.timestamp("us")
+    a, b = (
+        pa.array([[one] for one in values] if listed else values, kind) for values in (far, [(1 << 62) - 1000, 5, 7])
+    )
+    found, told = compared(a, b, Tolerance()), Feature()
+    told.add(pa.array(["x", "y", "z"]), a, b, found, 3)
+    assert found.mismatch.tolist()[1] is False
+    assert found.mismatch[2]
+    assert str(1 << 62)[:10] in str(told.to_dict())

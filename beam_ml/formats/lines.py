@@ -81,7 +81,8 @@ def chunks(
                     raise UnreadableInput(message)
                 yield chunk
     except (OSError, pa.ArrowException) as error:
-        message = f"{path} cannot be read as {what}: {' '.join(str(error).split()).rstrip('.')}."
+        place = f", behind byte {start} of what it decompresses to" if compression else ""
+        message = f"{path} cannot be read as {what}: {' '.join(str(error).split()).rstrip('.')}{place}."
         raise UnreadableInput(message) from error
     if stop is not None and start < stop:
         message = f"{path} cannot be read as {what}: it ends at byte {start}, not at byte {stop}."

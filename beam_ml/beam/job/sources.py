@@ -69,8 +69,8 @@ class FileSource(Settings):
     on_bad_file: Annotated[
         Literal["fail", "skip"],
         Field(
-            description="when a file cannot be read, or has changed or gone since it was read; skip sets aside what is "
-            "left of it, counts the file, and continues"
+            description="when a file cannot be read or lacks a column that others have, or has changed or gone since it was "
+            "read; skip sets aside what is left of it, counts the file, and continues"
         ),
     ] = "fail"
     poll: Annotated[Duration, Field(description="s between two looks for new files under --follow")] = 1.0

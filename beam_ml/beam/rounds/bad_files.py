@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from beam_ml import formats
 from beam_ml.core.cursors import FileCursor, FileId
-from beam_ml.errors import InputChanged, SourceError, UnreadableInput
+from beam_ml.errors import InputChanged, MissingColumn, SourceError, UnreadableInput
 
 __all__ = ["ASIDE", "file_of", "set_aside"]
 
@@ -21,7 +21,7 @@ def file_of(error: SourceError, paths: Iterable[str]) -> str | None:
     >>> file_of(UnreadableInput("a.csv must start with a line that names …; got b'/in/a.csv'"), ["/in/a.csv", "a.csv"])
     'a.csv'
     """
-    if not isinstance(error, InputChanged | UnreadableInput):
+    if not isinstance(error, InputChanged | MissingColumn | UnreadableInput):
         return None
     text = str(error)
     # Errors begin with their file; what comes behind may quote the file, and that may name others.

@@ -17,7 +17,7 @@ from beam_ml.core.passes import first_pass
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import to_us
 from beam_ml.core.windows import watermark
-from beam_ml.errors import InvalidValue, NoInput, SourceError
+from beam_ml.errors import InvalidValue, MissingColumn, NoInput, SourceError
 from beam_ml.formats import format_of, list_files, of_files
 
 __all__ = ["FileRounds"]
@@ -44,6 +44,7 @@ class FileRounds:
         self._source, self._follow, self._passes = source, follow, passes
         self._found = False
         self._bad: dict[str, str] = {}
+        self._known: Collection[str] = ()
 
     def plan(self, learner: Learner, wanted_rows: int) -> FilePlan | None:
         """Plan the next round; None: every file has been read, as often as it is to be.
@@ -52,6 +53,7 @@ class FileRounds:
             InputChanged, UnreadableInput: see `plan_files`; with `on_bad_file = "skip"` the file is set aside.
         """
         taken = learner.cursors.files or FileCursor()
+        self._known = {*taken.done, *taken.part}
         while True:
             for path in self._bad:
                 taken = set_aside(taken, path)
@@ -59,7 +61,7 @@ class FileRounds:
                 plan = self._planned(learner, taken, wanted_rows)
                 break
             except SourceError as error:
-                if not self._sets_aside(error, {*taken.done, *taken.part}):
+                if not self._sets_aside(error, self._known):
                     raise
         if self._bad:
             plan = dataclasses.replace(plan, lost=Progress(rejected={ASIDE: len(self._bad)}))
@@ -86,6 +88,8 @@ class FileRounds:
         path = file_of(error, {*known, *listed})
         if path is None or path in self._bad:
             return False
+        if isinstance(error, MissingColumn) and not {*known, *listed} - {path, *self._bad}:
+            return False  # a column that no file has is the job's mistake
         _log.warning("%s is set aside (source.on_bad_file): %s", path, error)
         self._bad[path] = str(error)
         return True
@@ -125,7 +129,7 @@ class FileRounds:
 
     def is_transient(self, error: SourceError) -> bool:
         """Return whether the round is worth retrying without the file that cannot be read: none comes back by itself."""
-        return self._sets_aside(error, ())
+        return self._sets_aside(error, self._known)
 
     def trim(self, learner: Learner) -> Learner:
         """Drop the places of forgotten files."""

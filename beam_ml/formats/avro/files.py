@@ -31,6 +31,7 @@ __all__ = ["decode", "encode", "ranges", "read", "write"]
 _FAULTS = Exception
 """What fastavro, the codecs and the conversion raise on damaged bytes has no narrower common base."""
 
+_MAGIC = b"Obj\x01"
 _SYNC_BYTES, _MOST_NAMES = 16, 100
 _MOST_EMPTY = 1 << 20
 """Rows that a block may claim without a byte each: records of nothing but nulls have none."""
@@ -52,11 +53,16 @@ class _Header:
 
 
 def _header(stream: BinaryIO, where: str) -> _Header:
+    if stream.read(len(_MAGIC)) != _MAGIC:
+        raise _unreadable(where, f"it does not begin with {_MAGIC!r}")
+    stream.seek(0)
     try:
         reader = fastavro.reader(stream)  # reads the header, which ends with the sync marker, and no more
         schema, codec, size = reader.writer_schema, reader.codec, stream.tell()
         stream.seek(size - _SYNC_BYTES)
         sync = stream.read(_SYNC_BYTES)
+    except KeyError as error:
+        raise _unreadable(where, f"its header has no {error.args[0]!r}") from error
     except _FAULTS as error:
         raise _unreadable(where, error) from error
     if not isinstance(schema, dict) or schema.get("type") != "record":

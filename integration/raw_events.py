@@ -45,7 +45,7 @@ class Events(threading.Thread):
                 n += 1
             for due, number in [one for one in later if one[0] <= now]:
                 later.remove((due, number))
-                report = {"tx": number, "said": int(now * 1e6), "fraud": number % 2}
+                report = {"tx": number, "said": int(due * 1e6), "fraud": number % 2}
                 self._send(producer, topics[1], report, now)
                 self.reports.append(report)
         producer.flush()

@@ -99,6 +99,19 @@ def _large(batch: Batch, most: float, names: Sequence[str], squares: float) -> l
     return list(found.items())
 
 
+def _negative(batch: Batch) -> list[tuple[str, np.ndarray]]:
+    values = _values(batch)
+    if not (values < 0.0).any():
+        return []
+    bad = np.zeros(len(batch), dtype=bool)
+    if batch.X is not None:
+        bad[:] = (batch.X < 0.0).any(axis=1)
+        return [("count below 0", bad)]
+    assert batch.indptr is not None  # noqa: S101
+    bad[np.searchsorted(batch.indptr, np.flatnonzero(values < 0.0), side="right") - 1] = True
+    return [("count below 0", bad)]
+
+
 def _weights(weight: np.ndarray, most: float) -> list[tuple[str, np.ndarray]]:
     known = np.isfinite(weight)
     return [
@@ -142,7 +155,8 @@ def admit(
 
     Returns:
         The good rows, the rejected ones, and what was changed. A row that breaks several rules counts under the first:
-        non-finite or large feature, label, weight (0 is harmless), far beyond what was seen.
+        non-finite or large feature, the algorithm's own (`Spec.refused`, counts below 0), label, weight (0 is harmless), far
+        beyond what was seen.
 
     Raises:
         InvalidBatch: the width is not the spec's.
@@ -157,6 +171,9 @@ def admit(
     if features is not None:
         rules.append(("non-finite feature", features))
     rules += _large(batch, limits.feature, names, squares)
+    if spec.feature_rule == "count":
+        rules += _negative(batch)
+    rules += spec.refused(batch)
     rules += _bad_labels(spec, batch)
     if spec.label_target == "real" and batch.label is not None:
         rules.append((f"label beyond {limits.label:g}", np.abs(batch.label) > limits.label))

@@ -9,9 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 import pydantic
 from pydantic import Field
 
+from beam_ml.core.batch import Batch
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.secrets import shown
 from beam_ml.errors import InvalidValue
@@ -263,8 +265,9 @@ class Spec(Settings):
 
     label_rule: ClassVar[Literal["none", "real", "class"]] = "none"
     """What a row's label must be: absent or ignored, a finite number, or a class index."""
-    feature_rule: ClassVar[Literal["number", "category"]] = "number"
-    """What a row's features are: numbers, of which greater and smaller mean something, or categories, equal or not."""
+    feature_rule: ClassVar[Literal["number", "category", "count"]] = "number"
+    """What a row's features are: numbers, of which greater and smaller mean something, categories, equal or not, or counts,
+    as of a document's words, of which a row with one below 0 is rejected."""
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be sparse, as hashed columns make them."""
     max_staleness: ClassVar[int | None] = None
@@ -289,6 +292,10 @@ class Spec(Settings):
     def anchor_staleness(self) -> int | None:
         """Published versions that may lie between an anchor and the fold before its rows are rejected (None: any)."""
         return type(self).max_staleness
+
+    def refused(self, batch: Batch) -> Sequence[tuple[str, np.ndarray]]:
+        """Return, by reason, the masks (n,) of rows that this algorithm may not learn from, besides those that none may."""
+        return ()
 
     @property
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from beam_ml.core.algorithm import LawKind
 from beam_ml.core.arrays import close, identical
-from beam_ml.testing.strategies import World, splits
+from beam_ml.testing.strategies import splits
 from beam_ml.testing.subject import Scenario, Subject, difference, over, require
 
 __all__ = [
@@ -144,7 +144,7 @@ def sketch_bound(subject: Subject) -> None:
     spec, bound = subject.spec, subject.law.bound
     excess: dict[str, list[float]] = {}
     for seed in range(_SKETCH_SEEDS):
-        world = World(seed=seed, sparse=subject.sparse)
+        world = subject.world(seed=seed)
         rows = world.batch(spec, _SKETCH_ROWS, weights="uniform")
         # Shards that differ: each holds another region of space (CSR: another range of weights).
         rows = rows.take(np.argsort(rows.weights if rows.X is None else rows.X[:, 0], kind="stable"))

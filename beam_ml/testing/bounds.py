@@ -8,7 +8,6 @@ from beam_ml.core.algorithm import LawKind
 from beam_ml.core.arrays import nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.testing.drifts.reference import dense
-from beam_ml.testing.strategies import World
 from beam_ml.testing.subject import Subject, over, require, warm
 
 __all__ = ["bounded", "copies", "forgotten"]
@@ -25,7 +24,7 @@ _APART = 6.0
 
 def bounded(subject: Subject) -> None:
     """The partial of twice as many shards is no larger: 128 merges yield at most 1.25 times the bytes of 64."""
-    world = World(sparse=subject.sparse)
+    world = subject.world()
     anchored = subject.law.kind is LawKind.ANCHORED
     anchor = subject.algorithm.anchor(subject.spec, warm(subject, world)) if anchored else None
     shards = (subject.accumulate([world.batch(subject.spec, _SHARD_ROWS, seed)], anchor) for seed in range(2 * _MERGES))
@@ -40,7 +39,7 @@ def copies(subject: Subject) -> None:
     spec = subject.spec
     excess = []
     for seed in range(_SEEDS):
-        rows = World(seed=seed, sparse=subject.sparse).batch(spec, _ROWS)
+        rows = subject.world(seed=seed).batch(spec, _ROWS)
         heavy = _upper_half(rows)
         weighted = rows.replace(weight=np.where(heavy, _HEAVY, 1.0))
         repeated = rows.take(np.repeat(np.arange(_ROWS), np.where(heavy, int(_HEAVY), 1)))
@@ -54,7 +53,7 @@ def forgotten(subject: Subject) -> None:
     spec = subject.spec
     excess = []
     for seed in range(_SEEDS):
-        world = World(seed=seed, sparse=subject.sparse)
+        world = subject.world(seed=seed)
         old, new = world.batch(spec, _ROWS), world.batch(spec, _ROWS, 1, drift=_APART)
         aged = old.replace(weight=old.weights * _AGED)
         rows = Batch.concat([aged, new])

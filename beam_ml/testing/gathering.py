@@ -14,7 +14,6 @@ from beam_ml.core.arrays import identical, nbytes
 from beam_ml.core.batch import Batch
 from beam_ml.core.gathered import Gathered, GatheredSpec
 from beam_ml.core.spec import Spec
-from beam_ml.testing.strategies import World
 from beam_ml.testing.subject import Scenario, Subject, difference, require
 
 __all__ = ["capacity", "learns", "order_free", "thinned"]
@@ -79,7 +78,7 @@ def capacity(subject: Subject) -> None:
     require(subject.algorithm.partial is Gathered, "the partial of law GATHERED is beam_ml.core.gathered.Gathered")
     require(isinstance(subject.spec, GatheredSpec), "the spec of law GATHERED is a beam_ml.core.gathered.GatheredSpec")
     subject = dataclasses.replace(subject, spec=_with(subject, gather_bytes=_BYTES))
-    world = World(sparse=subject.sparse)
+    world = subject.world()
     batches = [world.batch(subject.spec, _BATCH_ROWS, 7 * i, weights="uniform") for i in range(_BATCHES)]
     shards = [subject.accumulate([batch]) for batch in batches]
     grown = clock.Growth(subject.algorithm, subject.spec, clock.empty(subject.algorithm, subject.spec), None)
@@ -102,7 +101,7 @@ def thinned(subject: Subject) -> None:
     """Over many seeds, the rows kept say on average what all rows say, heavy rows and new ones by what they weigh."""
     for half_life in (None, _HALF_LIFE_S):
         spec = _with(subject, gather_bytes=_BYTES, half_life=half_life)
-        batch = World(sparse=subject.sparse).batch(spec, 4 * _BATCH_ROWS, weights="uniform")
+        batch = subject.world().batch(spec, 4 * _BATCH_ROWS, weights="uniform")
         rows = batch.replace(weight=np.where(np.arange(len(batch)) % 3 == 0, 9.0, 1.0) * batch.weights)
         assert rows.time is not None  # noqa: S101
         newest, shown = int(rows.time.max()), dataclasses.replace(subject, spec=spec)
@@ -146,7 +145,7 @@ def learns(subject: Subject) -> None:
     """Folds learn: after some windows a model's loss on other rows is at most 95 % of what it was after two rows."""
     spec, gains = subject.spec, []
     for seed in range(3):
-        world = World(seed=seed, sparse=subject.sparse)
+        world = subject.world(seed=seed)
         test = world.batch(spec, _WINDOW_ROWS, 99)
         state = subject.algorithm.init(spec)
         losses = []

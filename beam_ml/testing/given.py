@@ -29,13 +29,13 @@ def widths(subject: Subject) -> None:
         except InvalidValue:
             continue  # the spec says that there are no such rows
         learned.append(width)
-        _learn(dataclasses.replace(subject, spec=spec), World(sparse=subject.sparse), f"{width} features")
+        _learn(dataclasses.replace(subject, spec=spec), subject.world(), f"{width} features")
     require(bool(learned), f"the spec takes rows of none of {_WIDTHS} features")
 
 
 def nameless(subject: Subject) -> None:
     """Rows may come without origin and position: workers get them so, only the sample has names for them."""
-    _learn(subject, World(sparse=subject.sparse), "without origin and position", named=False)
+    _learn(subject, subject.world(), "without origin and position", named=False)
 
 
 def _learn(subject: Subject, world: World, what: str, *, named: bool = True) -> None:
@@ -65,7 +65,7 @@ def _named(batch: Batch, named: bool) -> Batch:
 
 def weighed(subject: Subject) -> None:
     """A measure counts a row by its weight: weight k as k copies, weight 0 as none."""
-    world = World(sparse=subject.sparse)
+    world = subject.world()
     spec = subject.spec
     batch = world.batch(spec, _ROWS)
     state = subject.fold(subject.algorithm.init(spec), subject.accumulate([batch]), [batch])
@@ -89,7 +89,7 @@ def _sums(measured: Any) -> dict[str, float]:
 
 def precise(subject: Subject) -> None:
     """Features count to the last digit of float64: at 1e8, rounding to float32 changes the partial."""
-    batch = World(offset=_FAR, sparse=subject.sparse).batch(subject.spec, _ROWS)
+    batch = subject.world(offset=_FAR).batch(subject.spec, _ROWS)
     if batch.X is not None:
         rounded = batch.replace(X=batch.X.astype(np.float32).astype(np.float64))
     else:
@@ -102,7 +102,7 @@ def precise(subject: Subject) -> None:
 def hashed(subject: Subject) -> None:
     """Which rows a bounded sample keeps, and in which order, depends on their places and the seed, and on nothing else."""
     spec = subject.spec
-    batch = World(sparse=subject.sparse).batch(spec, 4 * _ROWS)
+    batch = subject.world().batch(spec, 4 * _ROWS)
     assert batch.position is not None  # noqa: S101
     here = _kept(subject, spec, batch)
     seeded = subject.algorithm.spec.parse({**spec.to_dict(), "seed": (spec.seed + 1) % 2**32})

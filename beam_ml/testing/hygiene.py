@@ -14,7 +14,6 @@ from beam_ml.core.algorithm import ByMerge
 from beam_ml.core.arrays import array_fields, identical
 from beam_ml.core.batch import Batch
 from beam_ml.errors import MergeRefused
-from beam_ml.testing.strategies import World
 from beam_ml.testing.subject import Scenario, Subject, arrays_of, difference, digest, require, sample_of
 
 __all__ = [
@@ -268,7 +267,7 @@ def _functions(subject: Subject) -> Iterator[tuple[str, Any]]:
 def recompilation(subject: Subject) -> None:
     """A second, ragged batch compiles nothing: kernels do not specialise on the number of rows."""
     algorithm, spec = subject.algorithm, subject.spec
-    world = World(sparse=subject.sparse)
+    world = subject.world()
 
     def run(sizes: tuple[int, ...], seed: int, weights: str) -> None:
         state = algorithm.init(spec)

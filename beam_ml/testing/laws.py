@@ -30,6 +30,7 @@ from beam_ml.testing import (
     serving,
 )
 from beam_ml.testing.codec import ARRAYS, Codec
+from beam_ml.testing.strategies import Rows
 from beam_ml.testing.subject import Subject, additive
 
 __all__ = ["LAWS", "applies", "check_algorithm", "laws_for"]
@@ -125,6 +126,7 @@ def laws_for(
     codec: Codec | Callable[[Spec], Codec] = ARRAYS,
     examples: int = 20,
     sparse: bool = False,
+    rows: Rows | None = None,
     shrink: bool = True,
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """Return the laws that an algorithm declares, each as a function to call: parametrise a test with them.
@@ -136,6 +138,7 @@ def laws_for(
         codec: how records become bytes; a function of the spec where bytes say whose they are.
         examples: cases drawn for each law; the same ones every time.
         sparse: feed CSR batches instead of dense ones.
+        rows: makes of rows as the laws draw them, numbers side by side, those that the algorithm takes.
         shrink: look for the smallest counterexample of a broken law.
 
     Yields:
@@ -147,7 +150,7 @@ def laws_for(
     >>> "anchors" in laws  # this algorithm has none
     False
     """
-    subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, shrink)
+    subject = Subject(algorithm, spec, tuple(models), codec, examples, sparse, rows, shrink)
     others = tuple(subject.at_other_widths())
     for name, check in LAWS.items():
         if applies(name, subject.algorithm, subject.spec):
@@ -182,6 +185,7 @@ def check_algorithm(
     codec: Codec | Callable[[Spec], Codec] = ARRAYS,
     examples: int = 20,
     sparse: bool = False,
+    rows: Rows | None = None,
     shrink: bool = True,
 ) -> None:
     """Check every law that an algorithm declares; the arguments are those of `laws_for`.
@@ -196,5 +200,7 @@ def check_algorithm(
     Traceback (most recent call last):
     AssertionError: ...OUTLIERS breaks the law 'identity': ...
     """
-    for _, law in laws_for(algorithm, spec, models, codec=codec, examples=examples, sparse=sparse, shrink=shrink):
+    for _, law in laws_for(
+        algorithm, spec, models, codec=codec, examples=examples, sparse=sparse, rows=rows, shrink=shrink
+    ):
         law()

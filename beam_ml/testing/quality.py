@@ -9,7 +9,6 @@ from beam_ml.core import metrics
 from beam_ml.core.batch import Batch
 from beam_ml.core.figures import LOSSES
 from beam_ml.errors import DeriveRefused
-from beam_ml.testing.strategies import World
 from beam_ml.testing.subject import Subject, require
 
 __all__ = ["shards"]
@@ -31,7 +30,7 @@ def shards(subject: Subject) -> None:
     spec, bound = subject.spec, subject.law.bound
     excess: list[list[float]] = []
     for seed in range(_SEEDS):
-        world = World(seed=seed, sparse=subject.sparse)
+        world = subject.world(seed=seed)
         rows, held_out = world.batch(spec, _ROWS), world.batch(spec, _HELD_OUT, 1)
         sequential, sharded = (_losses(subject, _learned(subject, rows, n), held_out) for n in (1, _SHARDS))
         excess.append([many / one - 1.0 for one, many in zip(sequential, sharded, strict=True)])

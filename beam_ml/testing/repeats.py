@@ -9,7 +9,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import derive_all
 from beam_ml.testing.drifts.drift import Drift
-from beam_ml.testing.drifts.follow import drifting, follow
+from beam_ml.testing.drifts.follow import drifting, follow, taken
 from beam_ml.testing.drifts.rows import Regime, task_of
 from beam_ml.testing.subject import Subject, difference, digest, require
 
@@ -31,7 +31,7 @@ def same_model(subject: Subject) -> None:
     if find(subject.spec.algorithm) is not subject.algorithm:
         return
     spec = drifting(subject, _DRIFT)
-    windows = list(_DRIFT.windows(task_of(spec), sparse=subject.sparse))
+    windows = [taken(subject, spec, one) for one in _DRIFT.windows(task_of(spec), sparse=subject.sparse)]
     pieces = [piece for window in windows for piece in _cut(window.batch.replace(origin=None, position=None))]
     _same(subject, [api.fit(spec, pieces) for _ in range(2)], "fit of equal batches")
 

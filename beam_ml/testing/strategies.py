@@ -6,7 +6,7 @@ a seeded generator. Letters: ``n`` rows, ``d`` features.
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.spec import Spec
 
-__all__ = ["SIZES", "World", "batches", "splits", "worlds"]
+__all__ = ["SIZES", "Rows", "World", "batches", "splits", "worlds"]
+
+Rows = Callable[[Spec, Batch], Batch]
+"""What makes of rows as the laws draw them, numbers side by side, rows that an algorithm takes, such as series: as many,
+with the same weights, times and places."""
 
 SIZES = (0, 1, 2, 3, 5, 8, 17, 64, 150)
 """Rows a generated batch may have."""
@@ -36,12 +40,14 @@ class World:
         form: what the features look like.
         offset: added to every feature.
         sparse: generate CSR batches.
+        rows: makes of drawn rows those that the algorithm takes; None: these are.
     """
 
     seed: int = 0
     form: str = "normal"
     offset: float = 0.0
     sparse: bool = False
+    rows: Rows | None = None
 
     def batch(
         self, spec: Spec, n: int, seed: int = 0, *, weights: str = "none", drift: float = 0.0, narrow: bool = False
@@ -49,7 +55,7 @@ class World:
         """Return `n` rows; equal arguments yield equal rows.
 
         Args:
-            spec: says width and label.
+            spec: says width, label, and whether features are counts.
             n: rows.
             seed: which rows.
             weights: none, uniform, some zero, all zero or whole (0, 1, 2, 3).
@@ -73,6 +79,8 @@ class World:
             z[:] = centres[0]
         # Multiples of 2⁻²⁰ are exact at offset 1e8, so that the laws, not the input's rounding, are measured.
         x = np.round((z + drift) * spread * 2**20) / 2**20 + self.offset
+        if spec.feature_rule == "count":
+            x = np.floor(np.abs(z + drift) * spread) + self.offset
         if self.sparse:
             x = np.where(rng.random((n, d)) < 0.5, x, 0.0)
         label = self._label(spec, z, slope, rng)
@@ -85,10 +93,12 @@ class World:
         }
         x = x.astype(np.float32) if narrow else x
         if not self.sparse:
-            return Batch.dense(x, **options)
-        rows, columns = np.nonzero(x)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
-        return Batch.csr(indptr, columns, x[rows, columns], d, **options)
+            drawn = Batch.dense(x, **options)
+        else:
+            rows, columns = np.nonzero(x)
+            indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+            drawn = Batch.csr(indptr, columns, x[rows, columns], d, **options)
+        return drawn if self.rows is None else self.rows(spec, drawn)
 
     def _label(self, spec: Spec, z: np.ndarray, slope: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         n = z.shape[0]
@@ -117,7 +127,7 @@ def _weight(kind: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
     return weight
 
 
-def worlds(*, sparse: bool = False) -> st.SearchStrategy[World]:
+def worlds(*, sparse: bool = False, rows: Rows | None = None) -> st.SearchStrategy[World]:
     """Draw where rows come from: few distinct ones, so that warm states can be shared between examples."""
     return st.builds(
         World,
@@ -125,6 +135,7 @@ def worlds(*, sparse: bool = False) -> st.SearchStrategy[World]:
         form=st.sampled_from(_FORMS),
         offset=st.sampled_from(_OFFSETS),
         sparse=st.just(sparse),
+        rows=st.just(rows),
     )
 
 

@@ -19,7 +19,7 @@ from beam_ml.core.refresh import model_kind
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import DeriveRefused, InvalidValue
 from beam_ml.testing.codec import ARRAYS, Codec
-from beam_ml.testing.strategies import World, batches, worlds
+from beam_ml.testing.strategies import Rows, World, batches, worlds
 
 __all__ = [
     "Scenario",
@@ -136,6 +136,7 @@ class Subject:
         codec: how records become bytes; a function of the spec where bytes say whose they are.
         examples: examples that Hypothesis draws for each law.
         sparse: feed CSR batches.
+        rows: makes of rows as the laws draw them those that the algorithm takes.
         shrink: look for the smallest counterexample.
         elsewhere: the spec has another width than the one under test, at which models may be refused.
         named: rows have origin and position, as they do where a bounded sample is drawn from them.
@@ -148,6 +149,7 @@ class Subject:
     codec: Codec | Callable[[Spec], Codec] = ARRAYS
     examples: int = 20
     sparse: bool = False
+    rows: Rows | None = None
     shrink: bool = True
     elsewhere: bool = False
     named: bool = True
@@ -167,6 +169,10 @@ class Subject:
             if width != self.spec.n_features:
                 few = min(self.examples, max(3, self.examples // 6))
                 yield dataclasses.replace(self, spec=spec, examples=few, elsewhere=True, named=i % 2 == 0, drawn=[])
+
+    def world(self, seed: int = 0, offset: float = 0.0) -> World:
+        """Return where rows as this algorithm takes them come from."""
+        return World(seed=seed, offset=offset, sparse=self.sparse, rows=self.rows)
 
     @property
     def stored(self) -> Codec:
@@ -206,7 +212,7 @@ class Subject:
 
         @st.composite
         def build(draw: st.DrawFn) -> Scenario:
-            world = draw(worlds(sparse=self.sparse))
+            world = draw(worlds(sparse=self.sparse, rows=self.rows))
             state = (
                 warm(self, dataclasses.replace(world, form="normal"))
                 if draw(warmth)

@@ -22,7 +22,7 @@ from beam_ml.testing.drifts.drift import WINDOW_S, Drift, Window
 from beam_ml.testing.drifts.rows import Task, task_of, window_end
 from beam_ml.testing.subject import Subject, require
 
-__all__ = ["Stage", "accumulated", "defaults", "drifting", "follow", "losses", "standing"]
+__all__ = ["Stage", "accumulated", "defaults", "drifting", "follow", "losses", "standing", "taken"]
 
 _NO_MODELS = Plan(models={})
 
@@ -98,13 +98,21 @@ def follow(subject: Subject, drift: Drift) -> Iterator[Stage]:
         yield dataclasses.replace(stage, window=window)
 
 
+def taken(subject: Subject, spec: Spec, window: Window) -> Window:
+    """Return a window's rows as the algorithm takes them."""
+    if subject.rows is None:
+        return window
+    batch, held_out = subject.rows(spec, window.batch), subject.rows(spec, window.held_out)
+    return dataclasses.replace(window, batch=batch, held_out=held_out)
+
+
 @functools.lru_cache(maxsize=64)
 def _stage(subject: Subject, drift: Drift) -> Stage:
     """Return the stage after the last window; drifts that begin alike share the stages before."""
     algorithm, spec = subject.algorithm, drifting(subject, drift)
     last = len(drift.regimes) - 1
     before = _stage(subject, dataclasses.replace(drift, regimes=drift.regimes[:last])) if last else None
-    window = drift.window(last, task_of(spec), sparse=subject.sparse)
+    window = taken(subject, spec, drift.window(last, task_of(spec), sparse=subject.sparse))
     learner = learners.new(algorithm, spec) if before is None else before.learner
     total = accumulated(algorithm, learner, window.batch, drift.shards, drift.regimes[last].batch_rows)
     good = admit(spec, window.batch).rows

@@ -36,8 +36,11 @@ def dense(batch: Batch) -> np.ndarray:
 
 
 def loss_of(task: Task, predicted: np.ndarray, batch: Batch) -> float:
-    """Return the mean log loss (nats), squared error or squared distance of predictions on weighted rows."""
+    """Return the mean log loss (nats), of counts per count, squared error or squared distance of predictions."""
     share = batch.weights / batch.weights.sum()
+    if task.counts:
+        x = dense(batch)
+        return float(-(share @ np.sum(x * np.log(predicted), axis=1)) / (share @ x.sum(axis=1)))
     if task.target == "none":
         return float(share @ np.sum((dense(batch) - predicted) ** 2, axis=1))
     assert batch.label is not None  # noqa: S101
@@ -48,10 +51,11 @@ def loss_of(task: Task, predicted: np.ndarray, batch: Batch) -> float:
 
 
 def constant(task: Task, rows: Batch) -> Predictor:
-    """Return the best constant: the classes' shares, the label's mean, or the rows' mean."""
+    """Return the best constant: shares of the classes, or of all counts, the label's mean, or the rows' mean."""
     share = rows.weights / rows.weights.sum()
     if task.target == "none":
         value = share @ dense(rows)
+        value = (value + _EPSILON) / (value + _EPSILON).sum() if task.counts else value
     else:
         assert rows.label is not None  # noqa: S101
         if task.target == "real":

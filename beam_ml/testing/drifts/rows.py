@@ -26,13 +26,15 @@ _FILLED = 12  # entries of a unit row
 class Task:
     """The rows that an algorithm takes: number of features, kind of label, number of classes (1: none).
 
-    Features that are categories are whole numbers, so that rows share them; the label goes with the category.
+    Features that are categories are whole numbers, so that rows share them; the label goes with the category. Counts are
+    whole numbers from 0 on.
     """
 
     n_features: int
     target: Literal["none", "real", "class"]
     n_classes: int = 1
     categories: bool = False
+    counts: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def task_of(spec: Spec) -> Task:
     """Read off a spec what its algorithm must be fed."""
     target = spec.label_target
     classes = spec.n_label_classes if target == "class" else 1
-    return Task(spec.n_features, target, classes, spec.feature_rule == "category")
+    return Task(spec.n_features, target, classes, spec.feature_rule == "category", spec.feature_rule == "count")
 
 
 def draw(
@@ -117,6 +119,8 @@ def draw(
         x = (z + regime.shift + _LOCATION) * spread
         if regime.still is not None:
             x[:, 0] = regime.still
+    if task.counts:
+        x = np.floor(np.abs(x))
     label = _label(task, score, rng, regime.only)
     weight = _weight(regime.weights, n, rng)
     if regime.outlier:

@@ -72,7 +72,7 @@ def test_damaged_files_are_rows_or_refused(tmp_path: Path, form: str, ending: st
         for _ in range(42 * EFFORT):
             path.write_bytes(mutated(rng, rng.choice(seeds)))
             try:
-                assert read(path) <= max(rows)
+                assert read(path) < 1_000 * max(rows)  # a match of zstd that has become longer repeats rows
             except UnreadableInput as error:
                 said.append(str(error))
         assert tracemalloc.get_traced_memory()[0] < 16 << 20  # nothing is left of what was read

@@ -90,7 +90,8 @@ def _meant_duration(text: object) -> str:
     """Return the question whether a duration in words was meant as one in a unit."""
     match = _WORDED.match(text) if isinstance(text, str) else None
     unit = _WORDS.get(match[2].lower(), match[2].lower()) if match else ""
-    return f" Did you mean '{match[1]}{unit}'?" if match and unit in _UNITS_S else ""
+    meant = f"{match[1]}{unit}" if match and unit in _UNITS_S else text
+    return "" if meant == text else f" Did you mean '{meant}'?"
 
 
 Duration = Annotated[float, pydantic.BeforeValidator(duration_s), Field(gt=0)]

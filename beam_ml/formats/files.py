@@ -5,6 +5,7 @@ A file is its path, size and modification time. The planner records all three, t
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import os
 import uuid
@@ -189,8 +190,15 @@ def _stat_if_there(path: str) -> FileId | None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
-    """Write a file whole or not at all: yields a hidden name beside `path`, renamed to it at the end."""
+    """Write a file whole or not at all: yields a hidden name beside `path`, renamed to it at the end.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: its folder is not there, or is none; the error names the path.
+    """
     folder, name = os.path.split(path)
+    if not os.path.isdir(folder or "."):
+        number = errno.ENOTDIR if os.path.exists(folder) else errno.ENOENT
+        raise OSError(number, os.strerror(number), path)
     unfinished = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     try:
         yield unfinished

@@ -270,3 +270,12 @@ def test_instances_and_series_are_converted() -> None:
 def test_lists_where_columns_are_expected_are_rejects_and_not_dropped() -> None:
     Path("in.jsonl").write_text('{"a": 1}\n{"a": 2, "t": [1, 2]}\n')
     assert "unparseable value 1" in run("in.jsonl", "out.parquet", code=1).stderr
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "parquet", "avro", "libsvm", "rec"])
+def test_a_folder_that_is_not_there_is_one_sentence(ending: str) -> None:
+    formats.write("in.csv", [PLAIN], "csv")
+    for folder, why in (("none", "No such file or directory"), ("in.csv", "Not a directory")):
+        result = run("in.csv", f"{folder}/out.{ending}", code=1)
+        assert isinstance(result.exception, SystemExit)
+        assert f"{folder}/out.{ending} cannot be used: {why}." in result.stderr.replace("\n", " ")

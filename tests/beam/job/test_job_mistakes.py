@@ -35,6 +35,7 @@ def job(**changes: Any) -> Job:
         ({"refresh": "rond"}, rf"job.refresh {DURATION} or be 'round'; got 'rond'. Did you mean 'round'\?"),
         ({"refresh": -1}, "job.refresh must be > 0 or be 'round'; got -1."),
         ({"refresh": 1e308}, r"job.refresh must be a duration of at most 9e\+12 s or be 'round'; got 1e\+308."),
+        ({"refresh": "999999999999d"}, r"job.refresh must be a duration of at most 9e\+12 s or be 'round'; got '999999999999d'."),
         ({"spec": {"algorithm": "linear.newton", "half_life": "2 Weeks"}}, rf"linear.Newton.half_life {DURATION}; got '2 Weeks'. Did you mean '2w'\?"),
         ({"source": {"allowed_lateness": "5 minutes"}}, rf"source.allowed_lateness {DURATION} or be 0; got '5 minutes'. Did you mean '5m'\?"),
         ({"source": {"poll": "soon"}}, rf"source.poll {DURATION}; got 'soon'."),

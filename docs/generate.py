@@ -16,6 +16,7 @@ import pydantic_core
 
 from beam_ml.algorithms import ALGORITHMS, find
 from beam_ml.beam.job.job import Announce, Job, Retention
+from beam_ml.beam.job.learned import Learned
 from beam_ml.beam.job.sources import FileSource, KafkaSource, PipeSource
 from beam_ml.core.limits import Limits
 from beam_ml.core.passes import EarlyStopping
@@ -157,6 +158,16 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         OneHot,
     ),
     ("A number by its span", "In `features.bucketed`.", Bucketed),
+    (
+        "Numbers that a trained model has",
+        "`learned` in a term of features, in place of the numbers: `one_hot` takes the vocabulary of a `vocabulary` "
+        'model; `bucketed` the bounds of `quantile`, kind `buckets`; `{ column, transform = "standardise" }` the median and '
+        'range of `quantile`, kind `robust_scale`; `{ column, transform = "target" }` the means of `target`. So '
+        '`one_hot = [{ column = "shop", learned = { name = "shops" } }]`; a text alone is the name. The model must have '
+        "learned of a column of the same name. It is read when the job starts for the first time: the numbers are then "
+        "part of the features that are stored with every version, and stay, whatever the other learner learns later.",
+        Learned,
+    ),
     (
         "A cross of columns",
         "In `features.crosses`; a list of columns alone takes the defaults. A column of `features.bucketed` takes part by "

@@ -177,6 +177,9 @@ class Batch:
         if not frames.is_sparse(rows):
             message = f"Batch.from_scipy takes sparse matrices of scipy; got {type(rows).__name__}."
             raise InvalidBatch(message)
+        if rows.ndim != 2:
+            message = f"Batch.from_scipy takes rows of features, (n, d); got an array of shape {rows.shape}."
+            raise InvalidBatch(message)
         matrix = rows.tocsr(copy=True)
         matrix.sum_duplicates()
         return cls.csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1], label, weight, time)

@@ -5,7 +5,8 @@ Values are compared as hashed ones are (`features.hashing`): a text that spells 
 """
 
 import functools
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,14 @@ Value = bool | int | float | str
 MOST_VALUES = 100_000
 """A longer vocabulary is better hashed: each model stores it."""
 _FIELD = "Features.one_hot"
+
+
+def _spelled(values: Sequence[Value]) -> list[tuple[Value, int]]:
+    """Return the values with their places: truth values as formats of text spell them, too."""
+    found = list(zip(values, range(len(values)), strict=True))
+    for value, place in [one for one in found if isinstance(one[0], bool)]:
+        found += [(text, place) for text in (str(value), str(value).lower(), str(value).upper())]
+    return found
 
 
 class OneHot(Settings):
@@ -61,10 +70,11 @@ class OneHot(Settings):
                     f"must list texts, whole numbers and truth values (bucketed takes fractions), as {one!r} is not"
                 )
                 raise ValueError(message)
-        codes = codes_of_values(value)
-        if np.unique(codes).size < codes.size:
-            _, first = np.unique(codes, return_index=True)
-            twice = [value[i] for i in range(len(value)) if i not in set(first.tolist())]
+        spelled = _spelled(value)
+        _, first = np.unique(codes_of_values([one for one, _ in spelled]), return_index=True)
+        if len(first) < len(spelled):
+            again = set(range(len(spelled))) - set(first.tolist())
+            twice = list(dict.fromkeys(str(spelled[i][0]) for i in sorted(again)))
             message = f"must list no value twice (1, '1' and true are one), as {twice[:8]} are"
             raise ValueError(message)
         return value
@@ -92,9 +102,7 @@ class OneHot(Settings):
     @functools.cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         """The codes of the values, rising, and their places: truth values as formats of text spell them, too."""
-        spelled: list[tuple[Any, int]] = list(zip(self.vocabulary, range(len(self.vocabulary)), strict=True))
-        for value, place in [one for one in spelled if isinstance(one[0], bool)]:
-            spelled += [(text, place) for text in (str(value), str(value).lower(), str(value).upper())]
+        spelled = _spelled(self.vocabulary)
         codes = codes_of_values([value for value, _ in spelled])
         order = np.argsort(codes, kind="stable")
         return codes[order], np.array([place for _, place in spelled], dtype=np.int64)[order]

@@ -65,6 +65,7 @@ def test_a_frame_learns_and_predicts_whatever_the_order_of_its_columns() -> None
         (lambda: Batch.from_pandas(FRAME), r"^Batch\.X must be numbers; its column 't' is timestamp"),
         (lambda: Batch.from_arrow([1, 2]), r"^Rows must be a frame whose columns are of one kind each; got list: "),
         (lambda: Batch.from_scipy([[1.0]]), r"^Batch\.from_scipy takes sparse matrices of scipy; got list\.$"),
+        (lambda: Batch.from_scipy(scipy.sparse.coo_array([1.0, 0.0])), r"\(n, d\); got an array of shape \(2,\)\.$"),
         (lambda: Batch.from_scipy(scipy.sparse.eye_array(2), label=[1]), r"^Batch\.label must"),
     ],
 )  # fmt: skip

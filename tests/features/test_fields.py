@@ -267,6 +267,7 @@ def test_dense_rows_are_bounded_before_they_are_made() -> None:
         ({"one_hot": [{"column": "s", "vocabulary": []}]}, r"OneHot\.vocabulary must"),
         ({"one_hot": [{"column": "s", "vocabulary": ["a", "a"]}]}, r"must list no value twice \(1, '1' and true are one\), as \['a'\] are"),
         ({"one_hot": [{"column": "s", "vocabulary": [1, "1"]}]}, r"must list no value twice"),
+        ({"one_hot": [{"column": "s", "vocabulary": [True, "true"]}], "sparse": True}, r"value twice .*, as \['true'\] are"),
         ({"one_hot": [{"column": "s", "vocabulary": [1.5]}]}, r"bucketed takes fractions\), as 1\.5 is not"),
         ({"one_hot": [{"column": "s", "vocabulary": ["a"], "unseen": "plce"}]}, r"OneHot\.unseen must be one of 'place' or 'none'; got 'plce'\. Did you mean 'place'\?"),
         ({"one_hot": [{"column": "s", "vocabulry": ["a"]}]}, r"vocabulry must not be given.*Did you mean 'vocabulary'\?"),

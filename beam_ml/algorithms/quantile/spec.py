@@ -4,7 +4,7 @@ Letters: ``d`` columns, ``b`` buckets, ``q`` quantiles, ``i`` intervals, ``e`` t
 """
 
 import itertools
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.spec import ModelSpec
 from beam_ml.core.spec import Spec as BaseSpec
+from beam_ml.errors import InvalidValue
 
 __all__ = [
     "BucketModel",
@@ -167,6 +168,20 @@ class BucketModel:
     middle: Float64[np.ndarray, "d i"]  # the median of each interval
     relative_error: Float64[np.ndarray, "d"]  # largest error of an end, as a share of it
 
+    def bucketed(self, column: str, number: int = 0) -> dict[str, Any]:
+        """Return the term of `Features.bucketed` with the bounds of a column by its number; equal ends are one bound.
+
+        Raises:
+            InvalidValue: there is no such column.
+
+        >>> from beam_ml import Batch, derive, fit
+        >>> rows = Batch.dense([[0.0], [0.0], [0.0], [8.0]])
+        >>> derive(fit(Spec(n_features=1), [rows]), Buckets(n=4)).arrays.bucketed("amount")
+        {'column': 'amount', 'bounds': [0.0]}
+        """
+        ends = _of_column("BucketModel.bucketed", self.bounds, number)
+        return {"column": column, "bounds": np.unique(ends).tolist()}
+
 
 @array_dataclass
 class ScaleModel:
@@ -184,3 +199,25 @@ class ScaleModel:
     high: Float64[np.ndarray, "d"]  # quantile at the range's upper end
     scale: Float64[np.ndarray, "d"]  # high − low; 1 where they are equal
     relative_error: Float64[np.ndarray, "d"]  # largest error of low, centre and high, as a share of each
+
+    def standardise(self, column: str, number: int = 0) -> dict[str, Any]:
+        """Return the term of `Features.numeric` that takes the median off a column and divides by its range.
+
+        Raises:
+            InvalidValue: there is no such column.
+
+        >>> from beam_ml import Batch, derive, fit
+        >>> rows = Batch.dense([[0.0], [0.0], [0.0]])
+        >>> derive(fit(Spec(n_features=1), [rows]), RobustScale()).arrays.standardise("amount")
+        {'column': 'amount', 'transform': 'standardise', 'mean': 0.0, 'scale': 1.0}
+        """
+        mean, scale = (float(_of_column("ScaleModel.standardise", one, number)) for one in (self.centre, self.scale))
+        return {"column": column, "transform": "standardise", "mean": mean, "scale": scale}
+
+
+def _of_column(what: str, values: np.ndarray, number: int) -> np.ndarray:
+    if not 0 <= number < len(values):
+        message = f"quantile.{what} takes a column of 0 … {len(values) - 1}; got {number}."
+        raise InvalidValue(message)
+    found: np.ndarray = values[number]
+    return found

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
+from beam_ml.beam.job.learned import completed
 from beam_ml.beam.job.raw import Predictions, ReportedLabels, check_raw, raw_columns, raw_roles, source_from
 from beam_ml.beam.job.sources import STDIN, FileSource, KafkaSource, PipeSource, Source
 from beam_ml.core.algorithm import Algorithm, LawKind
@@ -352,7 +353,7 @@ class Job(Settings):
 
 
 def load_job(path: str | Path, **overrides: Any) -> Job:
-    """Read a job from a TOML file.
+    """Read a job from a TOML file; terms of features that a trained model completes (`learned`) get their numbers.
 
     Args:
         path: the file.
@@ -385,4 +386,4 @@ def load_job(path: str | Path, **overrides: Any) -> Job:
                 message = f"job.{parent} must be a table; got {into!r}."
                 raise InvalidValue(message)
         into[last] = setting
-    return Job.parse(value)
+    return Job.parse(completed(value))

@@ -7,6 +7,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from beam_ml.algorithms import ALGORITHMS, find
 from beam_ml.beam.job.job import Job
+from beam_ml.beam.job.learned import KEY, Learned
 from beam_ml.core.spec import DURATION_PATTERN, Settings, duration_s
 
 __all__ = ["job_schema"]
@@ -53,6 +54,17 @@ def job_schema() -> dict[str, Any]:
         # The column's name alone, or the list of them, stands for a table with nothing else in it.
         items = columns[name]["items"]
         columns[name]["items"] = {"anyOf": [bare, *items.get("oneOf", [items])]}
+    shared["Learned"] = _of(Learned)[0]
+    by_name = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Learned"}]}
+    for name, setting in (
+        ("OneHot", "vocabulary"),
+        ("Bucketed", "bounds"),
+        ("Targeted", "values"),
+        ("Standardised", ""),
+    ):
+        # What a trained model completes is left out.
+        shared[name]["properties"][KEY] = by_name
+        shared[name]["required"] = [one for one in shared[name]["required"] if one != setting]
     aggregate = shared["Aggregate"]["properties"]
     aggregate["key"] = {"anyOf": [_COLUMN, aggregate["key"]]}
     aggregate["windows"]["items"] = {"anyOf": [*_LENGTHS, aggregate["windows"]["items"]]}

@@ -81,6 +81,9 @@ def _plain(image: Image.Image, settings: Pixels) -> Image.Image:
     mode = "RGB" if settings.color == "rgb" else "L"
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.float32) / np.float32(257)
+        clear = image.info.get("transparency")
+        if clear is not None:
+            deep[np.asarray(image) == clear] = settings.background
         return Image.fromarray(deep)
     if image.has_transparency_data:
         under = Image.new("RGBA", image.size, (*[settings.background] * 3, 255))

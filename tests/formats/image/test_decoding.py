@@ -86,6 +86,8 @@ def test_what_is_transparent_lies_on_the_background() -> None:
     assert pixels_of(half, small).tolist() == [pytest.approx(20, abs=1)]
     assert pixels_of(bytes_of(of_a_palette, transparency=0), small).tolist() == [40]
     assert pixels_of(bytes_of(of_a_palette), small).tolist() == [9]
+    deep = Image.fromarray(np.array([[300, 65_535]], np.uint16))
+    assert pixels_of(bytes_of(deep, transparency=300), small.model_copy(update={"width": 2})).tolist() == [40, 255]
 
 
 def test_sixteen_bits_of_grey_stay_real_numbers() -> None:

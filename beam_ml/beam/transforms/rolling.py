@@ -100,7 +100,7 @@ class _Roll(DoFn):
     """Holds the rows of a state until the watermark has passed them by the lateness, then computes them in order.
 
     What came since the last release is only added to. The timer is set for the oldest row that waits, on a grid of
-    `every`, and the step's output is held to it: what leaves is behind the watermark by the lateness and `every` at most.
+    `every`, and the step's output is held to it: a row leaves behind the watermark by the lateness and `every` at most.
     """
 
     CAME = BagStateSpec("came", BytesCoder())
@@ -232,7 +232,9 @@ class RollingFeatures(PTransform):
 
     In a bounded pipeline all rows of a shard are sorted and computed together, in memory: choose so many shards that one
     fits. In an unbounded one rows are late when they come behind the watermark by more than `spec.lateness`, and a block
-    leaves when the watermark has passed its newest row by the lateness and `every`.
+    leaves when the watermark has passed its newest row by the lateness and `every`. Its oldest row then lies as far behind
+    as the block is long, which after a pause of the source may be a whole backlog: `JoinLabels` behind it would refuse such
+    a row as late, where it takes the same rows beside it.
 
     Args:
         spec: of the windows; shipped as JSON.

@@ -95,6 +95,7 @@ def added(
     closed: Mapping[int, Accumulation],
     through: int,
     read: Read,
+    held: dict[str, Accumulation],
 ) -> Kept:
     """Return what a publish adds: a file per closed window and per span that is complete now, and the index of all.
 
@@ -107,9 +108,9 @@ def added(
         closed: window end, µs → its accumulation.
         through: what ends at or before this time is closed, µs.
         read: returns the accumulation of a window in `index`.
+        held: path → accumulation of files that need not be read; what is new is put there too.
     """
     files: dict[str, bytes] = {}
-    held: dict[str, Accumulation] = {}
     entries = list(index.windows)
 
     def add(start: int, end: int, value: Accumulation, windows: int) -> None:
@@ -132,7 +133,7 @@ def added(
     after = _retained(rules, index.model_copy(update={"windows": tuple(entries), "through": through}))
     named = {one.file.path for one in after.windows}
     file, data = index_of(name, after)
-    return Kept(file, {path: one for path, one in files.items() if path in named} | {file.path: data})
+    return Kept(file, {path: one for path, one in files.items() if path in named} | {file.path: data}, after)
 
 
 def without(

@@ -76,10 +76,12 @@ class Kept:
     Attributes:
         index: the file of the index that the version names.
         files: path → bytes of what is new, the index among it.
+        content: what the index holds; None: what it held before.
     """
 
     index: File
     files: Mapping[str, bytes] = field(default_factory=dict)
+    content: Index | None = None
 
 
 def window_of(name: str, span: tuple[int, int], windows: int, rows: int, data: bytes) -> Window:

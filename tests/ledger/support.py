@@ -41,6 +41,7 @@ class Trainer:
     algorithm: Any = linear.NEWTON
     rules: Rules = RULES
     name: str = "name"
+    keeper: Any = None
     learner: Any = None
     version: int | None = None
 
@@ -54,12 +55,14 @@ class Trainer:
             learner = learners.add_pending(self.algorithm, learner, (day + 1) * DAY, accumulator.result())
         folds = [*fold_open(self.algorithm, learner, Plan({}), published=True)]
         after, refreshes = folds[-1][0], [(one, 0.0) for _, one in folds]
-        keeper = Keeper(self.registry, self.name, self.algorithm, self.rules, DAY)
-        kept = keeper.kept(self.version, learner, after, refreshes) if ledger else None
+        if self.keeper is None:
+            self.keeper = Keeper(self.registry, self.name, self.algorithm, self.rules, DAY)
+        kept = self.keeper.kept(self.version, learner, after, refreshes) if ledger else None
         made = self.registry.publish(
             self.name, {"learner": encode_learner(self.algorithm, after)}, parent=self.version,
             round_id=f"{(self.version or 0) + 1}-{'a' * 32}", ledger=kept,
         )  # fmt: skip
+        self.keeper.published(made)
         self.learner, self.version = after, made.number
         return made
 

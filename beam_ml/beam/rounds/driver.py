@@ -387,6 +387,8 @@ def _publish(
         facts |= run.preparer.facts(turn)
     kept = None if run.keeper is None else run.keeper.kept(run.standing.version, before, learner, refreshes)
     manifest = publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id, kept)[0]
+    if run.keeper is not None:
+        run.keeper.published(manifest)
     if run.preparer is not None:
         run.preparer.published(turn, manifest)
     return manifest

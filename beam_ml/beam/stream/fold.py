@@ -325,6 +325,8 @@ class _StreamFold(DoFn):
         mine = dataclasses.replace(known.standing, run_id=start.standing.run_id, epoch=start.standing.epoch)
         kept = None if self._keeper is None else self._keeper.kept(mine.version, before, learner, refreshes)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts, kept)
+        if self._keeper is not None:
+            self._keeper.published(made)
         announce_version(self._announce, made)
         tidy(self._registry, job.name, made.number, job.keep, job.grace_s)
         ends = [one.window_end for one, _ in refreshes if one.window_end is not None]

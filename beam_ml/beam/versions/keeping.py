@@ -11,9 +11,12 @@ from beam_ml.core.refresh import Refresh
 from beam_ml.errors import InvalidValue
 from beam_ml.ledger import Rules
 from beam_ml.ledger.book import added
-from beam_ml.registry import File, Index, Kept, Registry, Window, read_index, read_window
+from beam_ml.registry import File, Index, Kept, Manifest, Registry, Window, read_index, read_window
 
 __all__ = ["Keeper"]
+
+_MOST_HELD = 32
+"""Accumulations that are kept in memory: nearly all that the next spans are merged from."""
 
 
 class Keeper:
@@ -31,6 +34,10 @@ class Keeper:
         self._registry, self._name, self._rules, self._size = registry, name, rules, size_us
         self._algorithm = algorithm
         self._find = finder([algorithm])
+        # What this process has published itself it need not read again.
+        self._held: dict[str, Accumulation] = {}
+        self._made: Kept | None = None
+        self._newest: tuple[int, File, Index] | None = None
 
     def kept(
         self, version: int | None, before: Learner, after: Learner, refreshes: Iterable[tuple[Refresh, float]]
@@ -60,9 +67,21 @@ class Keeper:
             raise InvalidValue(message)
         closed = {end: before.pending[end] for end in ends}
         through = max(ends) if after.folded_through is None else after.folded_through
-        return added(self._name, self._algorithm, before.spec, self._rules, index, closed, through, self._read)
+        self._made = added(
+            self._name, self._algorithm, before.spec, self._rules, index, closed, through, self._read, self._held
+        )
+        self._held = dict([*self._held.items()][-_MOST_HELD:])
+        return self._made
+
+    def published(self, manifest: Manifest) -> None:
+        """Remember the ledger of a version that this process has published."""
+        made = self._made
+        if made is not None and made.content is not None and made.index == manifest.ledger:
+            self._newest = (manifest.number, made.index, made.content)
 
     def _known(self, version: int | None) -> tuple[File, Index] | None:
+        if self._newest is not None and self._newest[0] == version:
+            return self._newest[1:]
         manifest = None if version is None else self._registry.manifest(self._name, version)
         if manifest is None or manifest.ledger is None:
             return None

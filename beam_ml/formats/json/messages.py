@@ -123,10 +123,13 @@ class _Run:
         of: list[tuple[int, int]] = []
         paths = [column.path or (column.name,) for column in self._columns]
         deep = any(len(path) > 1 for path in paths)
+        keys = {f'"{name}"'.encode(errors="replace") for path in paths for name in path}
+        keys |= {f'"{column.name}"'.encode(errors="replace") for column in self._columns}
         for i in numbers.tolist():
             value = self._values[i]
             try:
-                found = json_text.values(value)
+                suspect = b"\\" in value or any(value.count(key) > 1 for key in keys)
+                found = json_text.values(value, suspect)
             except ValueError as error:
                 self._lenient(i, str(error))
                 continue

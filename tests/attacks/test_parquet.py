@@ -95,51 +95,6 @@ def test_a_file_with_a_usual_number_of_values_is_tried_by_nobody(
     assert read(path) == 100_000
 
 
-NULLS = 1_234_567
-
-
-def one_list(values: int, pages_only: bool = False) -> bytes:
-    """Return a file of one row: a list that its page and, unless it lies, its footer claim to have so many nulls."""
-    sink = pa.BufferOutputStream()
-    settings = {"write_statistics": False, "compression": "none", "use_dictionary": False, "store_schema": False}
-    nested = pa.table({"x": pa.array([[None] * NULLS], pa.list_(pa.float64()))})
-    pq.write_table(nested, sink, data_page_size=1 << 30, write_batch_size=1 << 24, **settings)
-    data = sink.getvalue().to_pybytes()
-    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
-    head, tail = data[:footer], data[footer:]
-    for was, now in ((NULLS, values), (NULLS - 8, values - 8)):  # levels of a list: eight of them are not a run
-        assert varint(was) in head
-        assert len(varint(was)) == len(varint(now))
-        head = head.replace(varint(was), varint(now))
-    return head + (tail if pages_only else tail.replace(varint(NULLS), varint(values)))
-
-
-@pytest.mark.parametrize("pages_only", [False, True])
-def test_values_of_lists_are_counted_by_what_their_pages_claim(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_only: bool
-) -> None:
-    """A row of one column: of a few hundred bytes, it would take half a GiB."""
-    path, most = tmp_path / "a.parquet", (1 << 27) - 1
-    path.write_bytes(one_list(NULLS))
-    monkeypatch.setattr(parquet_files, "_TRIAL_S", 0.001)
-    assert read(path) == len(parquet.decode(path.read_bytes())) == 1  # in earnest, and tried by nobody
-    path.write_bytes(one_list(most, pages_only))
-    assert path.stat().st_size < 1_000
-    with pytest.raises(
-        UnreadableInput, match=rf"a\.parquet .* the {8 * most} values that it claims in \d+ bytes do not"
-    ):
-        read(path)
-    with pytest.raises(UnreadableInput, match=f"it claims {8 * most} values"):
-        parquet.decode(path.read_bytes())
-
-
-def test_pages_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:
-    path, data = tmp_path / "a.parquet", one_list(NULLS)
-    path.write_bytes(data[:4] + b"\x1c" * 40 + data[44:])  # structs in structs, where a page begins
-    with pytest.raises(UnreadableInput, match=r"the page at byte 4|nested too deep|a field of type"):
-        read(path)
-
-
 def test_what_never_ends_is_refused_where_a_trial_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A decoder that waits for ever stands for one that spins: its thread is left behind."""
     path, end = tmp_path / "a.parquet", threading.Event()
@@ -153,13 +108,13 @@ def test_what_never_ends_is_refused_where_a_trial_fails(tmp_path: Path, monkeypa
     monkeypatch.setattr(watch, "_end_in_any_case", lambda: None)
     monkeypatch.setattr(parquet_files, "_PATIENCE_S", 2)
     monkeypatch.setattr(parquet_files, "_TRIAL_S", 0.001)
-    before = {one.name for one in threading.enumerate()}
+    before = {*threading.enumerate()}
     try:
         with pytest.raises(
             UnreadableInput, match=r"a\.parquet .*: its rows from 0 on in \d+ bytes do not decode within"
         ):
             read(path)
-        assert "parquet" in {one.name for one in threading.enumerate()} - before
+        assert "parquet" in {one.name for one in {*threading.enumerate()} - before}
     finally:
         end.set()
 

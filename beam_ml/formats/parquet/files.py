@@ -4,7 +4,7 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
 from beam_ml.formats.nested import field_path, picked
 from beam_ml.formats.parquet import trial
-from beam_ml.formats.parquet.claims import claimed
 from beam_ml.formats.parquet.watch import Stuck, watched
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
@@ -36,11 +35,8 @@ _LOOKED_AT = 4096
 _VALUES_PER_BYTE, _LEAST_VALUES = 256, 1 << 28
 """More values than these are decoded on trial first: no file of another kind has as many, and fewer take about a second."""
 
-_IN_LISTS = 8
-"""How many values a value in a list or map counts as: it takes so much longer than others that are repeated."""
-
 _TRIAL_S, _TRIAL_BYTES, _BYTES_PER_S = 60, 4 << 30, 1 << 20
-"""What a trial may take of the processor's time and of memory; of large row groups, a second per so many bytes."""
+"""What a trial may take of the processor's time and of memory; of large files, a second per so many bytes."""
 
 _PATIENCE_S = 30
 """How long one block may take to decode before its range is tried out."""
@@ -121,48 +117,11 @@ def _too_many(values: int, n_bytes: int) -> bool:
     return values > max(_LEAST_VALUES, n_bytes * _VALUES_PER_BYTE)
 
 
-def _values(
-    parquet: pq.ParquetFile, groups: Sequence[int], rows: int, columns: Sequence[str] | None, stream: BinaryIO
-) -> int:
-    """Return how many values rows claim, those of lists and maps as many as their pages say.
-
-    Args:
-        parquet: the file.
-        groups: the row groups that they are in.
-        rows: how many.
-        columns: to decode; None: all.
-        stream: the file's bytes.
-
-    Raises:
-        ValueError: the pages of a column of lists cannot be followed.
-    """
-    wanted = None if columns is None else {*columns}
-    leaves = [parquet.schema.column(i) for i in range(len(parquet.schema))]
-    mine = [i for i, one in enumerate(leaves) if wanted is None or not wanted.isdisjoint(_roots(one.path))]
-    values = 0
-    for i in mine:
-        if leaves[i].max_repetition_level:
-            values += _IN_LISTS * sum(claimed(stream, parquet.metadata.row_group(g).column(i)) for g in groups)
-        else:
-            values += rows
-    return values
-
-
-def _roots(path: str) -> Iterator[str]:
-    """Return the names that a leaf's column may have: a dot may be in a name, or between two.
-
-    >>> list(_roots("a.list.element"))
-    ['a', 'a.list', 'a.list.element']
-    """
-    return itertools.accumulate(path.split("."), "{}.{}".format)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Trial:
     """What is decoded in a process that is ended at a bound, where it is in doubt.
 
     Attributes:
-        metadata: the file's.
         path: of the file.
         n_bytes: its size.
         groups: the row groups that a range is in.
@@ -170,7 +129,6 @@ class _Trial:
         columns: to decode.
     """
 
-    metadata: pq.FileMetaData
     path: str
     n_bytes: int
     groups: Sequence[int]
@@ -179,10 +137,8 @@ class _Trial:
 
     @property
     def seconds(self) -> float:
-        """What it may take of the processor's time, by the bytes that the row groups say they have."""
-        each = (self.metadata.row_group(g) for g in self.groups)
-        packed = sum(one.column(i).total_compressed_size for one in each for i in range(one.num_columns))
-        return max(_TRIAL_S, min(packed, self.n_bytes) / _BYTES_PER_S)
+        """What it may take of the processor's time."""
+        return max(_TRIAL_S, self.n_bytes / _BYTES_PER_S)
 
     def passes(self) -> bool:
         """Return whether the rows decode within the bound."""
@@ -196,17 +152,13 @@ class _Trial:
         return UnreadableInput(message)
 
 
-def _try_out(parquet: pq.ParquetFile, one: _Trial, columns: Sequence[str] | None) -> None:
+def _try_out(one: _Trial) -> None:
     """Decode what holds far more values than the file has bytes on trial first.
 
     Raises:
-        UnreadableInput: the rows do not decode, or not within the bound; or their pages cannot be followed.
+        UnreadableInput: the rows do not decode, or not within the bound.
     """
-    try:
-        with open(one.path, "rb") as stream:
-            values = _values(parquet, one.groups, one.rows, columns, stream)
-    except _FAULTS as error:
-        raise _unreadable(one.path, error) from error
+    values = one.rows * len(one.columns)
     if _too_many(values, one.n_bytes) and not one.passes():
         what = f"the {values} values that it claims"
         raise one.refusal(what)
@@ -226,8 +178,8 @@ def _blocks(
     groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
     place = int(bounds[groups[0]]) if groups else start
     names = parquet.schema_arrow.names if columns is None else columns
-    doubtful = _Trial(parquet.metadata, path, n_bytes, groups, stop - place, names)
-    _try_out(parquet, doubtful, columns)
+    doubtful = _Trial(path, n_bytes, groups, stop - place, names)
+    _try_out(doubtful)
     batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
     decoded = watched(batches, _PATIENCE_S, doubtful.passes)
     while place < stop:
@@ -318,8 +270,7 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
         parquet = pq.ParquetFile(pa.BufferReader(data), **_READING)
         rows = int(_bounds(parquet, where, len(data))[-1])
         wanted = _check_columns(where, parquet, columns)
-        groups = range(parquet.metadata.num_row_groups)
-        values = _values(parquet, groups, rows, wanted, io.BytesIO(data))
+        values = rows * (parquet.metadata.num_columns if wanted is None else len(wanted))
         if _too_many(values, len(data)):
             raise _unreadable(where, ValueError(f"it claims {values} values in {len(data)} bytes"))
         table = parquet.read(columns=wanted, use_threads=False).combine_chunks()

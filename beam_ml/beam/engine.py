@@ -4,8 +4,9 @@ The local default is pinned to the in-process `FnApiRunner`: plain DirectRunner 
 and falls back to a runner that reads an unbounded source forever without emitting anything.
 
 Threads: where this process is the engine, it uses the cores that it has (`core.threads`): it reads ahead, and learns beside
-that. Other engines run a worker per core, so there each worker uses one thread, unless the variable BEAM_ML_THREADS of its
-environment says otherwise. BLAS keeps to one thread, and no numba kernel starts threads of its own.
+that; large rounds are shared with other processes (`rounds.pool`). Other engines run a worker per core, so there each worker
+uses one thread, unless the variable BEAM_ML_THREADS of its environment says otherwise. BLAS keeps to one thread, and no
+numba kernel starts threads of its own.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from beam_ml.errors import BeamMLError, EngineRefused, InvalidValue
 __all__ = [
     "DEFAULT_RUNNER",
     "Ran",
+    "error_of",
     "is_local",
     "known_errors",
     "new_pipeline",
@@ -288,5 +290,19 @@ def _known(error: BaseException) -> BeamMLError | None:
     if not found:
         return None
     name, text = found[-1]
+    return _named(name, text)
+
+
+def _named(name: str, text: str) -> BeamMLError | None:
     kind = getattr(errors, name, None)
     return kind(_WHERE.sub("", text)) if isinstance(kind, type) and issubclass(kind, BeamMLError) else None
+
+
+def error_of(name: str, text: str, traceback: str) -> Exception:
+    """Return the error that another process of this trainer has raised, by its name; one that is not ours as RuntimeError.
+
+    >>> error_of("InputChanged", "a.csv must not change.", "")
+    InputChanged('a.csv must not change.')
+    """
+    known = _named(name, text)
+    return RuntimeError(f"{name}: {text}\n{traceback}") if known is None else known

@@ -39,7 +39,7 @@ __all__ = ["main"]
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Threads of the in-process runner; default: the cores that it may use. Workers of other runners: BEAM_ML_THREADS.",
+    help="Cores that the in-process runner uses; default: all that it may. Workers of other runners: BEAM_ML_THREADS.",
 )
 @click.option(
     "--check", is_flag=True, help="Only look: read the first rows, say what would be used and how large the state gets."

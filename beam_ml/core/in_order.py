@@ -48,6 +48,7 @@ def learn_in_order(
     plan: Plan,
     through: float = float("inf"),
     previous: Mapping[str, Any] | None = None,
+    since: int | None = None,
 ) -> Iterator[tuple[Learner, Refresh | None]]:
     """Accumulate and fold a round's windows one after the other; all go into one version.
 
@@ -61,6 +62,7 @@ def learn_in_order(
         plan: what to derive and the gate.
         through: fold the windows that end at or before this time (the watermark); the others stay open.
         previous: the models of the previous refresh, if available.
+        since: `Learner.version` before the first window of the version; None: the learner's.
 
     Yields:
         The learner and the Refresh after each fold; at last the learner with its open windows, and None.
@@ -68,7 +70,7 @@ def learn_in_order(
     Raises:
         TrainingFailed: see `refresh`.
     """
-    version = learner.version
+    version = learner.version if since is None else since
     held = max((end for end in learner.pending if end <= through), default=float("-inf"))
     begun = learner
     for end in sorted(windows):

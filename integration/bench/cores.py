@@ -1,9 +1,11 @@
-"""Claim: a trainer of files uses the cores that it has: two threads over one, from Parquet to a published model.
+"""Claim: a trainer of files uses the cores that it has: two over one, from Parquet to a published model.
 
-K-means, Newton, PCA, AdaGrad and FM learn the same rows with `train(threads=1)` and with as many threads
-as there are cores (2 at most unless told otherwise), in turns, each from the files to versions. K-means, Newton and PCA
-take all rows in one round; the gradient learners learn windows of a day in order, in rounds of all rows. The measure of
-quality of both models stands beside the seconds: it differs by what the law allows, since rows are shared out differently.
+K-means, Newton, PCA, AdaGrad and FM learn the same rows with `train(threads=1)` and with as many cores as there are (2 at
+most unless told otherwise), in turns, each from the files to versions. K-means, Newton and PCA take all rows in one round;
+the gradient learners learn windows of a day in order, in rounds of all rows. The first run of several cores is reported by
+itself: no process of the pool is there then, and threads share the round. The later ones have the processes, which a trainer
+keeps from round to round; their processor time is counted, their start is not. The measure of quality of both models stands
+beside the seconds: it differs by what the law allows, since rows are shared out differently.
 
 Run: ``python integration/bench/cores.py [--rows 2000000] [--threads 2] [--repeats 3]``.
 """
@@ -16,19 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from bench_support import N_FEATURES, Clock, draw, features, last_line, machine, write_files
 from sklearn.metrics import log_loss
 
 from beam_ml import Batch, fm, kmeans, linear, pca, predict
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.beam.rounds.pool.processes import pool
+from beam_ml.beam.rounds.pool.sharing import START_AFTER_S
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.core.threads import cores
 from beam_ml.kernels.kmeans.nearest import nearest
 from beam_ml.predictor import Predictor
 from beam_ml.registry import Registry
 
-CLAIM = "two threads over one on two cores, from Parquet to a model: at least 1.7 times as fast"
+CLAIM = "two cores over one, from Parquet to a model: at least 1.7 times as fast"
 HELD_OUT = 50_000
 CASES: dict[str, tuple[Spec, ModelSpec, str, float]] = {
     # spec, model, refresh, share of the rows
@@ -63,6 +68,11 @@ def learned(spec: Spec, model: ModelSpec, refresh: str, data: Path, rows: int, r
     for _ in train(job, store, Mode("once", close=True), threads=threads):
         pass
     return Predictor(store, "bench").model
+
+
+def pool_cpu_s() -> float:
+    """Return the processor seconds that the processes of the pool have taken."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pool.pids)
 
 
 def quality(name: str, model: Any, X: np.ndarray, y: np.ndarray) -> float:
@@ -103,12 +113,21 @@ def main() -> None:
             counts = (1, given.threads)
             for threads in counts:
                 learned(spec, model, refresh, few, 20_000, folder / "registry", threads)
+            pool.end()
+            pool.shared_s, first = 0.0, Clock()
+            with first.running():
+                learned(spec, model, refresh, data, rows, folder / "registry", given.threads)
+            pool.start(given.threads)
+            pool.wait(120.0)
+            pool.shared_s = START_AFTER_S
+            learned(spec, model, refresh, data, rows, folder / "registry", given.threads)  # its processes load kernels
             clocks: dict[int, list[Clock]] = {threads: [] for threads in counts}
             for _ in range(given.repeats):
                 for threads in counts:
-                    clock = Clock()
+                    clock, before = Clock(), pool_cpu_s()
                     with clock.running():
                         got = learned(spec, model, refresh, data, rows, folder / "registry", threads)
+                    clock.cpu += pool_cpu_s() - before
                     clocks[threads].append(clock)
                     found[f"{name}, {threads}"] = quality(name, got, X, y)
             walls = {threads: float(np.median([one.wall for one in some])) for threads, some in clocks.items()}
@@ -116,8 +135,9 @@ def main() -> None:
             cpu = {threads: float(np.median([one.cpu for one in some])) for threads, some in clocks.items()}
             losses = [found[f"{name}, {threads}"] for threads in counts]
             print(
-                f"{name:20s} {rows:,} rows: 1 thread {walls[1]:.2f} s (CPU {cpu[1]:.2f}), {given.threads} threads "
-                f"{walls[given.threads]:.2f} s (CPU {cpu[given.threads]:.2f}): {ratios[name]:.2f} times as fast; "
+                f"{name:20s} {rows:,} rows: 1 core {walls[1]:.2f} s (CPU {cpu[1]:.2f}), {given.threads} cores "
+                f"{walls[given.threads]:.2f} s (CPU {cpu[given.threads]:.2f}): {ratios[name]:.2f} times as fast, the first "
+                f"run {walls[1] / first.wall:.2f}; "
                 f"loss {losses[0]:.5f} and {losses[1]:.5f}",
                 flush=True,
             )

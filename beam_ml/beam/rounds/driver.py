@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 from apache_beam import Pipeline
 
-from beam_ml.algorithms import finder
-from beam_ml.artefact.records import decode_accumulation
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.rounds.adding_up import check_covered, refuse_repeat
@@ -27,8 +25,11 @@ from beam_ml.beam.rounds.handover import handing_over
 from beam_ml.beam.rounds.opening import opened
 from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipe_plan import PipePlan
-from beam_ml.beam.rounds.pipeline import run_round_pipeline
+from beam_ml.beam.rounds.pipeline import accumulated, round_values, run_round_pipeline
 from beam_ml.beam.rounds.pipes import PipeRounds
+from beam_ml.beam.rounds.pool.early import Early
+from beam_ml.beam.rounds.pool.processes import pool
+from beam_ml.beam.rounds.pool.sharing import Shared, Task, parts_of, read_parts
 from beam_ml.beam.rounds.prepare.preparer import Preparer, Turn, refuse_prepared
 from beam_ml.beam.rounds.prepare.reading import lent
 from beam_ml.beam.rounds.sizing import sized
@@ -39,16 +40,16 @@ from beam_ml.beam.versions.keeping import Keeper
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
+from beam_ml.beam.wire.elements import Slice
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.cursors import Passes
-from beam_ml.core.in_order import learn_in_order
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.refresh import Refresh, derive_all, fold_open
 from beam_ml.core.threads import VARIABLE, cores, one_thread, using, whole
 from beam_ml.errors import InvalidValue, SourceError
-from beam_ml.registry import Manifest, Registry, new_round_id, read_round, round_files, sweep_rounds
+from beam_ml.registry import Manifest, Registry, new_round_id, round_files, sweep_rounds
 
 __all__ = ["Mode", "Round", "train"]
 
@@ -108,6 +109,7 @@ class _Run:
     models: dict[str, Any]
     in_order: bool = False
     built: dict[Hashable, Pipeline] | None = None
+    shared: Shared = dataclasses.field(default_factory=Shared)
     preparer: Preparer | None = None
     keeper: Keeper | None = None
 
@@ -128,8 +130,8 @@ def train(
         mode: once or follow; whether to fold open windows at the end.
         options: Beam options of each round's pipeline; without a runner the in-process one is taken.
         stopping: asked between rounds, and while brokers do not answer: True ends cleanly.
-        threads: that this process uses where it is the engine; None: one per core that it may use. What is learned follows
-            from their number.
+        threads: cores that are used where this process is the engine, by its threads and, in large rounds, by processes
+            beside it; None: those that it may use. What is learned follows from their number; 1: no process is started.
 
     Raises:
         HeadMoved: another trainer publishes under this name.
@@ -278,12 +280,10 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
     with undone(run.registry, run.job.name, round_id):
         turn = None if run.preparer is None else run.preparer.turn(plan, run.learner, round_id)
         plan = plan if turn is None else turn.plan
+        early = Early(run.algorithm, run.learner, run.job.plan(), run.models)
         with handing_over(round_id) as handed, lent(round_id, () if turn is None else turn.blocks):
-            run_round_pipeline(
-                run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
-            )
+            found = _read(run, round_id, plan, handed, early)
         piped = time.monotonic()
-        found = _collect(run, round_id)
         rows = rows_of(run.registry, run.job.name, round_id, handed) if run.in_order else {}
         gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
         total = reduce(Progress.merge, gathered, Progress())
@@ -295,18 +295,32 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         learner = learner.replace(cursors=plan.advance(learner.cursors))
         if run.in_order:
             through = _through(run, turn, learner.replace(progress=learner.progress.merge(total)))
-            windows = {end: [(one.rows, one.late) for one in slices] for end, slices in rows.items()}
-            steps = learn_in_order(run.algorithm, learner, windows, run.job.plan(), through, run.models)
+            after, refreshes = early.finish(learner, rows, through)
+            run.shared.guessing = early.held_good
         else:
             through = float("inf") if run.job.refresh == "round" else _through(run, turn, learner)
             steps = fold_open(run.algorithm, learner, run.job.plan(), through, run.models, published=True)
-        after, refreshes = folded(learner, steps)
+            after, refreshes = folded(learner, steps)
         after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
         models = _newest(run, refreshes)
     manifest = _publish(run, round_id, learner, after, refreshes, models, turn)
     if run.in_order and not handed:
         drop_rows(run.registry, run.job.name, round_id)
     return _done(run, manifest, after, refreshes, models, total.merge(plan.lost), begun, piped - begun)
+
+
+def _read(run: _Run, round_id: str, plan: RoundPlan, handed: dict[int, list[Slice]], early: Early) -> dict[int, Any]:
+    """Read what a plan says; return what was accumulated by window end."""
+    parts = [] if run.built is None else parts_of(run.job, plan, run.in_order)
+    if parts:
+        where = run.registry.objects.where
+        values = round_values(run.job, where, round_id, run.learner, run.standing)
+        task = Task(run.job, where, values, run.options, run.in_order)
+        return read_parts(task, parts, pool, run.shared, handed, early)
+    run_round_pipeline(
+        run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
+    )
+    return accumulated(run.job, run.registry, round_id)
 
 
 def _through(run: _Run, turn: Turn | None, learner: Learner) -> float:
@@ -355,16 +369,6 @@ def _done(
     seconds = time.monotonic() - begun
     passes = learner.cursors.passes
     return Round(manifest, tuple(refreshes), progress, len(learner.pending), seconds, pipeline_s, passes)
-
-
-def _collect(run: _Run, round_id: str) -> dict[int, Any]:
-    """Read the round's accumulations by window end."""
-    found, find = dict[int, Any](), finder([run.job.algorithm()])
-    for file in round_files(run.registry, run.job.name, round_id):
-        stem, _, ending = file.partition(".")
-        if ending == "safetensors":
-            _, found[int(stem)] = decode_accumulation(read_round(run.registry, run.job.name, round_id, file), find)
-    return found
 
 
 def _publish(

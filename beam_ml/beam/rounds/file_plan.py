@@ -14,6 +14,8 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from beam_ml import formats
 from beam_ml.beam.job.sources import FileSource
+from beam_ml.beam.rounds.dividing import BYTES_PER_ROW, dealt, even, finer, joined, rows_in
+from beam_ml.beam.rounds.source import RoundPlan
 from beam_ml.beam.transforms.read import FileRanges, ReadRanges, in_json, options_of
 from beam_ml.core import intervals
 from beam_ml.core.batch import Origin
@@ -26,13 +28,11 @@ from beam_ml.errors import InputChanged, NoInput
 from beam_ml.formats.files import FileRange
 from beam_ml.formats.table import NO_ROLES, Roles
 
-__all__ = ["BYTES_PER_ROW", "SOURCE", "FilePlan", "forget", "plan_files"]
+__all__ = ["SOURCE", "FilePlan", "forget", "plan_files"]
 
 SOURCE = "files"
 """The source in the origin of file rows; the partition is the file's absolute path."""
 
-BYTES_PER_ROW = 64
-"""Guess that turns rows into bytes where a format's places are bytes: it only sizes rounds."""
 _CLOCKS_APART_NS = 3600 * 10**9
 """How far ahead of ours the clock of a file server may be; a later modification time was set by hand."""
 
@@ -70,6 +70,28 @@ class FilePlan:
     def renewed(self) -> Mapping[str, Any]:
         """Return the ranges, as the steps hold them."""
         return {"ranges": in_json(self.ranges)}
+
+    def size(self) -> int:
+        """Return about how many rows the ranges hold."""
+        return sum(map(rows_in, self.ranges))
+
+    def parts(self, number: int, in_turn: bool = False) -> list[RoundPlan]:
+        """Return plans of about as many rows each; long ranges are cut, at row groups or lines."""
+        # Dealt out whole where there are enough, so that blocks, and with them gradient steps, are those of one thread.
+        enough = in_turn and len(self.ranges) >= 2 * number
+        pieces = self.ranges if enough else finer(self.ranges, number, self.options, self.roles)
+        groups = (dealt if in_turn else even)(pieces, number, rows_in)
+        return [dataclasses.replace(self, ranges=joined(some)) for some in groups]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the ranges and the pass, as plain JSON values."""
+        return {"ranges": [one.to_dict() for one in self.ranges], "number": self.after.number}
+
+    @classmethod
+    def from_dict(cls, source: FileSource, value: Mapping[str, Any]) -> "FilePlan":
+        """Return a plan that reads what `to_dict` says; what has been read then is left to the trainer."""
+        ranges = tuple(FileRange.from_dict(one) for one in value["ranges"])
+        return cls(ranges, FileCursor(number=value["number"]), source.format_options(), source.roles)
 
     def advance(self, cursors: Cursors) -> Cursors:
         """Return the learner's cursors once the round is published."""

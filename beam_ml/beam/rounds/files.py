@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 
 from beam_ml.beam.job.sources import FileSource
 from beam_ml.beam.rounds.bad_files import ASIDE, file_of, set_aside
-from beam_ml.beam.rounds.file_plan import BYTES_PER_ROW, SOURCE, FilePlan, forget, plan_files
+from beam_ml.beam.rounds.dividing import BYTES_PER_ROW
+from beam_ml.beam.rounds.file_plan import SOURCE, FilePlan, forget, plan_files
 from beam_ml.core import intervals
 from beam_ml.core import learner as learners
 from beam_ml.core.batch import Origin

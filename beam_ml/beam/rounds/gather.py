@@ -27,7 +27,7 @@ from beam_ml.core.spec import Spec
 from beam_ml.core.threads import one_thread
 from beam_ml.registry import Registry, drop_round, put_round, read_round, round_files
 
-__all__ = ["Gather", "Gathered", "HandOver", "WriteRows", "drop_rows", "rows_of"]
+__all__ = ["Gather", "Gathered", "HandOver", "WriteRows", "drop_rows", "in_place", "rows_of"]
 
 _ENDING = ".rows"
 _KEY = struct.Struct(">q")
@@ -173,6 +173,11 @@ def _place(piece: Slice) -> tuple[str, str, int]:
     return rows.origin.source, rows.origin.partition, int(rows.position[0])
 
 
+def in_place(slices: Iterable[Slice]) -> list[Slice]:
+    """Return a window's rows in order of place."""
+    return sorted(slices, key=_place)
+
+
 def rows_of(
     registry: Registry, name: str, round_id: str, handed: Mapping[int, Sequence[Slice]]
 ) -> dict[int, list[Slice]]:
@@ -185,7 +190,7 @@ def rows_of(
         handed: what `HandOver` has put into memory; empty: nothing, or another engine ran the pipeline.
     """
     if handed:
-        return {end: sorted(slices, key=_place) for end, slices in handed.items()}
+        return {end: in_place(slices) for end, slices in handed.items()}
     return {
         int(file.removesuffix(_ENDING)): decode_slices(read_round(registry, name, round_id, file))
         for file in _files(registry, name, round_id)

@@ -1,23 +1,43 @@
-"""Rows that stay in memory between a round's pipeline and its trainer, where one process is both.
+"""What stays in memory between a round's pipeline and its trainer, where one process is both.
 
 Rows that go through files are encoded, grouped, written, read and decoded, which costs more than to learn from them. A
 worker in the trainer's own process puts them here instead, under the round's id; nothing but the id is shipped. A kill
 loses them as it loses everything else of the round: the next start reads the source again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from beam_ml.beam.wire.elements import Slice
+from beam_ml.core.accumulation import Accumulation
 
-__all__ = ["hand_over", "handing_over"]
+__all__ = ["Take", "hand_over", "handing_over", "taking"]
 
-_rounds: dict[str, dict[int, list[Slice]]] = {}
+Take = Callable[[int, Slice | Accumulation], None]
+"""What takes the rows, or the accumulation, of a window end, µs."""
+
+_takers: dict[str, Take] = {}
+
+
+@contextmanager
+def taking(key: str, take: Take) -> Iterator[None]:
+    """Have a function take what a pipeline of this process hands over under a key, until the block ends, well or not.
+
+    >>> from beam_ml import Batch
+    >>> with taking("1-a", lambda end, piece: print(end, len(piece.rows))):
+    ...     hand_over("1-a", 10, Slice(Batch.dense([[1.0], [2.0]])))
+    10 2
+    """
+    _takers[key] = take
+    try:
+        yield
+    finally:
+        del _takers[key]
 
 
 @contextmanager
 def handing_over(round_id: str) -> Iterator[dict[int, list[Slice]]]:
-    """Keep what a round's pipeline hands over until the block ends, well or not.
+    """Keep the rows that a round's pipeline hands over until the block ends, well or not.
 
     Args:
         round_id: of this attempt.
@@ -30,22 +50,24 @@ def handing_over(round_id: str) -> Iterator[dict[int, list[Slice]]]:
     {}
     """
     rows: dict[int, list[Slice]] = {}
-    _rounds[round_id] = rows
-    try:
+
+    def take(end: int, piece: Slice | Accumulation) -> None:
+        if isinstance(piece, Slice):
+            rows.setdefault(end, []).append(piece)
+
+    with taking(round_id, take):
         yield rows
-    finally:
-        del _rounds[round_id]
 
 
-def hand_over(round_id: str, end: int, piece: Slice) -> None:
-    """Add a slice to its window.
+def hand_over(key: str, end: int, piece: Slice | Accumulation) -> None:
+    """Hand over what belongs to a window.
 
     Args:
-        round_id: of a round whose trainer, in this process, waits for it.
+        key: of a round whose trainer, in this process, waits for it.
         end: of the window, µs.
-        piece: rows that may be learned from.
+        piece: rows that may be learned from, or what was accumulated.
 
     Raises:
-        KeyError: no trainer of this process waits for this round.
+        KeyError: no trainer of this process waits for it.
     """
-    _rounds[round_id].setdefault(end, []).append(piece)
+    _takers[key](end, piece)

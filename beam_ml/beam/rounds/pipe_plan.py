@@ -8,6 +8,8 @@ from apache_beam import ParDo, PTransform
 from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.typehints import with_input_types, with_output_types
 
+from beam_ml.beam.rounds.dividing import rows_in
+from beam_ml.beam.rounds.source import RoundPlan
 from beam_ml.beam.steps import Step
 from beam_ml.beam.transforms.read import FileRanges, ReadRanges, in_json
 from beam_ml.core.batch import Origin
@@ -66,6 +68,18 @@ class PipePlan:
     def renewed(self) -> Mapping[str, Any]:
         """Return the range, as the steps hold it."""
         return {"ranges": in_json(self.ranges)}
+
+    def size(self) -> int:
+        """Return about how many rows the bytes hold."""
+        return sum(map(rows_in, self.ranges))
+
+    def parts(self, number: int, in_turn: bool = False) -> list[RoundPlan]:
+        """Return the plan itself: what was read of a pipe is one piece."""
+        return [self]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nothing: no other process reads it."""
+        return {}
 
     def advance(self, cursors: Cursors) -> Cursors:
         """Return the learner's cursors once the round is published."""

@@ -4,15 +4,18 @@ They are one accumulation per window end, or the window's rows where the trainer
 memory where it is the engine itself); and the rejects.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from apache_beam import ParDo, Pipeline
 from apache_beam.typehints import with_input_types, with_output_types
 
-from beam_ml.artefact.records import encode_accumulation
+from beam_ml.algorithms import finder
+from beam_ml.artefact.records import decode_accumulation, encode_accumulation
 from beam_ml.beam.engine import new_pipeline, run, runs_here
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.rounds.gather import Gather, HandOver, WriteRows
+from beam_ml.beam.rounds.handover import hand_over
 from beam_ml.beam.rounds.source import RoundPlan
 from beam_ml.beam.steps import Step, renew
 from beam_ml.beam.transforms.accumulate import Accumulate
@@ -25,9 +28,9 @@ from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.learner import Learner, scanned
 from beam_ml.core.limits import Seen
 from beam_ml.core.sample import Sample
-from beam_ml.registry import Registry, put_round
+from beam_ml.registry import Registry, put_round, read_round, round_files
 
-__all__ = ["run_round_pipeline"]
+__all__ = ["accumulated", "round_values", "run_plan", "run_round_pipeline"]
 
 
 @with_input_types(tuple[int, Accumulation])
@@ -48,6 +51,38 @@ class _WriteAccumulation(Step):
         algorithm, spec = spec_of(accumulation.spec.to_json())
         data = encode_accumulation(algorithm, spec, accumulation)
         put_round(self._registry, self._name, self._round_id, f"{end}.safetensors", data)
+
+
+@with_input_types(tuple[int, Accumulation])
+@with_output_types(type(None))
+class _HandOverAccumulation(Step):
+    """Hands a window's accumulation to the process that runs the pipeline."""
+
+    renewed = ("round_id",)
+    _round_id = ""
+
+    def process(self, element: tuple[int, Accumulation]) -> None:
+        hand_over(self._round_id, *element)
+
+
+def round_values(job: Job, where: str, round_id: str, learner: Learner, standing: Standing) -> dict[str, Any]:
+    """Return what the steps of a round's pipeline are given besides its plan (`steps.renew`).
+
+    Args:
+        job: the deployment.
+        where: place of the registry.
+        round_id: of this attempt.
+        learner: the parent's: late rows are judged against its last folded window.
+        standing: the trainer's: workers start from the anchor of its version.
+    """
+    return {
+        "folded_through": learner.folded_through,
+        "newest": scanned(learner).time_max,
+        "anchor_ref": _anchor(job, where, learner, standing),
+        "before": _before(job, learner),
+        "round_id": round_id,
+        "prefix": f"{job.name}/rounds/{round_id}/rejects-",
+    }
 
 
 def run_round_pipeline(
@@ -77,24 +112,46 @@ def run_round_pipeline(
     Raises:
         BeamMLError: a worker's error, as the worker raised it.
     """
-    values = {
-        **plan.renewed(),
-        "folded_through": learner.folded_through,
-        "newest": scanned(learner).time_max,
-        "anchor_ref": _anchor(job, registry.objects.where, learner, standing),
-        "before": _before(job, learner),
-        "round_id": round_id,
-        "prefix": f"{job.name}/rounds/{round_id}/rejects-",
-    }
+    where = registry.objects.where
+    run_plan(job, where, plan, round_values(job, where, round_id, learner, standing), options, in_order, built)
+
+
+def run_plan(
+    job: Job,
+    where: str,
+    plan: RoundPlan,
+    values: Mapping[str, Any],
+    options: Sequence[str],
+    in_order: bool = False,
+    built: dict[Hashable, Pipeline] | None = None,
+    kept: bool = False,
+) -> None:
+    """Read what a plan says of a round; returns when the pipeline has finished.
+
+    Args:
+        job: the deployment.
+        where: the place of the registry.
+        plan: of the round, or of a part of it.
+        values: see `round_values`.
+        options: Beam options.
+        in_order: rows are only gathered.
+        built: see `run_round_pipeline`.
+        kept: accumulations are handed over in this process (`handover.taking`), not written.
+
+    Raises:
+        BeamMLError: a worker's error, as the worker raised it.
+    """
     built, shape = {} if built is None else built, plan.shape()
     if shape not in built:
         built.clear()
-        built[shape] = _built(job, registry.objects.where, plan, options, in_order)
-    renew(built[shape], values)
+        built[shape] = _built(job, where, plan, options, in_order, kept)
+    renew(built[shape], {**plan.renewed(), **values})
     run(built[shape])
 
 
-def _built(job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_order: bool) -> Pipeline:
+def _built(
+    job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_order: bool, kept: bool = False
+) -> Pipeline:
     """Build the pipeline of a plan's shape, still without what `renew` sets."""
     spec = job.algorithm_spec()
     columns = job.features.columns()
@@ -112,7 +169,8 @@ def _built(job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_ord
         accumulations, rejected = gathered.counted, gathered.rejected
     else:
         accumulations, rejected = slices | "Accumulate" >> Accumulate(spec, limits=job.limits, names=job.features.names)
-    _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(_WriteAccumulation(*written))
+    done = _HandOverAccumulation() if kept else _WriteAccumulation(*written)
+    _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(done)
     _ = rejected | "Rejects" >> WriteRejects(where, "")
     return pipeline
 
@@ -132,3 +190,19 @@ def _anchor(job: Job, where: str, learner: Learner, standing: Standing) -> Ancho
     if stored is None or job.algorithm().anchor(job.algorithm_spec(), learner.state) is None:
         return None
     return stored
+
+
+def accumulated(job: Job, registry: Registry, round_id: str) -> dict[int, Accumulation]:
+    """Return what a round's pipeline has accumulated, of its files, by window end.
+
+    Args:
+        job: the deployment.
+        registry: where the files are.
+        round_id: of the attempt.
+    """
+    found, find = dict[int, Accumulation](), finder([job.algorithm()])
+    for file in round_files(registry, job.name, round_id):
+        stem, _, ending = file.partition(".")
+        if ending == "safetensors":
+            _, found[int(stem)] = decode_accumulation(read_round(registry, job.name, round_id, file), find)
+    return found

@@ -15,7 +15,7 @@ from pathlib import Path
 from beam_ml import formats
 from beam_ml.beam.job.sources import PipeSource
 from beam_ml.beam.rounds.bad_files import ASIDE
-from beam_ml.beam.rounds.file_plan import BYTES_PER_ROW
+from beam_ml.beam.rounds.dividing import BYTES_PER_ROW
 from beam_ml.beam.rounds.pipe_bytes import Stopped
 from beam_ml.beam.rounds.pipe_plan import SOURCE, PipePlan
 from beam_ml.beam.rounds.spool import HEAD, Spool, locked

@@ -42,6 +42,24 @@ class RoundPlan(Protocol):
         """Return what the steps of a transform of this shape are given for this round, by name (`steps.renew`)."""
         ...
 
+    def size(self) -> int:
+        """Return about how many rows the round reads: the same for every attempt at it."""
+        ...
+
+    def parts(self, number: int, in_turn: bool = False) -> "list[RoundPlan]":
+        """Return plans that read this one's rows between them, about equal; itself where it has one piece.
+
+        Args:
+            number: at most so many.
+            in_turn: pieces are dealt out in turn, so that the parts get on side by side in the plan's order; else
+                neighbouring ones stay together.
+        """
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what another process needs besides the job to read the same (`opening.plan_from`), as plain JSON values."""
+        ...
+
     def advance(self, cursors: Cursors) -> Cursors:
         """Return the learner's cursors once the round is published."""
         ...

@@ -14,7 +14,9 @@ from beam_ml.beam.job.sources import KafkaSource
 from beam_ml.beam.kafka.client import Connection, TopicState
 from beam_ml.beam.kafka.positions import lost_progress, positions
 from beam_ml.beam.kafka.read import OffsetRange, OffsetRanges, ReadKafkaBlocks, split
+from beam_ml.beam.rounds.dividing import even
 from beam_ml.beam.rounds.seen import NoteSeen, in_text, within
+from beam_ml.beam.rounds.source import RoundPlan
 from beam_ml.beam.transforms.decode import Decode
 from beam_ml.beam.transforms.read import in_json
 from beam_ml.core import intervals
@@ -82,14 +84,42 @@ class KafkaPlan:
         """Return the pieces of the ranges, and the places seen before, as the steps hold them."""
         return {"ranges": in_json(self.pieces()), "seen": in_text(self.seen)}
 
-    def pieces(self) -> list[OffsetRange]:
-        """Return the ranges, cut so that workers share them."""
-        size = max(1, math.ceil(self.messages / _PIECES))
+    def pieces(self, size: int | None = None) -> list[OffsetRange]:
+        """Return the ranges, cut into pieces of so many messages; None: so that workers share them."""
+        size = max(1, math.ceil(self.messages / _PIECES)) if size is None else size
         return [
             piece
             for partition, (start, stop) in sorted(self.ranges.items())
             for piece in split(OffsetRange(self.source.topic, partition, start, stop), size)
         ]
+
+    def size(self) -> int:
+        """Return the messages: how many rows they hold nobody knows yet, and most hold one."""
+        return self.messages
+
+    def parts(self, number: int, in_turn: bool = False) -> list[RoundPlan]:
+        """Return plans of about as many messages each; a partition is cut where one part ends and the next begins."""
+        size = max(1, math.ceil(self.messages / (_PIECES * number)))
+        return [self._part(some) for some in even(self.pieces(size), number, lambda one: one.stop - one.start)]
+
+    def _part(self, pieces: Sequence[OffsetRange]) -> "KafkaPlan":
+        """Return the plan of some neighbouring pieces."""
+        ranges = dict[int, tuple[int, int]]()
+        for one in pieces:
+            ranges[one.partition] = (ranges.get(one.partition, (one.start, 0))[0], one.stop)
+        seen = {partition: places for partition, places in self.seen.items() if partition in ranges}
+        return dataclasses.replace(self, ranges=ranges, seen=seen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the ranges are and which places in them were seen, as plain JSON values."""
+        ranges = [[partition, start, stop] for partition, (start, stop) in sorted(self.ranges.items())]
+        return {"name": self.name, "ranges": ranges, "seen": sorted(self.seen.items())}
+
+    @classmethod
+    def from_dict(cls, source: KafkaSource, value: Mapping[str, Any]) -> "KafkaPlan":
+        """Return a plan that reads what `to_dict` says; where it leaves off is left to the trainer."""
+        ranges = {partition: (start, stop) for partition, start, stop in value["ranges"]}
+        return cls(source, value["name"], ranges, {}, seen=dict(value["seen"]))
 
     def advance(self, cursors: Cursors) -> Cursors:
         """Return the learner's cursors once the round is published."""

@@ -230,7 +230,7 @@ def test_a_pipeline_that_fails_leaves_no_rows_in_memory(tmp_path: Path, monkeypa
 
     def failing(*given: Any) -> None:
         hand_over(*given)
-        held.append(len(handover._rounds))
+        held.append(len(handover._takers))
         message = "no more"
         raise PublishFailed(message)
 
@@ -238,7 +238,7 @@ def test_a_pipeline_that_fails_leaves_no_rows_in_memory(tmp_path: Path, monkeypa
     with pytest.raises(PublishFailed, match="no more"):
         list(train(one, Registry(one.registry), CLOSE))
     assert held[0] == 1
-    assert not handover._rounds
+    assert not handover._takers
     assert Registry(one.registry).latest("test") is None
 
 

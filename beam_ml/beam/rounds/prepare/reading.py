@@ -136,6 +136,18 @@ class PreparedPlan:
         """Return nothing: the rows are found by the round's id."""
         return {}
 
+    def size(self) -> int:
+        """Return the rows that are there."""
+        return len(self._rows)
+
+    def parts(self, number: int, in_turn: bool = False) -> list[RoundPlan]:
+        """Return the plan itself: its rows are in this process alone."""
+        return [self]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nothing: no other process can read these rows."""
+        return {}
+
     def advance(self, cursors: Cursors) -> Cursors:
         """Return the learner's cursors once the round is published: what was read of the source."""
         return self._plan.advance(cursors)

@@ -10,10 +10,14 @@ handbook would leave out for the rest of a test period of several days. Letters:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from beam_ml.features.rolling import Rolling, roll_blocks
+from beam_ml.formats.block import Block
 
 __all__ = [
     "DELAY_DAYS",
@@ -64,49 +68,61 @@ class Transactions:
         return slice(*(int(place) for place in np.searchsorted(self.day, (begin, end))))
 
 
-def _rolling(key: np.ndarray, time: np.ndarray, value: np.ndarray, spans: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """Return count and sum of each row's window ``(t − span, t]`` among the rows of its key so far: span → (2, n).
+def _aggregates(key: str, what: str, value: str, windows: list[Any]) -> list[dict[str, Any]]:
+    """Return the count and the mean of a card or terminal."""
+    shared = {"key": key, "windows": windows}
+    return [
+        {**shared, "name": f"{key}_NB_TX", "of": "count"},
+        {**shared, "name": f"{key}_{what}", "of": "mean", "value": value, "empty": 0.0},
+    ]
 
-    Rows are in order of time; of equal times those that stand earlier belong to the window, as in pandas.
+
+ROLLING = Rolling(
+    time="TX_DATETIME",
+    aggregates=[
+        *_aggregates("CUSTOMER_ID", "AVG_AMOUNT", "TX_AMOUNT", [f"{days}d" for days in WINDOWS]),
+        *_aggregates(
+            "TERMINAL_ID", "RISK", "TX_FRAUD", [{"length": f"{days}d", "delay": f"{DELAY_DAYS}d"} for days in WINDOWS]
+        ),
+    ],
+)
+"""The handbook's windows, where labels are in the rows: none is used before it is known."""
+
+
+def handbook_name(output: str) -> str:
+    """Return what the handbook calls an output of `ROLLING`.
+
+    >>> handbook_name("TERMINAL_ID_RISK_30d_delay_7d")
+    'TERMINAL_ID_RISK_30DAY_WINDOW'
     """
-    order = np.argsort(key, kind="stable")
-    group = np.unique(key[order], return_inverse=True)[1]
-    reach = int(time.max() - time.min()) + max(spans) * _DAY_US + 1
-    at = group * reach + (time[order] - time.min())
-    total = np.concatenate([[0.0], np.cumsum(value[order])])
-    first = np.searchsorted(group, group)
-    end = np.arange(1, len(at) + 1)
-    found = {}
-    for span in spans:
-        begin = np.maximum(np.searchsorted(at, at - span * _DAY_US, side="right"), first)
-        rolled = np.empty((2, len(at)))
-        rolled[:, order] = end - begin, total[end] - total[begin]
-        found[span] = rolled
-    return found
+    name, _, window = output.removesuffix(f"_delay_{DELAY_DAYS}d").rpartition("_")
+    return f"{name}_{window.removesuffix('d')}DAY_WINDOW"
 
 
 def read(path: Path) -> Transactions:
     """Read the transactions and compute the features of all days."""
     table = pq.read_table(path).sort_by([("TX_DATETIME", "ascending"), ("TRANSACTION_ID", "ascending")])
-    raw = {name: table[name].to_numpy() for name in table.column_names}
+    done = roll_blocks(ROLLING, {}, [Block(table.combine_chunks().to_batches()[0])])
+    (block,) = done.blocks
+    if len(block) != len(table):
+        message = f"no row may be rejected; {len(table) - len(block):,} of {len(table):,} are"
+        raise ValueError(message)
+    raw = {name: block.batch[name].to_numpy(zero_copy_only=False) for name in block.batch.schema.names}
     time = raw["TX_DATETIME"].astype("datetime64[us]").astype(np.int64)
-    amount, label = raw["TX_AMOUNT"], raw["TX_FRAUD"].astype(np.float64)
     since_1970 = time // _DAY_US
     columns = {
-        "TX_AMOUNT": amount,
+        "TX_AMOUNT": raw["TX_AMOUNT"],
         "TX_DURING_WEEKEND": ((since_1970 + 3) % 7 >= 5).astype(np.float64),
         "TX_DURING_NIGHT": (time // _HOUR_US % 24 <= 6).astype(np.float64),
     }
-    cards = _rolling(raw["CUSTOMER_ID"], time, np.round(amount * 100), WINDOWS)  # cents: their sums are exact
-    terminals = _rolling(raw["TERMINAL_ID"], time, label, (DELAY_DAYS, *(DELAY_DAYS + days for days in WINDOWS)))
-    for days in WINDOWS:
-        count, cents = cards[days]
-        columns[f"CUSTOMER_ID_NB_TX_{days}DAY_WINDOW"] = count
-        columns[f"CUSTOMER_ID_AVG_AMOUNT_{days}DAY_WINDOW"] = cents / 100 / count
-        count, frauds = terminals[DELAY_DAYS + days] - terminals[DELAY_DAYS]
-        columns[f"TERMINAL_ID_NB_TX_{days}DAY_WINDOW"] = count
-        columns[f"TERMINAL_ID_RISK_{days}DAY_WINDOW"] = frauds / np.maximum(count, 1)
-    return Transactions(raw["TRANSACTION_ID"], raw["CUSTOMER_ID"], since_1970 - since_1970[0], label, columns)
+    columns |= {handbook_name(name): raw[name].astype(np.float64) for name in ROLLING.names}
+    return Transactions(
+        raw["TRANSACTION_ID"],
+        raw["CUSTOMER_ID"],
+        since_1970 - since_1970[0],
+        raw["TX_FRAUD"].astype(np.float64),
+        columns,
+    )
 
 
 def mismatches(rows: Transactions, reference: Path) -> dict[str, int]:
@@ -142,10 +158,10 @@ def figures(rows: Transactions, day: int, score: np.ndarray) -> dict[str, float]
     Args:
         rows: all of them.
         day: which day is scored.
-        score: one per row of that day.
+        score: one per row of that day; rows that have none, NaN, are left out.
     """
     today = rows.of_days(day, day + 1)
-    kept = ~np.isin(rows.card[today], known_cards(rows, day))
+    kept = ~np.isin(rows.card[today], known_cards(rows, day)) & ~np.isnan(score)
     card, label, score = rows.card[today][kept], rows.label[today][kept], score[kept]
     return {
         "auc": float(roc_auc_score(label, score)),

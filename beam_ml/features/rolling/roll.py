@@ -81,7 +81,7 @@ def roll(spec: Rolling, state: State, rows: Rows, before: int | None = None) -> 
         nothing = Result(np.zeros(0), np.zeros(0, bool))
         found |= {number: (output, results.get(number, nothing)) for number, output in part.outputs}
     columns = {
-        output.name: _column(output, result, queries.number, len(ready), texts)
+        output.name: _column(output, _relative(layout, output, result, queries.rows), queries.number, len(ready), texts)
         for _, (output, result) in sorted(found.items())
     }
     texts = _used(layout, kept, state.waiting, texts)
@@ -98,6 +98,14 @@ def _used(layout: Layout, kept: list[Arrays], waiting: Rows, texts: Texts) -> Te
     for values in kept:
         lanes += [values[f"code/{lane}"] for lane in layout.texts if f"code/{lane}" in values]
     return texts.only(np.concatenate(lanes))
+
+
+def _relative(layout: Layout, output: Output, result: Result, rows: Rows) -> Result:
+    """Return a result as it is, or for `ratio` each row's own number over it; none where that is 0 or missing."""
+    if output.aggregate.of != "ratio" or not result.values.size:
+        return result
+    mean = np.where(result.values == 0.0, np.nan, result.values)
+    return Result(rows.numbers[layout.lane(output.aggregate)] / mean)
 
 
 def _column(output: Output, result: Result, number: np.ndarray, n: int, texts: Texts) -> pa.Array:

@@ -180,6 +180,9 @@ class Aggregate(Settings):
         if self.empty is not None and self.of == "top_k":
             message = f"empty must not be given for top_k, which is of texts; got {self.empty}"
             raise ValueError(message)
+        if self.of == "ratio" and (self.dated, self.known) != (None, None):
+            message = "dated and known must not be given for ratio: it is of the row's own number, known with the row"
+            raise ValueError(message)
         if self.of == "time_since_last" and self.dated is not None:
             message = "dated must not be given for time_since_last: it is of the rows' own times"
             raise ValueError(message)

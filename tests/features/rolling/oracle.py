@@ -52,9 +52,10 @@ def aggregate(one: Aggregate, found: list[tuple[int, Any]], time: int) -> Any:
         return values
     if not values:
         return empty
-    mean = math.fsum(values) / len(values) if one.of in ("mean", "variance") else 0.0
+    mean = math.fsum(values) / len(values) if one.of in ("mean", "ratio", "variance") else 0.0
     return {
         "mean": lambda: mean,
+        "ratio": lambda: mean,
         "variance": lambda: math.fsum((value - mean) ** 2 for value in values) / len(values),
         "min": lambda: min(values),
         "max": lambda: max(values),
@@ -74,6 +75,9 @@ def expected(spec: Rolling, rows: list[Row]) -> dict[str, list[Any]]:
             value: Any = None
             if all(row[name] is not None for name in one.key):
                 value = aggregate(one, seen(rows, i, one, window.length_us, window.delay_us), row["ts"])
+                if one.of == "ratio":
+                    own = row[str(one.value)]
+                    value = own / value if own is not None and value else one.empty
                 if one.of == "top_k":
                     value = Counter(value)
             found.setdefault(output.name, []).append(value)

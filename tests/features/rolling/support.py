@@ -26,6 +26,8 @@ def every(key: Any = "card", **more: Any) -> list[dict[str, Any]]:
         {**common, "of": "distinct", "value": "shop"},
         {**common, "of": "share", "value": "shop", "category": "b"},
     ]
+    if not more.keys() & {"known", "dated"}:
+        found += [{**common, "of": "ratio", "value": "x"}]
     if more.get("kind") != "sawtooth":
         found += [{**common, "of": "top_k", "value": "shop", "k": 2}]
     return found

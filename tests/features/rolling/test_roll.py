@@ -317,3 +317,23 @@ def test_rows_of_a_shard_alone_are_enough() -> None:
     together = roll_blocks(one, {}, [block(rows(2, 60))])
     assert sum(len(part.rows) for part in alone) == 60
     assert [to_bytes(one, part.state) for part in alone] == [to_bytes(one, together.states[i]) for i in range(3)]
+
+
+def test_a_row_that_is_late_for_one_key_counts_for_the_others() -> None:
+    """Its shop has been seen later, its card has not: it is rejected, and its card was used all the same."""
+    one = spec(
+        [{"key": key, "of": "count", "windows": ["1m"], "name": key} for key in ("card", "shop")],
+        lateness="5s",
+        shards=64,
+    )
+    given = [dict(zip(("ts", "card", "shop"), row, strict=True)) for row in (
+        (BEGIN + 30 * S, 2, "a"), (BEGIN, 1, "a"), (BEGIN + 31 * S, 1, "a")
+    )]  # fmt: skip
+    done = roll_blocks(one, {}, [block(given)], before=None)
+    done = roll_blocks(one, done.states, [], done.open, before=END)
+    (rolled,) = done.blocks
+    assert [(reject.reason, reject.position.tolist()) for reject in rolled.rejected] == [
+        ("late for rolling windows", [1])
+    ]
+    assert rolled.batch["card_1m"].to_pylist() == [1, 2]
+    assert rolled.batch["shop_1m"].to_pylist() == [1, 2]

@@ -52,7 +52,9 @@ def test_settings_come_from_toml_and_go_to_json_and_back() -> None:
 
 
 def test_groups_are_those_that_can_be_subtracted() -> None:
-    assert {name for name, one in FUNCTIONS.items() if one.is_group} == {"count", "sum", "mean", "variance", "share"}
+    assert {name for name, one in FUNCTIONS.items() if one.is_group} == {
+        "count", "sum", "mean", "ratio", "variance", "share",
+    }  # fmt: skip
 
 
 COUNT = {"key": "card", "of": "count", "windows": ["1d"]}
@@ -81,6 +83,7 @@ COUNT = {"key": "card", "of": "count", "windows": ["1d"]}
         ([{**COUNT, "known": "at", "kind": "sawtooth"}], r"kind must be 'exact' with known"),
         ([{**COUNT, "known": "at", "dated": "of"}], r"dated and known must not both be given"),
         ([{**COUNT, "of": "time_since_last", "dated": "of"}], r"dated must not be given for time_since_last"),
+        ([{**COUNT, "of": "ratio", "value": "x", "dated": "of"}], r"dated and known must not be given for ratio"),
         ([{**COUNT, "of": "top_k", "value": "shop", "empty": 0}], r"empty must not be given for top_k"),
         ([COUNT, COUNT], r"outputs of different names; got \['count_by_card_1d'\] twice"),
         ([{**COUNT, "name": "card", "windows": ["1d"]}, {**COUNT, "key": "card_1d"}], r"outputs that are no columns"),

@@ -98,7 +98,7 @@ def values(message: bytes, suspect: bool = True) -> list[Any]:
 
     Args:
         message: its bytes.
-        suspect: an object with a field twice is told from others (`Twice`), which takes longer.
+        suspect: whether an object with a field twice becomes `Twice`, which takes longer to find out.
 
     Raises:
         ValueError: it is not JSON, or neither an array nor objects.

@@ -7,8 +7,7 @@ from beam_ml.beam.wire.elements import Slice
 __all__ = ["AHEAD_BYTES", "Arriving"]
 
 AHEAD_BYTES = 64 << 20
-"""Bytes of rows that senders may be ahead of a trainer that learns: more of them would take its cores from it too early.
-Chosen on the data of `integration/bench/cores.py`."""
+"""Bytes of rows that senders may be ahead of a trainer that learns: more of them would take its cores from it too early."""
 
 _NEVER = -(2**63)
 

@@ -138,6 +138,8 @@ def parsed(data: Any, layout: Layout, columns: list[str], types: Types) -> tuple
         bad.append(row.number - 1)
         return "skip"
 
+    if data[: len(_MARK)] == _MARK:
+        data = _MARK + bytes(data)  # the parser passes over one mark; the other is of the first line's first field
     # pyarrow decodes a bad line before it hands it over: where that fails, it prints a traceback and gives up the text.
     handler = skip if lines.is_text(data) else None
     parse = pa.csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=handler)

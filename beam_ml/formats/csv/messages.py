@@ -67,8 +67,9 @@ class _Part:
 
 def _joined(values: list[bytes], columns: Sequence[str], options: Options) -> _Part | None:
     """Parse messages as one text; None where a line reaches across the end of its message."""
-    block = files.decode(b"\n".join(values), columns, options)
-    starts = np.cumsum([0, *(len(value) + 1 for value in values)])
+    # Each has lost its mark already: what is in its place is to be passed over, and nothing of the first message.
+    block = files.decode(b"\n".join([_MARK + values[0], *values[1:]]), columns, options)
+    starts = np.cumsum([0, len(_MARK) + len(values[0]) + 1, *(len(value) + 1 for value in values[1:])])
     assert block.position is not None  # noqa: S101
     place = np.concatenate([block.position, *(one.position for one in block.rejected)])
     end = np.concatenate([block.position_end, *(one.position_end for one in block.rejected)])

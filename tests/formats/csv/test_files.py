@@ -1,6 +1,7 @@
 import csv as stdlib_csv
 import gzip
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,32 @@ def test_no_usable_line_of_column_names_is_unreadable(tmp_path: Path, text: str)
 def test_a_byte_order_mark_and_quoted_names(tmp_path: Path) -> None:
     _, (block,) = read_all(put(tmp_path, '\ufeff"a,1","b\nc"\n1,2\n'))
     assert block.batch.schema.names == ["a,1", "b\nc"]
+
+
+@pytest.mark.parametrize("line", ["\ufeff3,c", '\ufeff"3",c', '\ufeff"3,d",c'])
+def test_a_byte_order_mark_within_a_file_is_of_its_row_wherever_the_file_is_cut(tmp_path: Path, line: str) -> None:
+    options = files.Options(types={"a": "string", "b": "string"})
+    head, before, mark = "\ufeffa,b\n", "1,x\n", f"{line}\n"
+    path = put(tmp_path, head + before + mark + "5,z\n")
+    found = stat(path)
+    cuts = [len(head.encode()), len((head + before).encode()), found.size]
+
+    def outcome(pieces: list[FileRange], most: int) -> tuple[dict[int, dict[str, object]], list[int]]:
+        blocks = [block for one in pieces for block in files.read(one, None, most, options=options)]
+        rows = {
+            at: row
+            for block in blocks
+            for at, row in zip(block.position.tolist(), block.batch.to_pylist(), strict=True)
+        }
+        return rows, [at for block in blocks for one in block.rejected for at in one.position.tolist()]
+
+    (whole,) = files.ranges(found, 1000, options)
+    cut = [FileRange(path, found.size, found.mtime_ns, "csv", a, b) for a, b in itertools.pairwise(cuts)]
+    together = outcome([whole], 100)
+    assert together == outcome(cut, 100) == outcome([whole], 1)
+    assert len(together[0]) + len(together[1]) == 3
+    if '"' not in line:
+        assert together[0][cuts[1]] == {"a": "\ufeff3", "b": "c"}
 
 
 def test_lines_that_end_with_returns_are_unreadable(tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def test_poison_keeps_to_its_message(value, refused, last):
     }  # fmt: skip
 
 
+def test_one_byte_order_mark_before_a_message_is_none_and_a_second_is_of_its_row():
+    mark = b"\xef\xbb\xbf"
+    for values in ([mark + b"1,a,1", mark * 2 + b"2,b,2"], [mark * 2 + b"1,a,1", mark + b"2,b,2"]):
+        bad = int(values[1].startswith(mark * 2))
+        good, refused = told(decode(values, types=TYPES))
+        assert ([*good], refused) == ([(1 - bad, 0)], [(bad, 0, "unparseable value")])
+
+
 def test_an_open_quote_of_two_reaches_no_further():
     """An even number of quotes can leave one open too."""
     values = [b"0,a,0", b'1"1,"b,1', b'2,"c",2', b"3,d,3"]

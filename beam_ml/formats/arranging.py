@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from beam_ml.errors import InvalidValue
 from beam_ml.formats import matrix
+from beam_ml.formats.far_times import far_times
 from beam_ml.formats.table import Format
 
 __all__ = ["Arranging", "arranging"]
@@ -55,6 +56,10 @@ class Arranging:
         elif self.spread is not None:
             _refuse_where(refused, columns[self.spread].is_null(), "no features")
             _refuse_where(refused, _beyond(columns[self.spread], self.width), f"not {self.width} features")
+        for name, column in columns.items() if self.format.spells else ():
+            far = far_times(column)
+            if far is not None:
+                _refuse_where(refused, far, f"no time that text can say in {name}")
         bad = np.unique(np.concatenate([np.empty(0, np.int64), *refused.values()]))
         good = np.setdiff1d(np.arange(rows.num_rows), bad)
         if bad.size:

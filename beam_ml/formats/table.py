@@ -44,6 +44,7 @@ class Format:
         maps: whether a column can hold maps of numbers, where it can hold lists.
         ragged: whether rows may lack columns: where all are read, a block has those that its rows have.
         folders: whether files lie in folders by label, so that a folder stands for those in it, too.
+        spells: whether times are written as text.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Format:
     maps: bool = True
     ragged: bool = False
     folders: bool = False
+    spells: bool = False
 
     @property
     def module(self) -> Any:
@@ -130,9 +132,10 @@ TABLE: Mapping[str, Format] = MappingProxyType(
                 messages=True,
                 matrices=False,
                 ragged=True,
+                spells=True,
             ),
             Format("avro", (".avro",), messages=True, maps=False),
-            Format("csv", _compressed(".csv"), counts="bytes", messages=True, matrices=False),
+            Format("csv", _compressed(".csv"), counts="bytes", messages=True, matrices=False, spells=True),
             Format(
                 "recordio",
                 _compressed(".rec", ".recordio"),

@@ -129,6 +129,28 @@ def test_rows_that_the_target_cannot_hold_are_rejects_with_their_places() -> Non
     assert Path("out.libsvm").read_text() == "0 1:1 2:1\n"
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    ("kind", "good", "far"),
+    [
+        (pa.timestamp("us"), 971_890_963_199_999_999 - 86_400_000_000, 2**62),
+        (pa.timestamp("s", "UTC"), -1_096_193_779_200 + 86_400, -(2**40)),
+        (pa.timestamp("us", "UTC"), 0, 2**63 - 1),  # which Arrow spells as the year 32103
+        (pa.date32(), 11_248_736, 2**31 - 1),
+        (pa.date64(), 0, 86_400_000 * 10**9),
+        (pa.timestamp("ns"), 2**63 - 1, None),
+    ],
+    ids=str,
+)
+def test_times_that_no_text_says_are_rejects(ending: str, kind: pa.DataType, good: int, far: int | None) -> None:
+    whole = pa.int32() if kind.bit_width == 32 else pa.int64()
+    formats.write("in.parquet", [pa.record_batch({"t": pa.array([good, None, far], whole).view(kind), "x": [1, 2, 3]})])
+    found = json.loads(run("in.parquet", f"out{ending}", "--allow-rejects", "1", "--json").stdout)
+    assert found["rejected"] == ({} if far is None else {"no time that text can say in t": 1})
+    assert [row["x"] for row in rows(f"out{ending}")] == ([1, 2, 3] if far is None else [1, 2])
+    assert "out of range" not in Path(f"out{ending}").read_text()
+
+
 def test_features_outside_the_width_are_rejects() -> None:
     Path("in.libsvm").write_text("1 1:5 3:7\n0 4:1\n")
     found = json.loads(run("in.libsvm", "out.csv", "--width", "3", "--allow-rejects", "1", "--json").stdout)

@@ -30,7 +30,8 @@ def plain(array: pa.Array) -> list[Any]:
 def plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return the rows of a batch as dicts of such values, by column."""
     columns = {name: plain(array) for name, array in zip(batch.schema.names, batch.columns, strict=True)}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = zip(*columns.values(), strict=True) if columns else [()] * batch.num_rows
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _one(value: pa.Scalar, counted: pa.Scalar) -> Any:
@@ -43,9 +44,9 @@ def _one(value: pa.Scalar, counted: pa.Scalar) -> Any:
 def _counted(kind: pa.DataType) -> pa.DataType:
     """Return a type whose times and dates are numbers."""
     types = pa.types
-    if types.is_timestamp(kind) or types.is_date64(kind) or types.is_duration(kind):
+    if types.is_timestamp(kind) or types.is_date64(kind) or types.is_duration(kind) or types.is_time64(kind):
         return pa.int64()
-    if types.is_date32(kind):
+    if types.is_date32(kind) or types.is_time32(kind):
         return pa.int32()
     if types.is_dictionary(kind):
         return _counted(kind.value_type)

@@ -1,7 +1,7 @@
 """Times that Python has no year or zone for end nothing that shows or hands out rows."""
 
 import math
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +27,7 @@ BEGIN = datetime(1970, 1, 1)
         (pa.array([0, 2**31 - 1], pa.date32()), [date(1970, 1, 1), 2**31 - 1]),
         (pa.array([0, 86_400_000 * 10**9], pa.date64()), [date(1970, 1, 1), 86_400_000 * 10**9]),
         (pa.array([0, FAR], pa.duration("s")), [timedelta(0), FAR]),
+        (pa.array([0, FAR], pa.int64()).view(pa.time64("us")), [time(0), FAR]),
         (pa.array([0, FAR], US).dictionary_encode(), [BEGIN, FAR]),
         (pa.array([[0], [FAR, None]], pa.list_(US)), [[BEGIN], [FAR, None]]),
         (pa.array([[FAR]], pa.large_list(US)), [[FAR]]),
@@ -46,9 +47,10 @@ def test_blocks_and_profiles_show_them() -> None:
     assert block.to_dicts()[1] == {"t": FAR, "d": 2**31 - 1, "x": 2.0}
     assert f"t={FAR}" in repr(block)
     assert Block(pa.record_batch({"x": pa.array([], pa.int64())})).to_dicts() == []
-    time, day, _ = profiled(pa.Table.from_batches([batch]))
-    assert (time.low, time.high, day.high) == (str(BEGIN), FAR, 2**31 - 1)
+    moment, day, _ = profiled(pa.Table.from_batches([batch]))
+    assert (moment.low, moment.high, day.high) == (str(BEGIN), FAR, 2**31 - 1)
     assert Block(pa.record_batch([], names=[])).to_dicts() == []
+    assert Block(batch.select([])).to_dicts() == [{}, {}]
     assert math.isnan(Block(pa.record_batch({"x": [math.nan]})).to_dicts()[0]["x"])
 
 

@@ -67,6 +67,8 @@ def _remove(spec: Spec, summary: Partial, part: Partial) -> Partial:
     Raises:
         RemoveRefused: a place of the part has more rows than there are.
     """
+    if _weight(part) == 0.0:
+        return summary
     total = rest_of(summary.weight, part.weight, "weight")
     count = summary.count - part.count
     slack = _SLACK * float(summary.weight)

@@ -7,6 +7,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from beam_ml import Batch, derive, fit, merge, predict, target
 from beam_ml.core.algorithm import LawKind
+from beam_ml.core.arrays import identical
 from beam_ml.errors import DeriveRefused, InvalidBatch, InvalidValue
 from beam_ml.features import Features
 from beam_ml.formats.block import Block
@@ -86,6 +87,14 @@ def test_what_is_old_weighs_less():
     spec = target.Spec(n_features=1, buckets=2, half_life="1d")
     state = fit(spec, [rows]).state
     assert (float(state.weight), state.total.sum()) == (1.25, 0.25)
+
+
+def test_to_remove_nothing_leaves_the_lightest_category_too():
+    spec = target.Spec(n_features=1, buckets=16)
+    empty = target.TARGET.empty(spec)
+    rows = Batch.dense([[1.0], [2.0]], label=[1.0, 1.0], weight=[1e14, 1.0])
+    partial = target.TARGET.accumulate(spec, empty, rows, None)
+    assert identical(target.TARGET.remove(spec, partial, empty), partial)
 
 
 def test_what_is_refused():

@@ -101,11 +101,12 @@ def _used(layout: Layout, kept: list[Arrays], waiting: Rows, texts: Texts) -> Te
 
 
 def _relative(layout: Layout, output: Output, result: Result, rows: Rows) -> Result:
-    """Return a result as it is, or for `ratio` each row's own number over it; none where that is 0 or missing."""
+    """Return a result as it is, or for `ratio` each row's own number over it; none where float64 has no such quotient."""
     if output.aggregate.of != "ratio" or not result.values.size:
         return result
-    mean = np.where(result.values == 0.0, np.nan, result.values)
-    return Result(rows.numbers[layout.lane(output.aggregate)] / mean)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        found = rows.numbers[layout.lane(output.aggregate)] / result.values
+    return Result(np.where(np.isfinite(found), found, np.nan))
 
 
 def _column(output: Output, result: Result, number: np.ndarray, n: int, texts: Texts) -> pa.Array:

@@ -203,6 +203,15 @@ def test_labels_as_rows_of_their_own_say_the_same_as_labels_beside_their_rows() 
         assert len({*found}) > 10
 
 
+@pytest.mark.parametrize("before", [0.0, 1e-310, None])
+def test_a_ratio_that_float64_does_not_have_is_none(before: float | None) -> None:
+    one = spec([{"key": "card", "of": "ratio", "value": "x", "windows": ["1m"], "include_row": False, "name": "r"}])
+    given_rows = [{"ts": BEGIN + i * S, "card": 1, "x": x} for i, x in enumerate((before, 1e10, 2.0))]
+    found = roll_blocks(one, {}, [block(given_rows)]).blocks[0].batch["r_1m"].to_pylist()
+    assert found[:2] == [None, None]
+    assert found[2] == pytest.approx(2e-10 * (1 if before is None else 2))
+
+
 def test_a_value_leaves_no_trace_once_it_is_out_of_the_window() -> None:
     """Differences of cumulative sums would keep the rounding of 1e300 forever."""
     one = spec([{"key": "card", "of": of, "value": "x", "windows": ["10s"]} for of in ("sum", "mean", "variance")])

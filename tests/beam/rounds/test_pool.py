@@ -296,6 +296,9 @@ def test_a_process_that_ends_before_it_is_ready_is_not_started_again(caplog: pyt
         def alive(self) -> bool:
             return False
 
+        def end(self) -> None:
+            pass
+
     made: list[Process] = []
 
     def make() -> Process:
@@ -307,6 +310,36 @@ def test_a_process_that_ends_before_it_is_ready_is_not_started_again(caplog: pyt
     pool.start(1)
     assert len(made) == 1
     assert "one ended before it was ready" in caplog.text
+
+
+def test_sockets_wait_whatever_the_program_has_set_and_are_closed_with_a_process_killed_while_idle() -> None:
+    before, pool = socket.getdefaulttimeout(), Pool()
+    socket.setdefaulttimeout(0.1)
+    try:
+        pool.start(1)
+    finally:
+        socket.setdefaulttimeout(before)
+    [process] = pool._processes
+    try:
+        assert process._socket.gettimeout() is None
+        status = Path(f"/proc/{process.pid}/fdinfo")
+        assert not any(_flags(one) & os.O_NONBLOCK for one in status.iterdir() if _is_socket(one))
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        pool.start(0)
+        assert process._socket.fileno() == -1
+        assert process._process.stdin is not None
+        assert process._process.stdin.closed
+    finally:
+        pool.end()
+
+
+def _flags(fdinfo: Path) -> int:
+    return int(fdinfo.read_text().split("flags:")[1].split()[0], 8)
+
+
+def _is_socket(fdinfo: Path) -> bool:
+    return os.readlink(fdinfo.parent.with_name("fd") / fdinfo.name).startswith("socket:")
 
 
 def test_warnings_of_a_process_are_logged_here(two: Pool, caplog: pytest.LogCaptureFixture) -> None:

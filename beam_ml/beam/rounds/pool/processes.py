@@ -50,6 +50,8 @@ class Process:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        for one in (ours, theirs):
+            one.setblocking(True)  # whatever timeout the program has set for its own sockets
         with theirs:
             command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), json.dumps([*map(str, sys.path)])]
             try:
@@ -161,6 +163,8 @@ class Pool:
         with self._lock:
             gone = [one for one in self._processes if not (one.lent or one.alive)]
             self._processes = [one for one in self._processes if one not in gone]
+            for one in gone:
+                one.end()
             try:
                 if not all(one.ready for one in gone):
                     message = "one ended before it was ready"

@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -107,16 +107,27 @@ def read_index(objects: Objects, manifest: Manifest) -> Index:
         VersionNotFound: the version has no ledger, or its index is gone.
         CorruptArtefact, UnsupportedVersion: the index is damaged, or of a newer format.
     """
+    try:
+        return Index.parse(_index_json(objects, manifest))
+    except (ValueError, InvalidValue, RecursionError) as error:
+        raise _unknown(manifest, error) from error
+
+
+def _index_json(objects: Objects, manifest: Manifest) -> Any:
     title = f"{manifest.name} version {manifest.number}"
     if manifest.ledger is None:
         message = f"{title} has no ledger: it was trained without [ledger] in its job."
         raise VersionNotFound(message)
     data = _whole(objects, manifest.ledger, f"the ledger's index of {title}")
     try:
-        return Index.parse(json.loads(data))
-    except (ValueError, InvalidValue, RecursionError) as error:
-        message = f"The ledger's index {manifest.ledger.path} holds what this library does not know: {error}"
-        raise UnsupportedVersion(message) from error
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _unknown(manifest, error) from error
+
+
+def _unknown(manifest: Manifest, error: Exception) -> UnsupportedVersion:
+    path = "" if manifest.ledger is None else manifest.ledger.path
+    return UnsupportedVersion(f"The ledger's index {path} holds what this library does not know: {error}")
 
 
 def read_window(objects: Objects, window: Window) -> bytes:
@@ -146,8 +157,19 @@ def named_files(objects: Objects, manifests: Iterable[Manifest]) -> set[str] | N
     for path, manifest in {one.ledger.path: one for one in manifests if one.ledger is not None}.items():
         named.add(path)
         try:
-            named |= {window.file.path for window in read_index(objects, manifest).windows}
+            named.update(_paths_in(objects, manifest))
         except (VersionNotFound, CorruptArtefact, UnsupportedVersion) as error:
             LOGGER.warning("The ledger is not tidied: %s", error)
             return None
     return named
+
+
+def _paths_in(objects: Objects, manifest: Manifest) -> list[str]:
+    """Return the files of a version's ledger; each index names nearly the same, so that no entry is parsed for that."""
+    index = _index_json(objects, manifest)
+    try:
+        if index["format"] == 1:
+            return [window["file"]["path"] for window in index["windows"]]
+    except (TypeError, KeyError):
+        pass
+    return [window.file.path for window in read_index(objects, manifest).windows]

@@ -22,6 +22,9 @@ _ROUND_ID = re.compile(r"([1-9]\d*)-[0-9a-f]{32}")
 _MANIFEST = "manifest.json"
 _ROUNDS_AT_START = 100
 """Numbers up to the newest whose rounds are looked at when a trainer starts."""
+_LEDGER_BYTES, _LEDGER_VERSIONS = 1 << 16, 64
+"""A ledger is swept once in so many versions as its index has times so many bytes, at least once in 64: a sweep reads the
+index of each version kept, which after each of them would cost a long ledger more than learning."""
 
 
 def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> list[str]:
@@ -57,7 +60,8 @@ def tidy(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> li
     """
     held = registry.held.get(name)
     removed, registry.held[name] = _keep(registry, name, n, grace_s, held)
-    return removed + _sweep(registry, name, grace_s, held) + _sweep_ledger(registry, name, grace_s)
+    removed += _sweep(registry, name, grace_s, held)
+    return removed + (_sweep_ledger(registry, name, grace_s) if held is None or _ledger_due(registry, name) else [])
 
 
 def _keep(registry: Registry, name: str, n: int, grace_s: float, held: Held | None) -> tuple[list[str], Held]:
@@ -150,6 +154,14 @@ def sweep(registry: Registry, name: str, grace_s: float = 86_400.0) -> list[str]
         The paths removed.
     """
     return _sweep(registry, name, grace_s, None) + _sweep_ledger(registry, name, grace_s)
+
+
+def _ledger_due(registry: Registry, name: str) -> bool:
+    """Return whether a ledger is swept after the newest version: the longer it is, the more seldom."""
+    head = registry.head_number(name)
+    newest = _manifest(registry, name, head) if head else None
+    n_bytes = 0 if newest is None or newest.ledger is None else newest.ledger.bytes
+    return head % min(1 + n_bytes // _LEDGER_BYTES, _LEDGER_VERSIONS) == 0
 
 
 def _sweep_ledger(registry: Registry, name: str, grace_s: float) -> list[str]:

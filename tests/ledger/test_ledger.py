@@ -13,7 +13,8 @@ from beam_ml.core.batch import Batch
 from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound, WrongKind
 from beam_ml.ledger import Ledger, Rules
 from beam_ml.ledger.book import covering, refusal
-from beam_ml.registry import Registry, read_index, sweep, tidy
+from beam_ml.registry import Registry, read_index, retention, sweep, tidy
+from beam_ml.registry import ledger as ledger_files
 from tests.ledger.support import DAY, ROWS, Trainer, rows
 
 
@@ -239,3 +240,30 @@ def test_retention_removes_old_indices_and_no_window_that_a_version_names():
     indices = {path for path in left if "index-" in path}
     assert indices == {registry.manifest("name", version).ledger.path for version in (11, 12)}
     assert len(left) < 16
+
+
+def test_a_long_ledger_is_swept_once_in_some_versions(monkeypatch):
+    registry = Registry("memory://")
+    trainer = Trainer(registry, *EXACT[0][::-1])
+    trainer.days(3)
+    registry.clock = lambda: 4e9
+    tidy(registry, "name", 2, 0.0)  # the first of a process looks at all
+    indices = []
+    for day in range(4, 9):
+        trainer.day(day)
+        monkeypatch.setattr(retention, "_LEDGER_BYTES", registry.manifest("name", day).ledger.bytes // 3)  # one in 4
+        tidy(registry, "name", 2, 0.0)
+        indices.append(sum("index-" in stat.path for stat in registry.objects.walk("name/ledger")))
+    assert indices == [2, 3, 4, 5, 2]
+    assert Ledger(registry, "name").compose().windows == 8
+
+
+def test_an_index_that_is_not_known_stops_the_sweep(monkeypatch):
+    registry = Registry("memory://")
+    Trainer(registry, *EXACT[0][::-1]).days(3)
+    registry.clock = lambda: 4e9
+    before = {stat.path for stat in registry.objects.walk("name/ledger")}
+    for newer in ({"format": 2, "windows": []}, {"format": 1, "windows": [{}]}, []):
+        monkeypatch.setattr(ledger_files, "_index_json", lambda *_, newer=newer: newer)
+        assert not [path for path in sweep(registry, "name", 0.0) if "/ledger/" in path]
+    assert {stat.path for stat in registry.objects.walk("name/ledger")} == before

@@ -254,6 +254,11 @@ def records(data: bytes, delimiter: str) -> Records:
     return Records(np.concatenate([[0], ends[:-1]]).astype(np.int64) if ends.size else ends, ends, spoilt)
 
 
+def _unmarked(data: bytes, delimiter: str) -> bytes:
+    """Return a file's beginning with its byte order mark as empty fields, so that a quote behind it opens a field."""
+    return delimiter.encode() * len(_MARK) + data[len(_MARK) :] if data.startswith(_MARK) else data
+
+
 def _without_blank(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Drop the ends of empty lines."""
     width = np.diff(ends, prepend=0)
@@ -286,7 +291,7 @@ def whole_records(
         whole = len(data)
         if stop is None or offset + whole < stop:
             if b'"' in data:
-                closing, _ = _closing(data, delimiter)
+                closing, _ = _closing(_unmarked(data, delimiter) if offset == 0 else data, delimiter)
                 whole = int(closing[-1]) if closing.size else 0
             else:
                 whole = data.rfind(b"\n") + 1

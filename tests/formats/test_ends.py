@@ -17,7 +17,7 @@ NUMBERS = np.random.default_rng(0).normal(size=(N, 3))
 
 def stream(format: str) -> bytes:
     if format == "csv":
-        return b'x,"two\nlines"\n' + b"".join(b'%d,"a ""%d""\r\nb"\r\n\n' % (i, i) for i in range(N))
+        return b'\xef\xbb\xbf"two\nlines",x\n' + b"".join(b'%d,"a ""%d""\r\nb"\r\n\n' % (i, i) for i in range(N))
     if format == "json":
         return b"".join(b'{"x": %d, "y": "a\\nb"}\n\n' % i for i in range(N))[:-1]
     features = pa.array(NUMBERS.tolist(), pa.list_(pa.float32()))
@@ -36,6 +36,7 @@ def test_both_sides_of_each_end_are_whole(format: str, width: int) -> None:
     assert ends == sorted(set(ends))
     assert ends[-1] == len(data)
     header = data[: data.index(b"\n", 10) + 1] if format == "csv" else b""
+    assert ends[0] >= len(header)
     whole = module.decode(data).batch.to_pylist()
     assert len(whole) == N
     for end in ends[:: max(1, len(ends) // 5)]:

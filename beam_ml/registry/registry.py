@@ -173,10 +173,15 @@ class Registry:
             raise CorruptArtefact(message)
         return data
 
-    def latest(self, name: str, what: str = "learner") -> Found | None:
+    def latest(self, name: str, what: str = "learner", beside: Sequence[str] = ()) -> Found | None:
         """Return the newest version whose payload is readable, where training resumes; None if there is no version.
 
         A damaged version is skipped with a warning. `Found.head` is what `publish` must be given.
+
+        Args:
+            name: the learner's.
+            what: the payload.
+            beside: payloads that must be readable as well, in versions that have them.
 
         Raises:
             CorruptArtefact: there are versions, and none of them is readable.
@@ -184,7 +189,7 @@ class Registry:
         head = self.head_number(name)
         if head == 0:
             return None
-        found = self._first_readable(name, what, walk.descending(self.objects, name, head), head)
+        found = self._first_readable(name, what, walk.descending(self.objects, name, head), head, beside)
         if found is None:
             message = f"{name} has {head} versions, and no readable manifest."
             raise CorruptArtefact(message)
@@ -205,12 +210,17 @@ class Registry:
         """Return the served version: the pinned one, else the newest accepted, else None."""
         return next(walk.served(self.objects, name, self.head_number(name)), None)
 
-    def _first_readable(self, name: str, what: str, manifests: Iterator[Manifest], head: int) -> Found | None:
+    def _first_readable(
+        self, name: str, what: str, manifests: Iterator[Manifest], head: int, beside: Sequence[str] = ()
+    ) -> Found | None:
         first: Exception | None = None
         for manifest in manifests:
             if first is None:
                 file_of(manifest, what)  # a payload that no version has is no damage to step back from
             try:
+                for other in beside:
+                    if other in manifest.files:
+                        self._payload(manifest, other, manifest.files[other])
                 return Found(manifest, self._payload(manifest, what, file_of(manifest, what)), head)
             except walk.DAMAGE as error:
                 first = first or error

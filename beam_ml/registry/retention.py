@@ -30,8 +30,9 @@ index of each version kept, which after each of them would cost a long ledger mo
 def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> list[str]:
     """Remove the payloads of all but the newest `n` versions; their manifests stay.
 
-    Spared whatever `n` is: the newest learner that is there whole, the served version and its parent (the anchor that
-    its refresh started from), the newest accepted version, and versions younger than `grace_s` by the store's clock.
+    Spared whatever `n` is: the newest learner that is there whole, with all that is kept beside it, the served version and
+    its parent (the anchor that its refresh started from), the newest accepted version, and versions younger than `grace_s`
+    by the store's clock.
     Lists every object of the name: call it every so often, not after each publish of a fast stream.
 
     Args:
@@ -117,8 +118,8 @@ def _spared(registry: Registry, name: str, head: int, sizes: dict[str, int]) -> 
     if pinned is not None:
         spared.add(pinned)
     for manifest in registry.manifests(name):
-        learner = manifest.files.get("learner")
-        if learner and sizes.get(learner.path) == learner.bytes:
+        needed = [file for what, file in manifest.files.items() if not what.startswith("models/")]
+        if "learner" in manifest.files and all(sizes.get(file.path) == file.bytes for file in needed):
             spared.add(manifest.number)
             break
     served = registry.served(name)

@@ -8,6 +8,7 @@ import pytest
 
 from beam_ml.errors import VersionNotFound
 from beam_ml.registry import Registry, keep, new_round_id, put_round, round_files, sweep, sweep_rounds, tidy
+from beam_ml.registry.ledger import Index, Kept, index_of
 from beam_ml.registry.store import open_objects
 from tests.registry.faulty_store import PAYLOADS, FaultyStore, publish_next
 
@@ -27,6 +28,25 @@ def test_the_oldest_of_the_newest_versions_stays_though_nobody_serves_it(tmp_pat
     assert len(removed) == len(PAYLOADS) * (11 - len(stay))
     for number in stay:
         assert {what: registry.read("fraud", number, what) for what in PAYLOADS} == PAYLOADS
+
+
+def test_the_newest_version_that_is_whole_with_what_is_kept_beside_its_learner_stays(tmp_path: Path) -> None:
+    """Training steps back to it. It needs no model, and the ledger's files are not among a version's own."""
+    now = [time.time()]
+    registry = Registry(tmp_path, clock=lambda: now[0])
+    entry, data = index_of("fraud", Index(fingerprint="f", size=1, through=0))
+    ledger = Kept(entry, {entry.path: data})
+    for parent in (None, 1, 2, 3, 4):
+        registry.publish("fraud", {**PAYLOADS, "prepared": b"rows that wait"}, parent=parent,
+                         round_id=new_round_id(1), serve=False, ledger=ledger)  # fmt: skip
+    for number, what in ((5, "prepared"), (4, "learner"), (3, next(one for one in PAYLOADS if one != "learner"))):
+        registry.objects.put(registry.manifest("fraud", number).files[what].path, b"cut")
+    now[0] += 600
+    removed = keep(registry, "fraud", 1, grace_s=60)
+    assert {path.split("/")[1] for path in removed} == {"v1", "v2", "v4"}
+    found = registry.latest("fraud", beside=["prepared"])
+    assert found is not None
+    assert (found.manifest.number, found.head) == (3, 5)
 
 
 @pytest.mark.parametrize("fresh", ["0.safetensors", "86400000000.safetensors", "rejects-3.jsonl"])

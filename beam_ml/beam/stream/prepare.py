@@ -222,9 +222,7 @@ class _Prepare(DoFn):
             for block in of:
                 if block.origin is not None and block.start < block.stop:
                     state = state.came(kind == _REPORTS, int(block.origin.partition), block.start, block.stop)
-        if reports:
-            reports, newest = reports_dated(job, reports, max(kept.newest_report, kept.newest), now)
-            kept = dataclasses.replace(kept, newest_report=max(kept.newest_report, newest))
+        reports = reports_dated(job, reports, now) if reports else []
         came = arrived(job, kept, rows, now)
         done = prepare(job, kept, came._replace(until=max(until, kept.until)), reports)
         for name, n in sorted(done.counts.items()):

@@ -16,7 +16,10 @@ from beam_ml.core.spec import ModelSpec
 from beam_ml.errors import InvalidValue
 from beam_ml.features import Features
 
-__all__ = ["check_names", "facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
+__all__ = ["PREPARED", "check_names", "facts_of", "model_facts", "models_of", "payloads_of", "verdict_of"]
+
+PREPARED = "prepared"
+"""The name, among a version's files, of what a trainer keeps of raw rows between rounds."""
 
 
 def payloads_of(learner: Learner, models: Mapping[str, Model]) -> dict[str, bytes]:

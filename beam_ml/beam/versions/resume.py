@@ -3,7 +3,7 @@
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.versions.contents import check_names
+from beam_ml.beam.versions.contents import PREPARED, check_names
 from beam_ml.beam.versions.lineage import Standing, begin
 from beam_ml.beam.versions.sized import as_trained, features_of
 from beam_ml.core import learner as learners
@@ -25,7 +25,7 @@ def resume(job: Job, registry: Registry) -> tuple[Standing, Learner]:
         InvalidValue: its learner has another spec, or was trained on other features or labels.
         CorruptArtefact: there are versions, and none of them is readable.
     """
-    found = registry.latest(job.name)
+    found = registry.latest(job.name, beside=[PREPARED])
     if found is None:
         return begin(registry, job.name, None, 0), learners.new(job.algorithm(), job.algorithm_spec())
     job = as_trained(job, found.manifest)

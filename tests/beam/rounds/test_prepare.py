@@ -1,5 +1,6 @@
 """Raw rows in rounds: rolling features, predictions and labels that come later, however the rows are cut into rounds."""
 
+import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from beam_ml.beam.job import Job
 from beam_ml.beam.job.looking import look
 from beam_ml.beam.rounds import Mode, Round, driver, train
-from beam_ml.beam.rounds.prepare import preparer
-from beam_ml.beam.rounds.prepare.kept import PAYLOAD, decode_kept
+from beam_ml.beam.rounds.prepare import preparer, slices
+from beam_ml.beam.rounds.prepare.kept import PAYLOAD, Kept, decode_kept, nothing_kept
+from beam_ml.beam.rounds.prepare.step import Arrived, arrived, prepare
+from beam_ml.beam.versions.resume import resume
 from beam_ml.cli.checking import checked
 from beam_ml.errors import BeamMLError, InvalidValue, NoInput, PublishFailed, SourceError
-from beam_ml.registry import Registry
+from beam_ml.formats.block import Block
+from beam_ml.registry import Registry, keep
 
 DAY = 86_400_000_000
 START = 1_704_067_200_000_000
@@ -327,11 +331,12 @@ def test_rows_of_one_time_are_learned_together(tmp_path: Path) -> None:
     assert found["known"][0] == 1.0, "of the first windows only reports are known"
 
 
-def test_reports_are_read_up_to_the_clock_and_no_further(tmp_path: Path) -> None:
+def test_reports_are_read_up_to_the_clock_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "AHEAD", 1)
     rows, reports = _world()
     _write(tmp_path, rows, reports)
-    slices = {"path": str(tmp_path / "reports"), "round_files": 1}
-    job = _job(tmp_path, labels={**_labels(tmp_path), "source": slices})
+    one_by_one = {"path": str(tmp_path / "reports"), "round_files": 1}
+    job = _job(tmp_path, labels={**_labels(tmp_path), "source": one_by_one})
     registry = Registry(job.registry)
     for one in train(job, registry, Mode("once"), threads=1):
         kept = decode_kept(job, registry.read("fraud", one.manifest.number, PAYLOAD))
@@ -339,7 +344,83 @@ def test_reports_are_read_up_to_the_clock_and_no_further(tmp_path: Path) -> None
         assert files is not None
         day = (kept.until - START) // DAY
         assert len(files.done) <= day + 2, "a file that holds the first report after the clock, and none behind it"
-        assert kept.newest_report > START
+
+
+def test_reports_that_have_piled_up_are_joined_slice_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round of all rows, its reports in slices of a file: each is joined before the next one is read."""
+    rows, reports = _world(6)
+    ends, most, losses = [], [], []
+
+    def counted(job: Job, kept: Kept, came: Arrived, given: Any) -> Any:
+        most[-1] = max(most[-1], sum(map(len, given)))
+        return prepare(job, kept, came, given)
+
+    monkeypatch.setattr(slices, "prepare", counted)
+    for name, ahead, per_slice in (("whole", 1_000, DAYS + 2), ("slices", 5, 1)):
+        monkeypatch.setattr(slices, "AHEAD", ahead)
+        most.append(0)
+        root = tmp_path / name
+        _write(root, rows, reports)
+        labels = {**_labels(root), "source": {"path": str(root / "reports"), "round_files": per_slice}}
+        job = _job(root, predictions=None, labels=labels, source={"path": str(root / "rows"), "round_files": DAYS})
+        (first, *_) = _run(job)
+        facts = copy.deepcopy(first.manifest.extra[PAYLOAD])
+        del facts["labels"]["reports"]  # none is read that no row has waited for
+        ends.append((first.progress.rows, facts))
+        losses.append(first.refreshes[-1][0].measured["m"]["log_loss"])
+    assert ends[0] == ends[1]
+    assert losses[0] == pytest.approx(losses[1])
+    assert most[0] == len(reports["tx"])
+    assert most[1] <= np.bincount(_days(reports["at"])).max()
+
+
+def _raw(*days: float) -> Block:
+    at = START + (np.array(days) * DAY).astype(np.int64)
+    n = len(days)
+    return Block(
+        pa.record_batch({"tx": np.arange(n), "shop": np.zeros(n, int), "amount": np.ones(n), "at": _stamps(at)})
+    )
+
+
+@pytest.mark.parametrize("refresh", ["1d", "round"])
+def test_a_single_row_dated_far_ahead_moves_no_clock(tmp_path: Path, refresh: str) -> None:
+    spec = {"algorithm": "linear.newton", "loss": "logistic"}
+    job, now = _job(tmp_path, labels=None, refresh=refresh, spec=spec, rolling=None, features={
+        "numeric": ["amount"], "label": "shop", "time": "at"}), START + 10_000 * DAY  # fmt: skip
+    kept = nothing_kept(job)
+    clocks = []
+    for days in ([0.0, 1.0, 2.0], [400.0], [3.0, 3.5], [50.0], [52.0], [54.0, 55.0]):
+        came = arrived(job, kept, [_raw(*days)], now)
+        assert came.rejected == ()
+        kept = prepare(job, kept, came, ()).kept
+        clocks.append((kept.until - START) / DAY)
+    assert clocks == [2.0, 2.0, 3.5, 50.0, 52.0, 55.0], "the row of day 400 waits; two that are dated ahead are a pause"
+
+
+def test_a_row_after_a_pause_that_a_watermark_has_passed_is_what_later_ones_are_compared_with(tmp_path: Path) -> None:
+    """In a stream the watermark moves the clock, though rows come one by one."""
+    features = {"numeric": ["amount"], "label": "shop", "time": "at"}
+    job, now = _job(tmp_path, labels=None, rolling=None, features=features), START + 10_000 * DAY
+    kept = nothing_kept(job)
+    for days, passed in (([0.0, 1.0, 2.0], 2), ([400.0], 401)):
+        came = arrived(job, kept, [_raw(*days)], now)
+        kept = prepare(job, kept, came._replace(until=START + passed * DAY), ()).kept
+    assert kept.held == ()
+    came = arrived(job, kept, [_raw(*[3.0] * 120, 402.0)], now)
+    assert came.rejected == (), "120 rows are late; the one beside them is not far ahead of what was passed"
+    assert came.newest == START + 402 * DAY
+
+
+def test_a_single_report_dated_far_ahead_keeps_no_other_from_being_read(tmp_path: Path) -> None:
+    """It is dated before now, so that it may be right: a replay of old data cannot say."""
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    table = pa.table({"tx": [7], "reported": _stamps(np.array([START + 500 * DAY])), "fraud": [1.0]})
+    pq.write_table(table, tmp_path / "reports" / "000-typo.parquet")
+    one_by_one = {"path": str(tmp_path / "reports"), "round_files": 1}
+    rounds = _run(_job(tmp_path, predictions=None, labels={**_labels(tmp_path), "source": one_by_one}))
+    known = rounds[-1].manifest.extra[PAYLOAD]["labels"]
+    assert known["labelled"] == int((reports["at"] < rows["at"].max()).sum())
 
 
 def test_a_file_of_reports_that_cannot_be_read_is_set_aside_and_counted_once(tmp_path: Path) -> None:
@@ -423,6 +504,28 @@ def test_damaged_bytes_of_what_is_kept_are_typed_errors(tmp_path: Path) -> None:
             del bad[at:]
         with pytest.raises(BeamMLError):
             decode_kept(job, bytes(bad))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_training_steps_back_from_a_version_whose_rows_that_wait_are_damaged(tmp_path: Path, gone: bool) -> None:
+    """Its learner is whole, but would go on without the rows that wait: the version before has both."""
+    rows, reports = _world()
+    _write(tmp_path, rows, reports)
+    job = _job(tmp_path)
+    registry, stop = Registry(job.registry), iter([False, False, True])
+    list(train(job, registry, Mode("once"), threads=1, stopping=lambda: next(stop)))
+    file = registry.manifest("fraud", 2).files[PAYLOAD]
+    path = tmp_path / "registry" / file.path
+    data = path.read_bytes()
+    path.write_bytes(data[:-9])
+    if gone:
+        path.unlink()
+    keep(registry, "fraud", 1, 0.0)
+    (standing, learner) = resume(job, registry)
+    assert (standing.version, standing.head) == (1, 2)
+    assert decode_kept(job, registry.read("fraud", 1, PAYLOAD)).released >= learner.progress.rows
+    path.write_bytes(data)
+    assert resume(job, registry)[0].version == 2
 
 
 def test_a_report_dated_in_the_future_keeps_no_other_from_being_read(tmp_path: Path) -> None:

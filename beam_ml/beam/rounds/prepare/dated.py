@@ -7,15 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.rounds.prepare.kept import BEGINNING
-from beam_ml.core.leaps import FAR, far_ahead
-from beam_ml.core.leaps import newest as newest_of
+from beam_ml.beam.job.raw import ReportedLabels
+from beam_ml.core.leaps import FAR, far_ahead, leap_us
 from beam_ml.core.rejects import UNPLACED, Reject
 from beam_ml.core.spec import to_us
 from beam_ml.features.times import EventTime, Times, times_us
 from beam_ml.formats.block import Block
 
-__all__ = ["Dated", "dated", "reject_of", "reports_dated", "some", "times_of"]
+__all__ = ["Dated", "dated", "newest_row", "reject_of", "report_times", "reports_dated", "some", "times_of"]
 
 _FIELD = "the job's column of event times"
 _AHEAD = "event time in the future"
@@ -59,32 +58,72 @@ def dated(job: Job, blocks: Sequence[Block], newest: int | None, now_us: int) ->
     return found, rejected
 
 
-def reports_dated(job: Job, blocks: Sequence[Block], newest: int, now_us: int) -> tuple[list[Block], int]:
-    """Return reports without those dated in the future, which are rejects of their blocks; and the newest time that counts.
+def newest_row(job: Job, rows: Sequence[Dated], held: Sequence[np.ndarray], newest: int | None) -> int | None:
+    """Return the newest event time that the clock goes by, µs; None: there was no row.
 
-    A report that is dated far ahead of all else is kept, and does not count: reports that are older come behind it.
+    A single row that is dated far ahead of all before it may be a typing error, or the first one after a pause. It is held,
+    and moves nothing until another row comes that is dated far ahead, too.
+
+    Args:
+        job: says what is far.
+        rows: that came, those refused left out.
+        held: event times of rows that are held.
+        newest: newest event time of earlier rows.
+    """
+    every = np.concatenate([np.zeros(0, np.int64), *(one.times for one in rows)])
+    if not every.size:
+        return newest
+    top = int(every.max())
+    if newest is None or every.size > 1 or top <= newest + leap_of(job):
+        return top if newest is None else max(newest, top)
+    also = np.concatenate([np.zeros(0, np.int64), *held])
+    also = also[also > newest + leap_of(job)]
+    return min(top, int(also.min())) if also.size else newest
+
+
+def leap_of(job: Job) -> int:
+    """Return how far ahead of all others few rows may be dated, µs: time drives the clock, whatever else it drives."""
+    windows = job.windows()
+    found = windows.max_leap_us
+    if found is None:
+        found = leap_us(job.source.max_leap, windows.size_us or 0)
+    assert found is not None  # noqa: S101 a length of windows is given
+    return found
+
+
+def reports_dated(job: Job, blocks: Sequence[Block], now_us: int) -> list[Block]:
+    """Return reports without those dated in the future, which are rejects of their blocks.
 
     Args:
         job: has labels.
         blocks: of reports.
-        newest: newest event time of rows and of earlier reports, µs.
         now_us: the clock of a source whose reports do not say when they were recorded.
     """
     labels = job.labels
     assert labels is not None  # noqa: S101
-    (name, unit), ahead = labels.dated(True), to_us(labels.source.max_ahead)
-    found, good = [], [np.zeros(0, np.int64)]
+    ahead, found = to_us(labels.source.max_ahead), []
     for block in blocks:
-        times = times_us(block.batch, name, "job.labels.reported", unit)
-        usable = np.ones(len(block), bool) if times.unusable is None else ~times.unusable
-        late = usable & (times.us > (now_us if block.recorded is None else block.recorded) + ahead)
-        good.append(times.us[usable & ~late])
+        times = _report_times(labels, block)
+        late = times.us > (now_us if block.recorded is None else block.recorded) + ahead
+        if times.unusable is not None:
+            late &= ~times.unusable
         if late.any():
             refused = (*block.rejected, reject_of(block, late, _AHEAD))
             block = some(block, ~late).replace(rejected=refused)
         found.append(block)
-    every = np.concatenate(good)
-    return found, newest_of(every, job.windows().max_leap_us, newest) if every.size else BEGINNING
+    return found
+
+
+def report_times(job: Job, block: Block) -> np.ndarray:
+    """Return the event times of reports that have one, µs."""
+    assert job.labels is not None  # noqa: S101
+    times = _report_times(job.labels, block)
+    return times.us if times.unusable is None else times.us[~times.unusable]
+
+
+def _report_times(labels: ReportedLabels, block: Block) -> Times:
+    name, unit = labels.dated(True)
+    return times_us(block.batch, name, "job.labels.reported", unit)
 
 
 def times_of(job: Job, block: Block) -> Times:
@@ -109,10 +148,10 @@ def _broken(job: Job, block: Block, times: Times, now_us: int) -> dict[str, np.n
 
 def _far(job: Job, read: Sequence[Times], good: Sequence[np.ndarray], newest: int | None) -> list[np.ndarray]:
     """Return where rows are dated far ahead of all others, by block."""
-    leap, sizes = job.windows().max_leap_us, [one.size for one in good]
+    sizes = [one.size for one in good]
     every = np.concatenate([one.us for one in read]) if read else np.zeros(0, np.int64)
     mask, whole = np.zeros(every.size, bool), np.concatenate(good) if good else np.zeros(0, bool)
-    found = None if leap is None else far_ahead(every[whole], leap, newest)
+    found = far_ahead(every[whole], leap_of(job), newest)
     if found is not None:
         mask[np.flatnonzero(whole)[found]] = True
     return np.split(mask, np.cumsum(sizes)[:-1]) if sizes else []

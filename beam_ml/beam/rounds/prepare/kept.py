@@ -13,6 +13,7 @@ from beam_ml.artefact.envelope import decode, encode
 from beam_ml.beam.job.job import Job
 from beam_ml.beam.job.raw import ReportedLabels
 from beam_ml.beam.rounds.prepare.reported import of_labels, waiting_for
+from beam_ml.beam.versions.contents import PREPARED
 from beam_ml.beam.wire.codec import decode_block, encode_block
 from beam_ml.core.cursors import Cursors
 from beam_ml.core.spec import canonical_json
@@ -25,7 +26,7 @@ __all__ = ["BEGINNING", "PAYLOAD", "Kept", "decode_kept", "encode_kept", "nothin
 
 BEGINNING = -(2**63)
 """Before every time."""
-PAYLOAD = "prepared"
+PAYLOAD = PREPARED
 """The name of what is kept among a version's files."""
 _KIND = "prepared"
 _DIGITS = 6
@@ -45,7 +46,6 @@ class Kept:
         waiting: rows that wait for their label; None: labels are in the rows.
         reports: what has been read of the reports.
         early: rows whose label is known and that are not learned before they mature; None: none.
-        newest_report: newest event time of a report that was read, µs.
     """
 
     until: int
@@ -57,7 +57,6 @@ class Kept:
     waiting: late_labels.State | None
     reports: Cursors
     early: Block | None = None
-    newest_report: int = BEGINNING
 
     @property
     def n_waiting(self) -> int:
@@ -102,7 +101,6 @@ def encode_kept(job: Job, kept: Kept) -> bytes:
         "until": kept.until,
         "newest": kept.newest,
         "released": kept.released,
-        "newest_report": kept.newest_report,
         "settings": settings_of(job),
         "reports": cursors_to_json(kept.reports),
     }
@@ -127,11 +125,11 @@ def decode_kept(job: Job, data: bytes) -> Kept:
         )
         raise InvalidValue(message)
     empty = nothing_kept(job)
-    numbers = [meta.get(name) for name in ("until", "newest", "released", "newest_report")]
+    numbers = [meta.get(name) for name in ("until", "newest", "released")]
     if not all(isinstance(one, int) and not isinstance(one, bool) and -(2**63) <= one < 2**63 for one in numbers):
         message = f"What is kept of raw rows must have whole numbers of 64 bits; got {numbers}."
         raise CorruptArtefact(message)
-    until, newest, released, report = (int(one or 0) for one in numbers)
+    until, newest, released = (int(one or 0) for one in numbers)
     held = [decode_block(left.pop(name)) for name in sorted(_of(left, "held/"), key=_number)]
     states = {}
     if job.rolling is not None:
@@ -148,7 +146,7 @@ def decode_kept(job: Job, data: bytes) -> Kept:
         message = f"What is kept of raw rows has parts that there are none of: {sorted(left)[:5]}."
         raise CorruptArtefact(message)
     reports = cursors_from_json(meta.get("reports"))
-    return Kept(until, newest, released, tuple(held), states, known, waiting, reports, early, report)
+    return Kept(until, newest, released, tuple(held), states, known, waiting, reports, early)
 
 
 def settings_of(job: Job) -> dict[str, Any]:

@@ -9,16 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.rounds.prepare.dated import reports_dated
 from beam_ml.beam.rounds.prepare.kept import PAYLOAD, Kept, decode_kept, encode_kept, nothing_kept
 from beam_ml.beam.rounds.prepare.predictions import Scorer, deliver, put_predictions
 from beam_ml.beam.rounds.prepare.reading import PreparedPlan, read_raw
+from beam_ml.beam.rounds.prepare.slices import prepared_in_slices
 from beam_ml.beam.rounds.prepare.step import Arrived, Prepared, arrived, prepare
 from beam_ml.beam.rounds.source import RoundPlan, RoundSource
 from beam_ml.core.learner import Learner
 from beam_ml.core.progress import Progress
 from beam_ml.core.rejects import Reject
-from beam_ml.errors import InvalidValue, NoInput, SourceError
+from beam_ml.errors import InvalidValue, SourceError
 from beam_ml.formats.block import Block
 from beam_ml.registry import Manifest, Registry
 
@@ -88,41 +88,19 @@ class Preparer:
         job = self._job
         blocks = read_raw(plan, job.raw_columns, f"{round_id}/rows", self._options)
         came = arrived(job, self.kept, blocks, time.time_ns() // 1000)
-        reports, kept, lost = self._reported(learner, came, round_id)
-        done = prepare(job, kept, came, reports)
+        done, lost = self._prepared(learner, came, round_id)
         facts = {**self._told(done), **self._predicted(done, round_id)}
         rejected = carriers(done.rejected, job.features.columns())
         n_rejected = sum(map(len, done.rejected))
         made = PreparedPlan(plan, done.rows, n_rejected, lost)
         return Turn(made, (*_pieces(done.rows), *rejected), done.kept, facts)
 
-    def _reported(self, learner: Learner, came: Arrived, round_id: str) -> tuple[list[Block], Kept, Progress]:
-        """Read reports until one is dated after the clock, or no more have come.
-
-        Returns:
-            The reports; what is kept, with what was read of them; and what of them cannot be read and is given up.
-        """
-        found, kept, lost = list[Block](), self.kept, Progress()
-        labels, source = self._job.labels, self._reports
-        if labels is None or source is None:
-            return found, kept, lost
-        newest, part = kept.newest_report, 0
-        while newest < came.until + labels.lateness_us:
-            reader = learner.replace(cursors=kept.reports, progress=Progress(), pending={})
-            try:
-                plan = source.plan(reader, labels.source.round_rows)
-            except NoInput as error:
-                message = f"labels.source.path: {error} (with --follow, reports may begin to come later.)"
-                raise NoInput(message) from error
-            if plan is None:
-                break
-            blocks = read_raw(plan, labels.columns, f"{round_id}/reports/{part}", self._options)
-            blocks, latest = reports_dated(self._job, blocks, max(newest, came.newest), time.time_ns() // 1000)
-            newest = max(newest, latest)
-            kept = dataclasses.replace(kept, reports=plan.advance(kept.reports), newest_report=newest)
-            source.published(reader.replace(cursors=kept.reports))  # what it has set aside is known from here on
-            found, lost, part = [*found, *blocks], lost.merge(plan.lost), part + 1
-        return found, kept, lost
+    def _prepared(self, learner: Learner, came: Arrived, round_id: str) -> tuple[Prepared, Progress]:
+        """Return what lies before the clock, and what of the reports is given up."""
+        if self._reports is None:
+            return prepare(self._job, self.kept, came, ()), Progress()
+        key = f"{round_id}/reports"
+        return prepared_in_slices(self._job, self._reports, learner, self.kept, came, key, self._options)
 
     def _told(self, done: Prepared) -> dict[str, Any]:
         """Return the counts so far of what became of reports and the rows that waited for them."""

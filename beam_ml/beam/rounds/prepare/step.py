@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from beam_ml import late_labels
 from beam_ml.beam.job.job import Job
-from beam_ml.beam.rounds.prepare.dated import Dated, dated, reject_of, some, times_of
+from beam_ml.beam.rounds.prepare.dated import Dated, dated, newest_row, reject_of, some, times_of
 from beam_ml.beam.rounds.prepare.kept import BEGINNING, Kept, rule_of_known, windows_of
 from beam_ml.beam.rounds.prepare.maturing import matured
 from beam_ml.beam.rounds.prepare.reported import (
@@ -83,8 +83,11 @@ def arrived(job: Job, kept: Kept, blocks: Sequence[Block], now_us: int) -> Arriv
         blocks: of raw rows.
         now_us: the clock on the wall, which rows may not be far ahead of.
     """
-    rows, rejected = dated(job, blocks, None if kept.newest == BEGINNING else kept.newest, now_us)
-    newest = max([kept.newest, *(int(one.times.max()) for one in rows if one.times.size)])
+    known = max(kept.newest, kept.until)  # a stream's watermark passes rows that alone move no clock
+    before = None if known == BEGINNING else known
+    rows, rejected = dated(job, blocks, before, now_us)
+    found = newest_row(job, rows, [times_of(job, block).us for block in kept.held], before)
+    newest = BEGINNING if found is None else found
     late = 0 if job.labels is None else job.labels.lateness_us
     until = BEGINNING if newest == BEGINNING else newest - to_us(job.source.out_of_orderness) - late
     return Arrived(tuple(rows), tuple(rejected), newest, max(until, kept.until))

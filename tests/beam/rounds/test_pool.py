@@ -36,6 +36,7 @@ from beam_ml.core.threads import using
 from beam_ml.errors import UnreadableInput
 from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
+from beam_ml.testing.examples import outliers
 
 DAY_US = 86_400_000_000
 DAYS, ROWS = 4, 500
@@ -225,6 +226,20 @@ def test_an_error_keeps_its_type_and_the_next_round_has_processes_again(two: Poo
     assert Registry(one.registry).latest(one.name) is None
     assert not list((Path(one.registry) / one.name).rglob("*.jsonl"))
     assert read(learned(job(tmp_path / "b", data, KMEANS))).progress.scanned == DAYS * ROWS
+
+
+def test_a_process_finds_an_algorithm_that_came_after_it(
+    two: Pool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path(outliers.__file__).read_text().replace(outliers.__name__, "came_later")
+    (tmp_path / "came_later.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = {"algorithm": "came_later:OUTLIERS"}
+    whole = {"name": "test", "registry": str(tmp_path / "registry"), "source": {"path": str(data)}}
+    one = Job.parse(whole | {"features": {"numeric": ["a", "b"]}, "spec": spec, "models": {}})
+    seen = len(two.pids)
+    [done] = train(one, Registry(one.registry), CLOSE, threads=2)
+    assert (done.progress.scanned, len(two.pids)) == (DAYS * ROWS, seen)
 
 
 def test_small_rounds_and_one_thread_start_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Hashable, Mapping
@@ -84,6 +85,7 @@ def _answered(
         send(trainer, *to_message(end, piece))
 
     try:
+        sys.path[:] = asked["path"]
         job, values = Job.parse(asked["job"]), values_in(asked["values"])
         find(job.algorithm_spec().algorithm)
         key = canonical_json([asked["job"], asked["where"], asked["options"], asked["in_order"]])

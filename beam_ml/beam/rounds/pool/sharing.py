@@ -7,6 +7,7 @@ be shared have taken as long as starting takes, so that whoever learns little ne
 
 import dataclasses
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -97,6 +98,7 @@ class Task:
             "options": [*self.options],
             "in_order": self.in_order,
             "plan": part.to_dict(),
+            "path": [*map(str, sys.path)],  # an algorithm of the user's own may have been put there since
         }
         for head, buffers in process.ask(asked):
             take(*from_message(head, buffers))

@@ -94,9 +94,9 @@ def prism_location() -> Path:
         unavailable(str(why))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prism_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
-    """Return a running Prism."""
+    """Return a running Prism, for a module's tests: it starts in a second, and after its jobs it keeps a core busy."""
     with had(prism(tmp_path_factory.mktemp("prism"))) as running:
         yield running
 

@@ -27,8 +27,7 @@ KERNELS := import importlib, pkgutil; from beam_ml import kernels; \
 
 test: .venv/dev.stamp ## the whole suite, no service needed
 	@echo "Every test that needs no service: 10 to 30 minutes on two cores; the first run compiles kernels, too."
-	@$(BIN)/python -c "$(KERNELS)"
-	@begun=$$(date +%s); $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered; code=$$?; \
+	@begun=$$(date +%s); $(BIN)/python -c "$(KERNELS)"; $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered; code=$$?; \
 	  echo "make test: $$([ $$code = 0 ] && echo passed || echo FAILED) after $$(( ($$(date +%s) - begun + 59) / 60 )) minutes"; exit $$code
 
 integration: .venv/dev.stamp ## real Kafka, Flink, Prism and object store; what Java, Maven or Go is missing for is skipped

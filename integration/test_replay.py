@@ -30,7 +30,7 @@ from beam_ml.beam.kafka.topics import make_topic
 from beam_ml.beam.rounds import Mode, train
 from beam_ml.cli import replay
 from beam_ml.cli.simulate import write_days
-from beam_ml.core import sample
+from beam_ml.core import clocks
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch, Origin
 from beam_ml.core.identity import identities
@@ -293,8 +293,7 @@ def test_a_week_of_fraud_trained_while_it_flows_equals_the_files(
         bounds = cuts(registry, name, week.num_rows)
         # … and drawn by other names, with other rows to correct its folds by.
         named = drawn_as(next(iter(streamed.progress.covered)), bounds)
-        for function in ("identities", "draws"):
-            monkeypatch.setattr(sample, function, named)
+        monkeypatch.setattr(clocks, "identities", named)  # rows of files are drawn by the same
         for i, (start, stop) in enumerate(itertools.pairwise(bounds)):
             parquet.write(str(files / f"{i:04d}.parquet"), week.slice(start, stop - start).to_batches())
         filed = from_files(job, files, tmp_path / "files", name)

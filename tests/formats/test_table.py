@@ -13,6 +13,7 @@ from beam_ml.formats.table import MESSAGE_FORMATS, Format, Roles, of_files
 
 OF_FILES = {"ranges", "read", "write", "encode", "decode"}
 OF_MESSAGES = {"message_decoder", "message_encoder"}
+OF_PIPES = {"ends"}
 
 
 def test_every_package_is_in_the_table() -> None:
@@ -27,7 +28,7 @@ def test_a_package_offers_what_its_record_says(name: str) -> None:
     assert record.name == name
     assert (OF_FILES <= offered) == bool(record.endings)
     assert (OF_MESSAGES <= offered) == record.messages
-    assert offered <= OF_FILES | OF_MESSAGES | {"DEFAULT", "Options"}
+    assert offered <= OF_FILES | OF_MESSAGES | OF_PIPES | {"DEFAULT", "Options"}
     assert record.module is importlib.import_module(f"beam_ml.formats.{name}")
 
 

@@ -33,7 +33,7 @@ def test_a_measure_without_a_loss_is_told_what_it_must_give() -> None:
     broken = dataclasses.replace(kmeans.KMEANS, models={"clusters": kind})
     sentence = (
         r"breaks the law 'sketch bound': AssertionError: measure of the model Clusters must return a finite log_loss or mse or "
-        r"msd, by a record of beam_ml\.core\.metrics; it returns "
+        r"msd or nll or mean_wql or score, by a record of beam_ml\.core\.metrics; it returns "
     )
     with pytest.raises(AssertionError, match=sentence):
         sketch_bound(broken, (kmeans.Clusters(k=2),))

@@ -39,8 +39,9 @@ def source_from(value: Mapping[str, Any], where: str = "source") -> Source:
     """
     piped = "pipe" in value or value.get("path") == STDIN
     which = value.get("kind", "pipe" if piped else "files")
-    if which not in _KINDS:
-        message = f"{where}.kind must be 'files', 'pipe' or 'kafka'; got {which!r}.{did_you_mean(which, _KINDS)}"
+    if not isinstance(which, str) or which not in _KINDS:
+        hint = did_you_mean(which, _KINDS) if isinstance(which, str) else ""
+        message = f"{where}.kind must be 'files', 'pipe' or 'kafka'; got {which!r}.{hint}"
         raise InvalidValue(message)
     if which != "kafka" and value.get("path") == STDIN:
         return PipeSource.parse(_as_stdin(value))

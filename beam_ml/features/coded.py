@@ -6,6 +6,7 @@ vocabulary needs the texts themselves, and a batch holds numbers alone: so `spel
 a text.
 """
 
+import functools
 import re
 from typing import Annotated, Literal
 
@@ -101,7 +102,12 @@ class Targeted(Settings):
             MissingColumn: the column is absent, or holds neither numbers nor text.
         """
         codes, rules = _codes(batch, self.column)
-        return np.array(self.values)[places_of(codes, len(self.values))], rules
+        return self._table[places_of(codes, len(self.values))], rules
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """The values, once for all batches."""
+        return np.array(self.values)
 
 
 class Spelled(Settings):

@@ -22,6 +22,7 @@ from beam_ml.core.spec import Settings, canonical_json
 from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, VersionNotFound
 from beam_ml.registry.manifest import File, Manifest, ledger_path
 from beam_ml.registry.store import Objects
+from beam_ml.registry.whole import whole
 
 __all__ = ["Index", "Kept", "Window", "index_of", "named_files", "read_index", "read_window", "window_of"]
 
@@ -141,14 +142,8 @@ def read_window(objects: Objects, window: Window) -> bytes:
 
 
 def _whole(objects: Objects, file: File, what: str) -> bytes:
-    data = objects.get(file.path)
-    if data is None:
-        message = f"The registry at {objects.where} no longer has {file.path}, {what}."
-        raise VersionNotFound(message)
-    if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-        message = f"{file.path}, {what}, is damaged: its bytes do not match their SHA-256."
-        raise CorruptArtefact(message)
-    return data
+    gone = f"The registry at {objects.where} no longer has {file.path}, {what}."
+    return whole(objects, file, gone, f"{file.path}, {what}, is damaged: its bytes do not match their SHA-256.")
 
 
 def named_files(objects: Objects, manifests: Iterable[Manifest]) -> set[str] | None:

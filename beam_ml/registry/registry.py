@@ -13,7 +13,6 @@ One exclusive create makes a version with all that belongs to it, so a kill at a
 new one. Manifests are never deleted, so a number is used once; publishing names the head it expects.
 """
 
-import hashlib
 import logging
 import os
 import time
@@ -30,6 +29,7 @@ from beam_ml.registry.naming import check_name, is_name
 from beam_ml.registry.pin import write_pin
 from beam_ml.registry.publishing import own_version, publishing, read_manifest, write_version
 from beam_ml.registry.store import Objects, Store, open_objects, utc_now
+from beam_ml.registry.whole import whole
 
 __all__ = ["Found", "Held", "Registry"]
 
@@ -164,14 +164,12 @@ class Registry:
 
     def _payload(self, manifest: Manifest, what: str, file: File) -> bytes:
         title = f"{manifest.name} version {manifest.number}"
-        data = self.objects.get(file.path)
-        if data is None:
-            message = f"{title} no longer has its {what}: it was removed, by retention or by hand."
-            raise VersionNotFound(message)
-        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            message = f"{title} has a damaged {what}: its bytes do not match the manifest's SHA-256."
-            raise CorruptArtefact(message)
-        return data
+        return whole(
+            self.objects,
+            file,
+            f"{title} no longer has its {what}: it was removed, by retention or by hand.",
+            f"{title} has a damaged {what}: its bytes do not match the manifest's SHA-256.",
+        )
 
     def latest(self, name: str, what: str = "learner", beside: Sequence[str] = ()) -> Found | None:
         """Return the newest version whose payload is readable, where training resumes; None if there is no version.

@@ -13,6 +13,7 @@ from beam_ml.formats import Block
 from beam_ml.formats import csv as csv_format
 from beam_ml.formats.csv import Options
 from beam_ml.formats.messages import Decoded, decoder
+from tests.attacks.editing import edited
 from tests.attacks.effort import EFFORT
 
 NAMES = ["x", "s", "t"]
@@ -40,19 +41,7 @@ FORMS = [
 
 
 def mutated(rng: random.Random, one: bytes) -> bytes:
-    out = bytearray(one)
-    for _ in range(rng.choice([1, 1, 1, 2, 4])):
-        at = rng.randrange(len(out) + 1)
-        what = rng.randrange(4)
-        if what == 0 and at < len(out):
-            out[at] = rng.choice([0x22, 0x2C, 0x0A, 0x0D, 0x80, 0xFF, out[at] ^ (1 << rng.randrange(8))])
-        elif what == 1:
-            del out[at : at + rng.randrange(1, 5)]
-        elif what == 2:
-            out[at:at] = rng.choice(PIECES)
-        else:
-            out[at:at] = rng.choice(SEEDS)[: rng.randrange(1, 30)]
-    return bytes(out)
+    return edited(rng, one, (0x22, 0x2C, 0x0A, 0x0D, 0x80, 0xFF), PIECES, SEEDS, most=30)
 
 
 def check_tiled(block: Block, n_bytes: int) -> None:

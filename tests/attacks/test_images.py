@@ -13,6 +13,7 @@ from beam_ml.errors import InvalidValue
 from beam_ml.formats import image
 from beam_ml.formats.image.decoding import pixels_of
 from beam_ml.formats.image.options import Pixels
+from tests.attacks.editing import edited
 from tests.attacks.effort import EFFORT
 from tests.formats.image.support import bytes_of, noise
 
@@ -47,19 +48,7 @@ ASKED = Pixels(height=4, width=3, max_pixels=1 << 20)
 
 
 def mutated(rng: random.Random, one: bytes) -> bytes:
-    out = bytearray(one)
-    for _ in range(rng.choice([1, 1, 2, 4])):
-        at = rng.randrange(len(out) + 1)
-        what = rng.randrange(4)
-        if what == 0 and at < len(out):
-            out[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, out[at] ^ (1 << rng.randrange(8))])
-        elif what == 1:
-            del out[at : at + rng.randrange(1, 9)]
-        elif what == 2:
-            out[at:at] = rng.choice(PIECES)
-        else:
-            out[at:at] = rng.choice(SEEDS)[: rng.randrange(1, 60)]
-    return bytes(out)
+    return edited(rng, one, (0, 1, 0x7F, 0x80, 0xFF), PIECES, SEEDS, edits=(1, 1, 2, 4), cut=9, most=60)
 
 
 def mended(data: bytes) -> bytes:

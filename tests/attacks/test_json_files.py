@@ -11,6 +11,7 @@ from beam_ml.errors import UnreadableInput
 from beam_ml.formats import Block
 from beam_ml.formats import json as json_format
 from beam_ml.formats.json import Options
+from tests.attacks.editing import edited
 from tests.attacks.effort import EFFORT
 
 SEEDS = [
@@ -44,19 +45,9 @@ MINE = {"columns": SEEDS[6:8], "dense": SEEDS[:2], "sparse": SEEDS[:4], "series"
 
 
 def mutated(rng: random.Random, one: bytes) -> bytes:
-    out = bytearray(one)
-    for _ in range(rng.choice([0, 1, 1, 1, 2, 4])):
-        at = rng.randrange(len(out) + 1)
-        what = rng.randrange(4)
-        if what == 0 and at < len(out):
-            out[at] = rng.choice([0x22, 0x2C, 0x5B, 0x5C, 0x5D, 0x7B, 0x7D, 0x80, out[at] ^ (1 << rng.randrange(8))])
-        elif what == 1:
-            del out[at : at + rng.randrange(1, 5)]
-        elif what == 2:
-            out[at:at] = rng.choice(PIECES)
-        else:
-            out[at:at] = rng.choice(SEEDS)[: rng.randrange(1, 40)]
-    return bytes(out).replace(b"\n", b" ")
+    return edited(
+        rng, one, (0x22, 0x2C, 0x5B, 0x5C, 0x5D, 0x7B, 0x7D, 0x80), PIECES, SEEDS, edits=(0, 1, 1, 1, 2, 4)
+    ).replace(b"\n", b" ")
 
 
 def columns_of(options: Options) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import load_svmlight_file
 
 from beam_ml.formats import libsvm
+from tests.attacks.editing import edited
 from tests.attacks.effort import EFFORT
 
 SEEDS = [
@@ -46,19 +47,7 @@ ADDED = libsvm.Options(first_index=0)
 
 
 def mutated(rng: random.Random, one: bytes) -> bytes:
-    out = bytearray(one)
-    for _ in range(rng.choice([1, 1, 1, 2, 4])):
-        at = rng.randrange(len(out) + 1)
-        what = rng.randrange(4)
-        if what == 0 and at < len(out):
-            out[at] = rng.choice([0, 0x20, 0x30, 0x39, 0x3A, 0x80, 0xFF, out[at] ^ (1 << rng.randrange(8))])
-        elif what == 1:
-            del out[at : at + rng.randrange(1, 5)]
-        elif what == 2:
-            out[at:at] = rng.choice(PIECES)
-        else:
-            out[at:at] = rng.choice(SEEDS)[: rng.randrange(1, 40)]
-    return bytes(out)
+    return edited(rng, one, (0, 0x20, 0x30, 0x39, 0x3A, 0x80, 0xFF), PIECES, SEEDS)
 
 
 def by_scikit_learn(line: bytes) -> tuple[float, int, list[tuple[int, float]]] | None:

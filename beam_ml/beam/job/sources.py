@@ -14,6 +14,14 @@ __all__ = ["STDIN", "FileSource", "KafkaSource", "PipeSource", "Source"]
 STDIN = "-"
 """The path that stands for stdin."""
 
+_Categories = Annotated[
+    tuple[str, ...],
+    Field(description="columns of categories, for formats of text; a job adds those of features.hashed"),
+]
+_Labels = Annotated[
+    tuple[str, ...],
+    Field(description="columns of listed values, for formats of text; a job adds features.label where it is a table"),
+]
 _Behind = Annotated[Duration | Literal[0], Field(description="s the watermark stays behind")]
 _Lateness = Annotated[Duration | Literal[0], Field(description="seconds that a row may lie behind a folded window")]
 _Leap = Annotated[
@@ -48,16 +56,8 @@ class FileSource(Settings):
         ),
     ] = None
     options: Annotated[Mapping[str, Any], Field(description="the format's own; `format` must be given with them")] = {}
-    categories: Annotated[
-        tuple[str, ...],
-        Field(description="columns of categories, for formats of text; a job adds those of features.hashed"),
-    ] = ()
-    labels: Annotated[
-        tuple[str, ...],
-        Field(
-            description="columns of listed values, for formats of text; a job adds features.label where it is a table"
-        ),
-    ] = ()
+    categories: _Categories = ()
+    labels: _Labels = ()
     round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, to the next block")] = (
         500_000
     )
@@ -157,16 +157,8 @@ class PipeSource(Settings):
         ),
     ]
     options: Annotated[Mapping[str, Any], Field(description="the format's own")] = {}
-    categories: Annotated[
-        tuple[str, ...],
-        Field(description="columns of categories, for formats of text; a job adds those of features.hashed"),
-    ] = ()
-    labels: Annotated[
-        tuple[str, ...],
-        Field(
-            description="columns of listed values, for formats of text; a job adds features.label where it is a table"
-        ),
-    ] = ()
+    categories: _Categories = ()
+    labels: _Labels = ()
     round_rows: Annotated[int, Field(ge=1, description="rows that one round takes at most, guessed by their bytes")] = (
         500_000
     )

@@ -1,5 +1,6 @@
 """The bytes of a FIFO or of stdin, as they come: each can be read once, and ends when its last writer closes it."""
 
+import abc
 import bz2
 import os
 import select
@@ -122,7 +123,7 @@ class Pipe:
             os.close(self._fd)
 
 
-class _Codec:
+class _Codec(abc.ABC):
     """Compressed members that follow one another, taken apart bit by bit."""
 
     name = ""
@@ -151,11 +152,13 @@ class _Codec:
             if found or not (self._fresh and self._left):
                 return found
 
+    @abc.abstractmethod
     def _step(self) -> bytes:
-        raise NotImplementedError
+        """Decompress some of what is left; return it."""
 
+    @abc.abstractmethod
     def _new(self) -> Any:
-        raise NotImplementedError
+        """Return what decompresses one member."""
 
 
 class _Gzip(_Codec):

@@ -27,7 +27,8 @@
     │   │   └── SourceRefused brokers that do not let this user in
     │   └── RowsLost          messages that were to be read are gone
     ├── RoundAbandoned        a round whose progress is not exactly its plan; nothing of it has had an effect
-    └── EngineRefused         this runner cannot do what the pipeline needs
+    ├── EngineRefused         this runner cannot do what the pipeline needs
+    └── MissingExtra          a part of the package that was not installed            (an ImportError)
 """
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "MergeRefused",
     "MissingAlgorithm",
     "MissingColumn",
+    "MissingExtra",
     "NoInput",
     "PublishFailed",
     "RegistryError",
@@ -162,3 +164,7 @@ class RoundAbandoned(BeamMLError):
 
 class EngineRefused(BeamMLError):
     """A runner that cannot do what the pipeline needs."""
+
+
+class MissingExtra(BeamMLError, ImportError):
+    """A part of the package whose libraries were not installed with it; the message says how to."""

@@ -105,6 +105,7 @@ ONLY_IN = {
     "jax": ("beam_ml/kernels/",),
     "kafka": ("beam_ml/beam/kafka/",),
     "obstore": ("beam_ml/registry/",),
+    "optax": ("beam_ml/kernels/",),
     "safetensors": ("beam_ml/artefact/",),
 }
 NOWHERE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

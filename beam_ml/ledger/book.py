@@ -14,15 +14,17 @@ from beam_ml.core import accumulation as accumulations
 from beam_ml.core import decay
 from beam_ml.core.accumulation import Accumulation, Part
 from beam_ml.core.algorithm import Algorithm, LawKind
+from beam_ml.core.decay import later
 from beam_ml.core.progress import Progress
 from beam_ml.core.spec import Spec, to_us
 from beam_ml.core.thinning import thinned
 from beam_ml.ledger.rules import Rules
-from beam_ml.registry import Index, Kept, Window, index_of, window_of
+from beam_ml.registry import Index, Kept, Window, index_of, left_of, place_of, window_of
 
 __all__ = ["added", "covering", "merged", "refusal", "unfit", "without"]
 
 Read = Callable[[Window], Accumulation]
+_NEVER = -(2**63)
 
 
 def refusal(algorithm: Algorithm, spec: Spec) -> str | None:
@@ -78,11 +80,14 @@ def covering(windows: Sequence[Window], start: int, end: int) -> list[Window]:
         end: of the range, µs.
     """
     chosen: list[Window] = []
-    at = start
-    for one in windows:
-        if one.start >= at and one.end <= end:
-            chosen.append(one)
-            at = one.end
+    at, i = start, 0
+    while (i := bisect.bisect_left(windows, (at, _NEVER), lo=i, key=place_of)) < len(windows):
+        while i < len(windows) and windows[i].start < end < windows[i].end:
+            i += 1
+        if i == len(windows) or windows[i].start >= end:
+            break
+        chosen.append(windows[i])
+        at = windows[i].end
     return chosen
 
 
@@ -111,29 +116,30 @@ def added(
         held: path → accumulation of files that need not be read; what is new is put there too.
     """
     files: dict[str, bytes] = {}
-    entries = list(index.windows)
+    entries, new = list(index.windows), []
 
     def add(start: int, end: int, value: Accumulation, windows: int) -> None:
         data = encode_accumulation(algorithm, spec, value)
         window = window_of(name, (start, end), windows, value.progress.rows, data)
         files[window.file.path], held[window.file.path] = data, value
-        bisect.insort(entries, window, key=_place)
+        bisect.insort(entries, window, key=place_of)
+        new.append(window)
 
     for end, value in sorted(closed.items()):
         if value.progress.rows:
             kept = dataclasses.replace(value, sample=thinned(value.sample, rules.sample))
             add(end - index.size, end, kept, 1)
     for span in rules.spans(index.size):
-        for start in _completed(entries, span, index, through):
+        for start in _completed(new, span, index, through):
             parts = covering(entries, start, start + span)
             if len(parts) > 1:
                 values = [held.get(one.file.path) or read(one) for one in parts]
                 total = merged(algorithm, spec, values, rules.sample)
                 add(start, start + span, total, sum(one.windows for one in parts))
-    after = _retained(rules, index.model_copy(update={"windows": tuple(entries), "through": through}))
-    named = {one.file.path for one in after.windows}
-    file, data = index_of(name, after)
-    return Kept(file, {path: one for path, one in files.items() if path in named} | {file.path: data}, after)
+    after = _retained(rules, dataclasses.replace(index, windows=tuple(entries), through=through), new)
+    file, named, after = index_of(name, after)
+    left = (one.file.path for one in new if _holds(after.windows, one))
+    return Kept(file, {path: files[path] for path in left} | named, after)
 
 
 def without(
@@ -167,23 +173,27 @@ def without(
             windows = sum(one.windows for one in parts)
             window = window_of(name, (span.start, span.end), windows, total.progress.rows, data)
             files[window.file.path], held[window.file.path] = data, total
-            bisect.insort(entries, window, key=_place)
-    file, data = index_of(name, index.model_copy(update={"windows": tuple(entries)}))
-    return Kept(file, {**files, file.path: data})
+            bisect.insort(entries, window, key=place_of)
+    left = tuple(entries)
+    file, named, after = index_of(name, dataclasses.replace(index, windows=left, sealed=(), fresh=left))
+    return Kept(file, {**files, **named}, after)
 
 
 def _within(inner: Window, outer: Window) -> bool:
     return outer.start <= inner.start and inner.end <= outer.end
 
 
-def _place(window: Window) -> tuple[int, int]:
-    return window.start, -window.end
+def _holds(windows: Sequence[Window], one: Window) -> bool:
+    i = bisect.bisect_left(windows, place_of(one), key=place_of)
+    return i < len(windows) and windows[i] == one
 
 
-def _completed(entries: Sequence[Window], span: int, index: Index, through: int) -> list[int]:
-    """Return the starts of the spans of a length that have become complete since the index, and hold windows."""
-    first = bisect.bisect_left(entries, (index.through - span, -(2**63)), key=_place)
-    starts = {one.start // span * span for one in entries[first:] if one.end - one.start < span}
+def _completed(new: Sequence[Window], span: int, index: Index, through: int) -> list[int]:
+    """Return the starts of the spans of a length that have become complete since the index, and may hold windows.
+
+    They hold what is new, or were open as of the index.
+    """
+    starts = {index.through // span * span, *(one.start // span * span for one in new)}
     since = index.since
     return sorted(
         start
@@ -192,25 +202,21 @@ def _completed(entries: Sequence[Window], span: int, index: Index, through: int)
     )  # fmt: skip
 
 
-def _retained(rules: Rules, index: Index) -> Index:
-    """Return the index without what is kept no longer; a span stays whole until all of it is too old."""
-    windows, since = index.windows, index.since
+def _retained(rules: Rules, index: Index, new: Sequence[Window]) -> Index:
+    """Return the index with what is new, without what is kept no longer; a span stays whole until all of it is too old."""
+    since, kept_from, fine_from, windows = index.since, index.kept_from, index.fine_from, index.windows
     if rules.keep is not None:
-        before = index.through - to_us(rules.keep)
-        gone = [one.end for one in windows if one.end <= before]
-        windows = tuple(one for one in windows if one.end > before)
-        since = max([*gone, *([] if since is None else [since])], default=None)
+        kept_from = later(kept_from, index.through - to_us(rules.keep))
     if rules.fine is not None:
-        before = index.through - to_us(rules.fine)
-        windows = tuple(_outermost(windows, before))
-    return index.model_copy(update={"windows": windows, "since": since})
-
-
-def _outermost(windows: Iterable[Window], before: int) -> Iterable[Window]:
-    """Leave out what lies within a longer span that ended at or before a time."""
-    within = -(2**63)
-    for one in windows:  # by start, the longest first
-        if one.end > within:
-            yield one
-        if one.end <= before:
-            within = max(within, one.end)
+        fine_from = later(fine_from, index.through - to_us(rules.fine))
+    # Only what starts before a bound can be too old for it.
+    old = bisect.bisect_left(windows, max(kept_from or _NEVER, fine_from or _NEVER), key=lambda one: one.start)
+    left = left_of(windows[:old], kept_from, fine_from)
+    if kept_from is not None:
+        gone = [one.end for one in windows[:old] if one.end <= kept_from]
+        since = max([*gone, *([] if since is None else [since])], default=None)
+    alive = left + windows[old:]
+    fresh = tuple(one for one in (*index.fresh, *new) if kept_from is None or one.end > kept_from)
+    return dataclasses.replace(
+        index, since=since, kept_from=kept_from, fine_from=fine_from, windows=alive, fresh=fresh
+    )  # fmt: skip

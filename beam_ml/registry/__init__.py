@@ -1,6 +1,6 @@
 """Numbered versions of learners and their models in an object store: publish, read, serve, keep."""
 
-from beam_ml.registry.ledger import Index, Kept, Window, index_of, read_index, read_window, window_of
+from beam_ml.registry.ledger import Index, Kept, Window, index_of, left_of, place_of, read_index, read_window, window_of
 from beam_ml.registry.manifest import File, Manifest, Verdict, manifest_schema
 from beam_ml.registry.registry import Found, Registry
 from beam_ml.registry.retention import keep, sweep, sweep_rounds, tidy
@@ -18,8 +18,10 @@ __all__ = [
     "drop_round",
     "index_of",
     "keep",
+    "left_of",
     "manifest_schema",
     "new_round_id",
+    "place_of",
     "put_round",
     "read_index",
     "read_round",

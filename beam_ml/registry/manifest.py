@@ -16,6 +16,7 @@ __all__ = [
     "FORMAT",
     "File",
     "Manifest",
+    "Sha256",
     "Verdict",
     "describe",
     "file_of",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from beam_ml.errors import CorruptArtefact, InvalidValue, UnsupportedVersion, VersionNotFound
-from beam_ml.registry.ledger import named_files
+from beam_ml.registry.ledger import entries_in, named_files
 from beam_ml.registry.manifest import Manifest
 from beam_ml.registry.pin import read_pin
 from beam_ml.registry.registry import Held, Registry
@@ -22,9 +22,9 @@ _ROUND_ID = re.compile(r"([1-9]\d*)-[0-9a-f]{32}")
 _MANIFEST = "manifest.json"
 _ROUNDS_AT_START = 100
 """Numbers up to the newest whose rounds are looked at when a trainer starts."""
-_LEDGER_BYTES, _LEDGER_VERSIONS = 1 << 16, 64
-"""A ledger is swept once in so many versions as its index has times so many bytes, at least once in 64: a sweep reads the
-index of each version kept, which after each of them would cost a long ledger more than learning."""
+_LEDGER_FILES, _LEDGER_VERSIONS = 256, 64
+"""A ledger is swept once in so many versions as it has times so many files, at least once in 64: a sweep lists them all,
+which after each of them would cost a long ledger more than learning."""
 
 
 def keep(registry: Registry, name: str, n: int, grace_s: float = 86_400.0) -> list[str]:
@@ -161,8 +161,11 @@ def _ledger_due(registry: Registry, name: str) -> bool:
     """Return whether a ledger is swept after the newest version: the longer it is, the more seldom."""
     head = registry.head_number(name)
     newest = _manifest(registry, name, head) if head else None
-    n_bytes = 0 if newest is None or newest.ledger is None else newest.ledger.bytes
-    return head % min(1 + n_bytes // _LEDGER_BYTES, _LEDGER_VERSIONS) == 0
+    try:
+        entries = 0 if newest is None or newest.ledger is None else entries_in(registry.objects, newest)
+    except (CorruptArtefact, UnsupportedVersion, VersionNotFound):
+        return True  # the sweep says which
+    return head % min(1 + entries // _LEDGER_FILES, _LEDGER_VERSIONS) == 0
 
 
 def _sweep_ledger(registry: Registry, name: str, grace_s: float) -> list[str]:

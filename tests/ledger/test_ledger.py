@@ -1,5 +1,6 @@
 """Models of ranges of time: what is composed is what was learned in them, and every odd range is one clear sentence."""
 
+import dataclasses
 import datetime
 import re
 
@@ -13,8 +14,9 @@ from beam_ml.core.batch import Batch
 from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound, WrongKind
 from beam_ml.ledger import Ledger, Rules
 from beam_ml.ledger.book import covering, refusal
-from beam_ml.registry import Registry, read_index, retention, sweep, tidy
+from beam_ml.registry import File, Registry, read_index, retention, sweep, tidy
 from beam_ml.registry import ledger as ledger_files
+from beam_ml.registry.ledger import entries_in
 from tests.ledger.support import DAY, ROWS, Trainer, rows
 
 
@@ -251,7 +253,9 @@ def test_a_long_ledger_is_swept_once_in_some_versions(monkeypatch):
     indices = []
     for day in range(4, 9):
         trainer.day(day)
-        monkeypatch.setattr(retention, "_LEDGER_BYTES", registry.manifest("name", day).ledger.bytes // 3)  # one in 4
+        assert entries_in(registry.objects, registry.manifest("name", day)) >= day
+        monkeypatch.setattr(retention, "_LEDGER_FILES", 1)
+        monkeypatch.setattr(retention, "_LEDGER_VERSIONS", 4)
         tidy(registry, "name", 2, 0.0)
         indices.append(sum("index-" in stat.path for stat in registry.objects.walk("name/ledger")))
     assert indices == [2, 3, 4, 5, 2]
@@ -263,7 +267,70 @@ def test_an_index_that_is_not_known_stops_the_sweep(monkeypatch):
     Trainer(registry, *EXACT[0][::-1]).days(3)
     registry.clock = lambda: 4e9
     before = {stat.path for stat in registry.objects.walk("name/ledger")}
+    manifests = [registry.manifest("name", number) for number in (1, 2, 3)]
     for newer in ({"format": 2, "windows": []}, {"format": 1, "windows": [{}]}, []):
-        monkeypatch.setattr(ledger_files, "_index_json", lambda *_, newer=newer: newer)
-        assert not [path for path in sweep(registry, "name", 0.0) if "/ledger/" in path]
+        monkeypatch.setattr(ledger_files.json, "loads", lambda *_, newer=newer: newer)
+        assert ledger_files.named_files(registry.objects, manifests) is None
+        monkeypatch.undo()
+    manifest = registry.manifest("name", 3)
+    registry.objects.put(manifest.ledger.path, b"{}")
+    assert not [path for path in sweep(registry, "name", 0.0) if "/ledger/" in path]
     assert {stat.path for stat in registry.objects.walk("name/ledger")} == before
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [Rules(), Rules(keep="9d", roll_up=["2d", "4d"]), Rules(fine="3d"), Rules(keep="20d", fine="5d", roll_up=["4d"])],
+    ids=["all", "keep", "fine", "both"],
+)
+def test_entries_in_files_of_their_own_read_as_what_the_trainer_knows(monkeypatch, rules):
+    monkeypatch.setattr(ledger_files, "_SEALED", 4)
+    monkeypatch.setattr(ledger_files, "_JOINED", 3)
+    registry = Registry("memory://")
+    trainer = Trainer(registry, *EXACT[0][::-1], rules)
+    for day in range(40):
+        manifest = trainer.day(day)
+        known = trainer.keeper._newest[2]
+        read = read_index(registry.objects, manifest)
+        assert read.windows == known.windows
+        assert (read.sealed, read.fresh, read.since) == (known.sealed, known.fresh, known.since)
+        assert len(read.fresh) < 4
+    if rules.keep is not None:
+        assert min(one.end for one in read.windows) > trainer.learner.folded_through - 20 * DAY
+        assert len(read.sealed) < 16
+    # A trainer that starts anew goes on with it.
+    again = Trainer(registry, trainer.spec, trainer.algorithm, rules, learner=trainer.learner, version=40)
+    trainer.day(40)
+    other = Registry("memory://")
+    for stat in registry.objects.walk("name"):
+        if not stat.path.startswith("name/v41/"):
+            other.objects.put(stat.path, registry.objects.get(stat.path))
+    again.registry = other
+    again.day(40)
+    assert Ledger(other, "name").index == Ledger(registry, "name").index
+
+
+def test_an_index_names_some_log_n_files_and_is_small_however_long_the_ledger_is():
+    file = File(path="p", sha256="0" * 64, bytes=1)
+    index, largest = ledger_files.Index(fingerprint="f", size=1, through=0), 0
+    written = 0
+    for at in range(5_000):
+        one = ledger_files.Window(at, at + 1, 1, 1, file)
+        index = dataclasses.replace(index, windows=(*index.windows, one), fresh=(*index.fresh, one), through=at + 1)
+        named, files, index = ledger_files.index_of("name", index)
+        largest, written = max(largest, named.bytes), written + sum(map(len, files.values()))
+    assert sum(len(one.windows) for one in index.sealed) + len(index.fresh) == 5_000
+    assert len(index.sealed) <= 2 * 15
+    assert largest < 20_000  # the entries are 600 KB
+    assert written / 5_000 < 10_000
+
+
+def test_damaged_entries_are_named(monkeypatch):
+    monkeypatch.setattr(ledger_files, "_SEALED", 4)
+    trainer = Trainer(Registry("memory://"), *EXACT[0][::-1]).days(6)
+    (first, *_) = Ledger(trainer.registry, "name").index.sealed
+    broken(trainer.registry, first.file.path)
+    with pytest.raises(
+        CorruptArtefact, match=f"{first.file.path}, entries of the ledger of name version 6, is damaged"
+    ):
+        Ledger(trainer.registry, "name")

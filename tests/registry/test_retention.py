@@ -34,8 +34,8 @@ def test_the_newest_version_that_is_whole_with_what_is_kept_beside_its_learner_s
     """Training steps back to it. It needs no model, and the ledger's files are not among a version's own."""
     now = [time.time()]
     registry = Registry(tmp_path, clock=lambda: now[0])
-    entry, data = index_of("fraud", Index(fingerprint="f", size=1, through=0))
-    ledger = Kept(entry, {entry.path: data})
+    entry, files, _ = index_of("fraud", Index(fingerprint="f", size=1, through=0))
+    ledger = Kept(entry, files)
     for parent in (None, 1, 2, 3, 4):
         registry.publish("fraud", {**PAYLOADS, "prepared": b"rows that wait"}, parent=parent,
                          round_id=new_round_id(1), serve=False, ledger=ledger)  # fmt: skip

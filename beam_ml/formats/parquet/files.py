@@ -4,7 +4,7 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,9 @@ from beam_ml.formats.block import Block
 from beam_ml.formats.files import FileRange
 from beam_ml.formats.nested import field_path, picked
 from beam_ml.formats.parquet import trial
+from beam_ml.formats.parquet.claims import claimed, needed
 from beam_ml.formats.parquet.watch import Stuck, watched
+from beam_ml.formats.stacked import stacked
 
 __all__ = ["decode", "encode", "ranges", "read", "write"]
 
@@ -35,8 +37,17 @@ _LOOKED_AT = 4096
 _VALUES_PER_BYTE, _LEAST_VALUES = 256, 1 << 28
 """More values than these are decoded on trial first: no file of another kind has as many, and fewer take about a second."""
 
-_TRIAL_S, _TRIAL_BYTES, _BYTES_PER_S = 60, 4 << 30, 1 << 20
-"""What a trial may take of the processor's time and of memory; of large files, a second per so many bytes."""
+_TRIAL_S, _BYTES_PER_S = 60, 1 << 20
+"""What a trial may take of the processor's time; of large files, a second per so many bytes."""
+
+_MOST_BYTES, _TIMES_ITS_BYTES = 1 << 30, 16
+"""What decoding a range may take of memory, or so many times the bytes of its file."""
+
+_HELD = 1 << 26
+"""Bytes of decoded rows at which what was decoded in smaller parts is passed on."""
+
+_FEWEST_ROWS = 256
+"""Rows that are decoded at once where as many as are wanted might take too much memory: fewer cost more than they hold."""
 
 _PATIENCE_S = 30
 """How long one block may take to decode before its range is tried out."""
@@ -117,6 +128,28 @@ def _too_many(values: int, n_bytes: int) -> bool:
     return values > max(_LEAST_VALUES, n_bytes * _VALUES_PER_BYTE)
 
 
+def _most_bytes(n_bytes: int) -> int:
+    return max(_MOST_BYTES, _TIMES_ITS_BYTES * n_bytes)
+
+
+def _at_once(
+    stream: BinaryIO, n_bytes: int, bounds: np.ndarray, groups: Sequence[int], columns: list[str] | None, rows: int
+) -> tuple[int, bool]:
+    """Return how many rows to decode at once, at most as many as asked for, and whether they are sure to fit in memory.
+
+    Raises:
+        Unfollowed: the headers of the pages are not as Parquet writes them.
+    """
+    claims = claimed(stream, groups, columns)
+    if claims is not None:
+        held = np.diff(bounds)[list(groups)].tolist()
+        for fewer in (rows, rows // 4, rows // 16, rows // 64, _FEWEST_ROWS):
+            most = min(rows, max(_FEWEST_ROWS, fewer))
+            if needed(claims, held, most) <= _most_bytes(n_bytes):
+                return most, True
+    return min(rows, _FEWEST_ROWS), False
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Trial:
     """What is decoded in a process that is ended at a bound, where it is in doubt.
@@ -127,6 +160,7 @@ class _Trial:
         groups: the row groups that a range is in.
         rows: from the first one's beginning to the range's end.
         columns: to decode.
+        at_once: rows to decode at once.
     """
 
     path: str
@@ -134,6 +168,7 @@ class _Trial:
     groups: Sequence[int]
     rows: int
     columns: Sequence[str]
+    at_once: int
 
     @property
     def seconds(self) -> float:
@@ -141,27 +176,42 @@ class _Trial:
         return max(_TRIAL_S, self.n_bytes / _BYTES_PER_S)
 
     def passes(self) -> bool:
-        """Return whether the rows decode within the bound."""
-        return trial.passes(self.path, self.groups, self.rows, self.columns, self.seconds, _TRIAL_BYTES)
+        """Return whether the rows decode within the bounds."""
+        most = _most_bytes(self.n_bytes)
+        return trial.passes(self.path, self.groups, self.rows, self.columns, self.at_once, self.seconds, most)
 
     def refusal(self, what: str) -> UnreadableInput:
         message = (
             f"{self.path} cannot be read as Parquet: {what} in {self.n_bytes} bytes do not decode within {self.seconds:g} s "
-            f"and {_TRIAL_BYTES >> 30} GiB."
+            f"and {_most_bytes(self.n_bytes) >> 20} MiB."
         )
         return UnreadableInput(message)
 
 
-def _try_out(one: _Trial) -> None:
-    """Decode what holds far more values than the file has bytes on trial first.
+def _try_out(one: _Trial, sure: bool) -> None:
+    """Decode on trial first what holds far more values than the file has bytes, or may take too much memory.
 
     Raises:
-        UnreadableInput: the rows do not decode, or not within the bound.
+        UnreadableInput: the rows do not decode, or not within the bounds.
     """
     values = one.rows * len(one.columns)
-    if _too_many(values, one.n_bytes) and not one.passes():
-        what = f"the {values} values that it claims"
+    if (not sure or _too_many(values, one.n_bytes)) and not one.passes():
+        what = f"the {values} values that it claims" if sure else "the values that its pages claim"
         raise one.refusal(what)
+
+
+def _together(decoded: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches of as many rows as are wanted, or of fewer where they are large, from smaller ones."""
+    parts, n, size = list[pa.RecordBatch](), 0, 0
+    for one in decoded:
+        batch = stacked([one])  # words of a dictionary are small until they stand in each row
+        if parts and (n + batch.num_rows > rows or size + batch.nbytes > _HELD):
+            yield stacked(parts)
+            parts, n, size = [], 0, 0
+        parts.append(batch)
+        n, size = n + batch.num_rows, size + batch.nbytes
+    if parts:
+        yield stacked(parts)
 
 
 def _blocks(
@@ -178,10 +228,17 @@ def _blocks(
     groups = [g for g in range(len(bounds) - 1) if bounds[g] < stop and bounds[g + 1] > start]
     place = int(bounds[groups[0]]) if groups else start
     names = parquet.schema_arrow.names if columns is None else columns
-    doubtful = _Trial(path, n_bytes, groups, stop - place, names)
-    _try_out(doubtful)
-    batches = parquet.iter_batches(batch_size=rows, row_groups=groups, columns=columns, use_threads=threads() > 1)
+    try:
+        with open(path, "rb") as stream:
+            at_once, sure = _at_once(stream, n_bytes, bounds, groups, columns, rows)
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
+    doubtful = _Trial(path, n_bytes, groups, stop - place, names, at_once)
+    _try_out(doubtful, sure)
+    batches = parquet.iter_batches(batch_size=at_once, row_groups=groups, columns=columns, use_threads=threads() > 1)
     decoded = watched(batches, _PATIENCE_S, doubtful.passes)
+    if at_once < rows:
+        decoded = _together(decoded, rows)
     while place < stop:
         try:
             batch = next(decoded, None)
@@ -258,6 +315,25 @@ def encode(batch: pa.RecordBatch) -> bytes:
     return buffer.getvalue()
 
 
+def _whole(parquet: pq.ParquetFile, data: bytes, bounds: np.ndarray, columns: list[str] | None) -> pa.RecordBatch:
+    """Return all rows of a file held in memory, decoded in parts that fit there."""
+    rows, most = max(1, int(bounds[-1])), _most_bytes(len(data))
+    at_once, sure = _at_once(io.BytesIO(data), len(data), bounds, range(len(bounds) - 1), columns, rows)
+    parts, size = list[pa.RecordBatch](), 0
+    for one in parquet.iter_batches(at_once, columns=columns, use_threads=False) if sure else ():
+        parts.append(one if at_once == rows else stacked([one]))
+        size += parts[-1].nbytes
+        sure = 2 * size <= most  # once more when they are put together
+        if not sure:
+            break
+    if not sure:
+        message = f"what its pages claim in {len(data)} bytes may take more than {most >> 20} MiB"
+        raise ValueError(message)
+    if not parts:
+        return pa.RecordBatch.from_pylist([], schema=parquet.read_row_groups([], columns=columns).schema)
+    return parts[0] if len(parts) == 1 else stacked(parts)
+
+
 def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     """Return the rows of a file held in memory.
 
@@ -268,16 +344,14 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> Block:
     where = f"<{len(data)} bytes>"
     try:
         parquet = pq.ParquetFile(pa.BufferReader(data), **_READING)
-        rows = int(_bounds(parquet, where, len(data))[-1])
+        bounds = _bounds(parquet, where, len(data))
+        rows = int(bounds[-1])
         wanted = _check_columns(where, parquet, columns)
         values = rows * (parquet.metadata.num_columns if wanted is None else len(wanted))
         if _too_many(values, len(data)):
             raise _unreadable(where, ValueError(f"it claims {values} values in {len(data)} bytes"))
-        table = parquet.read(columns=wanted, use_threads=False).combine_chunks()
+        batch = _named(_whole(parquet, data, bounds, wanted), wanted)
     except _FAULTS as error:
         raise _unreadable(where, error) from error
-    batches = table.to_batches()
-    batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-    batch = _named(batch, wanted)
     n = batch.num_rows
     return Block(batch, None, np.arange(n, dtype=np.int64), None, 0, n)

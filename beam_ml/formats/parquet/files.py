@@ -323,7 +323,7 @@ def _whole(parquet: pq.ParquetFile, data: bytes, bounds: np.ndarray, columns: li
     for one in parquet.iter_batches(at_once, columns=columns, use_threads=False) if sure else ():
         parts.append(one if at_once == rows else stacked([one]))
         size += parts[-1].nbytes
-        sure = 2 * size <= most  # once more when they are put together
+        sure = 2 * size <= most  # once more when they are concatenated
         if not sure:
             break
     if not sure:

@@ -7,7 +7,7 @@ itself: no process of the pool is there then, and threads share the round. The l
 keeps from round to round; their processor time is counted, their start is not. The measure of quality of both models stands
 beside the seconds: it differs by what the law allows, since rows are shared out differently.
 
-Run: ``python integration/bench/cores.py [--rows 2000000] [--threads 2] [--repeats 3]``.
+Run: ``python integration/bench/cores.py [--rows 6000000] [--threads 2] [--repeats 3]``.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def quality(name: str, model: Any, X: np.ndarray, y: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rows", type=int, default=6_000_000)
     parser.add_argument("--threads", type=int, default=min(2, cores()))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=sorted(CASES))

@@ -8,11 +8,9 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Literal
-
-from apache_beam import Pipeline
 
 from beam_ml.beam.engine import runs_here
 from beam_ml.beam.job.job import Job
@@ -21,7 +19,7 @@ from beam_ml.beam.rounds.announcing import announce_version
 from beam_ml.beam.rounds.file_plan import FilePlan
 from beam_ml.beam.rounds.files import FileRounds
 from beam_ml.beam.rounds.gather import drop_rows, rows_of
-from beam_ml.beam.rounds.handover import handing_over
+from beam_ml.beam.rounds.handover import Handed, handing_over
 from beam_ml.beam.rounds.opening import opened
 from beam_ml.beam.rounds.passes import after_round
 from beam_ml.beam.rounds.pipe_plan import PipePlan
@@ -40,7 +38,6 @@ from beam_ml.beam.versions.keeping import Keeper
 from beam_ml.beam.versions.life import folded, take_in, tidy, undone
 from beam_ml.beam.versions.lineage import Standing, publish
 from beam_ml.beam.versions.resume import resume
-from beam_ml.beam.wire.elements import Slice
 from beam_ml.core import learner as learners
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.cursors import Passes
@@ -108,7 +105,6 @@ class _Run:
     learner: Learner
     models: dict[str, Any]
     in_order: bool = False
-    built: dict[Hashable, Pipeline] | None = None
     shared: Shared = dataclasses.field(default_factory=Shared)
     preparer: Preparer | None = None
     keeper: Keeper | None = None
@@ -243,7 +239,7 @@ def _start(job: Job, registry: Registry, source: RoundSource, options: Sequence[
         models = derive_all(algorithm, learner, job.plan().models)
     return _Run(
         job, source, registry, algorithm, options, standing, learner, models, job.in_order(runs_here(options)),
-        {} if runs_here(options) else None, keeper=_keeper(job, registry, algorithm),
+        keeper=_keeper(job, registry, algorithm),
     )  # fmt: skip
 
 
@@ -284,7 +280,7 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         with handing_over(round_id) as handed, lent(round_id, () if turn is None else turn.blocks):
             found = _read(run, round_id, plan, handed, early)
         piped = time.monotonic()
-        rows = rows_of(run.registry, run.job.name, round_id, handed) if run.in_order else {}
+        rows = rows_of(run.registry, run.job.name, round_id, handed.rows) if run.in_order else {}
         gathered = (Progress.of(one.rows, one.late) for slices in rows.values() for one in slices)
         total = reduce(Progress.merge, gathered, Progress())
         total = reduce(Progress.merge, (value.progress for value in found.values()), total)
@@ -304,23 +300,25 @@ def _round(run: _Run, plan: RoundPlan) -> Round:
         after = _with_passes(run, plan, run.source.trim(after), [one for one, _ in refreshes])
         models = _newest(run, refreshes)
     manifest = _publish(run, round_id, learner, after, refreshes, models, turn)
-    if run.in_order and not handed:
+    if run.in_order and not handed.rows:
         drop_rows(run.registry, run.job.name, round_id)
     return _done(run, manifest, after, refreshes, models, total.merge(plan.lost), begun, piped - begun)
 
 
-def _read(run: _Run, round_id: str, plan: RoundPlan, handed: dict[int, list[Slice]], early: Early) -> dict[int, Any]:
+def _read(run: _Run, round_id: str, plan: RoundPlan, handed: Handed, early: Early) -> dict[int, Any]:
     """Read what a plan says; return what was accumulated by window end."""
-    parts = [] if run.built is None else parts_of(run.job, plan, run.in_order)
+    here = runs_here(run.options)
+    parts = parts_of(run.job, plan, run.in_order) if here else []
     if parts:
         where = run.registry.objects.where
         values = round_values(run.job, where, round_id, run.learner, run.standing)
         task = Task(run.job, where, values, run.options, run.in_order)
-        return read_parts(task, parts, pool, run.shared, handed, early)
+        return read_parts(task, parts, pool, run.shared, handed.rows, early)
     run_round_pipeline(
-        run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order, run.built
-    )
-    return accumulated(run.job, run.registry, round_id)
+        run.job, run.registry, round_id, plan, run.learner, run.standing, run.options, run.in_order,
+        run.shared.pipelines(1)[0] if here else None,
+    )  # fmt: skip
+    return handed.accumulations if here else accumulated(run.job, run.registry, round_id)
 
 
 def _through(run: _Run, turn: Turn | None, learner: Learner) -> float:

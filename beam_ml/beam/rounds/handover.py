@@ -1,22 +1,36 @@
 """What stays in memory between a round's pipeline and its trainer, where one process is both.
 
 Rows that go through files are encoded, grouped, written, read and decoded, which costs more than to learn from them. A
-worker in the trainer's own process puts them here instead, under the round's id; nothing but the id is shipped. A kill
-loses them as it loses everything else of the round: the next start reads the source again.
+worker in the trainer's own process puts them here instead, and what it accumulates, under the round's id; nothing but the id
+is shipped. A kill loses them as it loses everything else of the round: the next start reads the source again.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from beam_ml.beam.wire.elements import Slice
 from beam_ml.core.accumulation import Accumulation
 
-__all__ = ["Take", "hand_over", "handing_over", "taking"]
+__all__ = ["Handed", "Take", "hand_over", "handing_over", "taking"]
 
 Take = Callable[[int, Slice | Accumulation], None]
 """What takes the rows, or the accumulation, of a window end, µs."""
 
 _takers: dict[str, Take] = {}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handed:
+    """What a round's pipeline has handed over, by window end, µs.
+
+    Attributes:
+        rows: that may be learned from, as they came.
+        accumulations: one for each window.
+    """
+
+    rows: dict[int, list[Slice]] = dataclasses.field(default_factory=dict)
+    accumulations: dict[int, Accumulation] = dataclasses.field(default_factory=dict)
 
 
 @contextmanager
@@ -36,27 +50,29 @@ def taking(key: str, take: Take) -> Iterator[None]:
 
 
 @contextmanager
-def handing_over(round_id: str) -> Iterator[dict[int, list[Slice]]]:
-    """Keep the rows that a round's pipeline hands over until the block ends, well or not.
+def handing_over(round_id: str) -> Iterator[Handed]:
+    """Keep what a round's pipeline hands over until the block ends, well or not.
 
     Args:
         round_id: of this attempt.
 
     Yields:
-        Slices by window end, µs: filled while the pipeline runs.
+        What was handed over: filled while the pipeline runs.
 
-    >>> with handing_over("1-a") as rows:
-    ...     rows
-    {}
+    >>> with handing_over("1-a") as handed:
+    ...     handed
+    Handed(rows={}, accumulations={})
     """
-    rows: dict[int, list[Slice]] = {}
+    handed = Handed()
 
     def take(end: int, piece: Slice | Accumulation) -> None:
         if isinstance(piece, Slice):
-            rows.setdefault(end, []).append(piece)
+            handed.rows.setdefault(end, []).append(piece)
+        else:
+            handed.accumulations[end] = piece
 
     with taking(round_id, take):
-        yield rows
+        yield handed
 
 
 def hand_over(key: str, end: int, piece: Slice | Accumulation) -> None:

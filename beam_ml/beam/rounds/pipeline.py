@@ -1,7 +1,7 @@
 """The bounded pipeline of one round: ranges → files of the round.
 
-They are one accumulation per window end, or the window's rows where the trainer learns from windows in order (handed over in
-memory where it is the engine itself); and the rejects.
+They are one accumulation per window end, or the window's rows where the trainer learns from windows in order; and the
+rejects. Where the trainer is the engine itself, all but the rejects are handed over in memory.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -124,7 +124,6 @@ def run_plan(
     options: Sequence[str],
     in_order: bool = False,
     built: dict[Hashable, Pipeline] | None = None,
-    kept: bool = False,
 ) -> None:
     """Read what a plan says of a round; returns when the pipeline has finished.
 
@@ -136,7 +135,6 @@ def run_plan(
         options: Beam options.
         in_order: rows are only gathered.
         built: see `run_round_pipeline`.
-        kept: accumulations are handed over in this process (`handover.taking`), not written.
 
     Raises:
         BeamMLError: a worker's error, as the worker raised it.
@@ -144,14 +142,12 @@ def run_plan(
     built, shape = {} if built is None else built, plan.shape()
     if shape not in built:
         built.clear()
-        built[shape] = _built(job, where, plan, options, in_order, kept)
+        built[shape] = _built(job, where, plan, options, in_order)
     renew(built[shape], {**plan.renewed(), **values})
     run(built[shape])
 
 
-def _built(
-    job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_order: bool, kept: bool = False
-) -> Pipeline:
+def _built(job: Job, where: str, plan: RoundPlan, options: Sequence[str], in_order: bool) -> Pipeline:
     """Build the pipeline of a plan's shape, still without what `renew` sets."""
     spec = job.algorithm_spec()
     columns = job.features.columns()
@@ -162,14 +158,14 @@ def _built(
         | "Batches" >> ToBatches(job.features, max_ahead=job.max_ahead_of_record())
         | "Slices" >> SliceByWindow(job.windows())
     )
-    written = (where, job.name, "")
+    written, here = (where, job.name, ""), runs_here(options)
     if in_order:
         gathered = slices | "Gather" >> Gather(spec, job.limits, job.features.names)
-        _ = gathered.rows | "Rows" >> (HandOver() if runs_here(options) else WriteRows(*written))
+        _ = gathered.rows | "Rows" >> (HandOver() if here else WriteRows(*written))
         accumulations, rejected = gathered.counted, gathered.rejected
     else:
         accumulations, rejected = slices | "Accumulate" >> Accumulate(spec, limits=job.limits, names=job.features.names)
-    done = _HandOverAccumulation() if kept else _WriteAccumulation(*written)
+    done = _HandOverAccumulation() if here else _WriteAccumulation(*written)
     _ = accumulations | "Merge" >> Merge(spec) | "Write" >> ParDo(done)
     _ = rejected | "Rejects" >> WriteRejects(where, "")
     return pipeline

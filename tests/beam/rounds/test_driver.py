@@ -716,13 +716,15 @@ def test_old_payloads_and_dead_rounds_are_tidied_away(tmp_path: Path, monkeypatc
     for day in range(6):
         write(tmp_path / "data", day)
     one = job(tmp_path, retention={"keep": 1, "grace": 0.001})
-    run(one)
     store = Registry(one.registry)
+    for done in train(one, store, Mode("once", close=True)):
+        if done.manifest.number == 2:
+            put_round(store, "test", new_round_id(1), "5.safetensors", b"left by another's kill")
     assert store.versions("test") == list(range(1, 8))
     kept = [n for n in store.versions("test") if (tmp_path / "registry" / "test" / f"v{n}" / "models").exists()]
     assert 7 in kept
     assert 1 not in kept
-    assert len(list((tmp_path / "registry").rglob("rounds/**/*.safetensors"))) < 6
+    assert not list((tmp_path / "registry").rglob("5.safetensors"))
 
 
 def test_folds_that_turn_non_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

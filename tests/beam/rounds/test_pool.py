@@ -179,6 +179,19 @@ def test_processes_are_kept_across_rounds_and_trainers(two: Pool, data: Path, tm
     assert two.pids == before
 
 
+def test_processes_that_have_loaded_kernels_are_lent_first(
+    started: Pool, two: Pool, data: Path, tmp_path: Path
+) -> None:
+    started.end()
+    started.start(2)
+    assert started.wait(60)
+    with started.borrowed(1) as busy:
+        learned(job(tmp_path, data, KMEANS))  # by the other one
+    with started.borrowed(1) as lent:
+        assert [one.warm for one in lent] == [True]
+        assert lent != busy
+
+
 @CASES
 def test_a_process_killed_in_the_middle_leaves_its_part_to_others(
     two: Pool,

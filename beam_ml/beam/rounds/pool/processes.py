@@ -43,6 +43,7 @@ class Process:
     Attributes:
         ready: it has been seen to have imported what it needs.
         lent: a round has it.
+        warm: it has read a part of a round, for which it has loaded kernels and built a pipeline.
 
     Raises:
         OSError: it cannot be started.
@@ -66,7 +67,7 @@ class Process:
             except BaseException:
                 ours.close()
                 raise
-        self._socket, self.ready, self.lent = ours, False, False
+        self._socket, self.ready, self.lent, self.warm = ours, False, False, False
 
     @property
     def pid(self) -> int:
@@ -107,6 +108,7 @@ class Process:
                 elif head["kind"] == "failed":
                     raise error_of(head["error"], head["message"], head["traceback"])
                 elif head["kind"] == "done":
+                    self.warm = True
                     return
                 else:
                     yield head, buffers
@@ -181,13 +183,14 @@ class Pool:
 
     @contextlib.contextmanager
     def borrowed(self, most: int) -> Iterator[list[Process]]:
-        """Lend processes that are ready and that no other round has; those that fail in it are ended.
+        """Lend processes that are ready and that no other round has, warm ones first; those that fail in it are ended.
 
         Args:
             most: how many.
         """
         with self._lock:
-            free = [one for one in self._processes if not one.lent and one.alive and one.is_ready()][:most]
+            free = [one for one in self._processes if not one.lent and one.alive and one.is_ready()]
+            free = sorted(free, key=lambda one: not one.warm)[:most]
             for one in free:
                 one.lent = True
         try:

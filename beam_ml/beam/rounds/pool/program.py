@@ -94,7 +94,7 @@ def _answered(
         with taking(values["round_id"], take):
             run_plan(
                 job, asked["where"], plan_from(job.source, asked["plan"]), values, asked["options"], asked["in_order"],
-                built.setdefault(key, {}), kept=True,
+                built.setdefault(key, {}),
             )  # fmt: skip
     except Closed:
         raise

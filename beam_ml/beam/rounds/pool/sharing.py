@@ -47,7 +47,7 @@ Built = dict[Hashable, Pipeline]
 
 @dataclasses.dataclass(slots=True)
 class Shared:
-    """What a trainer keeps from one shared round to the next.
+    """What a trainer keeps from one round to the next.
 
     Attributes:
         built: the pipelines of the last one, one for each thread.
@@ -56,6 +56,11 @@ class Shared:
 
     built: list[Built] = dataclasses.field(default_factory=list)
     guessing: bool = True
+
+    def pipelines(self, number: int) -> list[Built]:
+        """Return the pipelines kept for the first so many threads, at least."""
+        self.built += [{} for _ in range(number - len(self.built))]
+        return self.built
 
 
 class Task:
@@ -81,7 +86,7 @@ class Task:
         key = f"{self.values['round_id']}/{number}"
         with taking(key, take):
             values = {**self.values, "round_id": key}
-            run_plan(self.job, self.where, part, values, self.options, self.in_order, built, kept=True)
+            run_plan(self.job, self.where, part, values, self.options, self.in_order, built)
 
     def there(
         self, number: int, part: RoundPlan, process: Process, take: Callable[[int, Slice | Accumulation], None]
@@ -167,22 +172,22 @@ def read_parts(
         BeamMLError: an error of a part, as it was raised; what the others do is ended.
     """
     if not task.in_order:
-        return learn_parts(task, parts, pool, shared.built)
+        return learn_parts(task, parts, pool, shared)
     slack_us = to_us(task.job.source.out_of_orderness)
     rows = Arriving(len(parts), task.job.windows().size_us or 0, slack_us, shared.guessing)
-    found = gather_parts(task, parts, pool, shared.built, rows, early.learn)
+    found = gather_parts(task, parts, pool, shared, rows, early.learn)
     handed.update(rows.rows())
     return found
 
 
-def learn_parts(task: Task, parts: Sequence[RoundPlan], pool: Pool, built: list[Built]) -> dict[int, Accumulation]:
+def learn_parts(task: Task, parts: Sequence[RoundPlan], pool: Pool, shared: Shared) -> dict[int, Accumulation]:
     """Return what the parts of a round come to, by window end.
 
     Args:
         task: of the round.
         parts: see `parts_of`.
         pool: whose processes do parts beside this one, if they are ready; else threads do.
-        built: the pipelines of this trainer's last rounds, one for each thread.
+        shared: what the trainer keeps.
 
     Raises:
         BeamMLError: an error of a part, as it was raised; what the others do is ended.
@@ -191,7 +196,7 @@ def learn_parts(task: Task, parts: Sequence[RoundPlan], pool: Pool, built: list[
     if pool.shared_s >= START_AFTER_S:
         pool.start(number - 1)
     work = _Parts(number)
-    built.extend({} for _ in range(number - len(built)))
+    built = shared.pipelines(number)
 
     def here(slot: int) -> None:
         try:
@@ -233,7 +238,7 @@ def gather_parts(
     task: Task,
     parts: Sequence[RoundPlan],
     pool: Pool,
-    built: list[Built],
+    shared: Shared,
     rows: Arriving,
     learn: Callable[[Arriving], None],
 ) -> dict[int, Accumulation]:
@@ -245,7 +250,7 @@ def gather_parts(
         task: of the round.
         parts: see `parts_of`.
         pool: whose processes read, if as many are ready as there are parts; else this thread reads one after the other.
-        built: the pipelines of this trainer's last rounds.
+        shared: what the trainer keeps.
         rows: a sender for each part.
         learn: called with `rows` while they arrive.
 
@@ -255,7 +260,7 @@ def gather_parts(
     begun = time.monotonic()
     if pool.shared_s >= START_AFTER_S:
         pool.start(len(parts))
-    built.extend({} for _ in range(1 - len(built)))
+    (built, *_) = shared.pipelines(1)
     counted: list[list[tuple[int, Accumulation]]] = [[] for _ in parts]
     left = [*range(len(parts))]
 
@@ -286,7 +291,7 @@ def gather_parts(
             learn(rows)
             left = [i for i in [one.result() for one in running] if i is not None]
         for i in left:
-            task.here(i, parts[i], built[0], partial(take, i))
+            task.here(i, parts[i], built, partial(take, i))
     pool.shared_s += time.monotonic() - begun
     return _merged(task.job, counted)
 

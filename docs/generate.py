@@ -37,6 +37,7 @@ from beam_ml.features import (
     Standardised,
     Targeted,
     Text,
+    Words,
 )
 from beam_ml.formats.csv import Options as CsvOptions
 from beam_ml.formats.image.options import Options as ImageOptions
@@ -161,7 +162,8 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
     (
         "Numbers that a trained model has",
         "`learned` in a term of features, in place of the numbers: `one_hot` takes the vocabulary of a `vocabulary` "
-        'model; `bucketed` the bounds of `quantile`, kind `buckets`; `{ column, transform = "standardise" }` the median and '
+        "model, `text` that of one over words, which are then split alike; `bucketed` the bounds of `quantile`, kind "
+        '`buckets`; `{ column, transform = "standardise" }` the median and '
         'range of `quantile`, kind `robust_scale`; `{ column, transform = "target" }` the means of `target`. So '
         '`one_hot = [{ column = "shop", learned = { name = "shops" } }]`; a text alone is the name. The model must have '
         "learned of a column of the same name. It is read when the job starts for the first time: the numbers are then "
@@ -179,6 +181,13 @@ TABLES: tuple[tuple[str, str, type[Settings]], ...] = (
         "In `features.text`; the column's name alone takes the defaults. Words are runs of letters, digits and `_` of any "
         "script. A missing text has no words.",
         Text,
+    ),
+    (
+        "The words of a text",
+        'In `features.words`, for `algorithm = "vocabulary"`, which learns which words there are; the column\'s name alone '
+        "takes the defaults. Words are split as those of `features.text`, which takes the vocabulary back: "
+        '`text = [{ column = "line", learned = { name = "words" } }]`.',
+        Words,
     ),
     ("[features.matrix]", "All features from one column.", Matrix),
     ("features.matrix.image", "How the bytes of images in a column become features.", Pixels),

@@ -270,6 +270,8 @@ class Spec(Settings):
     as of a document's words, of which a row with one below 0 is rejected."""
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be sparse, as hashed columns make them."""
+    takes_words: ClassVar[bool] = False
+    """Whether rows may be texts' words, sparse, as `Features.words` spells them."""
     max_staleness: ClassVar[int | None] = None
     """How many published versions may lie between an anchor and the fold; None: any number (EXACT, SKETCH, Newton)."""
 

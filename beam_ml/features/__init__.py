@@ -12,6 +12,7 @@ from beam_ml.features.one_hot import OneHot
 from beam_ml.features.terms import Plain, Standardised, Term
 from beam_ml.features.text import Text
 from beam_ml.features.times import EventTime
+from beam_ml.features.words import Words
 
 __all__ = [
     "Bucketed",
@@ -30,4 +31,5 @@ __all__ = [
     "Targeted",
     "Term",
     "Text",
+    "Words",
 ]

@@ -27,6 +27,7 @@ from beam_ml.features.rules import Rule, unread, without
 from beam_ml.features.terms import Term
 from beam_ml.features.text import Text, TextTerm
 from beam_ml.features.times import TIME, EventTime, TimeColumn, Times, times_us
+from beam_ml.features.words import Words, WordsTerm
 from beam_ml.formats.block import Block
 from beam_ml.formats.table import Roles
 
@@ -38,7 +39,7 @@ _MAX_DENSE = 10_000
 _NARROW = 1_000
 """Features from which on rows are sparse, where nothing says what they are."""
 
-Kind = Hashed | OneHot | Bucketed | Crossed | Text
+Kind = Hashed | OneHot | Bucketed | Crossed | Text | Words
 """What makes the features of a field."""
 
 
@@ -98,11 +99,15 @@ class Features(Settings):
     text: Annotated[
         tuple[TextTerm, ...], Field(description="texts, as counts of their words: columns, or tables, below")
     ] = ()
+    words: Annotated[
+        tuple[WordsTerm, ...],
+        Field(description="texts, as the numbers that spell their words, for a vocabulary: columns, or tables, below"),
+    ] = ()
     sparse: Annotated[
         bool | None,
         Field(
-            description="batches are CSR; none: with columns hashed, crosses by hash or texts, and with more than 1,000 "
-            "features in fields"
+            description="batches are CSR; none: with columns hashed, crosses by hash, texts or words, and with more than "
+            "1,000 features in fields"
         ),
     ] = None
     matrix: Annotated[
@@ -138,11 +143,11 @@ class Features(Settings):
             raise ValueError(message)
         return value
 
-    @field_validator("hashed", "one_hot", "bucketed", "crosses", "text")
+    @field_validator("hashed", "one_hot", "bucketed", "crosses", "text", "words")
     @classmethod
     def _once(
-        cls, value: tuple[Hashed | OneHot | Bucketed | Text, ...]
-    ) -> tuple[Hashed | OneHot | Bucketed | Text, ...]:
+        cls, value: tuple[Hashed | OneHot | Bucketed | Text | Words, ...]
+    ) -> tuple[Hashed | OneHot | Bucketed | Text | Words, ...]:
         names = [term.name for term in value]
         if len(set(names)) != len(names):
             message = f"must name no column twice, as {sorted({n for n in names if names.count(n) > 1})} are"
@@ -186,7 +191,7 @@ class Features(Settings):
 
     @property
     def fields(self) -> tuple[FieldOf, ...]:
-        """The fields behind the numbers, in order: hashed, one_hot, bucketed, crosses, text.
+        """The fields behind the numbers, in order: hashed, one_hot, bucketed, crosses, text, words.
 
         >>> one, two = Features(numeric=["x"], hashed=["shop"], bucketed=[{"column": "age", "bounds": [18]}]).fields
         >>> (one.name, one.start, one.end), (two.name, two.start, two.end)
@@ -206,6 +211,7 @@ class Features(Settings):
         yield from self.bucketed
         yield from (Crossed(term, listed) for term in self.crosses)
         yield from self.text
+        yield from self.words
 
     @property
     def n_features(self) -> int:
@@ -221,7 +227,7 @@ class Features(Settings):
             return self.matrix.sparse
         if self.sparse is not None:
             return self.sparse
-        wide = bool(self.hashed or self.text) or any(term.by == "hash" for term in self.crosses)
+        wide = bool(self.hashed or self.text or self.words) or any(term.by == "hash" for term in self.crosses)
         return wide or sum(term.places for term in self._terms()) > _NARROW
 
     @property
@@ -248,7 +254,11 @@ class Features(Settings):
         spans = {term.column for term in self.bucketed}
         crossed = [name for term in self.crosses for name in term.columns if name not in spans]
         named = [term.column for term in self.hashed] + [term.column for term in self.one_hot] + crossed
-        named += [term.column for term in self.text] + ([] if self.key is None else [self.key])
+        named += (
+            [term.column for term in self.text]
+            + [term.column for term in self.words]
+            + ([] if self.key is None else [self.key])
+        )
         named += [term.column for term in self.numeric if isinstance(term, CATEGORIES)]
         return Roles(tuple(dict.fromkeys(named)), mapped)
 
@@ -351,6 +361,8 @@ class Features(Settings):
             return Batch.csr(filled.indptr, filled.indices, filled.values, self.n_features, *beside), rules
         times = {} if found is None or self.time_column is None else {self.time_column: found}
         X, rules = numeric(self.numeric, block.batch, times, units_of(self.numeric, self.time))
+        if self.words:  # float32 would spell others
+            X = X.astype(np.float64, copy=False)
         entries = [(field.start, field.term.entries(block.batch)) for field in self.fields]
         rules += [rule for _, one in entries for rule in one.rules]
         if self.is_sparse:
@@ -358,7 +370,7 @@ class Features(Settings):
         return Batch.dense(as_dense(X, entries, self.n_features), *beside), rules
 
 
-_TERMS = ("numeric", "hashed", "one_hot", "bucketed", "crosses", "text")
+_TERMS = ("numeric", "hashed", "one_hot", "bucketed", "crosses", "text", "words")
 """The settings that name features."""
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from beam_ml.core.mixing import mix64
 from beam_ml.core.spec import Settings
@@ -21,12 +21,60 @@ from beam_ml.features.entries import Entries
 from beam_ml.features.hashing import MOST_PLACES, hashed_words
 from beam_ml.features.one_hot import MOST_VALUES
 
-__all__ = ["Text", "TextTerm"]
+__all__ = ["NGrams", "Text", "TextTerm", "texts_of", "words_of"]
 
 _FIELD = "Features.text"
 _BETWEEN = r"[^\p{L}\p{M}\p{N}_]+"
 """What parts words."""
 _MULTIPLIER = np.uint64(3)
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _rising(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(not low < high for low, high in itertools.pairwise(value)):
+        message = "must rise"
+        raise ValueError(message)
+    return value
+
+
+NGrams = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=8)], ...],
+    Field(min_length=1, description="how many words in a row are counted as one: [1, 2] counts words and pairs"),
+    BeforeValidator(_one_or_more),
+    AfterValidator(_rising),
+]
+"""How many words in a row count as one."""
+
+
+def words_of(texts: pa.Array, lower: bool) -> tuple[pa.Array, np.ndarray]:
+    """Return the words of n texts one after the other, and how many each has, (n,).
+
+    >>> words, counts = words_of(pa.array(["Good, good!", None, "Not good."]), lower=True)
+    >>> words.to_pylist(), counts.tolist()
+    (['good', 'good', 'not', 'good'], [2, 0, 2])
+    """
+    plain = pc.fill_null(texts.cast(pa.large_string()), "")
+    parts = pc.split_pattern_regex(pc.utf8_lower(plain) if lower else plain, _BETWEEN)
+    words, sizes = parts.flatten(), pc.list_value_length(parts).to_numpy(zero_copy_only=False)
+    there = pc.not_equal(words, "")
+    kept = np.concatenate([[0], np.cumsum(there.to_numpy(zero_copy_only=False))])
+    return words.filter(there), np.diff(kept[np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)])
+
+
+def texts_of(batch: pa.RecordBatch, name: str, field: str) -> pa.Array:
+    """Return a column of texts, or of whole numbers, which are read as their digits.
+
+    Raises:
+        MissingColumn: it is absent, or holds something else.
+    """
+    array = column(batch, name, field, "a text")
+    types = pa.types
+    if not (is_text(array.type) or types.is_null(array.type) or types.is_integer(array.type)):
+        raise wrong(name, field, "a text", array.type)
+    return array
 
 
 class Text(Settings):
@@ -54,28 +102,12 @@ class Text(Settings):
     buckets: Annotated[
         int | None, Field(ge=1, le=1 << 26, description="places that words are hashed to; none: 65536")
     ] = None
-    ngrams: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=8)], ...],
-        Field(min_length=1, description="how many words in a row are counted as one: [1, 2] counts words and pairs"),
-    ] = (1,)
+    ngrams: NGrams = (1,)
     value: Annotated[
         Literal["count", "binary", "log"],
         Field(description="of a word that is there c times: c, 1, or 1 + ln(c)"),
     ] = "count"
     lower: Annotated[bool, Field(description="words are made lower case")] = True
-
-    @field_validator("ngrams", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @field_validator("ngrams")
-    @classmethod
-    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(not low < high for low, high in itertools.pairwise(value)):
-            message = "must rise"
-            raise ValueError(message)
-        return value
 
     @model_validator(mode="after")
     def _reachable(self) -> "Text":
@@ -88,7 +120,7 @@ class Text(Settings):
             twice = sorted({one for one in self.vocabulary if self.vocabulary.count(one) > 1})
             message = f"vocabulary must list no word twice, as {twice[:8]} are"
             raise ValueError(message)
-        words, counts = self._words(pa.array(self.vocabulary, pa.string()))
+        words, counts = words_of(pa.array(self.vocabulary, pa.string()), self.lower)
         rows = np.split(np.array(words.to_pylist(), dtype=object), np.cumsum(counts)[:-1])
         for term, split in zip(self.vocabulary, rows, strict=True):
             if " ".join(split) != term or len(split) not in self.ngrams:
@@ -127,20 +159,11 @@ class Text(Settings):
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         """The codes of the vocabulary, rising, and their places."""
         assert self.vocabulary is not None  # noqa: S101 asked for with one alone
-        words, counts = self._words(pa.array(self.vocabulary, pa.string()))
+        words, counts = words_of(pa.array(self.vocabulary, pa.string()), self.lower)
         codes, first = _codes(words), np.cumsum(counts) - counts
         mixed = np.array([_mixed(codes[at : at + n], n)[0] for at, n in zip(first, counts, strict=True)], np.uint64)
         order = np.argsort(mixed, kind="stable")
         return mixed[order], order
-
-    def _words(self, texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-        """Return the words of n texts one after the other, and how many each has, (n,)."""
-        plain = pc.fill_null(texts.cast(pa.large_string()), "")
-        parts = pc.split_pattern_regex(pc.utf8_lower(plain) if self.lower else plain, _BETWEEN)
-        words, sizes = parts.flatten(), pc.list_value_length(parts).to_numpy(zero_copy_only=False)
-        there = pc.not_equal(words, "")
-        kept = np.concatenate([[0], np.cumsum(there.to_numpy(zero_copy_only=False))])
-        return words.filter(there), np.diff(kept[np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)])
 
     def entries(self, batch: pa.RecordBatch) -> Entries:
         """Return the counts of each row's words.
@@ -148,12 +171,8 @@ class Text(Settings):
         Raises:
             MissingColumn: the column is absent, or holds no text.
         """
-        array = column(batch, self.column, _FIELD, "a text")
-        types = pa.types
-        if not (is_text(array.type) or types.is_null(array.type) or types.is_integer(array.type)):
-            raise wrong(self.column, _FIELD, "a text", array.type)
-        words, counts = self._words(array)
-        codes, n = _codes(words), len(array)
+        words, counts = words_of(texts_of(batch, self.column, _FIELD), self.lower)
+        codes, n = _codes(words), len(counts)
         row = np.repeat(np.arange(n), counts)
         rows, places = list[np.ndarray](), list[np.ndarray]()
         for size in self.ngrams:

@@ -61,7 +61,8 @@ def guarantee(subject: Subject) -> None:
     spec, stated = subject.spec, subject.law.guarantee
     require(stated is not None, "the law states a guarantee")
     assert stated is not None  # noqa: S101
-    for name, rows in adversaries(spec):
+    for name, drawn in adversaries(spec):
+        rows = drawn if subject.rows is None else subject.rows(spec, drawn)
         parts = [subject.accumulate(_ragged(rows.take(cut))) for cut in np.array_split(np.arange(len(rows)), _SHARDS)]
         half = rows.replace(weight=rows.weights * 0.5)
         for how, partial, held in (

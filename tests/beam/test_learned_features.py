@@ -155,6 +155,35 @@ def test_a_job_learns_the_vocabulary_of_texts(tmp_path):
     assert known.sum(axis=0)[:50].tolist() == [count for _, count in expected]
 
 
+LINES = [" ".join(f"w{j}" for j in np.random.default_rng(i).zipf(1.5, i % 7).clip(max=200)) for i in range(600)]
+
+
+def test_a_job_learns_the_words_of_texts_and_another_counts_them(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "lines.csv").write_text(
+        "line,y\n" + "".join(f'"{line}",{i % 2}\n' for i, line in enumerate(LINES))
+    )
+    common = f'registry = "{tmp_path / "registry"}"\nsource = {{ path = "{tmp_path / "data"}" }}\n'
+    (tmp_path / "words.toml").write_text(
+        f'name = "words"\n{common}features = {{ words = ["line"] }}\nspec = {{ algorithm = "vocabulary" }}\n'
+        'models.top = { kind = "vocabulary", size = 20 }\n'
+    )
+    run("train", tmp_path / "words.toml", "--once")
+    counts = Counter(word for line in LINES for word in line.split())
+    top = [word for word, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:20]]
+    (tmp_path / "lines.toml").write_text(
+        f'name = "lines"\n{common}features = {{ text = [{{ column = "line", learned = "words" }}], label = "y" }}\n'
+        'spec = { algorithm = "linear.adagrad" }\nmodels.one = { kind = "classifier" }\n'
+    )
+    run("train", tmp_path / "lines.toml", "--once")
+    learner = decode_learner(Registry(tmp_path / "registry").latest("lines").data, find)
+    assert learner.progress.rows == len(LINES)
+    assert learner.spec.n_features == 20
+    assert tuple(
+        Registry(tmp_path / "registry").latest("lines").manifest.extra["features"]["text"][0]["vocabulary"]
+    ) == tuple(top)
+
+
 def test_a_job_counts_distinct_texts(tmp_path):
     learner = job_of_texts(
         tmp_path,

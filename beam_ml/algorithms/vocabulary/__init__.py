@@ -3,24 +3,24 @@
 The state counts a bounded number of terms per column, each within a stated bound whatever the order of rows and parts
 (module `counts`); with a half-life, counts are of recent rows. A batch holds numbers alone: texts come as the numbers that
 spell them, by `{ column = "shop", transform = "spell" }` of the features, and a vocabulary of them goes back into features
-as `one_hot`. Test-then-train measures the distance of rows to their mean.
+as `one_hot`. Of texts, `Features.words` spells all the words, and their vocabulary goes back as `text`. Test-then-train
+measures the distance of rows to their mean.
 """
 
 import numpy as np
 
 from beam_ml.algorithms.shared.centre import squared_from
-from beam_ml.algorithms.vocabulary.counts import accumulate, empty, law, merge, scale, weight
+from beam_ml.algorithms.shared.sparse import canonical
+from beam_ml.algorithms.vocabulary.counts import accumulate, codes_of, empty, law, merge, scale, weight
+from beam_ml.algorithms.vocabulary.spans import spans_of
 from beam_ml.algorithms.vocabulary.spec import Model, Partial, Spec, Vocabulary
 from beam_ml.core import metrics
 from beam_ml.core.algorithm import Algorithm, ModelKind, Predictions
 from beam_ml.core.batch import Batch
-from beam_ml.core.mixing import mix64
 from beam_ml.core.spelling import LONG, read
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
 __all__ = ["VOCABULARY", "Model", "Partial", "Spec", "Vocabulary"]
-
-_MULTIPLIER = np.uint64(3)
 
 
 def _derive(spec: Spec, model_spec: Vocabulary, state: Partial, sample: Batch | None = None) -> Model:
@@ -30,6 +30,8 @@ def _derive(spec: Spec, model_spec: Vocabulary, state: Partial, sample: Batch | 
     chosen = []
     for j in range(spec.columns):
         frequent = (state.column == j) & (state.count >= model_spec.min_count)
+        if model_spec.max_share is not None:
+            frequent &= state.count <= model_spec.max_share * weight(state)
         if spec.text_bytes is not None:
             frequent &= ~(state.term == LONG).all(axis=1)
         mine = np.flatnonzero(frequent)
@@ -48,41 +50,54 @@ def _derive(spec: Spec, model_spec: Vocabulary, state: Partial, sample: Batch | 
     )
 
 
-def _codes(term: np.ndarray) -> np.ndarray:
-    """Return 64 bits that stand for each term (n, s), (n,) uint64; of single numbers they are a bijection."""
-    bits = np.ascontiguousarray(term + 0.0).view(np.uint64)
-    codes = np.zeros(len(bits), np.uint64)
-    for k in range(bits.shape[1]):
-        codes = mix64(codes * _MULTIPLIER + bits[:, k])
-    return codes
-
-
-def _rows(model: Model, batch: Batch) -> np.ndarray:
+def _checked(model: Model, batch: Batch) -> Batch:
     if batch.n_features != model.mean.size:
         message = f"A vocabulary model takes {model.mean.size} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
-    return batch.dense_x
+    return batch
+
+
+def _places(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Return where among the known terms (v, s) each asked one (n, s) is, (n,) int64; −1: it is not."""
+    if not known.size:
+        return np.full(len(asked), -1, np.int64)
+    codes = codes_of(known)
+    order = np.argsort(codes, kind="stable")
+    at = order[np.minimum(np.searchsorted(codes[order], codes_of(asked)), order.size - 1)]
+    return np.where((known[at] == asked).all(axis=1), at, -1)
 
 
 def _predict(model: Model, batch: Batch) -> Predictions:
-    """Return ``term`` (n, g) int64: the place of each row's term in the vocabulary of its column; −1: it is not listed."""
-    x, s = _rows(model, batch), model.term.shape[1]
-    found = np.full((len(x), model.error.size), -1, np.int64)
-    for j in range(model.error.size):
-        known = model.term[model.column == j]
-        if not known.size:
-            continue
-        asked = x[:, j * s : (j + 1) * s].astype(np.float64)
-        codes = _codes(known)
-        order = np.argsort(codes, kind="stable")
-        at = order[np.minimum(np.searchsorted(codes[order], _codes(asked)), order.size - 1)]
-        found[:, j] = np.where((known[at] == asked).all(axis=1), at, -1)
-    return {"term": found}
+    """Return ``term`` (n, g) int64: the place of each row's term in the vocabulary of its column; −1: it is not listed.
+
+    Of words, return ``listed`` (n, g): which share of the row's words is listed, each as often as it comes; 1 without any.
+    """
+    rows, s, g = _checked(model, batch), model.term.shape[1], model.error.size
+    if model.words:
+        found = spans_of(rows, s)
+        column, total = found.span // model.words, np.zeros((2, len(rows), g))
+        for j in range(g):
+            mine = column == j
+            listed = _places(model.term[model.column == j], found.term[mine]) >= 0
+            for k, count in enumerate((found.times[mine] * listed, found.times[mine])):
+                total[k, :, j] = np.bincount(found.row[mine], weights=count, minlength=len(rows))
+        return {"listed": np.divide(total[0], total[1], out=np.ones((len(rows), g)), where=total[1] > 0.0)}
+    x = rows.dense_x
+    asked = [x[:, j * s : (j + 1) * s].astype(np.float64) for j in range(g)]
+    return {"term": np.stack([_places(model.term[model.column == j], asked[j]) for j in range(g)], axis=1)}
 
 
 def _measure(model: Model, batch: Batch) -> metrics.Distortion:
     """Measure the squared distance between each row and the mean."""
-    return metrics.distortion(squared_from(_rows(model, batch), model.mean), batch.weights)
+    rows = _checked(model, batch)
+    if not model.words:
+        return metrics.distortion(squared_from(rows.dense_x, model.mean), rows.weights)
+    indptr, indices, values = canonical(rows)
+    row = np.repeat(np.arange(len(rows)), np.diff(indptr))
+    # Of a feature that is not stored, the distance is the mean's: (x − m)² − m² is what a stored one adds to Σ m².
+    more = values * (values - 2.0 * model.mean[indices])
+    squared = np.bincount(row, weights=more, minlength=len(rows)) + float(model.mean @ model.mean)
+    return metrics.distortion(np.maximum(squared, 0.0), rows.weights)
 
 
 VOCABULARY = Algorithm(

@@ -5,8 +5,10 @@ and what has none left is dropped. Each time k + 1 counts lose that much, so tha
 ``W / (k + 1)``: so much may a count be too small, and a term that is not there may have had. With k terms or fewer every
 count is exact.
 
-There is no hash and no random choice: equal parts, merged in one order, are equal to the bit; in another order counts may
-differ within the bound.
+W is the weight of a column's terms: of the rows, or of texts' words, each as often as it comes.
+
+There is no random choice, and no hash decides anything: equal parts, merged in one order, are equal to the bit; in another
+order counts may differ within the bound.
 
 References: Misra and Gries, "Finding repeated elements" (1982); Agarwal, Cormode, Huang, Phillips, Wei and Yi, "Mergeable
 summaries" (2012).
@@ -16,16 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.algorithms.shared.centre import centre_of, joined
+from beam_ml.algorithms.shared.centre import Centre, centre_of, joined
+from beam_ml.algorithms.shared.sparse import canonical
+from beam_ml.algorithms.vocabulary.spans import spans_of
 from beam_ml.algorithms.vocabulary.spec import Partial, Spec
 from beam_ml.core.admit import LEAST_WEIGHT
 from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.batch import Batch
+from beam_ml.core.mixing import mix64
 
-__all__ = ["accumulate", "empty", "law", "merge", "scale", "summed", "weight"]
+__all__ = ["accumulate", "codes_of", "empty", "law", "merge", "scale", "summed", "weight"]
 
 _BOUND = 1e-6
 _ROUNDING = 1e-9
+_MULTIPLIER = np.uint64(3)
 
 Terms = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Columns (t,), terms (t, s) and counts (t,)."""
@@ -47,9 +53,13 @@ def empty(spec: Spec) -> Partial:
 
 def summed(column: np.ndarray, term: np.ndarray, count: np.ndarray) -> Terms:
     """Return each term of each column once, by rising column and term."""
+    return _grouped(column, term, count, np.lexsort((*term.T[::-1], column)))
+
+
+def _grouped(column: np.ndarray, term: np.ndarray, count: np.ndarray, order: np.ndarray) -> Terms:
+    """Return equal terms that are side by side in an order as one, with the sum of their counts."""
     if not column.size:
         return column, term, count
-    order = np.lexsort((*term.T[::-1], column))
     column, term, count = column[order], term[order], count[order]
     fresh = np.ones(column.size, bool)
     fresh[1:] = (column[1:] != column[:-1]) | (term[1:] != term[:-1]).any(axis=1)
@@ -57,23 +67,50 @@ def summed(column: np.ndarray, term: np.ndarray, count: np.ndarray) -> Terms:
     return column[first], term[first], np.add.reduceat(count, first)
 
 
-def _of_rows(spec: Spec, x: np.ndarray, weight: np.ndarray) -> Terms:
-    """Return the terms of rows (n, d) of weight (n,) > 0, all of them."""
-    n, g, s = len(x), spec.columns, spec.numbers
-    term = np.ascontiguousarray(x.reshape(n, g, s).transpose(1, 0, 2), dtype=np.float64).reshape(g * n, s) + 0.0
-    return summed(np.repeat(np.arange(g, dtype=np.int32), n), term, np.tile(weight, g))
+def _of_rows(spec: Spec, batch: Batch, weight: np.ndarray) -> Terms:
+    """Return the terms of n rows of weight (n,) > 0, all of them."""
+    n, g, s = len(batch), spec.columns, spec.numbers
+    if spec.words is None:
+        x = batch.dense_x
+        term = np.ascontiguousarray(x.reshape(n, g, s).transpose(1, 0, 2), dtype=np.float64).reshape(g * n, s) + 0.0
+        return summed(np.repeat(np.arange(g, dtype=np.int32), n), term, np.tile(weight, g))
+    found = spans_of(batch, s)
+    column, count = (found.span // spec.words).astype(np.int32), found.times * weight[found.row]
+    # Words are many and come again: sorted by one number first. Two that are alike in it may be there twice, until below.
+    once = _grouped(column, found.term, count, np.argsort(codes_of(found.term, column), kind="stable"))
+    return summed(*once)
+
+
+def codes_of(term: np.ndarray, column: np.ndarray | int = 0) -> np.ndarray:
+    """Return 64 bits that stand for each term (n, s) of a column, (n,) uint64; of single numbers they are a bijection."""
+    bits = np.ascontiguousarray(term + 0.0).view(np.uint64)
+    codes = np.zeros(len(bits), np.uint64) + np.asarray(column, np.uint64)
+    for k in range(bits.shape[1]):
+        codes = mix64(codes * _MULTIPLIER + bits[:, k])
+    return codes
+
+
+def _centre(spec: Spec, batch: Batch, weight: np.ndarray) -> Centre:
+    """Return weight and mean of n >= 1 rows of weight (n,) > 0; the mean of words is around 0."""
+    if spec.words is None:
+        return centre_of(batch.dense_x, weight)
+    indptr, indices, values = canonical(batch)
+    shares = np.repeat(weight / weight.sum(), np.diff(indptr))
+    mean = np.bincount(indices, weights=values * shares, minlength=spec.n_features).astype(np.float64)
+    return Centre(np.zeros(spec.n_features), np.asarray(weight.sum()), mean)
 
 
 def accumulate(spec: Spec, partial: Partial, batch: Batch, anchor: Any = None) -> Partial:
     """Add a batch's rows."""
     check_batch(spec, batch)
-    x, weight = batch.dense_x, batch.weights
-    present = weight > 0
+    present = batch.weights > 0
     if not present.any():
         return partial
-    x, weight = x[present], weight[present]
-    centre = centre_of(x, weight)
-    fresh = Partial(centre.weight, centre.origin, centre.mean, *_of_rows(spec, x, weight), np.zeros(spec.columns))
+    rows = batch if present.all() else batch.take(present)
+    centre = _centre(spec, rows, rows.weights)
+    fresh = Partial(
+        centre.weight, centre.origin, centre.mean, *_of_rows(spec, rows, rows.weights), np.zeros(spec.columns)
+    )
     return _fitted(spec, fresh) if float(partial.weight) == 0.0 else merge(spec, partial, fresh)
 
 
@@ -126,8 +163,8 @@ def weight(summary: Partial) -> float:
 
 def _guarantee(spec: Spec, summary: Partial, rows: Batch) -> tuple[float, float]:
     """Return how far a term's count is off, terms that are not there included, and the most that it may be."""
-    present = rows.weights > 0
-    column, term, count = _of_rows(spec, rows.dense_x[present], rows.weights[present])
+    present = rows.take(rows.weights > 0)
+    column, term, count = _of_rows(spec, present, present.weights)
     both = summed(
         np.concatenate([column, summary.column]),
         np.concatenate([term, summary.term]),
@@ -135,6 +172,6 @@ def _guarantee(spec: Spec, summary: Partial, rows: Batch) -> tuple[float, float]
     )
     missed = both[2].max(initial=0.0)
     invented = -both[2].min(initial=0.0)
-    total = float(rows.weights.sum())
+    total = float(np.bincount(column, weights=count, minlength=1).max())
     # A count is never too large, but for rounding: what it has too much of weighs as a whole capacity of misses.
     return float(max(missed, invented * (spec.capacity + 1.0))), total / (spec.capacity + 1.0) * (1.0 + _ROUNDING)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
+from beam_ml.beam.job.fitting import check_kinds, settings_of
 from beam_ml.beam.job.learned import completed
 from beam_ml.beam.job.raw import Predictions, ReportedLabels, check_raw, raw_columns, raw_roles, source_from
 from beam_ml.beam.job.sources import STDIN, FileSource, KafkaSource, PipeSource, Source
@@ -146,7 +147,7 @@ class Job(Settings):
                 "the environment)"
             )
             raise ValueError(message)
-        self._check_categories()
+        check_kinds(self.features, self.spec.get("algorithm"))
         self.plan()
         self.windows()
         self._check_label()
@@ -168,27 +169,6 @@ class Job(Settings):
         if self.prepares:
             check_raw(self.features, self.source, self.rolling, self.labels, self.passes)
         return self
-
-    def _check_categories(self) -> None:
-        name = self.spec.get("algorithm")
-        if not self.features.is_sparse or not isinstance(name, str) or find(name).spec.takes_sparse:
-            return
-        if self.features.matrix is not None:
-            message = f"features.matrix.sparse must be false with {name}, which takes dense rows alone; got true"
-            raise ValueError(message)
-        hashed = [one.column for one in self.features.hashed]
-        if hashed and self.features.sparse is None:
-            message = (
-                f"features.hashed must be left out with {name}, which learns from numbers alone; got {hashed} "
-                "(linear.adagrad and fm take categories; one_hot makes few of them numbers)"
-            )
-            raise ValueError(message)
-        fields = [field.name for field in self.features.fields]
-        message = (
-            f"features.sparse must be false with {name}, which takes dense rows alone; {fields} make them sparse "
-            "unless it is given"
-        )
-        raise ValueError(message)
 
     def _check_label(self) -> None:
         spec = self.algorithm_spec()
@@ -303,14 +283,8 @@ class Job(Settings):
         return raw_columns(self.features, self.rolling, self.labels, kept)
 
     def algorithm_spec(self) -> Spec:
-        """Return the Spec: its width is that of the features, and if these are sparse so are its rows, unless it says no."""
-        given = {"n_features": self.features.n_features, **self.spec}
-        name, label = given.get("algorithm"), self.features.label
-        if isinstance(label, Label) and label.classes is not None and given.get("task") == "multiclass":
-            given = {"n_classes": len(label.classes), **given}
-        if self.features.is_sparse and isinstance(name, str) and "sparse" in find(name).spec.model_fields:
-            given = {"sparse": True, **given}
-        return spec_from(given)
+        """Return the Spec: what it does not say and its features do, such as its width, is theirs."""
+        return spec_from(settings_of(self.features, self.spec))
 
     def with_features(self, features: Features) -> "Job":
         """Return the job with other sizes of its features."""

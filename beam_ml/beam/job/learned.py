@@ -21,7 +21,7 @@ from beam_ml.registry import Registry
 __all__ = ["KEY", "Learned", "completed"]
 
 KEY = "learned"
-_PLACES = ("numeric", "one_hot", "bucketed")
+_PLACES = ("numeric", "one_hot", "bucketed", "text")
 
 
 class Learned(Settings):
@@ -87,20 +87,25 @@ def _completed(place: str, term: dict[str, Any], job: Mapping[str, Any], stored:
         message = f"{where} completes the term, so that {clash} must be left out; got {own}."
         raise InvalidValue(message)
     for before in stored.get(place, ()):
-        if before.get("column") == column and before.get("transform") == own.get("transform"):
-            return {**own, **{name: before[name] for name in settings}}
+        same = before.get("column") == column and before.get("transform") == own.get("transform")
+        if same and before.get(settings[0]) is not None:
+            return {**own, **{name: before[name] for name in settings if name in before}}
     try:
         found = Predictor(given.registry or str(job.get("registry")), given.name, given.model)
         term = _of(found, known, column)
     except BeamMLError as error:
         message = f"{where} of the column {column!r}: {error}"
         raise InvalidValue(message) from error
-    return {**own, **{name: term[name] for name in settings}}
+    return {**own, **{name: term[name] for name in settings if name in term}}
 
 
-_Known = tuple[str, str, tuple[str, ...], str, Callable[[Any, str, int], dict[str, Any]]]
+_Known = tuple[str, str, tuple[str, ...], str, Callable[[Any, Any, int], dict[str, Any]]]
 _KINDS: Mapping[tuple[str, str | None], _Known] = {
     ("one_hot", None): ("vocabulary", "vocabulary", ("vocabulary",), "spell", lambda m, c, i: m.one_hot(c, i)),
+    ("text", None): (
+        "vocabulary", "vocabulary", ("vocabulary", "ngrams", "lower"), "words",
+        lambda m, words, i: m.text(words.to_dict(), i),
+    ),
     ("bucketed", None): ("quantile", "buckets", ("bounds",), "", lambda m, c, i: m.bucketed(c, i)),
     ("numeric", "standardise"): (
         "quantile", "robust_scale", ("mean", "scale"), "", lambda m, c, i: m.standardise(c, i),
@@ -117,6 +122,15 @@ def _of(found: Predictor, known: _Known, column: str) -> dict[str, Any]:
         message = (
             f"The model must be of {algorithm}, kind {kind!r}; got {model.spec.algorithm}, kind "
             f"{model.model_spec.kind!r}."
+        )
+        raise InvalidValue(message)
+    if read == "words":
+        words = () if found.features is None else found.features.words
+        for number, one in enumerate(words):
+            if one.column == column:
+                return term(model.arrays, one, number)
+        message = (
+            f"The model must have learned of features.words of {column}; it has of {[one.column for one in words]}."
         )
         raise InvalidValue(message)
     names = () if found.features is None else found.features.names

@@ -50,7 +50,13 @@ def job_schema() -> dict[str, Any]:
             if model not in models:
                 models.append(model)
     columns = shared["Features"]["properties"]
-    for name, bare in (("numeric", _COLUMN), ("hashed", _COLUMN), ("text", _COLUMN), ("crosses", _COLUMNS)):
+    for name, bare in (
+        ("numeric", _COLUMN),
+        ("hashed", _COLUMN),
+        ("text", _COLUMN),
+        ("words", _COLUMN),
+        ("crosses", _COLUMNS),
+    ):
         # The column's name alone, or the list of them, stands for a table with nothing else in it.
         items = columns[name]["items"]
         columns[name]["items"] = {"anyOf": [bare, *items.get("oneOf", [items])]}
@@ -58,6 +64,7 @@ def job_schema() -> dict[str, Any]:
     by_name = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Learned"}]}
     for name, setting in (
         ("OneHot", "vocabulary"),
+        ("Text", ""),
         ("Bucketed", "bounds"),
         ("Targeted", "values"),
         ("Standardised", ""),

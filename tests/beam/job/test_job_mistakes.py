@@ -10,6 +10,7 @@ from beam_ml.errors import InvalidValue
 DURATION = r"must be a duration such as '90s', '15m', '6h' or '14d' \(units: ms, s, m, h, d, w\)"
 
 MATRIX = {"matrix": {"width": 3}, "label": "y"}
+VOCABULARY = {"spec": {"algorithm": "vocabulary"}, "models": {"m": {"kind": "vocabulary"}}}
 KAFKA = {"kind": "kafka", "brokers": "localhost:9092", "topic": "t"}
 MATRICES = "must be one that holds lists of numbers in one column with features.matrix, of"
 
@@ -31,6 +32,9 @@ def job(**changes: Any) -> Job:
         ({"features": {"numeric": ["a"]}}, r"job.features.label must name the column that linear.newton learns to predict \(label = \"COLUMN\"\); got none."),
         ({"features": {"hashed": ["a"], "label": "y"}}, r"job.features.hashed must be left out with linear.newton, which learns from numbers alone; got \['a'\] \(linear.adagrad and fm take categories; one_hot makes few of them numbers\)."),
         ({"features": {"hashed": ["a"]}, "spec": {"algorithm": "pca"}, "models": {}}, "job.features.hashed must be left out with pca"),
+        ({"features": {"words": ["a"], "label": "y"}}, r"job.features.words must be left out with linear.newton, which does not learn which words there are; got \['a'\] \(features.text counts them\)."),
+        ({"features": {"words": ["a"], "numeric": ["b"]}, **VOCABULARY}, r"job.features must name nothing beside words = \['a'\], all of which are counted alike."),
+        ({"features": {"words": ["a", {"column": "b", "most": 7}]}, **VOCABULARY}, r"job.features.words must have the same bytes and most each; got \[\(24, 7\), \(24, 1024\)\]."),
         ({"refresh": "1 day"}, rf"job.refresh {DURATION} or be 'round'; got '1 day'. Did you mean '1d'\?"),
         ({"refresh": "rond"}, rf"job.refresh {DURATION} or be 'round'; got 'rond'. Did you mean 'round'\?"),
         ({"refresh": -1}, "job.refresh must be > 0 or be 'round'; got -1."),

@@ -48,6 +48,12 @@ def publish(registry, name, spec, features, models, rows=ROWS):
 
 SHOPS = (vocabulary.Spec(n_features=8, text_bytes=24), SPELL, {"terms": vocabulary.Vocabulary()})
 SPANS = (quantile.Spec(n_features=1), AMOUNT, {"spans": quantile.Buckets(n=4), "scale": quantile.RobustScale()})
+LINES = Features(words=[{"column": name, "bytes": 12, "most": 4, "ngrams": [1, 2]} for name in ("other", "shop")])
+WORDS = (
+    vocabulary.Spec(n_features=LINES.n_features, text_bytes=12, words=4),
+    LINES,
+    {"terms": vocabulary.Vocabulary()},
+)
 MEANS = (target.Spec(n_features=1, buckets=16), CODE, {"means": target.Means(smoothing=1.0)})
 
 
@@ -80,6 +86,18 @@ def test_each_kind_of_term_gets_what_was_learned(tmp_path):
     assert not found.to_batch(Block(pa.record_batch(ROWS)))[1]
 
 
+def test_a_text_is_counted_by_the_words_that_were_learned_split_alike(tmp_path):
+    registry = Registry(tmp_path / "registry")
+    publish(registry, "words", *WORDS, rows={**ROWS, "shop": ["red mill", "mill", "Red Mill", None]})
+    terms = 'text = [{ column = "shop", value = "binary", learned = "words" }], sparse = false'
+    found = job(tmp_path, terms).features
+    (text,) = found.text
+    assert (text.vocabulary, text.ngrams, text.value) == (("mill", "red", "red mill"), (1, 2), "binary")
+    rows, _ = found.to_batch(Block(pa.record_batch({**ROWS, "shop": ["mill mill", "red door", "red mill", None]})))
+    assert rows.dense_x.tolist() == [[1, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 0]]
+    assert Features.parse(found.to_dict()) == found
+
+
 def test_what_a_version_was_trained_on_stays(tmp_path):
     registry = Registry(tmp_path / "registry")
     publish(registry, "shops", *SHOPS)
@@ -101,6 +119,13 @@ def test_what_a_version_was_trained_on_stays(tmp_path):
             "must be of vocabulary, kind 'vocabulary'; got quantile",
         ),
         ('one_hot = [{ column = "city", learned = "shops" }]', r"have learned of spell\(city\)"),
+        ('text = [{ column = "shop", learned = "shops" }]', r"have learned of features.words of shop; it has of \[\]"),
+        (
+            'text = [{ column = "city", learned = "words" }]',
+            r"of features.words of city; it has of \['other', 'shop'\]",
+        ),
+        ('text = [{ column = "shop", ngrams = 2, learned = "words" }]', "must be left out"),
+        ('one_hot = [{ column = "shop", learned = "words" }]', r"have learned of spell\(shop\)"),
         ('one_hot = [{ column = "shop", learned = "nobody" }]', "no accepted version to serve"),
         ('one_hot = [{ column = "shop", learned = { nam = "shops" } }]', "learned.nam"),
         ('one_hot = [{ column = "shop", vocabulary = ["a"], learned = "shops" }]', "must be left out"),
@@ -112,6 +137,7 @@ def test_what_cannot_complete_a_term_is_said(tmp_path, terms, said):
     registry = Registry(tmp_path / "registry")
     publish(registry, "shops", *SHOPS)
     publish(registry, "amounts", *SPANS)
+    publish(registry, "words", *WORDS)
     with pytest.raises(InvalidValue, match=said):
         job(tmp_path, terms)
 

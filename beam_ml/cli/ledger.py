@@ -2,11 +2,15 @@
 
 import click
 
+from beam_ml import formats
+from beam_ml.beam.versions.sized import features_of
 from beam_ml.cli.console import Group, Screen, as_json, print_json
 from beam_ml.cli.group import algorithms_named
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.learners import write_out
 from beam_ml.cli.versions import known_name, number_of, open_registry
+from beam_ml.core.batch import Batch
+from beam_ml.errors import InvalidValue
 from beam_ml.ledger import Ledger, shown
 from beam_ml.ledger.drift import drifts, sentence
 from beam_ml.ledger.removing import removed
@@ -95,14 +99,33 @@ def compose(
     "--window", "windows", multiple=True, help="A time in a window that must not have been learned; repeat it."
 )
 @click.option("--source", "sources", multiple=True, help="A file (or partition) that must not have been; repeat it.")
+@click.option("--rows", help="File or folder of rows, as they were learned, that must not have been: a customer's.")
 @as_json
-def remove(url: str, name: str, windows: tuple[str, ...], sources: tuple[str, ...], json: bool) -> None:
-    """Publish a version that never saw some windows or files; training continues from it. Stop the trainer before."""
-    done = removed(_opened(url, name, None), windows, sources)
+def remove(
+    url: str, name: str, windows: tuple[str, ...], sources: tuple[str, ...], rows: str | None, json: bool
+) -> None:
+    """Publish a version that never saw some windows, files or rows; training continues from it. Stop the trainer before."""
+    book = _opened(url, name, None)
+    done = removed(book, windows, sources, None if rows is None else _rows_in(book, rows))
     if json:
         print_json({"name": name, "version": done.manifest.number, "rows": done.rows, "windows": done.windows})
     else:
         Screen().say(f"published {name} v{done.manifest.number} without {done.rows:,} rows of {done.windows:,} windows")
+
+
+def _rows_in(book: Ledger, where: str) -> Batch:
+    """Return the rows of a file or a folder, with the features that the newest version was learned from."""
+    features = features_of(book.manifest.extra.get("features"))
+    if features is None:
+        message = (
+            f"{book.name} v{book.manifest.number} must say how its rows were made of columns, as a job's versions do."
+        )
+        raise InvalidValue(message)
+    found = []
+    for file in formats.list_files(where):
+        for piece in formats.ranges(file, 1 << 20):
+            found += [features.to_batch(block)[0] for block in formats.read(piece, features.columns())]
+    return Batch.concat(found)
 
 
 @ledger.command("drift")

@@ -340,6 +340,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
         fold: see `Fold`.
         anchor_type: the class; None unless ANCHORED.
         anchor: see `AnchorOf`.
+        grown_from: returns the anchor that a partial's rows were grown from; None: it does not know it.
         merge_states: see `MergeStates`; None: `merge` does.
         grow: see `Grow`; None: workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
         looks_back: whether `fold` takes a fifth argument; see `Fold`.
@@ -368,6 +369,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
     fold: Fold[SpecT, StateT, PartialT] = _AS_PARTIAL
     anchor_type: type[AnchorT] | None = None
     anchor: AnchorOf[SpecT, StateT, AnchorT] = _no_anchor
+    grown_from: AnchorOf[SpecT, PartialT, AnchorT] | None = None
     merge_states: MergeStates[SpecT, StateT] | None = None
     grow: Grow[SpecT, PartialT, AnchorT] | None = None
     looks_back: bool = False

@@ -143,7 +143,14 @@ def added(
 
 
 def without(
-    name: str, algorithm: Algorithm, spec: Spec, rules: Rules, index: Index, gone: Sequence[Window], read: Read
+    name: str,
+    algorithm: Algorithm,
+    spec: Spec,
+    index: Index,
+    gone: Sequence[Window],
+    read: Read,
+    left: Mapping[str, Accumulation],
+    digest: str | None = None,
 ) -> Kept:
     """Return what is kept without some windows: spans that hold one are merged again from what is left of them.
 
@@ -151,31 +158,40 @@ def without(
         name: the learner's.
         algorithm: the record.
         spec: of the windows.
-        rules: for the samples of what is merged again.
-        index: of the version before.
+        index: of the version before, with the rules for the samples of what is merged again.
         gone: files of `index` to leave out, with all that lies within them.
         read: returns the accumulation of a window in `index`.
+        left: path of a file in `gone` → what stands in its place.
+        digest: of the rows that were removed; None: whole windows were.
     """
     files: dict[str, bytes] = {}
     held: dict[str, Accumulation] = {}
+    sample = Rules.parse(dict(index.rules)).sample
 
     def touched(one: Window) -> bool:
         return any(one.start < other.end and other.start < one.end for other in gone)
 
+    def add(start: int, end: int, value: Accumulation, windows: int) -> None:
+        data = encode_accumulation(algorithm, spec, value)
+        window = window_of(name, (start, end), windows, value.progress.rows, data)
+        files[window.file.path], held[window.file.path] = data, value
+        bisect.insort(entries, window, key=place_of)
+
     entries = [one for one in index.windows if not touched(one)]
     spans = [one for one in index.windows if touched(one) and not any(_within(one, other) for other in gone)]
+    for one in gone:
+        if one.file.path in left:
+            add(one.start, one.end, left[one.file.path], one.windows)
     for span in sorted(spans, key=lambda one: one.end - one.start):
         parts = covering(entries, span.start, span.end)
         if len(parts) > 1:
             values = [held.get(one.file.path) or read(one) for one in parts]
-            total = merged(algorithm, spec, values, rules.sample)
-            data = encode_accumulation(algorithm, spec, total)
-            windows = sum(one.windows for one in parts)
-            window = window_of(name, (span.start, span.end), windows, total.progress.rows, data)
-            files[window.file.path], held[window.file.path] = data, total
-            bisect.insort(entries, window, key=place_of)
-    left = tuple(entries)
-    file, named, after = index_of(name, dataclasses.replace(index, windows=left, sealed=(), fresh=left))
+            total = merged(algorithm, spec, values, sample)
+            add(span.start, span.end, total, sum(one.windows for one in parts))
+    known = index.removed if digest is None else (*index.removed, digest)
+    rest = tuple(entries)
+    after = dataclasses.replace(index, windows=rest, removed=known, sealed=(), fresh=rest)
+    file, named, after = index_of(name, after)
     return Kept(file, {**files, **named}, after)
 
 
@@ -218,5 +234,5 @@ def _retained(rules: Rules, index: Index, new: Sequence[Window]) -> Index:
     alive = left + windows[old:]
     fresh = tuple(one for one in (*index.fresh, *new) if kept_from is None or one.end > kept_from)
     return dataclasses.replace(
-        index, since=since, kept_from=kept_from, fine_from=fine_from, windows=alive, fresh=fresh
+        index, rules=rules.to_dict(), since=since, kept_from=kept_from, fine_from=fine_from, windows=alive, fresh=fresh
     )  # fmt: skip

@@ -1,26 +1,39 @@
 """Whether the concept has changed, or the inputs alone: two states' coefficients compared by what their rows say of them.
 
-With coefficients β and information I (d, d) of both, and Δ = β_a − β_b (Wald)::
+With coefficients β and information I (d, d) of both, Δ = β_a − β_b and M = (I_a⁻¹ + I_b⁻¹)⁻¹ = I_a (I_a + I_b)⁻¹ I_b::
 
-    χ² = Δᵀ (I_a⁻¹ + I_b⁻¹)⁻¹ Δ = Δᵀ I_a (I_a + I_b)⁻¹ I_b Δ
+    χ² = Δᵀ M Δ (Wald), as many degrees of freedom as directions that both know of
+    z²_j = (M Δ)²_j / M_jj, one degree of freedom: coefficient j has moved and no other has
 
-with as many degrees of freedom as directions that both know of. Inputs that move change I and leave β alone; a measure of
-inputs, such as a population stability index, cannot tell the two apart. The intercept is left out: what share of rows is
-positive is another question.
+Of all changes alike the first is the most powerful test that these sums allow, of one coefficient alone the second; what
+happens is either. Their p-values are combined by Cauchy's distribution (Liu and Xie 2020), half of the weight on the first,
+half shared by the others: in its tail that is nearly a p-value whatever the dependence between them::
+
+    T = Σ w tan((½ − p)π)      p = ½ − arctan(T) / π
+
+Inputs that move change I and leave β alone; a measure of inputs, such as a population stability index, cannot tell the two
+apart. The intercept is left out: what share of rows is positive is another question.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
+from beam_ml.core.accumulation import COLD, Accumulation
+from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.learner import Learner
-from beam_ml.errors import InvalidValue
-from beam_ml.ledger.ledger import Ledger, shown
+from beam_ml.errors import DeriveRefused, InvalidValue
+from beam_ml.ledger.ledger import Ledger, learner_of, shown
 
-__all__ = ["Drift", "changed", "drifts"]
+__all__ = ["Drift", "changed", "concept", "drifts", "refreshed", "sentence"]
 
 _RANK = 1e-10  # of the largest eigenvalue, columns scaled to 1: what is below says nothing
+_LARGEST = (
+    0.99  # p-value that is combined: beyond it, one test's certainty of no change would outweigh another's of one
+)
+_LEAST = 1e-300
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,7 +43,8 @@ class Drift:
     Attributes:
         statistic: χ².
         directions: degrees of freedom.
-        p_value: the chance of as much where nothing has changed.
+        p_value: the chance of as much where nothing has changed, of χ² and single coefficients combined.
+        feature: number of the coefficient that has moved most for its error; None: no direction is known.
         start: of the window compared, µs; None where learners were.
         end: of the window compared, µs.
         rows: of the window.
@@ -39,6 +53,7 @@ class Drift:
     statistic: float
     directions: int
     p_value: float
+    feature: int | None = None
     start: int | None = None
     end: int | None = None
     rows: int = 0
@@ -51,9 +66,14 @@ def changed(ledger: Ledger, a: Learner, b: Learner) -> Drift:
         InvalidValue: the algorithm's coefficients have no known errors.
         DeriveRefused: one of the learners has too few rows.
     """
-    information = ledger.algorithm.information
+    return concept(ledger.algorithm, a, b)
+
+
+def concept(algorithm: Algorithm[Any, Any, Any, Any], a: Learner, b: Learner) -> Drift:
+    """Compare the coefficients of two learners of one algorithm that share no rows; raises as `changed` does."""
+    information = algorithm.information
     if information is None:
-        message = f"Concepts are compared by the errors of coefficients, which {ledger.algorithm.name} has none of."
+        message = f"Concepts are compared by the errors of coefficients, which {algorithm.name} has none of."
         raise InvalidValue(message)
     (beta_a, i_a), (beta_b, i_b) = (
         information(one.spec, one.state, one.sample.estimate(one.spec)) for one in (a, b)
@@ -70,11 +90,42 @@ def changed(ledger: Ledger, a: Learner, b: Learner) -> Drift:
     shares, turned = np.linalg.eigh(root.T @ first @ root)
     shares = np.clip(shares, 0.0, 1.0)
     both = shares * (1.0 - shares)
-    along = turned.T @ (vectors[:, known].T @ delta * np.sqrt(values[known]))
+    axes = (vectors[:, known] * np.sqrt(values[known])) @ turned  # M = axes · diag(both) · axesᵀ
+    along = axes.T @ delta
     statistic = float(both @ along**2)
     directions = int(np.count_nonzero(both > _RANK))
-    p_value = float(chi2.sf(statistic, directions)) if directions else 1.0
-    return Drift(statistic, directions, p_value)
+    if directions == 0:
+        return Drift(statistic, 0, 1.0)
+    curvature = (axes**2) @ both
+    single = np.divide((axes @ (both * along)) ** 2, curvature, out=np.zeros_like(curvature), where=curvature > _RANK)
+    p_value = _combined(float(chdtrc(directions, statistic)), chdtrc(1, single))
+    return Drift(statistic, directions, p_value, int(np.flatnonzero(used)[np.argmax(single)]))
+
+
+def _combined(whole: float, single: np.ndarray) -> float:
+    """Return one p-value of that of all coefficients and those (d,) of one each."""
+    odds = 1.0 / np.tan(np.pi * np.clip([whole, *single], _LEAST, _LARGEST))
+    total = 0.5 * float(odds[0]) + 0.5 * float(odds[1:].mean())
+    return float(np.arctan2(1.0, total) / np.pi)
+
+
+def refreshed(algorithm: Algorithm[Any, Any, Any, Any], before: Learner, window: Accumulation) -> Drift | None:
+    """Compare a closed window with the learner that it was grown from; None: their coefficients have no known errors yet.
+
+    Args:
+        algorithm: the record.
+        before: as of the version that the window was grown from.
+        window: what it was learned from.
+    """
+    spec, progress = before.spec, window.progress
+    cold = algorithm.law(spec).across_anchors and set(window.parts) == {COLD}
+    if algorithm.information is None or before.progress.rows == 0 or progress.rows == 0 or cold:
+        return None
+    try:
+        found = concept(algorithm, before, learner_of(algorithm, spec, [window]))
+    except DeriveRefused:  # too few sampled rows, or classes that count for more than they weigh
+        return None
+    return dataclasses.replace(found, rows=progress.rows)
 
 
 def drifts(ledger: Ledger, past: int = 7) -> list[Drift]:
@@ -106,8 +157,11 @@ def drifts(ledger: Ledger, past: int = 7) -> list[Drift]:
 def sentence(one: Drift) -> str:
     """Return what a comparison says.
 
-    >>> sentence(Drift(30.2, 3, 1.2e-06, 0, 86_400_000_000, 5000))
-    '1970-01-01T00:00:00: p = 1.2e-06 (30.2 over 3 directions, 5,000 rows)'
+    >>> sentence(Drift(30.2, 3, 1.2e-06, 1, 0, 86_400_000_000, 5000))
+    '1970-01-01T00:00:00: p = 1.2e-06 (30.2 over 3 directions, feature 1 most, 5,000 rows)'
     """
     when = "" if one.start is None else f"{shown(one.start)}: "
-    return f"{when}p = {one.p_value:.2g} ({one.statistic:.3g} over {one.directions} directions, {one.rows:,} rows)"
+    most = "" if one.feature is None else f", feature {one.feature} most"
+    return (
+        f"{when}p = {one.p_value:.2g} ({one.statistic:.3g} over {one.directions} directions{most}, {one.rows:,} rows)"
+    )

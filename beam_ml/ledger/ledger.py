@@ -23,7 +23,7 @@ from beam_ml.errors import ArtefactError, CorruptArtefact, InvalidBatch, Invalid
 from beam_ml.ledger.book import covering, merged, refusal
 from beam_ml.registry import Manifest, Registry, Window, read_index, read_window
 
-__all__ = ["Composed", "Ledger", "Time", "shown", "time_of"]
+__all__ = ["Composed", "Ledger", "Time", "learner_of", "shown", "time_of"]
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _MODELS = "models/"
@@ -140,14 +140,7 @@ class Ledger:
 
     def composed(self, parts: Sequence[Accumulation]) -> Learner:
         """Return the learner of some of the ledger's accumulations: their sums as one partial, folded into a first state."""
-        algorithm, spec = self.algorithm, self.spec
-        with one_thread():
-            total = merged(algorithm, spec, parts, MAX_ROWS)
-            dated = decay.empty(algorithm, spec)
-            for part in total.parts.values():  # one, or none
-                dated = part.dated
-            state = algorithm.fold(spec, algorithm.init(spec), dated.summary, None)
-        return Learner(spec, AsOf(state, dated.time), total.progress, total.sample, refresh=1, names=total.names)
+        return learner_of(self.algorithm, self.spec, parts)
 
     def models(self, learner: Learner, facts: Mapping[str, Any]) -> dict[str, Model]:
         """Return the models that the version has, derived from another learner.
@@ -214,6 +207,17 @@ class Ledger:
                 if not inside:
                     return time, least
         return None
+
+
+def learner_of(algorithm: Algorithm, spec: Spec, parts: Sequence[Accumulation]) -> Learner:
+    """Return the learner of some accumulations alone: their sums as one partial, folded into a first state."""
+    with one_thread():
+        total = merged(algorithm, spec, parts, MAX_ROWS)
+        dated = decay.empty(algorithm, spec)
+        for part in total.parts.values():  # one, or none
+            dated = part.dated
+        state = algorithm.fold(spec, algorithm.init(spec), dated.summary, None)
+    return Learner(spec, AsOf(state, dated.time), total.progress, total.sample, refresh=1, names=total.names)
 
 
 def time_of(name: str, value: Time) -> int:

@@ -8,17 +8,17 @@ from beam_ml.artefact.records import encode_learner, encode_model
 from beam_ml.core import decay
 from beam_ml.core.accumulation import Accumulation
 from beam_ml.core.algorithm import LawKind
+from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
 from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidValue, RemoveRefused
 from beam_ml.ledger.book import covering, merged, refusal, without
 from beam_ml.ledger.ledger import Ledger, Time, shown, time_of
-from beam_ml.ledger.rules import Rules
+from beam_ml.ledger.rows import REASON, Taken, digest_of, taken
 from beam_ml.registry import Manifest, Window, new_round_id
 
 __all__ = ["Removed", "removed"]
 
-_REASON = "removed"
 _CARRIED = ("learner", "models/")
 
 
@@ -37,40 +37,55 @@ class Removed:
     windows: int
 
 
-def removed(ledger: Ledger, windows: Sequence[Time] = (), sources: Sequence[str] = ()) -> Removed:
-    """Publish the version after the newest, whose learner equals one that never saw some windows, within the law.
+def removed(
+    ledger: Ledger, windows: Sequence[Time] = (), sources: Sequence[str] = (), rows: Batch | None = None
+) -> Removed:
+    """Publish the version after the newest, whose learner equals one that never saw some rows, within the law.
 
-    The state and the sample are those of all other windows, merged. Where the ledger does not reach back to the first row,
-    an exact state has the windows' sums taken off instead. The rows count as rejected from then on, for the reason
+    The state and the sample are those of all other rows, merged. Where the ledger does not reach back to the first row,
+    an exact state has the rows' sums taken off instead. They count as rejected from then on, for the reason
     "removed", and are not read again; measures that earlier refreshes took stay as they were. Open windows are not touched.
 
     Args:
         ledger: as of the newest version.
         windows: a time in each window to remove.
         sources: files, or partitions of a topic, whose windows are removed; they must hold rows of nothing else.
+        rows: to remove from their windows, as they were learned; None: whole windows alone.
 
     Raises:
-        InvalidValue: neither is given, or there is no such window.
-        RemoveRefused: the windows hold rows of other sources too, are kept merged with others only, or cannot be taken
-            out; nothing has changed.
+        InvalidValue: nothing is given, rows are given beside windows, there is no such window, or the rows were removed
+            before.
+        RemoveRefused: the windows hold rows of other sources too, are kept merged with others only, or the rows cannot be
+            taken out; nothing has changed.
         HeadMoved: another version was published meanwhile.
     """
-    gone = _chosen(ledger, windows, sources)
-    parts = [ledger.accumulation(one) for one in gone]
     reason = refusal(ledger.algorithm, ledger.spec)
     if reason is not None:
         message = f"What is removed must add; {reason}."
         raise RemoveRefused(message)
-    rules = Rules()
-    kept = without(ledger.name, ledger.algorithm, ledger.spec, rules, ledger.index, gone, ledger.accumulation)
-    learner = _rest(ledger, gone, parts)
+    if rows is not None and (windows or sources):
+        message = "Rows are removed by themselves: remove windows and sources in a version of their own."
+        raise InvalidValue(message)
+    digest = None if rows is None else digest_of(rows)
+    if digest in ledger.index.removed:
+        message = f"These {len(rows or ()):,} rows have been removed from {ledger.name} before."
+        raise InvalidValue(message)
+    if rows is None:
+        gone = _chosen(ledger, windows, sources)
+        found = Taken(gone, {}, [ledger.accumulation(one) for one in gone])
+    else:
+        found = taken(ledger, rows)
+    kept = without(
+        ledger.name, ledger.algorithm, ledger.spec, ledger.index, found.windows, ledger.accumulation, found.left, digest
+    )
+    learner = _rest(ledger, found)
     manifest = ledger.manifest
-    rows = sum(one.rows for one in gone)
+    n_rows = sum(one.progress.rows for one in found.parts)
     lineage = {
-        "windows": [[shown(one.start), shown(one.end)] for one in gone],
-        "rows": rows,
+        "windows": [[shown(one.start), shown(one.end)] for one in found.windows],
+        "rows": n_rows,
         "sources": list(sources),
-    }
+    } | ({} if digest is None else {"digest": digest})
     facts = {"features": manifest.extra.get("features")}
     models = ledger.models(learner, facts)
     payloads = {"learner": encode_learner(ledger.algorithm, learner)}
@@ -94,13 +109,13 @@ def removed(ledger: Ledger, windows: Sequence[Time] = (), sources: Sequence[str]
             "progress": learner.progress.summary(),
             "champion": manifest.champion,
             "next": manifest.next,
-            _REASON: lineage,
+            REASON: lineage,
         },
         serve=manifest.verdict.accepted,
         reasons=manifest.verdict.reasons,
         ledger=kept,
     )
-    return Removed(made, rows, sum(one.windows for one in gone))
+    return Removed(made, n_rows, sum(one.windows for one in found.windows))
 
 
 def _chosen(ledger: Ledger, windows: Sequence[Time], sources: Sequence[str]) -> list[Window]:
@@ -153,16 +168,15 @@ def _in_pieces(entries: Sequence[Window], span: Window) -> bool:
     return sum(one.windows for one in covering(inside, span.start, span.end)) == span.windows
 
 
-def _rest(ledger: Ledger, gone: Sequence[Window], parts: Sequence[Accumulation]) -> Learner:
-    """Return the newest learner without some windows."""
-    learner, entries = ledger.learner, ledger.index.windows
+def _rest(ledger: Ledger, found: Taken) -> Learner:
+    """Return the newest learner without some windows, or without some rows of them."""
+    learner, entries, parts = ledger.learner, ledger.index.windows, found.parts
     progress = learner.progress
     for part in parts:
         for one in part.parts.values():
-            progress = progress.unlearned(one.progress, _REASON)
+            progress = progress.unlearned(one.progress, REASON)
     whole = covering(entries, entries[0].start, max(one.end for one in entries))
-    left = _without(entries, gone)
-    rest = ledger.composed([ledger.accumulation(one) for one in left])
+    rest = ledger.composed([*map(ledger.accumulation, _untouched(entries, found.windows)), *found.left.values()])
     learned = sum(one.rows for one in whole)
     dated = rest.dated
     if learned != learner.progress.rows:
@@ -172,7 +186,7 @@ def _rest(ledger: Ledger, gone: Sequence[Window], parts: Sequence[Accumulation])
     return learner.replace(dated=dated, progress=progress, sample=rest.sample)
 
 
-def _without(entries: Sequence[Window], gone: Sequence[Window]) -> list[Window]:
+def _untouched(entries: Sequence[Window], gone: Sequence[Window]) -> list[Window]:
     kept = [one for one in entries if not any(one.start < other.end and other.start < one.end for other in gone)]
     return covering(kept, kept[0].start, max(one.end for one in kept)) if kept else []
 

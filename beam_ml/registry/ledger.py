@@ -81,6 +81,8 @@ class Index:
         since: what ends at or before this time may have been removed, µs; None: nothing has.
         kept_from: what ends at or before this time is kept no longer, µs; None: all is.
         fine_from: what lies within a longer span that ended at or before this time is kept no longer, µs; None: all is.
+        rules: by which it is kept, as JSON values.
+        removed: digests of the rows that were removed.
         windows: by start, the longest first.
         sealed: files of entries; those of `windows` in none of them are `fresh`, and stand in the index itself.
         fresh: in order of their publishes.
@@ -92,6 +94,8 @@ class Index:
     since: int | None = None
     kept_from: int | None = None
     fine_from: int | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
     sealed: tuple[Sealed, ...] = ()
     fresh: tuple[Window, ...] = ()
@@ -110,11 +114,13 @@ class Kept:
         index: the file of the index that the version names.
         files: path → bytes of what is new, the index among it.
         content: what the index holds; None: what it held before.
+        facts: what the version's manifest says of the windows besides.
     """
 
     index: File
     files: Mapping[str, bytes] = field(default_factory=dict)
     content: Index | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 _Row = tuple[int, int, Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)], Sha256, Annotated[int, Field(ge=0)]]
@@ -145,6 +151,8 @@ class _IndexFile(Settings):
     since: int | None = None
     kept_from: int | None = None
     fine_from: int | None = None
+    rules: dict[str, Any] = Field(default_factory=dict)
+    removed: tuple[Sha256, ...] = ()
     sealed: tuple[_SealedFile, ...] = ()
     windows: tuple[_Row, ...] = ()
 
@@ -213,7 +221,7 @@ def index_of(name: str, index: Index) -> tuple[File, dict[str, bytes], Index]:
     named = {one.file.path for one in sealed}
     stored = _IndexFile(
         fingerprint=index.fingerprint, size=index.size, through=index.through, since=index.since, kept_from=kept_from,
-        fine_from=index.fine_from,
+        fine_from=index.fine_from, rules=dict(index.rules), removed=index.removed,
     ).to_dict()  # fmt: skip
     stored["sealed"] = [
         {"sha256": one.file.sha256, "bytes": one.file.bytes, "until": one.until, "windows": len(one.windows)}
@@ -271,7 +279,7 @@ def read_index(objects: Objects, manifest: Manifest, held: dict[str, Sealed] | N
     windows = sorted((window for part in (*(one.windows for one in sealed), fresh) for window in part), key=place_of)
     return Index(
         stored.fingerprint, stored.size, stored.through, stored.since, stored.kept_from, stored.fine_from,
-        left_of(windows, stored.kept_from, stored.fine_from), sealed, fresh,
+        stored.rules, stored.removed, left_of(windows, stored.kept_from, stored.fine_from), sealed, fresh,
     )  # fmt: skip
 
 

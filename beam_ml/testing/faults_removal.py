@@ -5,7 +5,7 @@ from typing import Any
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.errors import RemoveRefused
 
-__all__ = ["stays", "thinned", "unchecked"]
+__all__ = ["elsewhere", "stays", "thinned", "unchecked"]
 
 
 def stays(algorithm: Algorithm) -> Any:
@@ -27,6 +27,16 @@ def thinned(algorithm: Algorithm) -> Any:
         return algorithm.scale(spec, summary, rest / algorithm.weight(summary)) if rest > 0.0 else algorithm.empty(spec)
 
     return remove
+
+
+def elsewhere(algorithm: Algorithm) -> Any:
+    """The anchor is forgotten: as if no row had been linearised anywhere."""
+    del algorithm
+
+    def grown_from(spec: Any, partial: Any) -> Any:
+        return None
+
+    return grown_from
 
 
 def unchecked(algorithm: Algorithm) -> Any:

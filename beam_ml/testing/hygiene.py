@@ -254,6 +254,7 @@ def _functions(subject: Subject) -> Iterator[tuple[str, Any]]:
         "anchor",
         "merge_states",
         "grow",
+        "grown_from",
         "remove",
     ):
         function = getattr(algorithm, name)

@@ -103,6 +103,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("removal", "what is removed stays", faults.replaced(remove=faults_removal.stays)),
     Mutation("removal", "the rest looks like the whole", faults.replaced(remove=faults_removal.thinned)),
     Mutation("removal", "more than there is may be removed", faults.replaced(remove=faults_removal.unchecked)),
+    Mutation(
+        "removal",
+        "the anchor is forgotten",
+        faults.replaced(grown_from=faults_removal.elsewhere),
+        lambda law: law.across_anchors,
+    ),
     Mutation("determinism", "every call differs", faults.replaced(accumulate=faults.different_each_time)),
     Mutation(
         "stability",

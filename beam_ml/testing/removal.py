@@ -13,7 +13,8 @@ def removal(subject: Subject) -> None:
     """remove(merge(a, b), b) = a, in every sum; to remove nothing changes nothing, all leaves empty, and more is refused.
 
     Equality is asked for where sums can be compared: with b added again, ``merge(remove(merge(a, b), b), b) = merge(a, b)``.
-    Sums cancel, so this says that the rest is a, with the digits that ``merge(a, b)`` has of it.
+    Sums cancel, so this says that the rest is a, with the digits that ``merge(a, b)`` has of it. Rows that are given again
+    are b only where they are grown from the same anchor, which the sum must know: ``A(y, grown_from(merge(a, b))) = b``.
     """
     algorithm, spec = subject.algorithm, subject.spec
     remove: Any = algorithm.remove
@@ -24,6 +25,11 @@ def removal(subject: Subject) -> None:
         rest = remove(spec, both, b)
         require(type(rest) is type(both), f"remove returned a {type(rest).__name__}, not a {type(both).__name__}")
         subject.same(subject.merge(rest, b), both, "merge(remove(merge(a, b), b), b) = merge(a, b)")
+        if algorithm.grown_from is not None:
+            again = subject.accumulate([case.batches[1]], algorithm.grown_from(spec, both))
+            subject.same(
+                subject.merge(rest, again), both, "merge(remove(merge(a, b), b), A(y, grown_from(merge(a, b))))"
+            )
         weights = [algorithm.weight(one) for one in (both, b, rest)]
         gap = abs(weights[0] - weights[1] - weights[2])
         require(gap <= max(subject.law.rtol, 1e-12) * weights[0], f"weight of the rest is off by {gap}")

@@ -51,7 +51,7 @@ class Trainer:
         anchor = self.algorithm.anchor(self.spec, learner.state)
         for day in days:
             accumulator = Accumulator(self.algorithm, self.spec, learner.version, anchor)
-            accumulator.add(rows(day))
+            accumulator.add(self.rows(day))
             learner = learners.add_pending(self.algorithm, learner, (day + 1) * DAY, accumulator.result())
         folds = [*fold_open(self.algorithm, learner, Plan({}), published=True)]
         after, refreshes = folds[-1][0], [(one, 0.0) for _, one in folds]
@@ -65,6 +65,10 @@ class Trainer:
         self.keeper.published(made)
         self.learner, self.version = after, made.number
         return made
+
+    def rows(self, day: int) -> Batch:
+        """Return what it learns of a day."""
+        return rows(day)
 
     def days(self, stop: int, start: int = 0) -> "Trainer":
         """Learn days one after the other, a version each."""

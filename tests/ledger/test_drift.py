@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import chdtrc
 
 from beam_ml.algorithms import linear, pca
 from beam_ml.core import accumulation as accumulations
@@ -11,7 +12,7 @@ from beam_ml.core.decay import AsOf
 from beam_ml.core.learner import Learner
 from beam_ml.errors import DeriveRefused, InvalidValue
 from beam_ml.ledger import Ledger
-from beam_ml.ledger.drift import changed, drifts
+from beam_ml.ledger.drift import _combined, changed, drifts
 from beam_ml.registry import Registry
 from tests.ledger.support import Trainer
 
@@ -51,6 +52,26 @@ def test_p_values_are_small_where_the_concept_changed_and_nowhere_else(change, l
     rng = np.random.default_rng(3)
     p = [changed(Book(), learned(rng), learned(rng, **change)).p_value for _ in range(TRIALS)]
     assert least <= np.mean(np.array(p) < 0.05) <= most
+
+
+def test_one_coefficient_that_moved_is_named_and_found_more_often_than_by_all_of_them_at_once():
+    rng = np.random.default_rng(11)
+    found = [changed(Book(), learned(rng), learned(rng, change=0.25)) for _ in range(60)]
+    assert sum(one.feature == 4 for one in found) > 50
+    whole = [chdtrc(one.directions, one.statistic) < 0.05 for one in found]
+    assert sum(one.p_value < 0.05 for one in found) >= sum(whole) + 3
+
+
+def test_p_values_that_are_combined_are_theirs_in_the_tail():
+    assert _combined(1e-8, np.array([1.0, 1.0])) == pytest.approx(2e-8, rel=1e-3)
+    assert _combined(1.0, np.array([1e-8, 1.0])) == pytest.approx(4e-8, rel=1e-3)
+    assert _combined(0.3, np.array([0.3, 0.3])) == pytest.approx(0.3)
+    assert 0.0 < _combined(0.0, np.zeros(3)) < 1e-290
+    assert _combined(1.0, np.ones(3)) == pytest.approx(0.99)
+    # A rate is a rate whatever the dependence: of one normal variable, both tests at once.
+    z = np.random.default_rng(5).normal(size=20_000)
+    p = chdtrc(1, z**2)
+    assert np.mean([_combined(one, np.array([one])) < 0.05 for one in p]) == pytest.approx(0.05, abs=0.005)
 
 
 def test_squared_loss_takes_its_noise_from_the_sample():

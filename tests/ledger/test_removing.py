@@ -8,6 +8,7 @@ import pytest
 from beam_ml import api
 from beam_ml.algorithms import kmeans, linear, pca
 from beam_ml.core.arrays import close
+from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
 from beam_ml.errors import HeadMoved, InvalidValue, RemoveRefused
 from beam_ml.ledger import Ledger, Rules
@@ -119,3 +120,114 @@ def test_what_cannot_be_removed_changes_nothing():
     late = trained(linear.Newton(n_features=3), linear.NEWTON, ledger_from=3)
     with pytest.raises(RemoveRefused, match=r"holds 1,600 of the 2,800 rows learned"):
         removed(reopened(late), [5 * DAY])
+
+
+def customers(batch, share=0.2):
+    """Mark about a share of the rows, wherever they lie."""
+    return np.random.default_rng(int(batch.time[0] // DAY)).random(len(batch)) < share
+
+
+def without_places(batch):
+    """The rows as somebody gives them: from another file."""
+    return batch.replace(origin=None, position=None, position_end=None)
+
+
+def given(days):
+    return Batch.concat([without_places(rows(day)).take(customers(rows(day))) for day in days])
+
+
+class Never(Trainer):
+    """A trainer that never sees the customers, from some day on."""
+
+    def rows(self, day):
+        whole = rows(day)
+        return whole.take(~customers(whole)) if day >= 3 else whole
+
+
+@pytest.mark.parametrize("known_from", [0, 3], ids=["merged again", "taken off"])
+@pytest.mark.parametrize("settings", [PCA, SQUARED, AGED], ids=["pca", "squared", "aged"])
+def test_an_exact_learner_without_customers_never_saw_them(settings, known_from):
+    trainer = trained(*settings, ledger_from=known_from)
+    less = given(range(3, 7))
+    done = removed(reopened(trainer), rows=less)
+    assert (done.rows, done.windows) == (len(less), 4)
+    never = Never(Registry("memory://"), *settings)
+    for day in range(7):
+        never.day(day)
+    after = reopened(trainer).learner
+    assert close(after.state, never.learner.state, rtol=1e-12 if settings is not AGED else 1e-9)
+    assert after.progress.rows == never.learner.progress.rows
+    assert after.progress.rejected == {"removed": len(less)}
+    for start in (3, 4):  # the spans over them too
+        found = reopened(trainer).compose(start * DAY).learner
+        other = Ledger(never.registry, "name").compose(start * DAY).learner
+        assert close(found.state, other.state, rtol=1e-9)
+        assert found.sample.mass.sum() == pytest.approx(other.sample.mass.sum())
+    kept = found.sample.rows.dense_x
+    assert not {row.tobytes() for row in less.dense_x} & {row.tobytes() for row in kept}
+
+
+def test_a_logistic_learner_without_customers_scores_as_sums_that_never_saw_them():
+    trainer = trained(linear.Newton(n_features=3), linear.NEWTON, days=14)
+    ledger = reopened(trainer)
+    spec, parts = trainer.spec, []
+    first = 12  # of those learned at an anchor, not at none
+    for window in ledger.index.windows:
+        if window.windows == 1:
+            day, value = window.start // DAY, ledger.accumulation(window)
+            ((number, part),) = value.parts.items()
+            if day < first:
+                parts.append(part.dated.summary)
+                continue
+            assert number > 0
+            whole = rows(day)
+            anchor = linear.NEWTON.grown_from(spec, part.dated.summary)
+            parts.append(
+                linear.NEWTON.accumulate(spec, linear.NEWTON.empty(spec), whole.take(~customers(whole)), anchor)
+            )
+    removed(ledger, rows=given(range(first, 14)))
+    state = linear.NEWTON.fold(spec, linear.NEWTON.empty(spec), reduce(partial(linear.NEWTON.merge, spec), parts), None)
+    after = reopened(trainer).learner
+    never = after.replace(dated=AsOf(state))
+    scores = [api.predict(api.derive(one, "classifier"), rows(99))["score"] for one in (after, never)]
+    assert np.abs(scores[0] - scores[1]).max() < 1e-9
+
+
+def test_rows_that_cannot_be_removed_change_nothing():
+    trainer = trained(*PCA)
+    less = given([2])
+    removed(reopened(trainer), rows=less)
+    order = np.random.default_rng(0).permutation(len(less))
+    shifted = without_places(rows(3)).replace(time=rows(2).time)
+    many = Batch.concat([without_places(rows(4))] * 2)
+    for sentence, kind, some in (
+        ("rows have been removed from name before", InvalidValue, less.take(order)),
+        ("has no window at 1970-04-10T00:00:00, where a row to remove lies", InvalidValue, without_places(rows(99))),
+        ("got rows without", InvalidValue, less.replace(time=None)),
+        ("at least one that was learned", InvalidValue, less.take(slice(0, 0))),
+        ("learned 400 rows until .* the 800 to remove are not among them", RemoveRefused, many),
+        ("learned 3[0-9]* rows until .* the 400 to remove are not among them", RemoveRefused, shifted),
+        ("must have been learned", RemoveRefused, without_places(rows(4)).replace(X=1e3 * rows(4).dense_x).take([0])),
+    ):
+        with pytest.raises(kind, match=sentence):
+            removed(reopened(trainer), rows=some)
+    with pytest.raises(InvalidValue, match="removed by themselves"):
+        removed(reopened(trainer), [0], rows=less)
+    assert trainer.registry.head_number("name") == 8
+    spans = trained(*PCA, rules=Rules(roll_up=["2d"], fine="1d"))
+    with pytest.raises(RemoveRefused, match="kept only merged with others, from 1970-01-03T00:00:00"):
+        removed(reopened(spans), rows=given([2]))
+    sketch = trained(kmeans.Spec(n_features=3, k_max=4), kmeans.KMEANS, days=2)
+    with pytest.raises(RemoveRefused, match="taken off sums, which kmeans has none of"):
+        removed(reopened(sketch), rows=given([1]))
+
+
+def test_all_rows_of_a_window_may_be_removed_and_samples_keep_the_job_s_size():
+    trainer = trained(*PCA, rules=Rules(sample=8), days=4)
+    removed(reopened(trainer), rows=without_places(rows(1)))
+    ledger = reopened(trainer)
+    assert {one.start // DAY for one in ledger.index.windows if one.windows == 1} == {0, 2, 3}
+    assert [len(ledger.accumulation(one).sample.rows) for one in ledger.index.windows] == [8] * len(
+        ledger.index.windows
+    )
+    assert ledger.learner.state.weight == 3 * ROWS

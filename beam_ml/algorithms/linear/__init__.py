@@ -30,6 +30,7 @@ from beam_ml.algorithms.linear.newton.learning import (
     accumulate,
     anchor,
     fold,
+    grown_from,
     identity,
     law,
     merge,
@@ -82,6 +83,7 @@ NEWTON = Algorithm(
     looks_back=True,
     scorer=scorer,
     information=information,
+    grown_from=grown_from,
     remove=remove,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""

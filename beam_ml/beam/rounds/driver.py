@@ -388,6 +388,7 @@ def _publish(
         payloads |= run.preparer.payloads(turn)
         facts |= run.preparer.facts(turn)
     kept = None if run.keeper is None else run.keeper.kept(run.standing.version, before, learner, refreshes)
+    facts |= {} if kept is None else dict(kept.facts)
     manifest = publish(run.registry, job.name, run.standing, payloads, verdict, facts, round_id, kept)[0]
     if run.keeper is not None:
         run.keeper.published(manifest)

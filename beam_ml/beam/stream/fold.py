@@ -324,6 +324,7 @@ class _StreamFold(DoFn):
         # A state restored into a new submission is published as that one's.
         mine = dataclasses.replace(known.standing, run_id=start.standing.run_id, epoch=start.standing.epoch)
         kept = None if self._keeper is None else self._keeper.kept(mine.version, before, learner, refreshes)
+        facts |= {} if kept is None else dict(kept.facts)
         made, mine = publish_next(self._registry, job.name, mine, payloads, verdict, facts, kept)
         if self._keeper is not None:
             self._keeper.published(made)

@@ -1,6 +1,9 @@
 """What a trainer keeps of the windows that a publish closes: the ledger, in rounds and in streams."""
 
-from collections.abc import Iterable
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_accumulation
@@ -11,10 +14,13 @@ from beam_ml.core.refresh import Refresh
 from beam_ml.errors import InvalidValue
 from beam_ml.ledger import Rules
 from beam_ml.ledger.book import added
+from beam_ml.ledger.drift import refreshed, sentence
 from beam_ml.registry import File, Index, Kept, Manifest, Registry, Window, read_index, read_window
 
 __all__ = ["Keeper"]
 
+_log = logging.getLogger(__name__)
+_RARE = 1e-4  # p-value of a concept from which a log warns: one window in ten thousand where nothing changes
 _MOST_HELD = 32
 """Accumulations that are kept in memory: nearly all that the next spans are merged from."""
 
@@ -67,11 +73,31 @@ class Keeper:
             raise InvalidValue(message)
         closed = {end: before.pending[end] for end in ends}
         through = max(ends) if after.folded_through is None else after.folded_through
-        self._made = added(
+        made = added(
             self._name, self._algorithm, before.spec, self._rules, index, closed, through, self._read, self._held
         )
+        self._made = dataclasses.replace(made, facts=self._concepts(before, closed))
         self._held = dict([*self._held.items()][-_MOST_HELD:])
         return self._made
+
+    def _concepts(self, before: Learner, closed: Mapping[int, Accumulation]) -> dict[str, Any]:
+        """Return by how much the concept of each window closed differs from what was learned before this version."""
+        told = []
+        for end, window in closed.items():
+            one = refreshed(self._algorithm, before, window)
+            if one is not None:
+                told.append(
+                    {
+                        "window_end": end,
+                        "p_value": one.p_value,
+                        "statistic": one.statistic,
+                        "directions": one.directions,
+                    }
+                )
+                start = dataclasses.replace(one, start=end - self._size, end=end)
+                say = _log.warning if one.p_value < _RARE else _log.info
+                say("Concept of the window from %s", sentence(start))
+        return {"concepts": told} if told else {}
 
     def published(self, manifest: Manifest) -> None:
         """Remember the ledger of a version that this process has published."""

@@ -36,11 +36,11 @@ def settings(folder, **changes):
     return whole | changes
 
 
-def days(folder, day):
+def days(folder, day, slope=2.0):
     """Write the rows of a day."""
     rng = np.random.default_rng(day)
     x = rng.normal(size=(5_000, 2))
-    label = (rng.random(5_000) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(np.int64)
+    label = (rng.random(5_000) < 1 / (1 + np.exp(-slope * x[:, 0]))).astype(np.int64)
     time = pa.array(day * DAY + np.sort(rng.integers(0, DAY, 5_000)), pa.timestamp("us", tz="UTC"))
     pq.write_table(pa.table({"a": x[:, 0], "b": x[:, 1], "y": label, "t": time}), folder / f"{day}.parquet")
 
@@ -113,6 +113,41 @@ def test_training_continues_from_what_is_left(trained, tmp_path):
     (more, last) = train(one, registry, Mode(close=True))
     assert (more.manifest.parent, last.manifest.progress["rows"]) == (number, 20_000)
     assert last.manifest.progress["rejected"] == {"removed": 5_000}
+
+
+def test_rows_of_a_file_are_removed_with_the_features_that_learned_them(trained, tmp_path):
+    where, done = trained
+    shutil.copytree(where, tmp_path / "registry")
+    table = pq.read_table(Path(where).parent / "data" / "3.parquet")
+    pq.write_table(table.slice(100, 250), tmp_path / "customer.parquet")
+    call = ["ledger", "remove", str(tmp_path / "registry"), "fraud", "--rows", str(tmp_path / "customer.parquet")]
+    found = CliRunner().invoke(main, [*call, "--json"], catch_exceptions=False)
+    number = done[-1].manifest.number + 1
+    assert json.loads(found.output) == {"name": "fraud", "version": number, "rows": 250, "windows": 1}
+    left = Ledger(Registry(tmp_path / "registry"), "fraud").learner
+    assert left.progress.rejected == {"removed": 250}
+    assert left.state.mass.sum() == pytest.approx(left.progress.rows)
+    again = CliRunner().invoke(main, call)
+    assert "have been removed from fraud before" in again.output
+
+
+def test_a_refresh_says_how_likely_its_concept_is_that_of_before(trained, tmp_path, caplog):
+    where, done = trained
+    told = [one for n in done for one in n.manifest.extra.get("concepts", ())]
+    assert [one["window_end"] // DAY for one in told] == [3, 4]  # the first two were learned without an anchor
+    assert all(1e-4 < one["p_value"] <= 1.0 and one["directions"] == 2 for one in told)
+    shutil.copytree(where, tmp_path / "registry")
+    shutil.copytree(Path(where).parent / "data", tmp_path / "data")
+    days(tmp_path / "data", 4)
+    days(tmp_path / "data", 5, slope=1.0)
+    one = Job.parse(settings(tmp_path, source={"path": str(tmp_path / "data"), "round_files": 1}, name="other"))
+    more = [*train(one, Registry(one.registry), Mode(close=True))]
+    told = [one for n in more for one in n.manifest.extra.get("concepts", ())]
+    assert [one["window_end"] // DAY for one in told] == [3, 4, 5, 6]
+    assert min(one["p_value"] for one in told[:-1]) > 1e-4
+    assert told[-1]["p_value"] < 1e-10
+    warned = [record.message for record in caplog.records if "Concept of the window" in record.message]
+    assert [text.split(": ")[0] for text in warned] == ["Concept of the window from 1970-01-06T00:00:00"]
 
 
 def test_each_window_of_a_stream_is_in_the_ledger_of_its_version(tmp_path):

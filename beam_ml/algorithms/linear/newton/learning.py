@@ -44,7 +44,19 @@ from beam_ml.core.algorithm import Law, LawKind, check_batch
 from beam_ml.core.arrays import array_dataclass
 from beam_ml.core.batch import Batch
 
-__all__ = ["Anchor", "accumulate", "anchor", "fold", "identity", "law", "merge", "merge_states", "scale", "weight"]
+__all__ = [
+    "Anchor",
+    "accumulate",
+    "anchor",
+    "fold",
+    "grown_from",
+    "identity",
+    "law",
+    "merge",
+    "merge_states",
+    "scale",
+    "weight",
+]
 
 
 @array_dataclass
@@ -110,6 +122,12 @@ def anchor(spec: Newton, state: Partial) -> Anchor | None:
     if point is None:
         return None
     return Anchor(point.coefficients, np.asarray(point.intercept), point.origin)
+
+
+def grown_from(spec: Newton, partial: Partial) -> Anchor | None:
+    """Return the anchor that a partial's rows were linearised at; of several, their mean weighted by rows."""
+    point = _anchor_of(partial)
+    return None if point is None else Anchor(point.coefficients, np.asarray(point.intercept), point.origin)
 
 
 def solution(spec: Newton, state: Partial) -> Point | None:

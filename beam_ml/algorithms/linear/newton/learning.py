@@ -124,9 +124,9 @@ def anchor(spec: Newton, state: Partial) -> Anchor | None:
     return Anchor(point.coefficients, np.asarray(point.intercept), point.origin)
 
 
-def grown_from(spec: Newton, partial: Partial) -> Anchor | None:
+def grown_from(spec: Newton, state: Partial) -> Anchor | None:
     """Return the anchor that a partial's rows were linearised at; of several, their mean weighted by rows."""
-    point = _anchor_of(partial)
+    point = _anchor_of(state)
     return None if point is None else Anchor(point.coefficients, np.asarray(point.intercept), point.origin)
 
 

@@ -88,10 +88,10 @@ def _batch_in(meta: Mapping[str, Any], arrays: Reader) -> Batch:
     origin = None if meta["origin"] is None else origin_of(*meta["origin"])
     columns: dict[str, Any] = {name: arrays.get(name) for name in ROW_COLUMNS}
     if arrays.get("X") is not None:
-        rows = Batch.dense(arrays["X"], origin=origin, **columns)
+        rows = Batch.dense(arrays["X"], origin=origin, **columns, time_unit="us")
         return rows.replace(names=written.names_of(meta, rows.n_features))
     sparse = arrays["indptr"], arrays["indices"], arrays["values"], whole(meta, "n_features")
-    return Batch.csr(*sparse, origin=origin, **columns)
+    return Batch.csr(*sparse, origin=origin, **columns, time_unit="us")
 
 
 def _progress_out(progress: Progress, path: str, into: Arrays) -> dict[str, Any]:

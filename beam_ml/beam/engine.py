@@ -298,11 +298,28 @@ def _named(name: str, text: str) -> BeamMLError | None:
     return kind(_WHERE.sub("", text)) if isinstance(kind, type) and issubclass(kind, BeamMLError) else None
 
 
-def error_of(name: str, text: str, traceback: str) -> Exception:
-    """Return the error that another process of this trainer has raised, by its name; one that is not ours as RuntimeError.
+def error_of(name: str, text: str, traceback: str, read: str = "") -> Exception:
+    """Return the error that another process of this trainer has raised, by its name.
+
+    One that is not ours becomes a RuntimeError of one sentence; the traceback of that process is its note.
+
+    Args:
+        name: of its class.
+        text: what it says.
+        traceback: of the process.
+        read: files and places that were read there.
 
     >>> error_of("InputChanged", "a.csv must not change.", "")
     InputChanged('a.csv must not change.')
+    >>> error_of("ZeroDivisionError", "division by zero", "", "a.csv from 0 to 900")
+    RuntimeError('A process that learned of a.csv from 0 to 900 ended its part with ZeroDivisionError: division by zero.')
     """
     known = _named(name, text)
-    return RuntimeError(f"{name}: {text}\n{traceback}") if known is None else known
+    if known is not None:
+        return known
+    said = " ".join(text.split()).rstrip(".")
+    error = RuntimeError(
+        f"A process that learned of {read or 'a part'} ended its part with {name}: {said or 'no reason'}."
+    )
+    error.add_note(traceback)
+    return error

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from beam_ml import formats
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.errors import UnreadableInput
-from beam_ml.features.times import UnitOfNumbers, times_us
+from beam_ml.features.times import times_us
 
 __all__ = ["Input", "Rows", "Survey", "in_order", "read", "stamp", "survey"]
 

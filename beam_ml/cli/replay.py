@@ -20,8 +20,8 @@ from beam_ml.cli.console import Command, Screen, as_json, print_json, styled
 from beam_ml.cli.event_order import Input, Rows, Survey, read, stamp, survey
 from beam_ml.cli.inputs import as_mapping
 from beam_ml.cli.stopping import hear_stop
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.errors import InvalidValue, MissingColumn, NoInput
-from beam_ml.features.times import UnitOfNumbers
 
 __all__ = ["main"]
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from beam_ml.core import convert, frames
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["FIT", "ROW_COLUMNS", "Batch", "Origin"]
@@ -36,15 +37,15 @@ class Origin:
         return f"{self.source}\0{partition}"
 
 
-def _vector(name: str, value: Any, n: int) -> np.ndarray | None:
+def _vector(name: str, value: Any, n: int, unit: UnitOfNumbers | None = None) -> np.ndarray | None:
     if value is None:
         return None
     if name in ("label", "weight"):
         array = np.ascontiguousarray(convert.reals(name, value), dtype=np.float64)
     else:
-        whole = convert.times_us if name == "time" else convert.wholes
+        whole = convert.times_us(name, value, unit) if name == "time" else convert.wholes(name, value)
         # What is 0-d stays so until its shape is refused.
-        array = np.asarray(whole(name, value), order="C")
+        array = np.asarray(whole, order="C")
     if array.shape != (n,):
         message = f"Batch.{name} must have shape ({n},); got {array.shape}."
         raise InvalidBatch(message)
@@ -97,12 +98,15 @@ class Batch:
         origin: Origin | None = None,
         position: Any = None,
         position_end: Any = None,
+        time_unit: UnitOfNumbers | None = None,
     ) -> Self:
         """Build from an (n, d) array or a frame; float32 and float64 are kept, other numbers become float64.
 
         A frame (pandas, polars, Arrow) names the features.
 
-        Times may be `datetime64` of any unit or `datetime` (UTC where there is no zone).
+        Times may be `datetime64` of any unit, `datetime` (UTC where there is no zone), or numbers that count `time_unit`
+        since the epoch: "s", "ms", "us" or "ns". Without it they are µs, but for numbers that are all seconds, ms or ns of
+        the years 1990 to 2100: these are read as such, with a warning.
 
         Raises:
             InvalidBatch: what is no number or time, or would change on the way; shapes that do not fit.
@@ -121,7 +125,7 @@ class Batch:
         return cls(
             matrix, None, None, None, d,
             _vector("label", label, n), _vector("weight", weight, n),
-            _vector("time", time, n), origin, _vector("position", position, n),
+            _vector("time", time, n, time_unit), origin, _vector("position", position, n),
             _vector("position_end", position_end, n), names,
         )  # fmt: skip
 
@@ -137,7 +141,14 @@ class Batch:
         return cls.from_scipy(rows) if frames.is_sparse(rows) else cls.dense(rows)
 
     @classmethod
-    def from_arrow(cls, rows: Any, label: Any = None, weight: Any = None, time: Any = None) -> Self:
+    def from_arrow(
+        cls,
+        rows: Any,
+        label: Any = None,
+        weight: Any = None,
+        time: Any = None,
+        time_unit: UnitOfNumbers | None = None,
+    ) -> Self:
         """Build from a frame of numbers that has named columns: Arrow's, or whatever exports Arrow's C stream.
 
         Args:
@@ -145,6 +156,7 @@ class Batch:
             label: name of a column of it, or an array (n,).
             weight: as `label`.
             time: as `label`.
+            time_unit: of times that are numbers, as `dense` takes it.
 
         Raises:
             InvalidBatch: a column is not there, or holds no numbers (`Features` takes categories, texts and gaps).
@@ -155,15 +167,29 @@ class Batch:
         ([[1.0], [2.0]], [0.0, 1.0], ('amount',))
         """
         features, beside = frames.parted(rows, {"label": label, "weight": weight, "time": time})
-        return cls.dense(features, **beside)
+        return cls.dense(features, **beside, time_unit=time_unit)
 
     @classmethod
-    def from_pandas(cls, rows: Any, label: Any = None, weight: Any = None, time: Any = None) -> Self:
+    def from_pandas(
+        cls,
+        rows: Any,
+        label: Any = None,
+        weight: Any = None,
+        time: Any = None,
+        time_unit: UnitOfNumbers | None = None,
+    ) -> Self:
         """Build from a pandas frame of numbers; its index is no feature. Otherwise as `from_arrow`."""
-        return cls.from_arrow(rows, label, weight, time)
+        return cls.from_arrow(rows, label, weight, time, time_unit)
 
     @classmethod
-    def from_scipy(cls, rows: Any, label: Any = None, weight: Any = None, time: Any = None) -> Self:
+    def from_scipy(
+        cls,
+        rows: Any,
+        label: Any = None,
+        weight: Any = None,
+        time: Any = None,
+        time_unit: UnitOfNumbers | None = None,
+    ) -> Self:
         """Build a CSR batch from a sparse matrix or array of scipy, (n, d), whatever its format.
 
         Raises:
@@ -182,7 +208,8 @@ class Batch:
             raise InvalidBatch(message)
         matrix = rows.tocsr(copy=True)
         matrix.sum_duplicates()
-        return cls.csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1], label, weight, time)
+        beside = {"label": label, "weight": weight, "time": time, "time_unit": time_unit}
+        return cls.csr(matrix.indptr, matrix.indices, matrix.data, matrix.shape[1], **beside)
 
     def ordered(self, names: tuple[str, ...] | None) -> "Batch":
         """Return the batch with its features in an order of names; without names here or there it is as it is.
@@ -216,6 +243,7 @@ class Batch:
         origin: Origin | None = None,
         position: Any = None,
         position_end: Any = None,
+        time_unit: UnitOfNumbers | None = None,
     ) -> Self:
         """Build from CSR arrays: ``indptr`` (n + 1), ``indices`` and ``values`` (z)."""
         n_features = convert.count("n_features", n_features, _MOST_FEATURES)
@@ -239,7 +267,7 @@ class Batch:
         return cls(
             None, indptr, np.ascontiguousarray(indices, dtype=np.int32), values, n_features,
             _vector("label", label, n), _vector("weight", weight, n),
-            _vector("time", time, n), origin, _vector("position", position, n),
+            _vector("time", time, n, time_unit), origin, _vector("position", position, n),
             _vector("position_end", position_end, n),
         )  # fmt: skip
 
@@ -356,11 +384,11 @@ class Batch:
         if first.is_dense:
             names = first.names if all(p.names is not None for p in parts) else None
             matrix = np.concatenate([p.ordered(first.names).dense_x for p in parts])
-            return Batch.dense(matrix, **shared).replace(names=names)
+            return Batch.dense(matrix, **shared, time_unit="us").replace(names=names)
         offsets = np.cumsum([0, *(int(p.indptr[-1]) for p in parts if p.indptr is not None)])
         indptr = np.concatenate(
             [[0], *(p.indptr[1:] + o for p, o in zip(parts, offsets, strict=False) if p.indptr is not None)]
         )
         indices = np.concatenate([p.indices for p in parts if p.indices is not None])
         values = np.concatenate([p.values for p in parts if p.values is not None])
-        return Batch.csr(indptr, indices, values, first.n_features, **shared)
+        return Batch.csr(indptr, indices, values, first.n_features, **shared, time_unit="us")

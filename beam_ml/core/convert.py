@@ -4,14 +4,19 @@ numpy converts in silence: a `datetime64[ns]` to a number of another unit, 1.7 t
 """
 
 import datetime
+import functools
+import logging
 import operator
 from typing import Any
 
 import numpy as np
 
+from beam_ml.core.epochs import PER_SECOND, UnitOfNumbers, counting, implausible, in_us
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["count", "reals", "times_us", "wholes"]
+
+_log = logging.getLogger(__name__)
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NAT = -(2**63)
@@ -102,13 +107,19 @@ def _none(name: str, wanted: str, array: np.ndarray) -> np.ndarray:
     raise _refuse(name, wanted, array.dtype if array.dtype.kind != "O" else f"{array.reshape(-1)[0]!r:.60}")
 
 
-def times_us(name: str, value: Any) -> np.ndarray:
-    """Return times as int64 µs since the epoch: `datetime64` of any unit, `datetime`, or whole µs.
+def times_us(name: str, value: Any, unit: UnitOfNumbers | None = None) -> np.ndarray:
+    """Return times as int64 µs since the epoch: `datetime64` of any unit, `datetime`, or numbers.
 
     A time without a zone is UTC; what is finer than a µs is cut off, towards the past.
 
+    Args:
+        name: of the field, for messages.
+        value: the times.
+        unit: of numbers; None: µs, unless all are times of 1990 to 2100 by another unit, which is said in a warning.
+
     Raises:
-        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold.
+        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold; or, where no unit is given,
+            numbers that are all before 1900 or after 2200.
 
     >>> times_us("time", np.array(["2024-01-01"], "datetime64[ns]")).tolist()
     [1704067200000000]
@@ -130,11 +141,43 @@ def times_us(name: str, value: Any) -> np.ndarray:
         return found.astype(np.int64)
     if array.dtype.kind == "O" and array.size and all(isinstance(one, datetime.datetime) for one in array.reshape(-1)):
         return np.array([_since_epoch(name, wanted, one) for one in array.reshape(-1)], np.int64).reshape(array.shape)
-    found = wholes(name, array, wanted)
-    missing = found == _NAT
-    if missing.any():
-        raise _refuse(name, wanted, f"NaT in entry {_first(missing)}")
-    return found
+    return _counted(name, wanted, array, unit)
+
+
+def _counted(name: str, wanted: str, array: np.ndarray, unit: UnitOfNumbers | None) -> np.ndarray:
+    if unit is None and array.size and array.dtype.kind in "iuf":
+        unit = next((one for one in PER_SECOND if one != "us" and counting(array, one).all()), None)
+        if unit is not None:
+            _say(name, unit)
+    if unit in (None, "us"):
+        found = wholes(name, array, wanted)
+        missing = found == _NAT
+        if missing.any():
+            raise _refuse(name, wanted, f"NaT in entry {_first(missing)}")
+        if unit is None and found.size and implausible(found, "us").all():
+            raise _refuse(
+                name, "be µs since the epoch, of the years 1900 to 2200 (time_unit says another unit)", found[0]
+            )
+        return found
+    assert unit is not None  # noqa: S101
+    numbers = array if array.dtype.kind == "f" else wholes(name, array, wanted)
+    us, inside = in_us(numbers, unit)
+    if not inside.all():
+        row = _first(~inside)
+        got = f"{numbers.reshape(-1)[row]} in entry {row}"
+        raise _refuse(name, f"be times of the years 1900 to 2200 in {unit} since the epoch", got)
+    return us
+
+
+@functools.cache
+def _say(name: str, unit: UnitOfNumbers) -> None:
+    """Say once which unit was recognised, and how to settle it."""
+    _log.warning(
+        "Batch.%s: its numbers are read as %s since the epoch, by their size; time_unit = %r settles it.",
+        name,
+        unit,
+        unit,
+    )
 
 
 def _since_epoch(name: str, wanted: str, one: datetime.datetime) -> int:

@@ -175,6 +175,7 @@ def rows(spec: Spec, gathered: Gathered) -> Batch | None:
     return Batch.csr(
         np.concatenate([[0], np.cumsum(gathered.counts)]), gathered.indices, gathered.values, spec.n_features,
         label=gathered.label if gathered.label.size else None, weight=weights, time=gathered.time if timed else None,
+        time_unit="us",
     )  # fmt: skip
 
 
@@ -340,7 +341,14 @@ def _sparse(batch: Batch) -> Batch:
     _, columns = np.nonzero(there)
     indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(there, axis=1))])
     return Batch.csr(
-        indptr, columns, batch.X[there], batch.n_features, label=batch.label, weight=batch.weight, time=batch.time
+        indptr,
+        columns,
+        batch.X[there],
+        batch.n_features,
+        label=batch.label,
+        weight=batch.weight,
+        time=batch.time,
+        time_unit="us",
     )
 
 

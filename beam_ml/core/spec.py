@@ -124,6 +124,7 @@ _RULES = {
     "dict_type": "be a table of settings",
     "tuple_type": "be a list",
     "string_type": "be text",
+    "string_too_long": "have at most {max_length} characters",
     "int_parsing": "be a whole number",
     "int_type": "be a whole number",
     "int_from_float": "be a whole number",

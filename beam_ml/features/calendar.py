@@ -6,9 +6,9 @@ from typing import Annotated, Literal, NamedTuple, get_args
 import numpy as np
 from pydantic import Field, model_validator
 
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.core.spec import Settings
 from beam_ml.features.columns import Name
-from beam_ml.features.times import UnitOfNumbers
 from beam_ml.features.zones import Zone, local_us
 
 __all__ = ["PARTS", "Clock", "Moments"]

@@ -174,6 +174,13 @@ class Features(Settings):
                 f"sparse must be true with more than {_MAX_DENSE:,} features, as {self.n_features:,} are; got false"
             )
             raise ValueError(message)
+        if self.label_column is not None and self.label_column in self.columns(with_label=False):
+            beside = [one.column for one in self.numeric if one.column != self.label_column]
+            message = (
+                "label must not be a column of the features as well, which would know what they are to predict; got "
+                f"{self.label_column!r} (leave it out of the features: numeric = {beside[:8]}, or name another label)"
+            )
+            raise ValueError(message)
         units_of(self.numeric, self.time)
         if not self.is_sparse and len(set(self.names)) < len(self.names):
             twice = sorted({one for one in self.names if self.names.count(one) > 1})
@@ -341,7 +348,7 @@ class Features(Settings):
             if written.refused is not None:
                 rules.append(Rule(written.reason, written.refused, written.texts))
         end = None if block.position is None else block.position_end
-        beside = (label, weight, None if found is None else found.us, block.origin, block.position, end)
+        beside = (label, weight, None if found is None else found.us, block.origin, block.position, end, "us")
         rows, broken = self._filled(block, found, beside)
         return without(rows, [*broken, *rules])
 

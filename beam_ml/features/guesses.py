@@ -4,7 +4,9 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from beam_ml.features.times import UnitOfNumbers
+import numpy as np
+
+from beam_ml.core.epochs import PER_SECOND, UnitOfNumbers, counting
 from beam_ml.formats.profile import Column
 
 __all__ = ["Guess", "Guesses", "guessed"]
@@ -14,8 +16,6 @@ _LABELS = frozenset(
 )
 _TIMES = frozenset("time ts timestamp date datetime at epoch".split())
 _NAMES = frozenset("id code type kind category zip postcode country region city shop store brand".split())
-_EPOCH = 631_152_000, 4_102_444_800  # seconds, 1990 to 2100
-_PER_SECOND: dict[UnitOfNumbers, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DATED = re.compile(r"[12]\d\d\d-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
 _FEW = 20
 """Texts of at most so many values are categories, however few rows were looked at."""
@@ -107,8 +107,8 @@ def _time(columns: Sequence[Column]) -> tuple[Guess | None, UnitOfNumbers | None
             return Guess(one.name, "the first column of times"), None
     for one in columns:
         if _is_whole(one) and one.low is not None and _TIMES & set(_words(one.name)):
-            for unit, per in _PER_SECOND.items():
-                if _EPOCH[0] * per <= one.low <= one.high < _EPOCH[1] * per:
+            for unit in PER_SECOND:
+                if counting(np.array([one.low, one.high]), unit).all():
                     return Guess(one.name, f"its name, and numbers that are {unit} since 1970"), unit
     for one in columns:
         if _is_text(one) and one.common and all(_DATED.match(value) for value, _ in one.common):

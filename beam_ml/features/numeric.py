@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.features.calendar import Clock, Moments
 from beam_ml.features.coded import CATEGORIES
 from beam_ml.features.columns import Numbers, numbers
 from beam_ml.features.rules import Rule, unread
 from beam_ml.features.terms import Plain, Term
-from beam_ml.features.times import CLOCK, EventTime, TimeColumn, Times, UnitOfNumbers, times_us
+from beam_ml.features.times import CLOCK, EventTime, TimeColumn, Times, times_us
 
 __all__ = ["Dense", "names_of", "numeric", "units_of"]
 

@@ -1,8 +1,4 @@
-"""Columns of times as µs since the epoch: timestamps, dates, and numbers of a unit that is given or shown by their size.
-
-Between the years 1990 and 2100 counts of seconds, ms, µs and ns have different numbers of digits, so that a number says
-its unit. Taken for µs, seconds would all lie in January 1970.
-"""
+"""Columns of times as µs since the epoch: timestamps, dates, and numbers of a unit that is given or shown by their size."""
 
 import contextlib
 import dataclasses
@@ -10,18 +6,19 @@ import functools
 import logging
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field
 
+from beam_ml.core.epochs import PER_SECOND, UnitOfNumbers, counting, in_us
 from beam_ml.core.spec import Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.features.columns import Name, column, is_text, name_of, spelled, wrong
 
-__all__ = ["CLOCK", "TIME", "EventTime", "TimeColumn", "Times", "UnitOfNumbers", "times_us"]
+__all__ = ["CLOCK", "TIME", "EventTime", "TimeColumn", "Times", "times_us"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,12 +26,6 @@ TIME = "Features.time"
 """What messages call the setting that names the event times."""
 CLOCK = "Features.numeric"
 """What they call the setting that names the features that are numbers, parts of times among them."""
-UnitOfNumbers = Literal["s", "ms", "us", "ns"]
-"""What a number may count since the epoch."""
-
-_PER_SECOND: dict[str, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_RECOGNISED = 631_152_000, 4_102_444_800  # seconds since the epoch, 1990 to 2100
-_PLAUSIBLE = -2_208_988_800 * 10**6, 7_289_654_400 * 10**6  # µs since the epoch, from 1900 up to and including 2200
 _SETTLES = {
     TIME: "time = {{ column = {name!r}, unit = {unit!r} }} settles it",
     CLOCK: "unit = {unit!r} beside transform settles it",
@@ -102,7 +93,7 @@ class Times:
         return reduce(np.logical_or, found) if found else None
 
 
-def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = None) -> Times:
+def times_us(batch: pa.RecordBatch, name: str, field: str, unit: UnitOfNumbers | None = None) -> Times:
     """Return a column of times in µs since the epoch. Timestamps without a zone are taken as UTC.
 
     Args:
@@ -145,7 +136,7 @@ def times_us(batch: pa.RecordBatch, name: str, field: str, unit: str | None = No
     return _read(values, missing, name, field, unit)
 
 
-def _of_texts(texts: pa.Array, name: str, field: str, unit: str | None) -> Times:
+def _of_texts(texts: pa.Array, name: str, field: str, unit: UnitOfNumbers | None) -> Times:
     """Read each text as a number where it spells one, else as ISO 8601."""
     trimmed = pc.utf8_trim_whitespace(texts.cast(pa.string()))
     empty = np.asarray(pc.fill_null(pc.equal(trimmed, ""), True))
@@ -191,48 +182,28 @@ def _dates(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return us, dated
 
 
-def _read(values: np.ndarray, missing: np.ndarray | None, name: str, field: str, unit: str | None) -> Times:
+def _read(values: np.ndarray, missing: np.ndarray | None, name: str, field: str, unit: UnitOfNumbers | None) -> Times:
     if unit is None and _are_us(values, missing):
         unit = "us"
     if unit is not None:
-        us, inside = _in_us(values, unit)
+        us, inside = in_us(values, unit)
         return Times(us, missing, None if inside.all() else ~inside)
     us, lost = np.zeros(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
-    for one in _PER_SECOND:
-        rows = _counts(values, one)
+    for one in PER_SECOND:
+        rows = counting(values, one)
         if rows.any():
             if one != "us":
                 _say(field, name, one)
-            us[rows], lost[rows] = _in_us(values[rows], one)[0], False
+            us[rows], lost[rows] = in_us(values[rows], one)[0], False
     if missing is not None:
         lost &= ~missing
     return Times(us, missing, lost if lost.any() else None)
 
 
-def _counts(values: np.ndarray, unit: str) -> np.ndarray:
-    """Return where numbers are times of 1990 to 2100 if they count a unit."""
-    low, high = (bound * _PER_SECOND[unit] for bound in _RECOGNISED)
-    return (values >= low) & (values < high)
-
-
 def _are_us(values: np.ndarray, missing: np.ndarray | None) -> bool:
     """Return whether all numbers count µs: the common case."""
-    known = _counts(values, "us")
+    known = counting(values, "us")
     return bool((known if missing is None else known | missing).all())
-
-
-def _in_us(values: np.ndarray, unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers of a unit in µs, 0 where they are implausible, and where they are plausible."""
-    low, high = (bound * _PER_SECOND[unit] // 10**6 for bound in _PLAUSIBLE)
-    inside = (values >= low) & (values < high)
-    kept = values if inside.all() else np.where(inside, values, 0)
-    if unit == "ns":
-        return np.floor_divide(kept, 1000).astype(np.int64), inside
-    factor = 10**6 // _PER_SECOND[unit]
-    if kept.dtype.kind == "f":
-        return np.rint(kept * float(factor)).astype(np.int64), inside
-    us = kept.astype(np.int64, copy=False)
-    return us if factor == 1 else us * factor, inside
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.core.spec import Duration, Settings, to_us
 from beam_ml.features.labels import Label, LabelColumn
 from beam_ml.features.times import EventTime, TimeColumn
@@ -118,7 +119,7 @@ class LateLabels(Settings):
         """What a state is of: all but the bounds, which may be moved while rows wait."""
         return {name: value for name, value in self.to_dict().items() if name not in ("most_rows", "most_bytes")}
 
-    def dated(self, reports: bool) -> tuple[str, str | None]:
+    def dated(self, reports: bool) -> tuple[str, UnitOfNumbers | None]:
         """Return the column of event times of rows or reports, and what its numbers count."""
         of = self.reported if reports else self.time
         return (of.column, of.unit) if isinstance(of, EventTime) else (of, None)

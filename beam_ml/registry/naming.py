@@ -4,7 +4,10 @@ import re
 
 from beam_ml.errors import InvalidValue
 
-__all__ = ["check_name", "is_name"]
+__all__ = ["LONGEST_NAME", "check_name", "is_name"]
+
+LONGEST_NAME = 200
+"""Letters of a name: a folder of it, or a file with some letters more, must have a place on every store."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 

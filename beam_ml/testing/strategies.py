@@ -88,6 +88,7 @@ class World:
             "label": label,
             "weight": _weight(weights, n, rng),
             "time": _FIRST_TIME_US + 1_000_000 * np.sort(rng.integers(0, 86_400, n)),
+            "time_unit": "us",
             "origin": Origin("generated", "0"),
             "position": (self.seed * 1_000_003 + seed) * 100_003 + np.arange(n),
         }

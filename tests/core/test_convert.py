@@ -2,10 +2,14 @@
 
 import datetime
 import decimal
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import scipy.sparse
 
+from beam_ml.core import convert
 from beam_ml.core.batch import Batch
 from beam_ml.errors import InvalidBatch
 
@@ -134,3 +138,52 @@ def test_missing_numbers_are_nan_wherever_they_hide() -> None:
 def test_rows_of_several_lengths_are_one_sentence() -> None:
     with pytest.raises(InvalidBatch, match=r"^Batch\.X must be an array, each row of one length"):
         Batch.dense([[1.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize(("unit", "per"), [("s", 1), ("ms", 10**3), ("ns", 10**9)])
+def test_numbers_that_are_plainly_no_us_are_read_by_their_unit_with_a_warning(
+    unit: str, per: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    convert._say.cache_clear()
+    seconds = AT_US // 10**6
+    two = np.ones((2, 1))
+    for given in ([seconds * per, (seconds + 60) * per], np.array([seconds, seconds + 60]) * float(per)):
+        batch = Batch.dense(two, time=given)
+        assert batch.time is not None
+        assert batch.time.tolist() == [AT_US, AT_US + 60_000_000]
+    assert caplog.messages == [
+        f"Batch.time: its numbers are read as {unit} since the epoch, by their size; time_unit = '{unit}' settles it."
+    ]
+
+
+def test_a_unit_that_is_given_is_kept_whatever_the_size(caplog: pytest.LogCaptureFixture) -> None:
+    assert Batch.dense(X, time=[86_400], time_unit="s").time.tolist() == [86_400_000_000]  # type: ignore[union-attr]
+    assert Batch.dense(X, time=[0.25], time_unit="s").time.tolist() == [250_000]  # type: ignore[union-attr]
+    month = 31 * 86_400_000_000  # of ms, it would be the year 2054
+    rows = Batch.dense(X, time=[month], time_unit="us")
+    assert Batch.concat([rows, rows]).time.tolist() == [month] * 2  # type: ignore[union-attr]
+    for kept in (
+        Batch.csr([0, 1], [0], [1.0], 1, time=[month], time_unit="us"),
+        Batch.from_arrow(pa.table({"x": [1.0], "t": [month]}), time="t", time_unit="us"),
+        Batch.from_scipy(scipy.sparse.csr_array([[1.0]]), time=[month], time_unit="us"),
+    ):
+        assert kept.time.tolist() == [month]  # type: ignore[union-attr]
+    assert not caplog.messages
+
+
+def test_rows_of_other_units_beside_one_another_are_us_as_ever() -> None:
+    assert Batch.dense(np.ones((2, 1)), time=[5, 10**9]).time.tolist() == [5, 10**9]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("given", "unit", "rule"),
+    [
+        ([2**62], None, "be µs since the epoch, of the years 1900 to 2200"),
+        ([-(2**61)], None, "be µs since the epoch, of the years 1900 to 2200"),
+        ([AT_US], "s", "be times of the years 1900 to 2200 in s"),
+        ([np.nan], "s", "be times of the years 1900 to 2200 in s"),
+    ],
+)
+def test_implausible_years_are_refused(given: list[float], unit: Any, rule: str) -> None:
+    with pytest.raises(InvalidBatch, match=rf"^Batch\.time must {rule}.*; got {given[0]}"):
+        Batch.dense(X, time=given, time_unit=unit)

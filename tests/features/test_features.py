@@ -311,3 +311,20 @@ def test_names_and_needed_columns() -> None:
 def test_bad_settings_are_refused(numeric: list, message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
         Features(numeric=numeric)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"numeric": ["amount", "y"], "label": "y"},
+        {"numeric": [{"column": "y", "transform": "log1p"}], "label": "y"},
+        {"numeric": ["amount"], "hashed": ["y"], "label": {"column": "y", "positive": ["a"], "negative": ["b"]}},
+        {"numeric": ["amount"], "crosses": [["shop", "y"]], "label": "y"},
+        {"matrix": {"column": "y", "width": 3}, "label": "y"},
+    ],
+)
+def test_a_label_among_the_features_is_refused(features: dict[str, Any]) -> None:
+    with pytest.raises(
+        InvalidValue, match=r"label must not be a column of the features as well, .*; got 'y' \(leave it out"
+    ):
+        Features.parse(features)

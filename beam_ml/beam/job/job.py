@@ -30,6 +30,7 @@ from beam_ml.features.times import TimeColumn
 from beam_ml.formats.table import TABLE
 from beam_ml.ledger.book import unfit
 from beam_ml.ledger.rules import Rules
+from beam_ml.registry.naming import LONGEST_NAME
 
 __all__ = ["Announce", "Job", "Retention", "load_job"]
 
@@ -80,7 +81,7 @@ class Job(Settings):
 
     called: ClassVar[str] = "job"
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_NAME)]
     registry: str
     refresh: Annotated[Duration | Literal["round"], Field(description="length of a window, or 'round'")] = "round"
     order: Annotated[

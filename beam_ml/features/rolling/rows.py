@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.core.mixing import GOLDEN, mix64
 from beam_ml.core.rejects import Reject
 from beam_ml.features.columns import numbers
@@ -175,7 +176,7 @@ class _Rule(NamedTuple):
     texts: pa.Array | None = None
 
 
-def _unit(time: TimeColumn) -> tuple[str, str | None]:
+def _unit(time: TimeColumn) -> tuple[str, UnitOfNumbers | None]:
     return (time.column, time.unit) if isinstance(time, EventTime) else (time, None)
 
 

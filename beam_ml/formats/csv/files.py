@@ -24,6 +24,7 @@ from beam_ml.formats.csv import by_position
 from beam_ml.formats.csv.layout import Layout, header, settled
 from beam_ml.formats.csv.options import DEFAULT, Options
 from beam_ml.formats.csv.parsing import Part, nothing, sound_part
+from beam_ml.formats.far_times import check_times
 from beam_ml.formats.files import FileRange
 
 __all__ = ["DEFAULT", "Options", "decode", "encode", "ends", "ranges", "read", "write"]
@@ -149,7 +150,8 @@ def read(
 
 
 def _write(target: Any, batches: Iterable[pa.RecordBatch], options: Options) -> None:
-    iterator = (by_position.spread(one, options) for one in batches) if options.by_position else iter(batches)
+    told = map(check_times, batches)
+    iterator = (by_position.spread(one, options) for one in told) if options.by_position else told
     first = next(iterator, None)
     if first is None:
         message = "CSV needs at least one batch (of no rows, if need be) for the columns' names."

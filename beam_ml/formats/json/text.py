@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from beam_ml.errors import InvalidValue
 from beam_ml.formats import lines
+from beam_ml.formats.far_times import check_times
 
 __all__ = ["Twice", "compact", "encode", "first", "is_one", "is_text", "names", "nearly", "quoted", "twice", "values"]
 
@@ -212,11 +213,12 @@ def encode(rows: pa.RecordBatch) -> list[bytes]:
     r"""Return rows as objects.
 
     Raises:
-        InvalidValue: a column that has no JSON equal.
+        InvalidValue: a column that has no JSON equal, or a time that no text says.
 
     >>> encode(pa.record_batch({"x": [1.5, None], "s": ["a", "b"]}))
     [b'{"x":1.5,"s":"a"}', b'{"x":null,"s":"b"}']
     """
+    check_times(rows)
     columns = [_texts(name, column) for name, column in zip(rows.schema.names, rows.columns, strict=True)]
     texts = ["{" + ",".join(row) + "}" for row in zip(*columns, strict=True)] if columns else ["{}"] * rows.num_rows
     return [text.encode() for text in texts]

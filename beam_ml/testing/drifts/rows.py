@@ -139,6 +139,7 @@ def draw(
         "label": label,
         "weight": weight,
         "time": _FIRST_TIME_US + window * DAY_US + np.arange(n, dtype=np.int64) * (DAY_US // max(n, 1)),
+        "time_unit": "us",
         "origin": Origin("drift", f"{seed}/{stream}"),
         "position": number * 1_000_000 + np.arange(n),
     }

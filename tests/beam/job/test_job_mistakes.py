@@ -89,3 +89,17 @@ def test_a_matrix_is_taken_from_formats_that_hold_one(source: dict[str, Any]) ->
 def test_options_of_messages_are_looked_at_for_a_matrix() -> None:
     with pytest.raises(InvalidValue, match=r"csv\.Options\.width must be >= 1; got 0\.$"):
         job(features=MATRIX, source=KAFKA | {"format": "csv", "options": {"header": False, "width": 0}})
+
+
+def test_a_name_that_no_store_has_a_place_for_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"^job\.name must have at most 200 characters; got 'n+"):
+        job(name="n" * 201)
+    assert job(name="n" * 200).name == "n" * 200
+
+
+def test_a_label_among_the_features_is_refused() -> None:
+    wrong = {"numeric": ["a", "y"], "label": "y"}
+    with pytest.raises(
+        InvalidValue, match=r"label must not be a column of the features .*; got 'y' .*numeric = \['a'\]"
+    ):
+        job(features=wrong)

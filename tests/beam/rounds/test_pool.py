@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -368,6 +369,26 @@ def _flags(fdinfo: Path) -> int:
 
 def _is_socket(fdinfo: Path) -> bool:
     return os.readlink(fdinfo.parent.with_name("fd") / fdinfo.name).startswith("socket:")
+
+
+@pytest.mark.parametrize(
+    ("plan", "read"),
+    [
+        ({"ranges": [{"path": "in/a.csv", "start": 5, "stop": 90}]}, r"in/a\.csv from 5 to 90"),
+        ({"ranges": [[2, 10, 30]], "name": "payments"}, r"partition payments/2 from 10 to 30"),
+        (
+            {"ranges": [{"path": f"{i}", "start": 0, "stop": i} for i in range(5)]},
+            "0 from 0 to 0, 1 from 0 to 1, 2 from 0 to 2 and 2 more",
+        ),
+    ],
+)
+def test_an_error_that_is_not_ours_is_one_sentence_that_names_what_was_read(
+    two: Pool, plan: dict[str, Any], read: str
+) -> None:
+    with two.borrowed(1) as lent, pytest.raises(RuntimeError) as raised:
+        list(lent[0].ask({"path": sys.path, "plan": plan}))
+    assert re.fullmatch(rf"A process that learned of {read} ended its part with KeyError: 'job'\.", str(raised.value))
+    assert "Traceback" in raised.value.__notes__[0]
 
 
 def test_warnings_of_a_process_are_logged_here(two: Pool, caplog: pytest.LogCaptureFixture) -> None:

@@ -106,7 +106,7 @@ class Process:
                 if head["kind"] == "said":
                     logging.getLogger(head["logger"]).log(head["level"], "%s", head["text"])
                 elif head["kind"] == "failed":
-                    raise error_of(head["error"], head["message"], head["traceback"])
+                    raise error_of(head["error"], head["message"], head["traceback"], head["read"])
                 elif head["kind"] == "done":
                     self.warm = True
                     return

@@ -31,6 +31,8 @@ from beam_ml.core.spec import canonical_json
 
 __all__ = ["main"]
 
+_SAID = 3
+"""Ranges that an error of this process names."""
 _LOOK_S = 1.0
 """How often the process looks whether its parent has changed: a copy of the trainer may hold the pipe open."""
 
@@ -100,5 +102,19 @@ def _answered(
         raise
     except Exception as error:  # whatever it is, the trainer raises it
         text = "".join(traceback.format_exception(error))
-        return {"kind": "failed", "error": type(error).__name__, "message": str(error), "traceback": text}
+        return {
+            "kind": "failed", "error": type(error).__name__, "message": str(error), "traceback": text,
+            "read": _said_of(asked["plan"]),
+        }  # fmt: skip
     return {"kind": "done"}
+
+
+def _said_of(plan: Mapping[str, Any]) -> str:
+    """Return which files, or partitions of a topic, a part is of, and from where to where."""
+    topic = f"partition {plan['name']}/" if "name" in plan else ""
+    found = []
+    for one in plan["ranges"]:
+        what, start, stop = (one["path"], one["start"], one["stop"]) if isinstance(one, dict) else one
+        found.append(f"{topic}{what} from {start} to {stop}")
+    more = f" and {len(found) - _SAID} more" if len(found) > _SAID else ""
+    return ", ".join(found[:_SAID]) + more

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from beam_ml.beam.job.raw import ReportedLabels, column_of
 from beam_ml.core.batch import Origin
+from beam_ml.core.epochs import UnitOfNumbers
 from beam_ml.features.rolling import Rolling
 from beam_ml.features.times import EventTime, times_us
 from beam_ml.formats.block import Block
@@ -89,7 +90,7 @@ def label_rows(released: Block, rolling: Rolling, labels: ReportedLabels, keys: 
     return released.replace(batch=made, origin=Origin(ORIGIN, labels.source.where))
 
 
-def _dated(labels: ReportedLabels) -> tuple[str, str, str | None]:
+def _dated(labels: ReportedLabels) -> tuple[str, str, UnitOfNumbers | None]:
     name, unit = labels.dated(False)
     return name, "labels.time", unit
 

@@ -129,9 +129,9 @@ def test_sparse_features_and_labels_of_several_classes() -> None:
         numeric=["amount"],
         hashed=["shop"],
         text=[{"column": "note", "buckets": 64}],
-        label={"column": "shop", "classes": ["a", "b", "c"]},
+        label={"column": "kind", "classes": ["a", "b", "c"]},
     ).sized({"shop": 1024})
-    rows = frame().assign(note="some words")
+    rows = frame().assign(note="some words", kind=lambda rows: rows["shop"])
     spec = linear.AdaGrad(n_features=features.n_features, task="multiclass", n_classes=3, sparse=True)
     model = derive(fit(spec, rows, features=features, passes=3), "classifier")
     assert (predict(model, rows)["predicted_class"] == rows["shop"]).mean() > 0.95

@@ -305,7 +305,7 @@ def test_predictions_alone(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"features": {"numeric": ["amount"], "label": "fraud", "time": "at"}}, "features.time must be 'known_at'"),
-        ({"features": {"numeric": ["amount"], "label": "amount", "time": "known_at"}}, "features.label must be"),
+        ({"features": {"numeric": ["amount"], "label": "tx", "time": "known_at"}}, "features.label must be"),
         ({"rolling": {"time": "when", "aggregates": AGGREGATES}}, "labels.time must be that of rolling"),
         ({"rolling": {"time": "at", "lateness": "1h", "aggregates": AGGREGATES}}, "rolling.lateness must be left out"),
         ({"predictions": {"path": "p", "format": "cvs"}}, "cvs"),

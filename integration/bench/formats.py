@@ -13,6 +13,9 @@ message spoils), orjson, msgspec (a struct of 30 floats) and pysimdjson, each wi
 numbers put into one array. Goal: twice what is read where the kernel
 of flat objects is not asked. The peers are the extra `bench`.
 
+CSV and Avro: rows of 30 doubles with a label, to columns, beside pyarrow's reader alone (ours tells the place of each row
+and sets bad ones aside besides) and fastavro with its records put into one array.
+
 Processor seconds of one thread, medians of the repeats, with both sides taking turns.
 
 Run: ``PYTHONPATH=integration python integration/bench/formats.py [--rows 100000] [--repeats 5]``.
@@ -31,8 +34,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fastavro
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.json
 import scipy.sparse
 from bench_support import has, last_line, machine
@@ -40,7 +45,7 @@ from sagemaker_client import asked, client
 from services.support import Unavailable
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from beam_ml.formats import libsvm, recordio
+from beam_ml.formats import avro, csv, libsvm, recordio
 from beam_ml.formats.json import flat
 from beam_ml.formats.messages import decoder
 
@@ -186,6 +191,58 @@ def beside_json_readers(rows: int, repeats: int) -> dict[str, float]:
     return {name: rows / statistics.median(values) for name, values in found.items()}
 
 
+def in_turn(readers: dict[str, Callable[[], Any]], wanted: Any, repeats: int) -> dict[str, float]:
+    """Return medians of processor seconds of each, in turn; each must return what is wanted."""
+    found: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(repeats):
+        for name, read in readers.items():
+            spent, value = seconds(read)
+            found[name].append(spent)
+            if not np.array_equal(value, wanted):
+                message = f"{name} must read the numbers that were written."
+                raise RuntimeError(message)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def beside_csv_readers(X: np.ndarray, label: np.ndarray, repeats: int) -> dict[str, float]:
+    """Return medians of MB per processor second of CSV, ours and theirs, and check that the numbers agree."""
+    whole = np.column_stack([X, label])
+    names = [*(f"f{i}" for i in range(D)), "label"]
+    rows = pa.RecordBatch.from_arrays([pa.array(whole[:, i]) for i in range(D + 1)], names=names)
+    data = csv.encode(rows)
+    how = pa.csv.ReadOptions(use_threads=False)
+
+    def table(read: pa.Table | pa.RecordBatch) -> np.ndarray:
+        return np.column_stack([one.to_numpy() for one in read.columns])
+
+    took = in_turn(
+        {
+            "ours": lambda: table(csv.decode(data).batch),
+            "pyarrow": lambda: table(pa.csv.read_csv(pa.BufferReader(data), read_options=how)),
+        },
+        whole,
+        repeats,
+    )
+    return {name: len(data) / 1e6 / value for name, value in took.items()}
+
+
+def beside_fastavro(X: np.ndarray, label: np.ndarray, repeats: int) -> dict[str, float]:
+    """Return medians of rows per processor second of Avro files, ours and theirs, and check that the numbers agree."""
+    whole = np.column_stack([X, label])
+    names = [*(f"f{i}" for i in range(D)), "label"]
+    rows = pa.RecordBatch.from_arrays([pa.array(whole[:, i]) for i in range(D + 1)], names=names)
+    data = avro.encode(rows)
+    took = in_turn(
+        {
+            "ours": lambda: np.column_stack([one.to_numpy() for one in avro.decode(data).batch.columns]),
+            "fastavro": lambda: np.array([list(one.values()) for one in fastavro.reader(io.BytesIO(data))]),
+        },
+        whole,
+        repeats,
+    )
+    return {name: len(label) / value for name, value in took.items()}
+
+
 def beside_sagemaker(dense: np.ndarray, sparse: Any, label: np.ndarray, repeats: int) -> dict[str, float]:
     """Return how many times as fast ours is as SageMaker's client."""
     figures: dict[str, float] = {}
@@ -224,6 +281,13 @@ def main() -> None:
     speed = beside_json_readers(min(given.rows, 20_000), given.repeats)
     print("JSON messages of 30 doubles, rows/s: " + ", ".join(f"{key} {value:,.0f}" for key, value in speed.items()))
     figures |= {f"json_{name}": speed["ours"] / value for name, value in speed.items() if name != "ours"}
+    wide = dense.astype(np.float64)
+    speed = beside_csv_readers(wide, label, given.repeats)
+    print("CSV of 31 doubles, MB/s: " + ", ".join(f"{key} {value:.1f}" for key, value in speed.items()))
+    figures |= {f"csv_{name}": speed["ours"] / value for name, value in speed.items() if name != "ours"}
+    speed = beside_fastavro(wide, label, given.repeats)
+    print("Avro of 31 doubles, rows/s: " + ", ".join(f"{key} {value:,.0f}" for key, value in speed.items()))
+    figures["avro_fastavro"] = speed["ours"] / speed["fastavro"]
     skipped = {}
     try:
         client()
@@ -240,7 +304,7 @@ def main() -> None:
             None,
             ratios.get("dense_read"),
             "the same bytes both ways, the same numbers as scikit-learn",
-            4 * given.rows,
+            6 * given.rows,
             round(done, 1),
             **ratios,
             **skipped,

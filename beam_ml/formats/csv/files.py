@@ -191,7 +191,11 @@ def decode(data: bytes, columns: Sequence[str] | None = None, options: Options =
     where = f"<{len(data)} bytes>"
     names, first = header(where, lines.first_record(data, options.delimiter), options)
     rows = data[first:]
-    layout = settled(where, names, rows, columns, options)
+    head = rows
+    if len(rows) > _HEAD_BYTES:
+        beginning = lines.whole_records([rows[:_HEAD_BYTES], rows[_HEAD_BYTES:]], first, None, options.delimiter)
+        head = next(beginning)[1]
+    layout = settled(where, names, head, columns, options)
     blocks = list(_blocks([(first, rows)], first, len(data), layout, max(1, len(data)), None))
     if blocks:
         return blocks[0]

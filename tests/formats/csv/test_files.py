@@ -14,7 +14,7 @@ from beam_ml.core.batch import Origin
 from beam_ml.errors import InvalidValue, MissingColumn, UnreadableInput
 from beam_ml.formats import lines
 from beam_ml.formats.block import Block
-from beam_ml.formats.csv import files
+from beam_ml.formats.csv import files, layout
 from beam_ml.formats.files import FileRange, stat
 
 texts = st.text(st.sampled_from('ab",;\n é'), max_size=6)
@@ -339,3 +339,22 @@ def test_a_header_of_numbers_alone_is_said_once(caplog: pytest.LogCaptureFixture
     for names in (b"0,1,2", b"a,1,2", b"x"):
         files.decode(names + b"\n1,2,3\n")
     assert not caplog.messages
+
+
+def test_a_text_of_many_blocks_is_read_as_one(monkeypatch):
+    """Lines that are refused keep their places, a record may be longer than a block, and a type may change behind the first."""
+    rows = [f'{i},{i * 0.5},"t{i}"' for i in range(4_000)]
+    rows[3_000], rows[3_500], rows[3_801] = "1,2", "x,2,c", "7.5,1.0,z"
+    rows[2_000] = f'1,2,"{"y" * 9_000}"'
+    data = ("a,b,c\n" + "\n".join(rows) + "\n").encode()
+    monkeypatch.setattr(files, "_HEAD_BYTES", 1_000)
+    whole = files.decode(data)
+    monkeypatch.setattr(layout, "_BLOCK_BYTES", 4_096)
+    blocks = files.decode(data)
+    assert blocks.batch.equals(whole.batch)
+    assert blocks.position.tolist() == whole.position.tolist()
+    assert blocks.batch["a"].type == pa.float64()
+    assert [(one.reason, one.position.tolist()) for one in blocks.rejected] == [
+        ("malformed line", [data.index(b"1,2\n")]),
+        ("unparseable value", [data.index(b"x,2,c")]),
+    ]

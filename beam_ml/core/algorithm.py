@@ -313,8 +313,7 @@ class ByMerge(Generic[SpecT, PartialT]):
         return self.merge(spec, state, partial)
 
 
-# Filled in by `Algorithm`, where the state is a partial.
-_AS_PARTIAL: Any = None
+_AS_PARTIAL: Any = None  # filled in by `Algorithm`, where the state is a partial
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -341,6 +340,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
         anchor_type: the class; None unless ANCHORED.
         anchor: see `AnchorOf`.
         grown_from: returns the anchor that a partial's rows were grown from; None: it does not know it.
+        settle: ``(spec, partial, anchor)`` → the partial, its waiting rows grown from the anchor; None: no row waits.
         merge_states: see `MergeStates`; None: `merge` does.
         grow: see `Grow`; None: workers call `accumulate` for every batch. `core.decay.Growth` uses whichever there is.
         looks_back: whether `fold` takes a fifth argument; see `Fold`.
@@ -370,6 +370,7 @@ class Algorithm(Generic[SpecT, StateT, PartialT, AnchorT]):
     anchor_type: type[AnchorT] | None = None
     anchor: AnchorOf[SpecT, StateT, AnchorT] = _no_anchor
     grown_from: AnchorOf[SpecT, PartialT, AnchorT] | None = None
+    settle: Callable[[SpecT, PartialT, AnchorT], PartialT] | None = None
     merge_states: MergeStates[SpecT, StateT] | None = None
     grow: Grow[SpecT, PartialT, AnchorT] | None = None
     looks_back: bool = False

@@ -168,7 +168,10 @@ def sketch_bound(subject: Subject) -> None:
 
 
 def anchors(subject: Subject) -> None:
-    """Partials of different anchors add up at fold if the law says so; if not, the spec bounds how stale one may be."""
+    """Partials of different anchors add up at fold if the law says so; if not, the spec bounds how stale one may be.
+
+    Rows that have waited for an anchor are settled there as if it had come before them: ``settle(A(x, none), a) = A(x, a)``.
+    """
     algorithm, spec, across = subject.algorithm, subject.spec, subject.law.across_anchors
     require(algorithm.anchor_type is not None, "an ANCHORED algorithm names its anchor_type")
     bounded = spec.anchor_staleness is not None
@@ -188,5 +191,9 @@ def anchors(subject: Subject) -> None:
             subject.same(subject.merge(late, early), both, "merge across anchors commutes")
             together = subject.fold(case.state, both, [])
             subject.same(together, in_turn, "fold of partials of two anchors together = one after the other")
+        if algorithm.settle is not None and anchor is not None:
+            waiting = subject.accumulate([first])
+            settled = algorithm.settle(spec, waiting, anchor)
+            subject.same(settled, subject.accumulate([first], anchor), "settle(A(x, none), anchor) = A(x, anchor)")
 
     subject.examine(subject.scenarios(count=2), check)

@@ -1,11 +1,11 @@
-"""Faults of removal; as `beam_ml.testing.faults`."""
+"""Faults of removal, and of what a ledger keeps; as `beam_ml.testing.faults`."""
 
 from typing import Any
 
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.errors import RemoveRefused
 
-__all__ = ["elsewhere", "stays", "thinned", "unchecked"]
+__all__ = ["elsewhere", "stays", "thinned", "unchecked", "waits"]
 
 
 def stays(algorithm: Algorithm) -> Any:
@@ -37,6 +37,16 @@ def elsewhere(algorithm: Algorithm) -> Any:
         return None
 
     return grown_from
+
+
+def waits(algorithm: Algorithm) -> Any:
+    """Rows that wait for an anchor are left to wait."""
+    del algorithm
+
+    def settle(spec: Any, partial: Any, anchor: Any) -> Any:
+        return partial
+
+    return settle
 
 
 def unchecked(algorithm: Algorithm) -> Any:

@@ -255,6 +255,7 @@ def _functions(subject: Subject) -> Iterator[tuple[str, Any]]:
         "merge_states",
         "grow",
         "grown_from",
+        "settle",
         "remove",
     ):
         function = getattr(algorithm, name)

@@ -75,6 +75,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("thinned rows", "kept rows stand for themselves", faults_gathering.forgets_the_threshold),
     Mutation("learns", "later folds only count", faults.replaced(fold=faults_gathering.only_counts)),
     Mutation("anchors", "any anchor is accepted", faults.endless_anchor, lambda law: not law.across_anchors),
+    Mutation(
+        "anchors", "rows go on waiting", faults.replaced(settle=faults_removal.waits), lambda law: law.across_anchors
+    ),
     Mutation("anchors", "claims to add across anchors", faults.claims_to_add, lambda law: not law.across_anchors),
     Mutation(
         "anchors",

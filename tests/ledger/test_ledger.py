@@ -60,6 +60,22 @@ def test_exact_sums_of_a_range_are_those_of_its_rows(algorithm, spec, rules):
         assert close(found.state, trainer.summed(range(start, stop)), rtol=1e-9)
 
 
+def test_windows_that_were_learned_without_an_anchor_are_kept_as_sums_once_there_is_one():
+    trainer = Trainer(Registry("memory://"))
+    trainer.day(0)
+    trainer.day(*range(1, 13))
+    ledger = Ledger(trainer.registry, "name")
+    single = [one for one in ledger.index.windows if one.windows == 1]
+    waiting = [ledger.accumulation(one).parts for one in single]
+    assert [len(next(iter(one.values())).dated.summary.pending_key) for one in waiting] == [ROWS] + [0] * 12
+    assert [*waiting[0]] == [0]  # the first had none
+    assert {number for one in waiting[1:] for number in one} == {2}
+    composed = api.derive(ledger.compose(DAY).learner, "classifier")
+    whole = api.fit(linear.Newton(n_features=3), [Batch.concat([rows(day) for day in range(1, 13)])])
+    span = range(1, 13)
+    assert loss(composed, span) <= 1.001 * loss(api.derive(whole, "classifier"), span)
+
+
 def test_rows_that_are_forgotten_weigh_in_a_range_by_their_age():
     spec = linear.Newton(n_features=3, loss="squared", half_life="2d")
     trainer = Trainer(Registry("memory://"), spec).days(7)

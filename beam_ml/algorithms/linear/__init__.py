@@ -36,6 +36,7 @@ from beam_ml.algorithms.linear.newton.learning import (
     merge,
     merge_states,
     scale,
+    settle,
     weight,
 )
 from beam_ml.algorithms.linear.newton.ranking import scorer
@@ -84,6 +85,7 @@ NEWTON = Algorithm(
     scorer=scorer,
     information=information,
     grown_from=grown_from,
+    settle=settle,
     remove=remove,
 )
 """Linear models by Newton steps; EXACT for squared loss, ANCHORED for logistic."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from beam_ml.algorithms import finder
 from beam_ml.artefact.records import decode_accumulation
-from beam_ml.core.accumulation import Accumulation
+from beam_ml.core.accumulation import COLD, Accumulation, Part
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.learner import Learner
 from beam_ml.core.refresh import Refresh
+from beam_ml.core.threads import one_thread
 from beam_ml.errors import InvalidValue
 from beam_ml.ledger import Rules
 from beam_ml.ledger.book import added
@@ -71,14 +72,26 @@ class Keeper:
                 "(without [ledger], or under another name, it is free)."
             )
             raise InvalidValue(message)
-        closed = {end: before.pending[end] for end in ends}
+        closed = {end: self._settled(before.pending[end], after) for end in ends}
         through = max(ends) if after.folded_through is None else after.folded_through
         made = added(
             self._name, self._algorithm, before.spec, self._rules, index, closed, through, self._read, self._held
         )
-        self._made = dataclasses.replace(made, facts=self._concepts(before, closed))
+        self._made = dataclasses.replace(made, facts=self._concepts(before, {end: before.pending[end] for end in ends}))
         self._held = dict([*self._held.items()][-_MOST_HELD:])
         return self._made
+
+    def _settled(self, window: Accumulation, after: Learner) -> Accumulation:
+        """Return a window without rows that wait for an anchor, once there is one: sums are kept, not rows."""
+        settle, part = self._algorithm.settle, window.parts.get(COLD)
+        anchor = None if settle is None or part is None else self._algorithm.anchor(after.spec, after.state)
+        if settle is None or part is None or anchor is None:
+            return window
+        with one_thread():
+            dated = dataclasses.replace(part.dated, summary=settle(after.spec, part.dated.summary, anchor))
+        parts = {at: one for at, one in window.parts.items() if at != COLD}
+        number = after.version if after.version not in parts else COLD
+        return dataclasses.replace(window, parts=dict(sorted({**parts, number: Part(dated, part.progress)}.items())))
 
     def _concepts(self, before: Learner, closed: Mapping[int, Accumulation]) -> dict[str, Any]:
         """Return by how much the concept of each window closed differs from what was learned before this version."""

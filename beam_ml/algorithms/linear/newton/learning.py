@@ -130,6 +130,25 @@ def grown_from(spec: Newton, state: Partial) -> Anchor | None:
     return None if point is None else Anchor(point.coefficients, np.asarray(point.intercept), point.origin)
 
 
+def settle(spec: Newton, partial: Partial, anchor: Anchor) -> Partial:
+    """Linearise a partial's pending rows at an anchor, as if it had been there before them."""
+    rows = pending_rows(partial)
+    if rows.label.size == 0:
+        return partial
+    with np.errstate(over="ignore", invalid="ignore"):
+        point = Point(anchor.coefficients, float(anchor.intercept), anchor.origin).at(partial.origin)
+        sums = [merge_sums(a, b) for a, b in zip(groups(partial), blocks.at_point(spec, point, rows), strict=True)]
+        started = float(partial.started) + float(rows.weight.sum())
+        share = float(rows.weight.sum()) / started if started > 0.0 else 0.0
+        left = dataclasses.replace(
+            _without_pending(partial),
+            start=partial.start + share * (point.coefficients - partial.start),
+            start_bias=np.asarray(partial.start_bias + share * (point.intercept - partial.start_bias)),
+            started=np.asarray(started),
+        )
+        return with_groups(left, sums)
+
+
 def solution(spec: Newton, state: Partial) -> Point | None:
     """Solve for the parameters that the sums determine (pending rows aside); None without sums."""
     total = blocks.combine(spec, groups(state), state.mass)

@@ -17,7 +17,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
-    from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile, target, vocabulary
+    from beam_ml.algorithms import distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
 
 __all__ = [
     "Batch",
@@ -36,6 +36,7 @@ __all__ = [
     "linear",
     "load",
     "merge",
+    "ntm",
     "pca",
     "predict",
     "quantile",
@@ -53,6 +54,7 @@ if not TYPE_CHECKING:
         "fm": "beam_ml.algorithms.fm",
         "kmeans": "beam_ml.algorithms.kmeans",
         "linear": "beam_ml.algorithms.linear",
+        "ntm": "beam_ml.algorithms.ntm",
         "pca": "beam_ml.algorithms.pca",
         "quantile": "beam_ml.algorithms.quantile",
         "sagemaker": "beam_ml.sagemaker",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import beam_ml
-from beam_ml import Batch, derive, fit, fm, kmeans, linear, pca, predict
+from beam_ml import Batch, derive, fit, fm, kmeans, linear, ntm, pca, predict
 from beam_ml.beam.job import Job
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.errors import InvalidValue
@@ -23,6 +23,7 @@ STEPS = {"num_models": "1"}  # asks for gradient steps, and so for AdaGrad
 FACTORS = {"predictor_type": "binary_classifier", "feature_dim": "20", "num_factors": "8"}
 KMEANS = {"feature_dim": "6", "k": "3"}
 PCA = {"feature_dim": "40", "num_components": "12"}
+NTM = {"feature_dim": "40", "num_topics": "5"}
 CRITERION = "binary_classifier_model_selection_criteria"
 
 # As published; what is not in a table here would be refused as unknown.
@@ -44,8 +45,10 @@ PUBLISHED = {
         _num_kv_servers _num_slices force_dense _tuning_objective_metric _enable_profiler _disable_wait_to_read""",
     "pca": """feature_dim num_components mini_batch_size algorithm_mode extra_components subtract_mean epochs force_dense
         _kvstore""",
+    "ntm": """feature_dim num_topics encoder_layers encoder_layers_activation epochs mini_batch_size optimizer learning_rate
+        weight_decay clip_gradient rescale_gradient batch_norm sub_sample num_patience_epochs tolerance""",
 }
-BASE = {"linear-learner": BINARY, "factorization-machines": FACTORS, "kmeans": KMEANS, "pca": PCA}
+BASE = {"linear-learner": BINARY, "factorization-machines": FACTORS, "kmeans": KMEANS, "pca": PCA, "ntm": NTM}
 
 
 def rows(kind: str) -> list[Any]:
@@ -173,6 +176,22 @@ MAPPED: list[tuple[str, str, dict[str, str], str, str, Any, Any]] = [
     ("pca", "extra_components", PCA | {"algorithm_mode": "randomized"}, "3", "spec.sketch_rows", 24, 15),
     ("pca", "extra_components", PCA | {"algorithm_mode": "randomized"}, "-1", "spec.sketch_rows", 24, 24),
     ("pca", "subtract_mean", PCA, "False", "model.center", True, False),
+    ("ntm", "feature_dim", NTM, "41", "spec.n_features", 40, 41),
+    ("ntm", "num_topics", NTM, "6", "spec.num_topics", 5, 6),
+    ("ntm", "encoder_layers", NTM, "15, 10", "spec.layers", (128,), (15, 10)),
+    ("ntm", "encoder_layers", NTM, "auto", "spec.layers", (128,), (128,)),
+    ("ntm", "encoder_layers_activation", NTM, "sigmoid", "spec.encoder_layers_activation", "softplus", "sigmoid"),
+    ("ntm", "epochs", NTM, "50", "spec.passes_per_refresh", ntm.Spec(n_features=1).passes_per_refresh, 50),
+    ("ntm", "mini_batch_size", NTM, "256", "spec.mini_batch_size", 32, 256),
+    ("ntm", "optimizer", NTM, "rmsprop", "spec.optimizer", "adam", "rmsprop"),
+    ("ntm", "optimizer", NTM, "adadelta", "spec.learning_rate", ntm.Spec(n_features=1).learning_rate, 1.0),
+    ("ntm", "learning_rate", NTM, "0.001", "spec.learning_rate", ntm.Spec(n_features=1).learning_rate, 0.001),
+    ("ntm", "weight_decay", NTM, "0.5", "spec.weight_decay", 0.0, 0.5),
+    ("ntm", "clip_gradient", NTM, "Infinity", "spec.clip_gradient", 50.0, None),
+    ("ntm", "clip_gradient", NTM, "2", "spec.clip_gradient", 50.0, 2.0),
+    ("ntm", "rescale_gradient", NTM, "0.5", "spec.rescale_gradient", 1.0, 0.5),
+    ("ntm", "batch_norm", NTM, "false", "spec.batch_norm", True, False),
+    ("ntm", "sub_sample", NTM, "0.5", "spec.sub_sample", 1.0, 0.5),
 ]  # fmt: skip
 
 # algorithm, name → values that are good but without effect
@@ -211,6 +230,8 @@ NOTED = {
     ("pca", "epochs"): "1",
     ("pca", "force_dense"): "true",
     ("pca", "_kvstore"): "dist_sync",
+    ("ntm", "num_patience_epochs"): "3",
+    ("ntm", "tolerance"): "0.001",
 }
 # algorithm, name → a value that cannot be honoured, and words of the reason
 REFUSED = {
@@ -292,7 +313,7 @@ def test_a_value_that_is_none_is_refused_by_name_and_rule(algorithm: str, row: N
         "inf",
         "1e999",
         "none",
-        "1,5",
+        "1;5" if row.name == "encoder_layers" else "1,5",
         "[]",
         "0x10",
         "1_0",
@@ -320,7 +341,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         hyperparameters("kmeans", KMEANS | {"kk": "3"})
     with pytest.raises(
         InvalidValue,
-        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca; got 'k-means'\. Did you mean 'kmeans'\?$",
+        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca, ntm; got 'k-means'\. Did you mean 'kmeans'\?$",
     ):
         hyperparameters("k-means", KMEANS)
 

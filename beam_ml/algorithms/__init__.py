@@ -47,6 +47,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "quantile": "beam_ml.algorithms.quantile:QUANTILE",
         "target": "beam_ml.algorithms.target:TARGET",
         "vocabulary": "beam_ml.algorithms.vocabulary:VOCABULARY",
+        "ntm": "beam_ml.algorithms.ntm:NTM",
     }
 )
 """Key → ``module:attribute`` of the record; imported when first asked for."""

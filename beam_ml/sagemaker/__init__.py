@@ -21,7 +21,7 @@ from typing import Any
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
-from beam_ml.sagemaker import factorization_machines, kmeans, linear_learner, pca
+from beam_ml.sagemaker import factorization_machines, kmeans, linear_learner, ntm, pca
 from beam_ml.sagemaker.logged import with_logged
 from beam_ml.sagemaker.names import Given, Name, read
 from beam_ml.sagemaker.passes import job_settings
@@ -34,6 +34,7 @@ TABLES: Mapping[str, tuple[Name, ...]] = MappingProxyType(
         "factorization-machines": factorization_machines.TABLE,
         "kmeans": kmeans.TABLE,
         "pca": pca.TABLE,
+        "ntm": ntm.TABLE,
     }
 )
 """Algorithm, as SageMaker names its image → its hyperparameters."""
@@ -44,6 +45,7 @@ _BUILD: Mapping[str, Callable[[Given], tuple[Spec, ModelSpec]]] = MappingProxyTy
         "factorization-machines": factorization_machines.build,
         "kmeans": kmeans.build,
         "pca": pca.build,
+        "ntm": ntm.build,
     }
 )
 
@@ -73,7 +75,7 @@ def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
     """Turn SageMaker's hyperparameters into a Spec and a ModelSpec.
 
     Args:
-        algorithm: ``linear-learner``, ``factorization-machines``, ``kmeans`` or ``pca``.
+        algorithm: ``linear-learner``, ``factorization-machines``, ``kmeans``, ``pca`` or ``ntm``.
         given: name → value, as text; numbers and truth values are read as their text.
 
     Returns:

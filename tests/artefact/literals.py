@@ -35,6 +35,10 @@ LENGTHS = {
     "i": 3,
     "s": 2,
     "t": 3,
+    "n": 2,
+    "z": 2,
+    "l": 2,
+    "h": 1,
 }
 SPECS: dict[str, dict[str, Any]] = {
     "linear.newton": {"algorithm": "linear.newton", "n_features": 2, "half_life": "14d", "seed": 3},
@@ -53,6 +57,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "quantile": {"algorithm": "quantile", "n_features": 2},
     "target": {"algorithm": "target", "n_features": 2, "buckets": 3},
     "vocabulary": {"algorithm": "vocabulary", "n_features": 2, "text_bytes": 12},
+    "ntm": {"algorithm": "ntm", "n_features": 2, "num_topics": 2, "encoder_layers": [1]},
 }
 MODELS: dict[str, dict[str, Any]] = {
     "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
@@ -71,6 +76,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "quantile.robust_scale": {"kind": "robust_scale"},
     "target.means": {"kind": "means", "smoothing": 2.0},
     "vocabulary.vocabulary": {"kind": "vocabulary", "size": 3},
+    "ntm.topic_weights": {"kind": "topic_weights"},
+    "ntm.topics": {"kind": "topics", "top_words": 2},
 }
 ORIGIN = Origin("files", "2024-01-01.parquet")
 
@@ -81,6 +88,8 @@ def fill(kind: type, lengths: Mapping[str, int] = LENGTHS) -> Any:
     for i, field in enumerate(array_fields(kind)):
         shape = tuple(axis if isinstance(axis, int) else lengths.get(axis) or LENGTHS[axis] for axis in field.axes)
         values = (np.arange(np.prod(shape, dtype=int)) + i + 1.0).reshape(shape)
+        if field.name == "counts" and shape == (2,):
+            values = np.ones(shape)  # of gathered rows: they add up to the values stored
         if field.name == "loss" and field.dtype.kind == "i":
             values = np.ones(shape)  # the number of a loss that there is
         if field.name == "rows" and field.dtype.kind == "i":

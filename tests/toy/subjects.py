@@ -7,7 +7,7 @@ from toy_mean import TOY_MEAN, MeanSpec
 from toy_sample import TOY_SAMPLE, SampleSpec
 from toy_sgd import TOY_SGD, SgdSpec
 
-from beam_ml.algorithms import distinct, fm, kmeans, linear, pca, quantile, target, vocabulary
+from beam_ml.algorithms import distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.spec import ModelSpec, Spec
 
@@ -64,6 +64,7 @@ SUBJECTS = (
     Case("distinct", distinct.DISTINCT, distinct.Spec(n_features=3, precision=5)),
     Case("vocabulary", vocabulary.VOCABULARY, vocabulary.Spec(n_features=3, capacity=20)),
     Case("target", target.TARGET, target.Spec(n_features=1, buckets=32)),
+    Case("ntm", ntm.NTM, ntm.Spec(n_features=3, num_topics=3, encoder_layers=(6,), gather_bytes=8192)),
     Case("toy_mean", TOY_MEAN, MeanSpec(n_features=2)),
     Case("toy_sgd", TOY_SGD, SgdSpec(n_features=2)),
     Case("toy_sample", TOY_SAMPLE, SampleSpec(n_features=2)),

@@ -4,12 +4,12 @@ Importing it needs the extra `neural`; a kernel of a network imports it before J
 get it.
 """
 
+from beam_ml.kernels.layout import Layout
 from beam_ml.kernels.neural.starting import begin, start
 
 start()
 
 from beam_ml.kernels.neural.devices import on_all, rows_apart  # noqa: E402 importing them imports JAX
-from beam_ml.kernels.neural.layout import Layout  # noqa: E402
 from beam_ml.kernels.neural.training import (  # noqa: E402
     Stepping,
     Training,

@@ -19,6 +19,7 @@ DAY_US = 86_400_000_000
 _FIRST_TIME_US = 1_609_459_200_000_000  # 2021-01-01T00:00:00Z
 _LOCATION = 4.0  # deviations between zero and the mean of a feature: rows that are centred wrongly show it
 _SCORE_DEVIATION = 2.0
+_OFTEN = 8.0  # how much more frequent every second feature is, of counts
 _FILLED = 12  # entries of a unit row
 
 
@@ -107,7 +108,7 @@ def draw(
     slope = _slopes(d, seed)
     if regime.unit:
         x, score = _unit_rows(rng, n, d, seed)
-        score = score + regime.level
+        score, spread = score + regime.level, np.ones(d)
     else:
         z = rng.normal(size=(n, d))
         z = np.round(z) if task.categories else z
@@ -115,12 +116,12 @@ def draw(
             z[:, 0] = 0.0
         turned = slope * np.where(np.arange(d) == 0, 1.0 - 2.0 * regime.turn, 1.0)
         score = z @ turned + regime.level
-        spread = 1.0 if task.categories else np.random.default_rng(seed).uniform(0.8, 1.25, d)
+        spread = np.ones(d) if task.categories else np.random.default_rng(seed).uniform(0.8, 1.25, d)
         x = (z + regime.shift + _LOCATION) * spread
         if regime.still is not None:
             x[:, 0] = regime.still
     if task.counts:
-        x = np.floor(np.abs(x))
+        x = _counted(x, regime.shift * spread)
     label = _label(task, score, rng, regime.only)
     weight = _weight(regime.weights, n, rng)
     if regime.outlier:
@@ -148,6 +149,16 @@ def draw(
     filled = x != 0.0
     indptr = np.concatenate([[0], np.cumsum(filled.sum(axis=1))])
     return Batch.csr(indptr, np.nonzero(filled)[1], x[filled], d, **options)
+
+
+def _counted(x: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Return counts (n, d) of rows that have moved by some units (d,).
+
+    What matters of counts is how they share a row: every second feature is eight times as frequent, and stays where it was.
+    """
+    often = np.arange(x.shape[1]) % 2 == 1
+    counts: np.ndarray = np.floor(np.abs(np.where(often, (x - moved) * _OFTEN, x)))
+    return counts
 
 
 def window_end(window: int) -> int:

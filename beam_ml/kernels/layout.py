@@ -1,4 +1,4 @@
-"""`Layout`: the named arrays of a network as one flat vector, and back."""
+"""`Layout`: the named arrays of a network as one flat vector, and back; of numpy or of JAX, neither of which it needs."""
 
 import dataclasses
 import itertools
@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 __all__ = ["Layout"]
@@ -42,8 +40,7 @@ class Layout:
             for (name, shape), size, end in zip(self.shapes, sizes, ends, strict=True)
         }
 
-    def vector(self, arrays: Mapping[str, Any]) -> Any:
-        """Return the vector (p,) of arrays by name: of JAX where one of them is."""
-        parts = [arrays[name].reshape(-1) for name, _ in self.shapes]
-        join = jnp.concatenate if any(isinstance(part, jax.Array) for part in parts) else np.concatenate
-        return join(parts) if parts else np.zeros(0, np.float32)
+    def vector(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the vector (p,), float32, of arrays by name."""
+        parts = [np.asarray(arrays[name], np.float32).reshape(-1) for name, _ in self.shapes]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NAT = -(2**63)
 _MICROSECOND = datetime.timedelta(microseconds=1)
+_NEARLY_ALL = 0.9
+"""Above the share that the µs of any span which begins at the epoch have between those of 1990 to 2100 in seconds."""
 _EXACT = 2.0**53  # a float64 above this is one of several whole numbers
 
 
@@ -146,9 +148,7 @@ def times_us(name: str, value: Any, unit: UnitOfNumbers | None = None) -> np.nda
 
 def _counted(name: str, wanted: str, array: np.ndarray, unit: UnitOfNumbers | None) -> np.ndarray:
     if unit is None and array.size and array.dtype.kind in "iuf":
-        unit = next((one for one in PER_SECOND if one != "us" and counting(array, one).all()), None)
-        if unit is not None:
-            _say(name, unit)
+        unit = _recognised(name, array)
     if unit in (None, "us"):
         found = wholes(name, array, wanted)
         missing = found == _NAT
@@ -167,6 +167,27 @@ def _counted(name: str, wanted: str, array: np.ndarray, unit: UnitOfNumbers | No
         got = f"{numbers.reshape(-1)[row]} in entry {row}"
         raise _refuse(name, f"be times of the years 1900 to 2200 in {unit} since the epoch", got)
     return us
+
+
+def _recognised(name: str, numbers: np.ndarray) -> UnitOfNumbers | None:
+    """Return the unit, other than µs, of which all numbers are times of 1990 to 2100.
+
+    Raises:
+        InvalidBatch: a few are not, of any number from 0 on: whether they are times of that unit nobody can tell.
+    """
+    for unit in PER_SECOND:
+        count = counting(numbers, unit)
+        if unit == "us" or count.mean() <= _NEARLY_ALL:
+            continue
+        if not count.all():
+            row = _first(~count)
+            rule = (
+                f"count one unit: nearly all of its numbers are plainly {unit} since the epoch (time_unit says which)"
+            )
+            raise _refuse(name, rule, f"{numbers.reshape(-1)[row]} in entry {row}")
+        _say(name, unit)
+        return unit
+    return None
 
 
 @functools.cache

@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["has_password", "is_secret", "shown"]
+from beam_ml.errors import InvalidValue
+
+__all__ = ["brokers", "has_password", "is_secret", "shown"]
 
 _NAMES = re.compile(r"passw|secret|token|credential|api_?key|access_?key|private", re.IGNORECASE)
 _IN_URL = re.compile(r"(?<=://)[^/@\s'\"]*:[^/\s'\"]*(?=@)")
+_BEFORE_HOST = re.compile(r"[^,/\s]*@")
 _HIDDEN = "(not shown)"
 
 
@@ -27,6 +30,25 @@ def has_password(url: str) -> bool:
     (True, False)
     """
     return _IN_URL.search(url) is not None
+
+
+def brokers(text: str) -> str:
+    """Return addresses of brokers, if no user and password stand before them: messages show the addresses.
+
+    Raises:
+        InvalidValue: they do.
+
+    >>> brokers("a:9092,b:9092")
+    'a:9092,b:9092'
+    """
+    if "@" in text:
+        message = (
+            f"brokers must be host:port, several by commas, without a user and password; got "
+            f"{_BEFORE_HOST.sub('***@', text)!r} (options of client name them, as sasl_plain_password = '$NAME' of the "
+            "environment)."
+        )
+        raise InvalidValue(message)
+    return text
 
 
 def shown(value: Any, names: Iterable[object] = ()) -> str:

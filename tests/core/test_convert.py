@@ -171,6 +171,16 @@ def test_a_unit_that_is_given_is_kept_whatever_the_size(caplog: pytest.LogCaptur
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("odd", [0, 1_700_000_000_000, -1])
+def test_one_number_of_another_unit_than_all_others_is_refused(odd: int) -> None:
+    seconds = np.arange(1_700_000_000, 1_700_000_100)
+    seconds[7] = odd
+    with pytest.raises(InvalidBatch, match=rf"must count one unit: .* plainly s .*; got {odd} in entry 7\.$"):
+        Batch.dense(np.ones((100, 1)), time=seconds)
+    from_the_epoch = np.arange(4_100) * 10**6  # µs of an hour: most are numbers that seconds of 1990 to 2100 have
+    assert Batch.dense(np.ones((4_100, 1)), time=from_the_epoch).time.max() == 4_099 * 10**6  # type: ignore[union-attr]
+
+
 def test_rows_of_other_units_beside_one_another_are_us_as_ever() -> None:
     assert Batch.dense(np.ones((2, 1)), time=[5, 10**9]).time.tolist() == [5, 10**9]  # type: ignore[union-attr]
 

@@ -7,8 +7,9 @@ import pytest
 
 from beam_ml import Batch, Registry
 from beam_ml.beam.job import Job
+from beam_ml.beam.kafka.connection import Connection
 from beam_ml.cli.report import day
-from beam_ml.errors import BeamMLError, InvalidBatch
+from beam_ml.errors import BeamMLError, InvalidBatch, InvalidValue
 
 JOB: dict[str, Any] = {
     "name": "n",
@@ -44,6 +45,19 @@ def test_a_refused_job_shows_no_secret(changes: dict[str, Any]) -> None:
 def test_what_is_no_secret_is_shown() -> None:
     with pytest.raises(BeamMLError, match="got 'sometimes'"):
         Job.parse(JOB | {"source": KAFKA | {"start": "sometimes"}})
+
+
+@pytest.mark.parametrize("brokers", ["me:hunter2@b:9092", "a:9092,me:hunter2@b:9092", "SASL_SSL://me:hunter2@b:9092"])
+def test_brokers_take_no_password_and_show_none(brokers: str) -> None:
+    announced = {"announce": {"brokers": brokers, "topic": "t"}}
+    for refused in (
+        lambda: Job.parse(JOB | {"source": KAFKA | {"brokers": brokers}}),
+        lambda: Job.parse(JOB | announced),
+        lambda: Connection(brokers),
+    ):
+        with pytest.raises(InvalidValue, match=r"without a user and password; got '.*\*\*\*@b:9092'") as refusal:
+            refused()
+        assert "hunter2" not in str(refusal.value)
 
 
 def test_a_registry_takes_no_password_in_its_url() -> None:

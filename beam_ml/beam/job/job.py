@@ -12,7 +12,7 @@ from beam_ml.algorithms import algorithm_of, find, model_spec_from, spec_from
 from beam_ml.beam.job.fitting import check_kinds, settings_of
 from beam_ml.beam.job.learned import completed
 from beam_ml.beam.job.raw import Predictions, ReportedLabels, check_raw, raw_columns, raw_roles, source_from
-from beam_ml.beam.job.sources import STDIN, FileSource, KafkaSource, PipeSource, Source
+from beam_ml.beam.job.sources import STDIN, Brokers, FileSource, KafkaSource, PipeSource, Source
 from beam_ml.core.algorithm import Algorithm, LawKind
 from beam_ml.core.champions import check_gate
 from beam_ml.core.gate import Gate
@@ -57,7 +57,7 @@ class Announce(Settings):
 
     called: ClassVar[str] = "announce"
 
-    brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
+    brokers: Brokers
     topic: Annotated[str, Field(min_length=1)]
     client: Annotated[
         Mapping[str, str | int | float | bool],

@@ -3,16 +3,22 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from beam_ml.core import secrets
 from beam_ml.core.spec import Duration, Settings
 from beam_ml.errors import InvalidValue
 from beam_ml.formats.table import Roles, of_files
 
-__all__ = ["STDIN", "FileSource", "KafkaSource", "PipeSource", "Source"]
+__all__ = ["STDIN", "Brokers", "FileSource", "KafkaSource", "PipeSource", "Source"]
 
 STDIN = "-"
 """The path that stands for stdin."""
+
+Brokers = Annotated[
+    str, Field(min_length=1, description="host:port, several by commas"), AfterValidator(secrets.brokers)
+]
+"""Addresses of brokers, without a user and password."""
 
 _Categories = Annotated[
     tuple[str, ...],
@@ -251,7 +257,7 @@ class KafkaSource(Settings):
     called: ClassVar[str] = "source"
 
     kind: Literal["kafka"]
-    brokers: Annotated[str, Field(min_length=1, description="host:port, several by commas")]
+    brokers: Brokers
     topic: Annotated[str, Field(min_length=1)]
     format: Annotated[
         str, Field(description="json, avro, csv, recordio, libsvm, image, or 'module:attribute' of one's own")

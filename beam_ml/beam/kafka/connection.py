@@ -10,6 +10,7 @@ import kafka.errors as reasons
 from kafka import KafkaConsumer, KafkaProducer
 
 from beam_ml.beam.job.sources import KafkaSource
+from beam_ml.core import secrets
 from beam_ml.core.spec import canonical_json
 from beam_ml.errors import BeamMLError, InvalidValue, NoInput, SourceRefused, SourceUnavailable, UnreadableInput
 
@@ -55,6 +56,9 @@ class Connection:
     client: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
     timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        secrets.brokers(self.brokers)
 
     @classmethod
     def of(cls, source: KafkaSource) -> "Connection":

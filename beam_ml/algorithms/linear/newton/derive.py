@@ -12,7 +12,7 @@ from beam_ml.algorithms.linear.models import Classifier, Regressor
 from beam_ml.algorithms.linear.newton import blocks, learning
 from beam_ml.algorithms.linear.newton.blocks import Rows
 from beam_ml.algorithms.linear.newton.losses import LOSSES, Loss, loss_of_code
-from beam_ml.algorithms.linear.newton.solve import column_scale, elastic_net, inverse_or_zero, solve
+from beam_ml.algorithms.linear.newton.solve import column_scale, elastic_net, inverse_or_zero, rounding, solve
 from beam_ml.algorithms.linear.newton.spec import Newton
 from beam_ml.algorithms.linear.newton.sums import Partial, Point, Sums, groups, linear_score
 from beam_ml.algorithms.shared import thresholds as threshold
@@ -150,8 +150,7 @@ def _representative(rows: Rows, d: int) -> bool:
 
 def _penalty(model_spec: Classifier | Regressor, state: Partial) -> _Penalty:
     scale = np.sqrt(state.feature_scatter / learning.weight(state))
-    varies = scale > 4.0 * np.finfo(np.float64).eps * np.abs(state.feature_mean)
-    scale = np.where(varies, scale, 0.0)
+    scale = np.where(scale > rounding(state.origin, state.feature_mean), scale, 0.0)
     unit = np.ones_like(scale) if model_spec.standardize else inverse_or_zero(scale)
     return _Penalty(model_spec.l1 * unit, model_spec.l2 * unit * unit, scale)
 

@@ -169,6 +169,52 @@ class TestLogisticPenalties:
             CLASSIFIER.derive(spec, Classifier(l2=1e-4), state, few).coefficients, slight.coefficients
         )
 
+    def test_without_a_sample_balanced_classes_are_penalised_as_rows_so_weighted(self) -> None:
+        x, y = classes(20_000)
+        weight = np.where(y == 1, (y == 0).sum() / y.sum(), 1.0)
+        balanced, plain = Newton(n_features=6, positive_weight="balanced"), Newton(n_features=6)
+        model = CLASSIFIER.derive(balanced, Classifier(l2=0.05), state_of(balanced, x, y), None)
+        peer = CLASSIFIER.derive(plain, Classifier(l2=0.05), state_of(plain, x, y, weight), None)
+        scale = x.std(
+            axis=0
+        )  # a penalty is of standardised coefficients, and the scales of weighted rows differ a little
+        assert scale * model.coefficients == pytest.approx(scale * peer.coefficients, abs=0.01)
+
+    def test_a_sample_lends_its_curvature_and_not_its_optimum(self) -> None:
+        """Minimum of ``L_S(b) − ∇L_S(b̂)ᵀb + penalty``, found by another optimiser; S has other rates than all rows."""
+        x, y = classes(20_000)
+        spec = Newton(n_features=6)
+        state = state_of(spec, x, y)
+        kept = np.flatnonzero((y == 1) | (np.arange(y.size) % 5 == 0))[:1500]
+        few, labels = x[kept], y[kept]
+        free = CLASSIFIER.derive(spec, Classifier(), state, None)
+        model = CLASSIFIER.derive(spec, Classifier(l2=0.05), state, Batch.dense(few, label=labels))
+        scale, mean = x.std(axis=0), x.mean(axis=0)
+        z = (few - mean) / scale
+        standard = [
+            np.append(scale * one.coefficients, one.intercept + (mean - one.origin) @ one.coefficients)
+            for one in (free, model)
+        ]
+        pull = expit(z @ standard[0][:6] + standard[0][6]) - labels
+        shift = np.append(pull @ z, pull.sum()) / labels.size
+
+        def objective(b: np.ndarray) -> float:
+            eta = z @ b[:6] + b[6]
+            return float((np.logaddexp(0.0, eta) - labels * eta).mean() - shift @ b + 0.025 * (b[:6] ** 2).sum())
+
+        best = minimize(objective, standard[0], method="BFGS", options={"gtol": 1e-9}).x
+        assert standard[1] == pytest.approx(best, abs=1e-4)
+
+    def test_a_column_that_varies_by_rounding_alone_is_constant(self) -> None:
+        x, y = classes(4000)
+        noise = np.random.default_rng(3).random(y.size) < 0.5
+        x[:, 2] = np.where(noise | (y == 1), 0.3, np.nextafter(0.3, 1.0))  # 0.1 * 3 is the one, 0.3 the other
+        spec = Newton(n_features=6)
+        for model_spec in (Classifier(), Classifier(l2=1e-3), Classifier(l1=1e-3)):
+            model = CLASSIFIER.derive(spec, model_spec, state_of(spec, x, y), sampled(spec, x, y))
+            assert model.coefficients[2] == 0.0
+            assert model.coefficients[[0, 1, 3]].all()
+
     def test_a_heavy_l1_leaves_the_base_rate(self) -> None:
         x, y = classes(4000)
         spec = Newton(n_features=6)

@@ -299,3 +299,36 @@ def test_least_squares_equals_lstsq(condition: float, offset: float) -> None:
     model = NEWTON.models["regressor"].derive(spec, Regressor(), state, None)
     wanted = np.linalg.lstsq(np.column_stack([x - x[0], np.ones(n)]), y, rcond=None)[0]
     assert np.linalg.norm(model.coefficients - wanted[:d]) <= 1e-8 * np.linalg.norm(wanted[:d])
+
+
+class TestAging:
+    @pytest.mark.parametrize("anchored", [True, False], ids=["at an anchor", "cold"])
+    def test_scaled_rows_are_rows_of_smaller_weight(self, anchored: bool) -> None:
+        x, y = draw(6_000, 4, 5)
+        spec = Newton(n_features=4)
+        at = NEWTON.anchor(spec, window(spec, NEWTON.init(spec), x, y, 1)) if anchored else None
+        x, y = x[:900], y[:900]
+        whole = NEWTON.scale(spec, grown(spec, x, y, at), 0.25)
+        rows = Batch.dense(x, label=y, weight=np.full(y.size, 0.25))
+        assert close(whole, NEWTON.accumulate(spec, NEWTON.empty(spec), rows, at), rtol=1e-9)
+
+
+class TestRowsOfOtherWorkers:
+    def test_cold_rows_beside_rows_at_an_anchor_are_learned_at_their_weight(self) -> None:
+        """A worker that had no anchor yet: what it holds is not in the sums, which alone are learned at a new place."""
+        x, y = draw(10_000, 4, 6)
+        spec = Newton(n_features=4)
+        state = window(spec, NEWTON.init(spec), x, y, 1)
+        moved, labels = draw(9_000, 4, 7, bias=2.0)  # another rate, far from the anchor
+        at = NEWTON.anchor(spec, state)
+        some, others = slice(0, 6_000), slice(6_000, 9_000)
+        both = NEWTON.merge(
+            spec, grown(spec, moved[some], labels[some], at), grown(spec, moved[others], labels[others])
+        )
+        assert both.pending_key.size == 3_000
+        state = NEWTON.fold(spec, state, both, sampled(spec, moved, labels), sampled(spec, x, y))
+        peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+        peer.fit(np.concatenate([x, moved]), np.concatenate([y, labels]))
+        test = draw(4_000, 4, 8, bias=0.0)[0]
+        found = scores(spec, state, test)
+        assert np.abs(found - peer.predict_proba(test)[:, 1]).mean() < 0.02

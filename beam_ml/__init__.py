@@ -18,10 +18,12 @@ from beam_ml.registry import Registry
 if TYPE_CHECKING:
     from beam_ml import sagemaker
     from beam_ml.algorithms import distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
+    from beam_ml.ledger import Ledger
 
 __all__ = [
     "Batch",
     "Learner",
+    "Ledger",
     "Limits",
     "Model",
     "ModelSpec",
@@ -50,6 +52,7 @@ __version__ = library_version()
 
 if not TYPE_CHECKING:
     _AT_FIRST_USE = {
+        "Ledger": "beam_ml.ledger:Ledger",
         "distinct": "beam_ml.algorithms.distinct",
         "fm": "beam_ml.algorithms.fm",
         "kmeans": "beam_ml.algorithms.kmeans",
@@ -63,8 +66,10 @@ if not TYPE_CHECKING:
     }
 
     def __getattr__(name: str) -> Any:
-        """Import an algorithm's package at its first use: none costs those who use another."""
+        """Import an algorithm's package, or the ledger, at its first use: none costs those who use another."""
         if name in _AT_FIRST_USE:
-            return importlib.import_module(_AT_FIRST_USE[name])
+            module, _, attribute = _AT_FIRST_USE[name].partition(":")
+            found = importlib.import_module(module)
+            return getattr(found, attribute) if attribute else found
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -63,6 +63,23 @@ class Ledger:
     Raises:
         VersionNotFound: no such version, or it has no ledger.
         CorruptArtefact: the index is damaged.
+
+    >>> import tempfile, pyarrow as pa
+    >>> from beam_ml import Ledger, Registry, formats
+    >>> from beam_ml.beam.job import Job
+    >>> from beam_ml.beam.rounds import Mode, train
+    >>> folder, hours = tempfile.mkdtemp(), range(96)  # four days
+    >>> time = pa.array([hour * 3_600_000_000 for hour in hours], pa.timestamp("us"))
+    >>> rows = pa.record_batch({"x": [float(hour // 24) for hour in hours], "t": time})
+    >>> formats.write(f"{folder}/a.parquet", [rows], "parquet")
+    >>> settings = {"name": "shape", "registry": f"{folder}/registry", "refresh": "1d", "ledger": {}}
+    >>> settings |= {"source": {"path": f"{folder}/a.parquet"}, "features": {"numeric": ["x"], "time": "t"}}
+    >>> settings |= {"spec": {"algorithm": "pca"}, "models": {"first": {"kind": "components", "n_components": 1}}}
+    >>> job = Job.parse(settings)
+    >>> registry = Registry(job.registry)
+    >>> _ = list(train(job, registry, Mode(close=True)))
+    >>> Ledger(registry, "shape").compose("1970-01-02", "1970-01-04").learner
+    Learner(pca, refresh 1, 48 rows)
     """
 
     def __init__(self, registry: Registry, name: str, version: int | None = None, algorithms: Named = ()) -> None:

@@ -9,6 +9,7 @@ without reading and engine, is timed with and without a ledger, three times in t
 Run: ``python integration/bench/ledger.py [transactions.parquet]``.
 """
 
+import shutil
 import sys
 import tempfile
 import time
@@ -173,6 +174,35 @@ def removals(spec: Any, rows: fraud_rolling.Transactions, days: list[Batch], anc
     return found
 
 
+def customers(folder: str, spec: Any, rows: fraud_rolling.Transactions, days: list[Batch]) -> dict[str, Any]:
+    """Remove customers' rows from a trained ledger; compare scores with sums, at the same anchors, that never saw them."""
+    test, rng, cards = Batch.concat(days[::10]), np.random.default_rng(2), np.unique(rows.card)
+    card = [rows.card[rows.of_days(day, day + 1)] for day in range(len(days))]
+    found: dict[str, Any] = {}
+    for name, n in (("50 customers", 50), ("1%", cards.size // 100), ("20%", cards.size // 5)):
+        where = f"{folder}/customers-{n}"
+        shutil.copytree(f"{folder}/0-True", where)
+        ledger, gone = Ledger(Registry(where), "fraud", 122), rng.choice(cards, n, replace=False)
+        masks = [np.isin(one, gone) for one in card]
+        less = Batch.concat([day.take(mask) for day, mask in zip(days, masks, strict=True)])
+        parts = []
+        for window in (one for one in ledger.index.windows if one.windows == 1):
+            ((_, part),) = ledger.accumulation(window).parts.items()
+            day, anchor = window.start // DAY_US, NEWTON.grown_from(spec, part.dated.summary)
+            parts.append(NEWTON.accumulate(spec, NEWTON.empty(spec), days[day].take(~masks[day]), anchor))
+        never = NEWTON.fold(spec, NEWTON.empty(spec), reduce(partial(NEWTON.merge, spec), parts), None)
+        seconds, done = timed(lambda ledger=ledger, less=less: removed(ledger, rows=less))
+        after = Ledger(Registry(where), "fraud", done.manifest.number).learner
+        scores = [
+            api.predict(api.derive(one, "classifier"), test)["score"]
+            for one in (after, after.replace(dated=AsOf(never)))
+        ]  # fmt: skip
+        gap = float(np.abs(scores[0] - scores[1]).max())
+        found[name] = {"rows": done.rows, "seconds": seconds, "scores differ by": gap}
+        print(f"{name}, {done.rows:,} rows removed in {seconds:.2f} s; scores differ by at most {gap:.1e}", flush=True)
+    return found
+
+
 def exact(days: list[Batch]) -> dict[str, float]:
     """Return by how much exact algorithms differ from never having seen a day, relative to the largest number."""
     found = {}
@@ -201,7 +231,7 @@ class _Simulated:
 
 def drift(spread: float) -> dict[str, float]:
     """Return how often a change is found at 5 %, of simulated pairs of 5,000 rows; `spread` is that of the coefficients."""
-    rng, n, d = np.random.default_rng(1), 5_000, 10
+    rng, n, d = np.random.default_rng(101), 5_000, 10
     spec = linear.Newton(n_features=d)
     truth = rng.normal(size=d) * spread
     anchor = linear.Anchor(truth, np.asarray(-2.5), np.zeros(d))
@@ -263,6 +293,7 @@ def main() -> None:
         train(fewer, NEWTON, narrow, linear.Classifier(), f"{folder}/fewer", Rules())
         print("without the terminals' shares of frauds:")
         quality["ranges, 12 features"] = ranges(Ledger(Registry(f"{folder}/fewer"), "fraud"), fewer)
+        quality["customers"] = customers(folder, spec, rows, days)
         seconds, done = timed(lambda: removed(ledger, [60 * DAY_US]))
         quality["remove_s"] = seconds
         print(f"a day removed in {seconds:.2f} s: version {done.manifest.number}, {done.rows:,} rows less")

@@ -9,7 +9,7 @@ sent: until the first transaction whose latency is no more than the median of th
 apart from the steady state after it. Of the latency, the wait for what
 is out of order and for a cell of event time is the rule's, and the reader's pauses are Beam's. Ratio: latency over the goal.
 
-Run: ``PYTHONPATH=integration python integration/bench/stream_latency.py [--seconds 60] [--per-second 200] [--bundle 1.5]``.
+Run: ``PYTHONPATH=integration python integration/bench/stream_latency.py [--seconds 60] [--per-second 200]``.
 """
 
 import argparse
@@ -55,12 +55,10 @@ def caught_up(took: np.ndarray) -> int:
     return int(np.argmax(took <= usual))
 
 
-def run(folder: Path, seconds: float, per_second: float, bundle: float) -> dict[str, Any]:
+def run(folder: Path, seconds: float, per_second: float) -> dict[str, Any]:
     """Run the loop; return what was measured."""
     with kafka(folder / "kafka") as cluster, flink(folder / "flink") as engine:
         path, registry, events, out = made(cluster, folder, "latency", per_second)
-        idle = 'idle_timeout = "3s"'
-        path.write_text(path.read_text().replace(idle, f"{idle}\nbundle = {bundle}"))
         with trainer(path, engine.options(streaming=True), folder) as one:
             events.start()
             wait(lambda: head(registry) >= 2 and out.look() > 0, "versions and scores", folder)
@@ -106,13 +104,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=CLAIM)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--per-second", type=float, default=200.0)
-    parser.add_argument("--bundle", type=float, default=1.5, help="s that a stream reads before its time moves on")
     options = parser.parse_args()
     began = time.perf_counter()
     print(machine())
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            found = run(Path(scratch), options.seconds, options.per_second, options.bundle)
+            found = run(Path(scratch), options.seconds, options.per_second)
     except Unavailable as why:
         print(f"skipped: {why}")
         print(skipped_line(CLAIM, str(why)))

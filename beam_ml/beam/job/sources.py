@@ -304,14 +304,6 @@ class KafkaSource(Settings):
         ),
     ] = 30.0
     timeout: Annotated[Duration, Field(description="s to wait for brokers before a read fails")] = 60.0
-    bundle: Annotated[
-        Duration,
-        Field(
-            ge=0.1, lt=10,
-            description="of a stream, s that it reads before its time moves on: shorter is fresher, and each leaves about "
-            "3.7 KB in Flink's checkpoints",
-        ),
-    ] = 1.5  # fmt: skip
 
     @property
     def where(self) -> str:

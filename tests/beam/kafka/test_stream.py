@@ -571,15 +571,6 @@ def test_bad_pace_is_refused(bad: dict):
         ReadKafkaStream(settings(), **bad)
 
 
-def test_a_source_says_how_long_bundles_last():
-    assert [one._read_s for one in ReadKafkaStream(settings(bundle=0.5), splits=2)._streams] == [0.5, 0.5]
-    assert [one._read_s for one in ReadKafkaStream(settings(bundle=0.5), read_s=2.0)._streams] == [2.0]
-    assert ReadKafkaStream(settings())._streams[0]._read_s == 1.5
-    for bad in (0.05, 10.0):
-        with pytest.raises(InvalidValue, match=r"source\.bundle must be"):
-            settings(bundle=bad)
-
-
 def test_a_split_is_a_step_of_its_own_that_no_engine_splits():
     pipeline = engine.new_pipeline()
     _ = pipeline | "In" >> ReadKafkaStream(settings(), splits=3, topic="c/first")

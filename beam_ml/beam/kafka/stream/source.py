@@ -25,7 +25,7 @@ from beam_ml.formats.block import Block
 
 __all__ = ["KafkaStream", "ReadKafkaStream"]
 
-# Each bundle leaves a state name of about 3.7 KB in Flink's checkpoints: of 1.5 s, these come to less than 100 KB a minute.
+# Each bundle leaves a state name of about 3.7 KB in Flink's checkpoints: these come to less than 100 KB a minute.
 _READ_S = 1.5
 _PAUSE_S = 2
 _DRAIN_S = 5.0
@@ -106,7 +106,7 @@ class ReadKafkaStream(PTransform):
         splits: steps that each read a share of the partitions; more steps than partitions are of no use. They are steps
             and not parts of one: of a step that holds time back for two parts at once, Flink lets time pass that of the
             part which it has just begun to read.
-        read_s: s after which a reader ends its bundle, and the engine's watermark moves; None: `source.bundle`.
+        read_s: s after which a reader ends its bundle. The engine's watermark moves then, and not before.
         pause_s: whole s until the next bundle, of which Beam takes one off: with less than 2 Flink starts the next one at
             once, and its watermark does not move while the topic is busy.
         topic: ids of cluster and topic, `cluster/topic`: another one of that name is refused; empty if unknown.
@@ -124,7 +124,7 @@ class ReadKafkaStream(PTransform):
         starts: Mapping[int, int] | None = None,
         seen: Mapping[int, Sequence[Sequence[int]]] | None = None,
         splits: int = 1,
-        read_s: float | None = None,
+        read_s: float = _READ_S,
         pause_s: int = _PAUSE_S,
         topic: str = "",
     ) -> None:
@@ -135,7 +135,6 @@ class ReadKafkaStream(PTransform):
         if pause_s < 0 or pause_s != int(pause_s):
             message = f"pause_s must be whole seconds, >= 0: Beam cuts off the rest; got {pause_s}."
             raise InvalidValue(message)
-        read_s = source.bundle if read_s is None else read_s
         if not 0 < read_s < _MAX_READ_S:
             message = f"read_s must be in (0, {_MAX_READ_S:g}); got {read_s}."
             raise InvalidValue(message)

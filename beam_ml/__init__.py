@@ -17,7 +17,7 @@ from beam_ml.registry import Registry
 
 if TYPE_CHECKING:
     from beam_ml import sagemaker
-    from beam_ml.algorithms import distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
+    from beam_ml.algorithms import deepar, distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
     from beam_ml.ledger import Ledger
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Registry",
     "Spec",
     "__version__",
+    "deepar",
     "derive",
     "distinct",
     "fit",
@@ -53,6 +54,7 @@ __version__ = library_version()
 if not TYPE_CHECKING:
     _AT_FIRST_USE = {
         "Ledger": "beam_ml.ledger:Ledger",
+        "deepar": "beam_ml.algorithms.deepar",
         "distinct": "beam_ml.algorithms.distinct",
         "fm": "beam_ml.algorithms.fm",
         "kmeans": "beam_ml.algorithms.kmeans",

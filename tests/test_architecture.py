@@ -72,10 +72,22 @@ STOREYS: tuple[set[str], ...] = (
 )
 # package → children that know nothing of one another, nor does anything beside them; the package itself brings them together
 APART: dict[str, set[str]] = {
-    "beam_ml.algorithms": {"distinct", "fm", "kmeans", "linear", "ntm", "pca", "quantile", "target", "vocabulary"},
+    "beam_ml.algorithms": {
+        "deepar",
+        "distinct",
+        "fm",
+        "kmeans",
+        "linear",
+        "ntm",
+        "pca",
+        "quantile",
+        "target",
+        "vocabulary",
+    },
     "beam_ml.algorithms.linear": {"adagrad", "newton"},
     "beam_ml.kernels": {
         "adagrad",
+        "deepar",
         "distinct",
         "fm",
         "json",

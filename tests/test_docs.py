@@ -28,6 +28,7 @@ FRONT_DOOR = (
     "beam_ml.beam.kafka",
     "beam_ml.features",
     "beam_ml.testing",
+    "beam_ml.algorithms.deepar",
     "beam_ml.algorithms.distinct",
     "beam_ml.algorithms.fm",
     "beam_ml.algorithms.kmeans",

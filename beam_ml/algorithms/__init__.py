@@ -43,6 +43,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "kmeans": "beam_ml.algorithms.kmeans:KMEANS",
         "pca": "beam_ml.algorithms.pca:PCA",
         "pca.sketch": "beam_ml.algorithms.pca:PCA_SKETCH",
+        "deepar": "beam_ml.algorithms.deepar:DEEPAR",
         "distinct": "beam_ml.algorithms.distinct:DISTINCT",
         "quantile": "beam_ml.algorithms.quantile:QUANTILE",
         "target": "beam_ml.algorithms.target:TARGET",

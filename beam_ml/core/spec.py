@@ -266,9 +266,10 @@ class Spec(Settings):
 
     label_rule: ClassVar[Literal["none", "real", "class"]] = "none"
     """What a row's label must be: absent or ignored, a finite number, or a class index."""
-    feature_rule: ClassVar[Literal["number", "category", "count"]] = "number"
+    feature_rule: ClassVar[Literal["number", "category", "count", "series"]] = "number"
     """What a row's features are: numbers, of which greater and smaller mean something, categories, equal or not, or counts,
-    as of a document's words, of which a row with one below 0 is rejected."""
+    as of a document's words, of which a row with one below 0 is rejected; or they are together a series over time
+    (`beam_ml.core.series`)."""
     takes_sparse: ClassVar[bool] = True
     """Whether rows may be sparse, as hashed columns make them."""
     takes_words: ClassVar[bool] = False

@@ -30,18 +30,21 @@ class Mutation:
         text: what is broken.
         mutate: returns the broken algorithm.
         breaks: whether this breaks an algorithm of such a law at all.
+        columns: whether it changes, or goes by, single columns or widths, as only rows that are no series have them.
     """
 
     law: str
     text: str
     mutate: Mutate
     breaks: Callable[[Law], bool] = _always
+    columns: bool = False
 
 
 def mutations_for(algorithm: Algorithm, spec: Spec) -> Iterator[Mutation]:
     """Return the mutations that break an algorithm of this spec, for every law it declares."""
     law = algorithm.law(spec)
-    return (m for m in MUTATIONS if applies(m.law, algorithm, spec) and m.breaks(law))
+    series = spec.feature_rule == "series"
+    return (m for m in MUTATIONS if applies(m.law, algorithm, spec) and m.breaks(law) and not (m.columns and series))
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -50,7 +53,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("associative", "every merge halves", faults.replaced(merge=faults.each_merge_forgets)),
     Mutation("conservation", "the heavier side wins", faults.replaced(merge=faults.heavier_wins)),
     Mutation("conservation", "rows count half", faults.replaced(accumulate=faults.weights_mapped(lambda w: w * 0.5))),
-    Mutation("conservation", "five features count half", faults.replaced(accumulate=faults_given.half_at(5))),
+    Mutation(
+        "conservation", "five features count half", faults.replaced(accumulate=faults_given.half_at(5)), columns=True
+    ),
     Mutation("homomorphism", "rows are centred by batch", faults.replaced(accumulate=faults.batch_centred)),
     Mutation("state is partial", "fold forgets", faults.replaced(fold=faults.fold_forgets)),
     Mutation("sketch bound", "the lighter side is forgotten", faults.replaced(merge=faults.lighter_forgotten)),
@@ -61,7 +66,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "copies", "rows count alike", faults.replaced(accumulate=faults.weights_mapped(faults_given.weights_levelled))
     ),
     Mutation("forgotten", "both sides count alike", faults.replaced(merge=faults_given.sides_count_alike)),
-    Mutation("any width", "one feature counts half", faults.replaced(accumulate=faults_given.half_at(1))),
+    Mutation("any width", "one feature counts half", faults.replaced(accumulate=faults_given.half_at(1)), columns=True),
     Mutation("nameless rows", "rows must have places", faults.replaced(accumulate=faults_given.needs_places)),
     Mutation("full precision", "rounded to float32", faults.replaced(accumulate=faults_given.single_precision)),
     Mutation("hashed", "the seed is ignored", faults.replaced(accumulate=faults_given.ignores_seed)),
@@ -134,7 +139,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         faults.replaced(accumulate=faults.different_each_time, grow=lambda algorithm: None),
     ),
     Mutation(
-        "follows moving inputs", "what is unlike is dropped", faults.replaced(fold=faults_change.drops_the_unlike)
+        "follows moving inputs",
+        "what is unlike is dropped",
+        faults.replaced(fold=faults_change.drops_the_unlike),
+        columns=True,
     ),
     Mutation(
         "follows moving inputs",
@@ -148,19 +156,30 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "follows turning slopes", "what is unlike is dropped", faults.replaced(fold=faults_change.drops_the_unlike)
     ),
-    Mutation("follows a feature that awakes", "scaled by rounding", faults_change.scaled_by_noise),
+    Mutation("follows a feature that awakes", "scaled by rounding", faults_change.scaled_by_noise, columns=True),
     Mutation("unit rows", "learned at a ninth of their length", faults_change.any_scale(1.0 / 9.0)),
-    Mutation("far outlier", "scales are spoilt forever", faults_change.wrecked_by(faults_change.lies_far)),
+    Mutation(
+        "far outlier", "scales are spoilt forever", faults_change.wrecked_by(faults_change.lies_far), columns=True
+    ),
     Mutation("one fold", "labels go to other rows", faults_change.labels_mixed),
-    Mutation("cold shards", "every worker centres alone", faults_change.learned_as(faults_change.shards_centred)),
+    Mutation(
+        "cold shards",
+        "every worker centres alone",
+        faults_change.learned_as(faults_change.shards_centred),
+        columns=True,
+    ),
     Mutation("merged regions", "the first is kept", faults.replaced(merge_states=faults_change.takes_the_first)),
     Mutation("one label only", "scales are spoilt forever", faults_change.wrecked_by(faults_change.one_label)),
-    Mutation("windows of one row", "scales are spoilt forever", faults_change.wrecked_by(faults_change.one_row)),
+    Mutation(
+        "windows of one row", "scales are spoilt forever", faults_change.wrecked_by(faults_change.one_row), columns=True
+    ),
     Mutation(
         "odd weights",
         "weight 0 counts as 1",
         faults_change.accumulates(lambda batch: batch.replace(weight=np.where(batch.weights > 0, batch.weights, 1.0))),
     ),
-    Mutation("missing for a day", "scales are spoilt forever", faults_change.wrecked_by(faults_change.few_rows)),
+    Mutation(
+        "missing for a day", "scales are spoilt forever", faults_change.wrecked_by(faults_change.few_rows), columns=True
+    ),
 )
 """Every way of breaking an algorithm; each law has at least one."""

@@ -9,7 +9,7 @@ from beam_ml.testing.laws import laws_for
 
 def cases():
     for subject in SUBJECTS:
-        for name, law in laws_for(*subject.arguments, examples=EXAMPLES):
+        for name, law in laws_for(*subject.arguments, examples=EXAMPLES, rows=subject.rows):
             yield pytest.param(law, id=f"{subject.name}-{name.replace(' ', '_')}")
 
 

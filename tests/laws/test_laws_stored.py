@@ -57,4 +57,4 @@ def artefacts(subject, spec):
 @pytest.mark.parametrize("name", ["codec", "resume"])
 @pytest.mark.parametrize("subject", SUBJECTS, ids=[subject.name for subject in SUBJECTS])
 def test_law_holds_through_artefacts(subject, name):
-    dict(laws_for(*subject.arguments, codec=partial(artefacts, subject), examples=EXAMPLES))[name]()
+    dict(laws_for(*subject.arguments, codec=partial(artefacts, subject), examples=EXAMPLES, rows=subject.rows))[name]()

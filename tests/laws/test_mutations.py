@@ -19,7 +19,7 @@ def cases():
 def test_the_law_notices(subject, mutation):
     broken = mutation.mutate(subject.algorithm)
     spec = broken.spec.parse(subject.spec.to_dict())
-    laws = dict(laws_for(broken, spec, subject.models, examples=EXAMPLES, shrink=False))
+    laws = dict(laws_for(broken, spec, subject.models, examples=EXAMPLES, rows=subject.rows, shrink=False))
     with pytest.raises(AssertionError, match=f"breaks the law '{mutation.law}'") as caught:
         laws[mutation.law]()
     assert not isinstance(caught.value.__cause__, Warning | AttributeError | NameError)  # caught, not crashed

@@ -5,11 +5,13 @@ from typing import Any
 
 from toy_mean import TOY_MEAN, MeanSpec
 from toy_sample import TOY_SAMPLE, SampleSpec
+from toy_series import as_series
 from toy_sgd import TOY_SGD, SgdSpec
 
-from beam_ml.algorithms import distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
+from beam_ml.algorithms import deepar, distinct, fm, kmeans, linear, ntm, pca, quantile, target, vocabulary
 from beam_ml.core.algorithm import Algorithm
 from beam_ml.core.spec import ModelSpec, Spec
+from beam_ml.testing.strategies import Rows
 
 EXAMPLES = 20
 
@@ -20,6 +22,7 @@ class Case:
     algorithm: Algorithm
     spec: Spec
     models: tuple[ModelSpec, ...] = ()
+    rows: Rows | None = None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -61,6 +64,24 @@ SUBJECTS = (
     Case("fm", fm.FM, fm.Spec(n_features=4, n_factors=2), (fm.Classifier(),)),
     Case("fm_real", fm.FM, fm.Spec(n_features=3, n_factors=3, task="regression"), (fm.Regressor(),)),
     Case("quantile", quantile.QUANTILE, quantile.Spec(n_features=3, max_buckets=256)),
+    Case(
+        "deepar",
+        deepar.DEEPAR,
+        deepar.Spec(
+            time_freq="5H",
+            context_length=2,
+            prediction_length=2,
+            max_length=16,
+            num_cells=4,
+            num_layers=1,
+            mini_batch_size=16,
+            learning_rate=0.02,
+            passes_per_refresh=2,
+            gather_bytes=8192,
+        ),
+        (deepar.Forecast(num_samples=10, quantiles=(0.25, 0.5, 0.75)),),
+        as_series,
+    ),
     Case("distinct", distinct.DISTINCT, distinct.Spec(n_features=3, precision=5)),
     Case("vocabulary", vocabulary.VOCABULARY, vocabulary.Spec(n_features=3, capacity=20)),
     Case("target", target.TARGET, target.Spec(n_features=1, buckets=32)),

@@ -441,6 +441,19 @@ class TestPacking:
         assert float(again.run_weight) == 0.0
         assert int(model_of(spec, again, sample=rows).variant) == 1
         assert int(model_of(spec, again).variant) == 0
+        wrong = 1.0 - rows.label
+        weight = np.repeat([1.0, 0.01], len(rows))
+        both = Batch.dense(np.tile(rows.dense_x, (2, 1)), label=np.append(rows.label, wrong), weight=weight)
+        assert int(model_of(spec, again, sample=both).variant) == 1, "rows of a sample count by their weights"
+
+    def test_the_length_of_a_step_along_the_mean_of_runs_is_told_by_its_sign(self) -> None:
+        spec = linear.AdaGrad(n_features=4, **PLAIN)
+        rows = binary(600)
+        one, two = (grown(spec, rows.take(part), None) for part in (slice(0, 300), slice(300, 600)))
+        first = ALGORITHM.fold(spec, ALGORITHM.init(spec), one, None)
+        both = ALGORITHM.fold(spec, ALGORITHM.init(spec), ALGORITHM.merge(spec, one, two), None)
+        assert [entry["length"] > 0 for entry in linear.variants(spec, first)] == [True]
+        assert [entry["length"] < 0 for entry in linear.variants(spec, both)] == [True]
 
 
 class TestForgetting:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import beam_ml
-from beam_ml import Batch, derive, fit, fm, kmeans, linear, ntm, pca, predict
+from beam_ml import Batch, deepar, derive, fit, fm, kmeans, linear, ntm, pca, predict
 from beam_ml.beam.job import Job
 from beam_ml.core.passes import EarlyStopping
 from beam_ml.errors import InvalidValue
@@ -24,6 +24,7 @@ FACTORS = {"predictor_type": "binary_classifier", "feature_dim": "20", "num_fact
 KMEANS = {"feature_dim": "6", "k": "3"}
 PCA = {"feature_dim": "40", "num_components": "12"}
 NTM = {"feature_dim": "40", "num_topics": "5"}
+DEEPAR = {"time_freq": "H", "context_length": "24", "prediction_length": "12", "epochs": "20"}
 CRITERION = "binary_classifier_model_selection_criteria"
 
 # As published; what is not in a table here would be refused as unknown.
@@ -47,8 +48,15 @@ PUBLISHED = {
         _kvstore""",
     "ntm": """feature_dim num_topics encoder_layers encoder_layers_activation epochs mini_batch_size optimizer learning_rate
         weight_decay clip_gradient rescale_gradient batch_norm sub_sample num_patience_epochs tolerance""",
+    "forecasting-deepar": """context_length epochs prediction_length time_freq cardinality dropout_rate early_stopping_patience
+        embedding_dimension learning_rate likelihood mini_batch_size num_cells num_dynamic_feat num_eval_samples num_layers
+        test_quantiles""",
 }
-BASE = {"linear-learner": BINARY, "factorization-machines": FACTORS, "kmeans": KMEANS, "pca": PCA, "ntm": NTM}
+BASE = {
+    "linear-learner": BINARY, "factorization-machines": FACTORS, "kmeans": KMEANS, "pca": PCA, "ntm": NTM,
+    "forecasting-deepar": DEEPAR,
+}  # fmt: skip
+MAY_BE_EMPTY = ("cardinality", "num_dynamic_feat")
 
 
 def rows(kind: str) -> list[Any]:
@@ -192,6 +200,27 @@ MAPPED: list[tuple[str, str, dict[str, str], str, str, Any, Any]] = [
     ("ntm", "rescale_gradient", NTM, "0.5", "spec.rescale_gradient", 1.0, 0.5),
     ("ntm", "batch_norm", NTM, "false", "spec.batch_norm", True, False),
     ("ntm", "sub_sample", NTM, "0.5", "spec.sub_sample", 1.0, 0.5),
+    ("forecasting-deepar", "time_freq", DEEPAR, "15min", "spec.time_freq", "H", "15min"),
+    ("forecasting-deepar", "context_length", DEEPAR, "48", "spec.context_length", 24, 48),
+    ("forecasting-deepar", "prediction_length", DEEPAR, "48", "spec.prediction_length", 12, 48),
+    ("forecasting-deepar", "epochs", DEEPAR, "60", "spec.passes_per_refresh", 20, 60),
+    ("forecasting-deepar", "likelihood", DEEPAR, "beta", "spec.likelihood", "student-T", "beta"),
+    ("forecasting-deepar", "num_cells", DEEPAR, "30", "spec.num_cells", 40, 30),
+    ("forecasting-deepar", "num_layers", DEEPAR, "3", "spec.num_layers", 2, 3),
+    ("forecasting-deepar", "dropout_rate", DEEPAR, "0.1", "spec.dropout_rate", 0.0, 0.1),
+    ("forecasting-deepar", "learning_rate", DEEPAR, "0.001", "spec.learning_rate", 0.003, 0.001),
+    ("forecasting-deepar", "mini_batch_size", DEEPAR, "128", "spec.mini_batch_size", 32, 128),
+    ("forecasting-deepar", "embedding_dimension", DEEPAR, "5", "spec.embedding_dimension", 10, 5),
+    ("forecasting-deepar", "cardinality", DEEPAR, "[2, 3]", "spec.cardinality", (), (2, 3)),
+    ("forecasting-deepar", "cardinality", DEEPAR | {"cardinality": "[2]"}, "ignore", "spec.cardinality", (2,), ()),
+    ("forecasting-deepar", "cardinality", DEEPAR | {"cardinality": "[2]"}, "", "spec.cardinality", (2,), ()),
+    ("forecasting-deepar", "cardinality", DEEPAR, "auto", "spec.cardinality", (), ()),
+    ("forecasting-deepar", "num_dynamic_feat", DEEPAR, "4", "spec.num_dynamic_feat", 0, 4),
+    ("forecasting-deepar", "num_dynamic_feat", DEEPAR | {"num_dynamic_feat": "4"}, "ignore", "spec.num_dynamic_feat", 4, 0),
+    ("forecasting-deepar", "num_dynamic_feat", DEEPAR | {"num_dynamic_feat": "4"}, "", "spec.num_dynamic_feat", 4, 0),
+    ("forecasting-deepar", "num_dynamic_feat", DEEPAR, "auto", "spec.num_dynamic_feat", 0, 0),
+    ("forecasting-deepar", "num_eval_samples", DEEPAR, "50", "model.num_samples", 100, 50),
+    ("forecasting-deepar", "test_quantiles", DEEPAR, "[0.05, 0.95]", "model.quantiles", deepar.Forecast().quantiles, (0.05, 0.95)),
 ]  # fmt: skip
 
 # algorithm, name → values that are good but without effect
@@ -232,6 +261,7 @@ NOTED = {
     ("pca", "_kvstore"): "dist_sync",
     ("ntm", "num_patience_epochs"): "3",
     ("ntm", "tolerance"): "0.001",
+    ("forecasting-deepar", "early_stopping_patience"): "10",
 }
 # algorithm, name → a value that cannot be honoured, and words of the reason
 REFUSED = {
@@ -308,7 +338,7 @@ def test_a_refused_name_says_why_unless_its_value_is_harmless(algorithm: str, ro
 )
 def test_a_value_that_is_none_is_refused_by_name_and_rule(algorithm: str, row: Name) -> None:
     for bad in (
-        "",
+        "[" if row.name in MAY_BE_EMPTY else "",
         "nan",
         "inf",
         "1e999",
@@ -341,7 +371,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         hyperparameters("kmeans", KMEANS | {"kk": "3"})
     with pytest.raises(
         InvalidValue,
-        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca, ntm; got 'k-means'\. Did you mean 'kmeans'\?$",
+        match=r"^algorithm must be one of linear-learner, factorization-machines, kmeans, pca, ntm, forecasting-deepar; got 'k-means'\. Did you mean 'kmeans'\?$",
     ):
         hyperparameters("k-means", KMEANS)
 
@@ -462,6 +492,11 @@ def test_defaults() -> None:
     )
     assert found.model == linear.Variant()
     assert hyperparameters("kmeans", KMEANS) == Found(kmeans.Spec(n_features=6, k_max=3), kmeans.Clusters(k=3), ())
+    assert hyperparameters("forecasting-deepar", DEEPAR) == Found(
+        deepar.Spec(time_freq="H", context_length=24, prediction_length=12, passes_per_refresh=20),
+        deepar.Forecast(),
+        (),
+    )
     assert hyperparameters("pca", PCA) == Found(pca.Spec(n_features=40), pca.Components(n_components=12), ())
 
 
@@ -571,6 +606,7 @@ REQUIRED = {
     "factorization-machines": {"predictor_type": "regressor", "feature_dim": "20", "num_factors": "4"},
     "kmeans": {"feature_dim": "20", "k": "4"},
     "pca": {"feature_dim": "20", "num_components": "4"},
+    "forecasting-deepar": DEEPAR,
 }
 LOGGED = {
     "_kvstore": "dist_async",
@@ -610,6 +646,15 @@ def test_a_name_of_the_engine_that_a_container_logs_is_noted_and_changes_nothing
             r"num_factors must be a whole number in \[2, 256\]: a row's",
         ),
         ("kmeans", {"_kvstor": "auto"}, "no hyperparameter '_kvstor'. Did you mean '_kvstore'?"),
+        (
+            "forecasting-deepar",
+            {"time_freq": "2Q"},
+            r"time_freq must be M, W, D, H or min, after a whole number in \[1, 1200\] if any; got '2Q'\.$",
+        ),
+        ("forecasting-deepar", {"time_freq": "0H"}, r"time_freq must be .* got '0H'\.$"),
+        ("forecasting-deepar", {"cardinality": "[2, 0]"}, r"cardinality must be a JSON list of .* got '\[2, 0\]'\.$"),
+        ("forecasting-deepar", {"cardinality": "[true]"}, r"cardinality must be a JSON list of .* got '\[true\]'\.$"),
+        ("forecasting-deepar", {"test_quantiles": "[0.5, 1.0]"}, r"test_quantiles must be .* numbers in \(0, 1\)"),
         ("pca", {"_num_gpus": "many"}, "pca._num_gpus must be a whole number >= 0 or auto; got 'many'"),
     ],
 )

@@ -21,7 +21,7 @@ from typing import Any
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
-from beam_ml.sagemaker import factorization_machines, kmeans, linear_learner, ntm, pca
+from beam_ml.sagemaker import deepar, factorization_machines, kmeans, linear_learner, ntm, pca
 from beam_ml.sagemaker.logged import with_logged
 from beam_ml.sagemaker.names import Given, Name, read
 from beam_ml.sagemaker.passes import job_settings
@@ -35,6 +35,7 @@ TABLES: Mapping[str, tuple[Name, ...]] = MappingProxyType(
         "kmeans": kmeans.TABLE,
         "pca": pca.TABLE,
         "ntm": ntm.TABLE,
+        "forecasting-deepar": deepar.TABLE,
     }
 )
 """Algorithm, as SageMaker names its image → its hyperparameters."""
@@ -46,6 +47,7 @@ _BUILD: Mapping[str, Callable[[Given], tuple[Spec, ModelSpec]]] = MappingProxyTy
         "kmeans": kmeans.build,
         "pca": pca.build,
         "ntm": ntm.build,
+        "forecasting-deepar": deepar.build,
     }
 )
 
@@ -75,7 +77,7 @@ def hyperparameters(algorithm: str, given: Mapping[str, str]) -> Found:
     """Turn SageMaker's hyperparameters into a Spec and a ModelSpec.
 
     Args:
-        algorithm: ``linear-learner``, ``factorization-machines``, ``kmeans``, ``pca`` or ``ntm``.
+        algorithm: ``linear-learner``, ``factorization-machines``, ``kmeans``, ``pca``, ``ntm`` or ``forecasting-deepar``.
         given: name → value, as text; numbers and truth values are read as their text.
 
     Returns:

@@ -50,11 +50,13 @@ def removed(
         ledger: as of the newest version.
         windows: a time in each window to remove.
         sources: files, or partitions of a topic, whose windows are removed; they must hold rows of nothing else.
-        rows: to remove from their windows, as they were learned; None: whole windows alone.
+        rows: to remove from their windows, as they were learned, features with names in any order; None: whole windows
+            alone.
 
     Raises:
         InvalidValue: nothing is given, rows are given beside windows, there is no such window, or the rows were removed
             before.
+        InvalidBatch: the rows' features have other names than those learned.
         RemoveRefused: the windows hold rows of other sources too, are kept merged with others only, or the rows cannot be
             taken out; nothing has changed.
         HeadMoved: another version was published meanwhile.
@@ -66,6 +68,7 @@ def removed(
     if rows is not None and (windows or sources):
         message = "Rows are removed by themselves: remove windows and sources in a version of their own."
         raise InvalidValue(message)
+    rows = None if rows is None else rows.ordered(ledger.learner.names)
     digest = None if rows is None else digest_of(rows)
     if digest in ledger.index.removed:
         message = f"These {len(rows or ()):,} rows have been removed from {ledger.name} before."

@@ -10,7 +10,7 @@ from beam_ml.algorithms import kmeans, linear, pca
 from beam_ml.core.arrays import close
 from beam_ml.core.batch import Batch
 from beam_ml.core.decay import AsOf
-from beam_ml.errors import HeadMoved, InvalidValue, RemoveRefused
+from beam_ml.errors import HeadMoved, InvalidBatch, InvalidValue, RemoveRefused
 from beam_ml.ledger import Ledger, Rules
 from beam_ml.ledger.book import merged
 from beam_ml.ledger.removing import removed
@@ -191,6 +191,23 @@ def test_a_logistic_learner_without_customers_scores_as_sums_that_never_saw_them
     never = after.replace(dated=AsOf(state))
     scores = [api.predict(api.derive(one, "classifier"), rows(99))["score"] for one in (after, never)]
     assert np.abs(scores[0] - scores[1]).max() < 1e-9
+
+
+def test_rows_are_removed_by_the_names_of_their_features_in_any_order():
+    class Named(Trainer):
+        def rows(self, day):
+            return rows(day).replace(names=("a", "b", "c"), X=rows(day).dense_x - [10.0, 0.0, -3.0])
+
+    found = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        trainer = Named(Registry("memory://"), *SQUARED).days(4)
+        less = without_places(trainer.rows(2)).take(slice(0, 50))
+        given = less.replace(X=less.dense_x[:, order].copy(), names=tuple(less.names[j] for j in order))
+        removed(reopened(trainer), rows=given)
+        found.append(reopened(trainer).learner.state)
+    assert close(*found, rtol=0.0)
+    with pytest.raises(InvalidBatch, match=r"lacking \['a'\], unknown \['d'\]"):
+        removed(reopened(trainer), rows=less.replace(names=("d", "b", "c")))
 
 
 def test_rows_that_cannot_be_removed_change_nothing():

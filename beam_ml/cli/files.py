@@ -8,21 +8,26 @@ from beam_ml.beam import ReadFiles
 from beam_ml.cli.inputs import read_with
 from beam_ml.formats.table import NO_ROLES, Roles
 
-__all__ = ["options_of_files", "read_files"]
+__all__ = ["options_of_files", "options_of_format", "read_files"]
 
 
-def options_of_files(command: Callable[..., None]) -> Callable[..., None]:
-    """Add to a command the options of the files that it reads with a model: `which`, `file_format`, `file_options`."""
+def options_of_format(command: Callable[..., None]) -> Callable[..., None]:
+    """Add to a command the options that say how its files are read: `file_format`, `file_options`."""
     for option in (
         click.option("--file-options", default="{}", help="The file format's options, as JSON."),
         click.option(
             "--file-format",
             help="Of the files read: parquet, csv, json, avro, recordio, libsvm, or one's own; else by their names.",
         ),
-        click.option("--model", "which", help="Which of the version's models; its champion when not given."),
     ):
         command = option(command)
     return command
+
+
+def options_of_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Add to a command the options of the files that it reads with a model: `which`, `file_format`, `file_options`."""
+    model = click.option("--model", "which", help="Which of the version's models; its champion when not given.")
+    return model(options_of_format(command))
 
 
 def read_files(source: str, format: str | None, options: str, roles: Roles = NO_ROLES) -> ReadFiles:

@@ -5,12 +5,14 @@ import click
 from beam_ml import formats
 from beam_ml.beam.versions.sized import features_of
 from beam_ml.cli.console import Group, Screen, as_json, print_json
+from beam_ml.cli.files import options_of_format
 from beam_ml.cli.group import algorithms_named
+from beam_ml.cli.inputs import read_with
 from beam_ml.cli.layout import laid_out
 from beam_ml.cli.learners import write_out
 from beam_ml.cli.versions import known_name, number_of, open_registry
 from beam_ml.core.batch import Batch
-from beam_ml.errors import InvalidValue
+from beam_ml.errors import InvalidValue, NoInput
 from beam_ml.ledger import Ledger, shown
 from beam_ml.ledger.drift import drifts, sentence
 from beam_ml.ledger.removing import removed
@@ -100,31 +102,45 @@ def compose(
 )
 @click.option("--source", "sources", multiple=True, help="A file (or partition) that must not have been; repeat it.")
 @click.option("--rows", help="File or folder of rows, as they were learned, that must not have been: a customer's.")
+@options_of_format
 @as_json
 def remove(
-    url: str, name: str, windows: tuple[str, ...], sources: tuple[str, ...], rows: str | None, json: bool
+    url: str,
+    name: str,
+    windows: tuple[str, ...],
+    sources: tuple[str, ...],
+    rows: str | None,
+    file_format: str | None,
+    file_options: str,
+    json: bool,
 ) -> None:
     """Publish a version that never saw some windows, files or rows; training continues from it. Stop the trainer before."""
     book = _opened(url, name, None)
-    done = removed(book, windows, sources, None if rows is None else _rows_in(book, rows))
+    given = None if rows is None else _rows_in(book, rows, file_format, file_options)
+    done = removed(book, windows, sources, given)
     if json:
         print_json({"name": name, "version": done.manifest.number, "rows": done.rows, "windows": done.windows})
     else:
         Screen().say(f"published {name} v{done.manifest.number} without {done.rows:,} rows of {done.windows:,} windows")
 
 
-def _rows_in(book: Ledger, where: str) -> Batch:
-    """Return the rows of a file or a folder, with the features that the newest version was learned from."""
+def _rows_in(book: Ledger, where: str, format: str | None, options: str) -> Batch:
+    """Return the rows of a file or a folder, read as a job reads them, with the features of the newest version."""
     features = features_of(book.manifest.extra.get("features"))
     if features is None:
         message = (
             f"{book.name} v{book.manifest.number} must say how its rows were made of columns, as a job's versions do."
         )
         raise InvalidValue(message)
+    files, record, settings = read_with(("--file-format", "--file-options"), where, format, options, features.roles)
     found = []
-    for file in formats.list_files(where):
-        for piece in formats.ranges(file, 1 << 20):
-            found += [features.to_batch(block)[0] for block in formats.read(piece, features.columns())]
+    for file in files:
+        for piece in formats.ranges(file, 1 << 20, record.name, settings):
+            blocks = formats.read(piece, features.columns(), options=settings)
+            found += [features.to_batch(block)[0] for block in blocks]
+    if not found:
+        message = f"{where} must hold rows to remove; it has none."
+        raise NoInput(message)
     return Batch.concat(found)
 
 

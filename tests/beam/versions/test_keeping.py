@@ -131,6 +131,27 @@ def test_rows_of_a_file_are_removed_with_the_features_that_learned_them(trained,
     assert "have been removed from fraud before" in again.output
 
 
+def test_rows_of_text_are_removed_as_the_job_read_them(tmp_path):
+    rng = np.random.default_rng(0)
+    shop, x = rng.choice(["12e3", "13e3"], 2_000), rng.normal(size=2_000).round(3)
+    label = x + (shop == "12e3") + rng.normal(size=2_000).round(3)
+    rows = [f"{i * 86};{a};{b};{c:.3f}" for i, (a, b, c) in enumerate(zip(shop, x, label, strict=True))]
+    (tmp_path / "data").mkdir()
+    for file, lines in (("data/a", rows), ("customer", rows[100:150]), ("none", [])):
+        (tmp_path / f"{file}.csv").write_text("\n".join(["t;shop;x;y", *lines]) + "\n")
+    source = {"path": str(tmp_path / "data"), "format": "csv", "options": {"delimiter": ";"}}
+    features = {"numeric": ["x"], "label": "y", "time": {"column": "t", "unit": "s"}}
+    features |= {"one_hot": [{"column": "shop", "vocabulary": ["12e3", "13e3"]}]}
+    changes = {"spec": {"algorithm": "linear.newton", "loss": "squared"}, "models": {"plain": {"kind": "regressor"}}}
+    one = Job.parse(settings(tmp_path, source=source, features=features, **changes))
+    assert [*train(one, Registry(one.registry), Mode(close=True))]
+    call = ["ledger", "remove", one.registry, "fraud", "--file-options", '{"delimiter": ";"}', "--rows"]
+    CliRunner().invoke(main, [*call, str(tmp_path / "customer.csv")], catch_exceptions=False)
+    assert Ledger(Registry(one.registry), "fraud").learner.progress.rows == 2_000 - 50
+    empty = CliRunner().invoke(main, [*call, str(tmp_path / "none.csv")])
+    assert "must hold rows to remove; it has none" in empty.output
+
+
 def test_a_refresh_says_how_likely_its_concept_is_that_of_before(trained, tmp_path, caplog):
     where, done = trained
     told = [one for n in done for one in n.manifest.extra.get("concepts", ())]

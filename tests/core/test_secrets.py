@@ -47,7 +47,13 @@ def test_what_is_no_secret_is_shown() -> None:
         Job.parse(JOB | {"source": KAFKA | {"start": "sometimes"}})
 
 
-@pytest.mark.parametrize("brokers", ["me:hunter2@b:9092", "a:9092,me:hunter2@b:9092", "SASL_SSL://me:hunter2@b:9092"])
+@pytest.mark.parametrize(
+    "brokers",
+    [
+        "me:hunter2@b:9092", "a:9092,me:hunter2@b:9092", "SASL_SSL://me:hunter2@b:9092",
+        "me:hunter2/4@b:9092", "me:hunter2,4@b:9092", "me:hunter2 4@b:9092",
+    ],
+)  # fmt: skip
 def test_brokers_take_no_password_and_show_none(brokers: str) -> None:
     announced = {"announce": {"brokers": brokers, "topic": "t"}}
     for refused in (

@@ -244,7 +244,7 @@ def time_of(name: str, value: Time) -> int:
     try:
         if isinstance(value, str):
             value = datetime.datetime.fromisoformat(value)
-        return int(times_us("time", [value])[0])
+        return int(times_us("time", [value], "us")[0])
     except (ValueError, InvalidBatch) as error:
         message = f"{name} must be a time such as 2018-05-01 or 2018-05-01T12:00; got {value!r}."
         raise InvalidValue(message) from error

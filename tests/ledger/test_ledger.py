@@ -14,6 +14,7 @@ from beam_ml.core.batch import Batch
 from beam_ml.errors import CorruptArtefact, InvalidValue, VersionNotFound, WrongKind
 from beam_ml.ledger import Ledger, Rules
 from beam_ml.ledger.book import covering, refusal
+from beam_ml.ledger.ledger import time_of
 from beam_ml.registry import File, Registry, read_index, retention, sweep, tidy
 from beam_ml.registry import ledger as ledger_files
 from beam_ml.registry.ledger import entries_in
@@ -120,6 +121,10 @@ def test_times_are_written_as_people_write_them(month):
 def test_an_odd_range_is_one_clear_sentence(month, start, end, sentence):
     with pytest.raises(InvalidValue, match=re.escape(sentence)):
         Ledger(month.registry, "name").compose(start, end)
+
+
+def test_whole_numbers_are_microseconds_of_whatever_type():
+    assert time_of("start", np.int64(8 * DAY)) == 8 * DAY  # ms of 1991, by its size
 
 
 def test_a_range_that_cuts_what_is_kept_merged_names_its_bounds():

@@ -8,6 +8,7 @@ import click
 
 from beam_ml import formats
 from beam_ml.beam.job import Job
+from beam_ml.beam.job.learned import completed
 from beam_ml.beam.job.schema import job_schema
 from beam_ml.cli.console import Command, Screen, as_json, print_json
 from beam_ml.cli.jobs import SHIPPED
@@ -57,7 +58,7 @@ def main(path: str, like: str, source: str | None, algorithm: str | None, json: 
     if source is not None:
         head.append(f"# Columns of {source}: {', '.join(_columns(source))}")
         settings = _with_path(settings, source)
-    Job.parse(tomllib.loads(settings))  # so that nothing is written which is refused when it is loaded
+    Job.parse(completed(tomllib.loads(settings)))  # so that nothing is written which is refused when it is loaded
     target.write_text("\n".join([*head, "", settings]), encoding="utf-8")
     schema = target.with_name(SCHEMA)
     schema.write_text(json_text.dumps(job_schema(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -12,13 +12,15 @@ from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Round
 from beam_ml.cli.console import Screen, print_json, styled
 from beam_ml.cli.standing import gate_of
+from beam_ml.core.described import Described
 from beam_ml.core.refresh import FOLD_REASONS, Refresh
 from beam_ml.errors import TrainingFailed
+from beam_ml.features import Features
 from beam_ml.registry import Registry
 
 __all__ = ["JsonRounds", "RoundTable", "day", "headline"]
 
-_SHOWN = ("auc", "average_precision", "log_loss", "rmse", "msd")
+_SHOWN = ("auc", "average_precision", "log_loss", "rmse", "msd", "perplexity", "mean_wql")
 _SHORT = {"average_precision": "AP", "auc": "AUC", "log_loss": "log loss", "rmse": "RMSE", "msd": "mean sq. dist."}
 
 
@@ -93,6 +95,7 @@ class RoundTable:
             self._console.say(styled(f"pass {self._pass} of {one.passes.of}", "bold"))
         for i, (refresh, seconds) in enumerate(one.refreshes, start=1):
             self._line(one, refresh, seconds, last=i == len(one.refreshes))
+            self._described(refresh)
         if not one.refreshes:
             self._console.say(
                 f"v{one.manifest.number:<5} {one.progress.rows:,} rows read, no window closed yet; {one.open_windows} open"
@@ -112,8 +115,14 @@ class RoundTable:
         start = f"v{one.manifest.number:<5} {day(refresh.window_end):19} {refresh.progress.rows:>9,}"
         self._console.say(f"{start} {' '.join(cells)} {seconds:8.3f} s  ", gate)
 
+    def _described(self, refresh: Refresh) -> None:
+        for model in refresh.models.values():
+            if isinstance(model, Described):
+                for line in model.lines(_names(self._job.features)):
+                    self._console.say(f"       {line}")
+
     def _header(self) -> None:
-        names = " ".join(f"{_SHORT[m]:>10.10}" for m in self._columns)
+        names = " ".join(f"{_SHORT.get(m, m):>10.10}" for m in self._columns)
         self._console.say(styled(f"{'version':6} {'window':19} {'rows':>9} {names} {'refresh':>10}  gate", "bold"))
 
     def end(self, seconds: float) -> None:
@@ -137,10 +146,18 @@ class RoundTable:
         table.add_row("refreshes", f"{totals.refreshes:,}")
         table.add_row("rows/s, the whole run", f"{totals.rows / max(seconds, 1e-9):,.0f}")
         for metric, values in self._sums.items():
-            table.add_row(f"{_SHORT[metric]} on the next window, average", f"{sum(values) / len(values):.4f}")
+            table.add_row(
+                f"{_SHORT.get(metric, metric)} on the next window, average", f"{sum(values) / len(values):.4f}"
+            )
         table.add_row("registry", f"{self._job.registry}/{self._job.name}")
         self._console.print(table)
         totals.refuse_nothing_learned()
+
+
+def _names(features: Features) -> tuple[str, ...]:
+    """Return the names of all features in order, of sparse ones too."""
+    behind = (name for field in features.fields for name in field.term.names) if features.is_sparse else ()
+    return (*features.names, *behind)
 
 
 def _superseded(refresh: Refresh) -> Text:

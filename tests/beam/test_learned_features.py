@@ -22,6 +22,7 @@ from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.features import Features
 from beam_ml.formats.block import Block
 from tests.beam.support import RUNNERS, Seen, batches, create, ran
+from tests.lines import write_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +183,18 @@ def test_a_job_learns_the_words_of_texts_and_another_counts_them(tmp_path):
     assert tuple(
         Registry(tmp_path / "registry").latest("lines").manifest.extra["features"]["text"][0]["vocabulary"]
     ) == tuple(top)
+
+
+def test_the_shipped_jobs_learn_words_and_then_topics_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = write_lines(tmp_path / "data" / "lines", 300)
+    run("train", "jobs/words.toml", "--once")
+    said = run("train", "jobs/topics.toml", "--once")
+    topics = [line.strip() for line in said.splitlines() if line.strip().startswith("topic ")]
+    known = Registry("registry").latest("topics").manifest.extra["features"]["text"][0]["vocabulary"]
+    assert len(topics) == 20
+    assert all(set(line.rpartition(": ")[2].split()) <= set(known) for line in topics)
+    assert decode_learner(Registry("registry").latest("topics").data, find).progress.rows == lines
 
 
 def test_a_job_counts_distinct_texts(tmp_path):

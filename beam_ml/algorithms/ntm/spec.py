@@ -4,6 +4,7 @@ Letters: ``d`` words, ``k`` topics, ``p`` parameters, ``s`` statistics of the ne
 encoder, ``t`` top words.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -193,6 +194,9 @@ class WeightsModel:
     share: Float64[np.ndarray, "d"]  # of a word among all words, > 0
 
 
+_SAID = 10  # words of a topic that a line holds
+
+
 @array_dataclass
 class TopicModel:
     """Topics by their words, beside what says the weights of a document's topics."""
@@ -223,3 +227,11 @@ class TopicModel:
             raise InvalidBatch(message)
         listed = self.top if by == "beta" else self.lifted
         return [[vocabulary[number] for number in topic] for topic in listed]
+
+    def lines(self, names: Sequence[str]) -> list[str]:
+        """Return a line per topic, the heaviest first: its weight, coherence and first words (`core.described`)."""
+        words = self.words([name.rpartition(":")[2] for name in names])
+        return [
+            f"topic {k}, {self.weight[k]:.1%}, NPMI {self.npmi[k]:.2f}: {' '.join(words[k][:_SAID])}"
+            for k in np.argsort(-self.weight, kind="stable").tolist()
+        ]

@@ -9,6 +9,8 @@ from beam_ml.algorithms import find
 from beam_ml.artefact.records import decode_learner
 from beam_ml.beam.job import Job
 from beam_ml.beam.rounds import Mode, train
+from beam_ml.cli.console import Screen
+from beam_ml.cli.report import RoundTable
 from beam_ml.core.arrays import identical
 from beam_ml.formats.block import Block
 from beam_ml.predictor import Predictor
@@ -16,6 +18,16 @@ from beam_ml.predictor import Predictor
 DAY_US = 86_400_000_000
 THEMES = (["ship", "sail", "boat", "deck"], ["moon", "star", "orbit", "comet"])
 VOCABULARY = sorted(THEMES[0] + THEMES[1])
+JOB = {
+    "name": "topics",
+    "refresh": "1d",
+    "features": {"text": [{"column": "line", "vocabulary": VOCABULARY}], "time": "time"},
+    "spec": {
+        "algorithm": "ntm", "num_topics": 2, "encoder_layers": [8], "mini_batch_size": 16,
+        "passes_per_refresh": 20, "half_life": "30d",
+    },
+    "models": {"weights": {"kind": "topic_weights"}, "topics": {"kind": "topics", "top_words": 4}},
+}  # fmt: skip
 
 
 def table(day, n=60):
@@ -29,26 +41,14 @@ def trained(folder, tables, **changes):
     (folder / "data").mkdir(parents=True)
     for day, one in enumerate(tables):
         pq.write_table(one, folder / "data" / f"{day}.parquet")
-    job = Job.parse(
-        {
-            "name": "topics",
-            "registry": str(folder / "registry"),
-            "refresh": "1d",
-            "source": {"path": str(folder / "data"), **changes},
-            "features": {"text": [{"column": "line", "vocabulary": VOCABULARY}], "time": "time"},
-            "spec": {
-                "algorithm": "ntm", "num_topics": 2, "encoder_layers": [8], "mini_batch_size": 16,
-                "passes_per_refresh": 20, "half_life": "30d",
-            },
-            "models": {"weights": {"kind": "topic_weights"}, "topics": {"kind": "topics", "top_words": 4}},
-        }
-    )  # fmt: skip
+    source = {"path": str(folder / "data"), **changes}
+    job = Job.parse({**JOB, "registry": str(folder / "registry"), "source": source})
     registry = Registry(job.registry)
     rounds = list(train(job, registry, Mode("once", close=True)))
     return registry, rounds
 
 
-def test_lines_become_topics_in_rounds(tmp_path):
+def test_lines_become_topics_in_rounds(tmp_path, capsys):
     tables = [table(day) for day in range(3)]
     registry, rounds = trained(tmp_path / "one", tables)
     found = registry.latest("topics")
@@ -61,6 +61,10 @@ def test_lines_become_topics_in_rounds(tmp_path):
     model = Predictor(registry, "topics", model="topics")
     listed = model.model.arrays.words(VOCABULARY)
     assert sorted(map(sorted, listed)) == sorted(map(sorted, THEMES))
+    job = Job.parse({**JOB, "registry": str(tmp_path), "source": {"path": str(tmp_path)}})
+    RoundTable(Screen(), job, registry).show(rounds[-1])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith("topic ")]
+    assert sorted(sorted(line.rpartition(": ")[2].split()) for line in said) == sorted(map(sorted, THEMES))
     asked = pa.record_batch({"line": ["ship ship deck", "moon comet orbit"]})
     found = model.predict(Block(asked))
     assert len(set(found["topic"].tolist())) == 2

@@ -38,6 +38,7 @@ from beam_ml.errors import UnreadableInput
 from beam_ml.formats.messages import PLACES
 from beam_ml.registry import Registry
 from beam_ml.testing.examples import outliers
+from tests.lines import JOBS, learn_words
 
 DAY_US = 86_400_000_000
 DAYS, ROWS = 4, 500
@@ -423,8 +424,12 @@ def test_processes_are_started_once_rounds_have_taken_as_long_as_starting(
     assert tried
 
 
-def test_what_a_trainer_asks_of_a_process_survives_json() -> None:
-    for file in sorted((Path(__file__).parents[3] / "jobs").glob("*.toml")):
+def test_what_a_trainer_asks_of_a_process_survives_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    learn_words()
+    files = sorted(JOBS.glob("*.toml"))
+    assert files
+    for file in files:
         one = load_job(file)
         assert Job.parse(json.loads(json.dumps(one.to_dict()))) == one
 

@@ -8,6 +8,7 @@ from beam_ml import kernels
 from beam_ml.algorithms.deepar.shape import shape_of
 from beam_ml.algorithms.deepar.spec import Spec
 from beam_ml.algorithms.deepar.windows import Cut
+from beam_ml.core.threads import threads
 
 __all__ = ["SERIES", "forecasts", "stepping_of"]
 
@@ -39,6 +40,7 @@ def forecasts(spec: Spec, parameters: np.ndarray, windows: Cut, keys: np.ndarray
     k = len(keys)
     found = np.empty((k, spec.prediction_length, n_paths))
     kernel = kernels.deepar
+    kernels.neural.begin(threads())
     for begin in range(0, k, SERIES):
         mine = np.minimum(np.arange(begin, begin + SERIES), k - 1)
         part = kernel.network.Window(*(array[mine] for array in windows.arrays()))

@@ -20,6 +20,7 @@ from beam_ml.core import gathered
 from beam_ml.core.batch import Batch
 from beam_ml.core.gathered import Gathered
 from beam_ml.core.series import SeriesBatch
+from beam_ml.core.threads import threads
 
 __all__ = ["fold", "init", "keys_of", "typical"]
 
@@ -82,6 +83,7 @@ def keys_of(seed: int, windows: Cut) -> np.ndarray:
 
 
 def _training(state: State) -> Any:
+    kernels.neural.begin(threads())
     given = (state.parameters, state.first, state.second, state.mean, np.zeros(0, np.float32))
     made = kernels.neural.Training(*given, state.steps, state.skipped, state.key)
     return kernels.neural.to_device(made)

@@ -17,7 +17,7 @@ from beam_ml.core import gathered
 from beam_ml.core.algorithm import Law, LawKind
 from beam_ml.core.batch import Batch
 from beam_ml.core.gathered import Gathered
-from beam_ml.core.threads import cores
+from beam_ml.core.threads import threads
 
 __all__ = ["fold", "init", "law", "log_shares", "network_settings", "scale", "stepping", "weight"]
 
@@ -106,7 +106,7 @@ def _trained(spec: Spec, state: State, rows: Batch, past: Batch | None, shares: 
     if not known.size:
         return state
     ntm = kernels.ntm
-    ntm.neural.begin(cores())
+    ntm.neural.begin(threads())
     rng = np.random.default_rng([spec.seed, int(state.steps), int(state.skipped)])
     again = np.zeros(0, np.int64) if past is None or spec.replay == 0.0 else _known(past)
     documents = _documents(rows, past if again.size else None)

@@ -1,4 +1,4 @@
-"""Sets up JAX once per process: a cache of what was compiled, and threads for the cores that this worker really has."""
+"""Sets up JAX once per process: a cache of what was compiled, and as many threads as this worker uses."""
 
 import contextlib
 import functools
@@ -40,14 +40,15 @@ def start() -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", _AT_LEAST_S)
 
 
-def begin(cores: int) -> None:
-    """Let JAX begin with as many threads as there are cores, before anything is computed.
+def begin(threads: int) -> None:
+    """Let JAX begin with a number of threads, before anything is computed; what it has begun with it keeps.
 
-    JAX counts the cores of the machine, not those that a container's quota leaves. What it has begun with it keeps.
+    By itself it takes the cores of the machine, also those that a container's quota does not leave. And XLA adds up long
+    sums in parts, by the number of threads: another machine would learn other bits of the same rows.
 
-    >>> begin(cores=1)
+    >>> begin(threads=1)
     """
-    with _set(_THREADS, str(cores)):
+    with _set(_THREADS, str(threads)):
         importlib.import_module("jax").devices()
 
 

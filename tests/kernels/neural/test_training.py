@@ -145,17 +145,45 @@ def test_the_cache_is_beside_that_of_numba(monkeypatch, tmp_path):
     assert starting.cache_folder() is None
 
 
-def test_as_many_threads_as_cores():
+def test_as_many_threads_as_asked_for():
     script = """
 import os
 from pathlib import Path
 from beam_ml.kernels import neural
-neural.begin(cores=3)
+neural.begin(threads=3)
 names = [one.read_text().strip() for one in Path("/proc/self/task").glob("*/comm")]
 assert names.count("tf_XLAEigen") == 3, names
 assert "NPROC" not in os.environ
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+FITS = {
+    "ntm": "fit(ntm.Spec(n_features=3, num_topics=2, encoder_layers=(2,)), [Batch.dense(np.ones((4, 3)))])",
+    "deepar": """
+spec = deepar.Spec(time_freq="5H", context_length=2, prediction_length=1, max_length=9, num_cells=2, passes_per_refresh=1)
+fit(spec, SeriesBatch.of_records(spec.layout, [{"start": "2026-01-01", "target": [1.0, 2.0, 1.0]}]).to_batch())
+""",
+}
+
+
+@pytest.mark.parametrize("asked", [None, "3"])
+@pytest.mark.parametrize("name", sorted(FITS))
+def test_networks_use_the_threads_of_the_worker_whatever_cores_there_are(name, asked):
+    script = f"""
+from pathlib import Path
+import numpy as np
+from beam_ml import Batch, fit
+from beam_ml.algorithms import deepar, ntm
+from beam_ml.core.series import SeriesBatch
+{FITS[name]}
+names = [one.read_text().strip() for one in Path("/proc/self/task").glob("*/comm")]
+assert names.count("tf_XLAEigen") == {asked or 1}, names
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "BEAM_ML_THREADS"}
+    environment |= {"BEAM_ML_THREADS": asked} if asked else {}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

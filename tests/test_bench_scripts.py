@@ -140,3 +140,16 @@ def test_vs_spark_skips_with_the_reason(
     value = json.loads(last)
     assert tuple(value) == (*KEYS, "skipped")
     assert value["claim"] == vs_spark.CLAIM
+
+
+def test_deepar_m4_skips_without_an_evaluator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import deepar_m4
+
+    monkeypatch.setattr(deepar_m4, "DATA", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["deepar_m4.py"])
+    deepar_m4.main()
+    value = json.loads(capsys.readouterr().out)
+    assert tuple(value) == (*KEYS, "skipped")
+    assert value["skipped"].endswith("(pip install gluonts==0.17.0 packaging)")

@@ -170,8 +170,7 @@ def _scales(spec: Spec, before: np.ndarray, level: float, spread: float) -> tupl
 def _known(spec: Spec, of: Source, which: np.ndarray, step: np.ndarray) -> np.ndarray:
     """Return what is known ahead (k, t, ·): the calendar, how much of what lags reach there is, and the features.
 
-    How old a series is beyond that is left out: a forecast is always of an age never seen. On the validation horizon
-    of M4 hourly it cost 5 % of the error.
+    How old a series is beyond that is left out: a forecast is always of an age never seen.
     """
     series, frequency, reach = of.series, spec.frequency, lags(spec)[2]
     time = frequency.shifted(series.time[which][:, None], step - (series.lengths[which][:, None] - 1))

@@ -6,6 +6,7 @@ file in earnest has a page per some ten thousand values, so that all of a range'
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -27,6 +28,14 @@ _ONCE = (_PLAIN, 6)
 """Encodings that spell each text where it stands: all others may repeat one."""
 _BESIDE = 24
 """Bytes per value for what stands beside it while it is decoded: levels, offsets, whether it is there, which word."""
+
+_FOOTER: thrift.Wanted = {
+    2: {1: {}, 2: {}, 3: {}, 4: {}, 5: {}},
+    4: {1: {3: {5: {}, 7: {}, 9: {}, 11: {}}}},
+}
+"""Of the schema: types, widths, whether repeated, names, children; of the columns of row groups: values, bytes, where."""
+_PAGE: thrift.Wanted = {2: {}, 3: {}, 5: {1: {}, 2: {}}, 7: {}, 8: {1: {}, 4: {}}}
+"""Of a page: bytes unpacked and packed, values and encoding of either kind of data, whether it is a dictionary."""
 
 _GROWING = 3
 """Times its size that a buffer takes while it is copied into one of twice its size."""
@@ -111,16 +120,15 @@ def claimed(stream: BinaryIO, groups: Sequence[int], columns: Collection[str] | 
         Unfollowed: footer or headers are not as Parquet writes them.
     """
     try:
-        footer = _footer(stream)
-        leaves = list(_leaves(footer[2]))
+        leaves, places = _followed(_footer(stream))
         wanted = None if columns is None else {one.encode() for one in columns}
         known = wanted is None or wanted <= {path for leaf in leaves for path in leaf.paths}
         found, left = [], _MOST_PAGES
         for group in groups:
-            chunks, of_group = footer[4][group][1], list[Claim]()
-            for leaf, chunk in zip(leaves, chunks, strict=True):
+            of_group = list[Claim]()
+            for leaf, place in zip(leaves, places[group], strict=True):
                 if wanted is None or not known or not wanted.isdisjoint(leaf.paths):
-                    claim, pages = _claim(stream, leaf, chunk[3], left)
+                    claim, pages = _claim(stream, leaf, place, left)
                     left -= pages
                     if left <= 0:
                         return None
@@ -134,7 +142,7 @@ def claimed(stream: BinaryIO, groups: Sequence[int], columns: Collection[str] | 
     return found
 
 
-def _footer(stream: BinaryIO) -> Any:
+def _footer(stream: BinaryIO) -> bytes:
     end = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, end - 8))
     tail = stream.read(8)
@@ -143,7 +151,25 @@ def _footer(stream: BinaryIO) -> Any:
         message = "it has no footer"
         raise Unfollowed(message)
     stream.seek(end - 8 - size)
-    return thrift.struct(stream.read(size))[0]
+    return stream.read(size)
+
+
+_Place = tuple[int, int, int, int]
+"""Of a chunk of a column: values, bytes, where its first page of data begins, and where its dictionary does, or 0."""
+
+
+@functools.lru_cache(maxsize=2)
+def _followed(footer: bytes) -> tuple[tuple[_Leaf, ...], tuple[tuple[_Place, ...], ...]]:
+    """Return the columns of a footer, and where the pages of each are in each row group.
+
+    The ranges of a file are read one after the other, and a footer of some thousand chunks takes longer than one of them.
+    """
+    found = thrift.struct(footer, _FOOTER)[0]
+    groups = (
+        tuple((meta.get(5), meta.get(7), meta.get(9), meta.get(11, 0)) for meta in (one.get(3, {}) for one in group[1]))
+        for group in found[4]
+    )
+    return tuple(_leaves(found[2])), tuple(groups)
 
 
 def _leaves(schema: list[Any]) -> Iterator[_Leaf]:
@@ -165,11 +191,11 @@ def _leaves(schema: list[Any]) -> Iterator[_Leaf]:
         yield _Leaf(paths, width, repeated)
 
 
-def _claim(stream: BinaryIO, leaf: _Leaf, chunk: Any, most_pages: int) -> tuple[Claim, int]:
+def _claim(stream: BinaryIO, leaf: _Leaf, place: _Place, most_pages: int) -> tuple[Claim, int]:
     """Return what the pages of a chunk of a column claim, and how many there are."""
-    at, held, size = chunk[9], chunk[5], chunk[7]
-    if 0 < chunk.get(11, 0) < at:
-        at = chunk[11]
+    held, size, at, words = place
+    if 0 < words < at:
+        at = words
     end, pages = at + size, 0
     values = page = total = word = 0
     while at < end and values < held and pages < most_pages:
@@ -201,7 +227,7 @@ def _header(stream: BinaryIO, at: int) -> tuple[Any, int]:
         stream.seek(at)
         data = stream.read(window)
         try:
-            return thrift.struct(data)
+            return thrift.struct(data, _PAGE)
         except IndexError:
             if len(data) < window:
                 break

@@ -1,30 +1,33 @@
 """Thrift's compact protocol, as far as Parquet's footer and page headers use it: bytes → numbers of fields and their values.
 
-The library does not show page headers, and asking it for the metadata of a damaged column may end the process.
+The library does not show page headers, and asking it for the metadata of a damaged column may end the process. Only fields
+that are wanted are kept: all of a footer would take up to a hundred times its bytes.
 """
 
-import struct as packing
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["struct"]
+__all__ = ["Wanted", "struct"]
 
 Fields = dict[int, Any]
-"""Number of a field → whole number, bytes, truth value, float, list or struct; of fields named twice, the last."""
+"""Number of a field → whole number, bytes, truth value, list or struct; of fields named twice, the last."""
+Wanted = Mapping[int, "Wanted"]
+"""Number of a field → those wanted of its struct, or of each in its list; of other values, none."""
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BYTES, _STRUCT = 1, 2, 3, 7, 8, 12
 _INTEGERS, _LISTS = (4, 5, 6), (9, 10)
 _DEEPEST, _LONGEST = 16, 63
 
 
-def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
-    """Return the struct that begins at a byte, and the byte behind it.
+def struct(data: bytes, wanted: Wanted, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
+    """Return what is wanted of the struct that begins at a byte, and the byte behind it.
 
     Raises:
         IndexError: the bytes end before it does.
         ValueError: it is none, or nested too deep.
 
-    >>> struct(bytes([0x15, 0x06, 0x18, 0x01, 0x61, 0x00]))
-    ({1: 3, 2: b'a'}, 6)
+    >>> struct(bytes([0x15, 0x06, 0x18, 0x01, 0x61, 0x00]), {2: {}})
+    ({2: b'a'}, 6)
     """
     if depth > _DEEPEST:
         message = "a struct is nested too deep"
@@ -40,9 +43,11 @@ def struct(data: bytes, at: int = 0, depth: int = 0) -> tuple[Fields, int]:
             field = number >> 1 ^ -(number & 1)
         kind = head & 15
         if kind in (_TRUE, _FALSE):  # of a field, the type is the value
-            found[field] = kind == _TRUE
+            value: Any = kind == _TRUE
         else:
-            found[field], at = _value(data, at, kind, depth)
+            value, at = _value(data, at, kind, depth, wanted.get(field))
+        if field in wanted:
+            found[field] = value
     return found, at + 1
 
 
@@ -57,28 +62,29 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     return value | byte << shift, at + 1
 
 
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+def _value(data: bytes, at: int, kind: int, depth: int, wanted: Wanted | None) -> tuple[Any, int]:
+    """Return a value, of which nothing is kept where nothing is wanted, and the byte behind it."""
     if kind in _INTEGERS:
         number, at = _number(data, at)
         return number >> 1 ^ -(number & 1), at
     if kind == _STRUCT:
-        return struct(data, at, depth + 1)
+        return struct(data, wanted or {}, at, depth + 1)
     if kind in _LISTS:
-        return _items(data, at, depth)
+        return _items(data, at, depth, wanted)
     if kind == _BYTES:
         size, at = _number(data, at)
         _within(data, at + size)
-        return data[at : at + size], at + size
+        return None if wanted is None else data[at : at + size], at + size
     if kind in (_TRUE, _FALSE, _BYTE):  # in a list, a truth value is a byte
         return data[at], at + 1
     if kind == _DOUBLE:
         _within(data, at + 8)
-        return packing.unpack_from("<d", data, at)[0], at + 8
+        return None, at + 8
     message = f"a field has the type {kind}"
     raise ValueError(message)
 
 
-def _items(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+def _items(data: bytes, at: int, depth: int, wanted: Wanted | None) -> tuple[list[Any], int]:
     if depth > _DEEPEST:
         message = "a list is nested too deep"
         raise ValueError(message)
@@ -88,8 +94,9 @@ def _items(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
         count, at = _number(data, at)
     found = []
     for _ in range(count):  # each has a byte at least, so that the bytes end this
-        one, at = _value(data, at, kind, depth + 1)
-        found.append(one)
+        one, at = _value(data, at, kind, depth + 1, wanted)
+        if wanted is not None:
+            found.append(one)
     return found, at
 
 

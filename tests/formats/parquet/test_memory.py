@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,13 +202,33 @@ def test_pages_without_end_are_not_followed_to_it(tmp_path: Path, monkeypatch: p
 )
 def test_bytes_that_are_no_struct_are_refused(data: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
-        thrift.struct(data)
+        thrift.struct(data, {})
+
+
+def test_of_a_footer_nothing_is_kept_that_is_not_wanted() -> None:
+    count = 1 << 20
+    structs = b"\xfc" + bytes([count & 127 | 128, count >> 7 & 127 | 128, count >> 14]) + bytes(count)
+    data = b"\x19" + structs + b"\x18\x01a" + b"\x00"
+    tracemalloc.start()
+    try:
+        assert thrift.struct(data, {2: {}}) == ({2: b"a"}, len(data))
+        assert tracemalloc.get_traced_memory()[1] < count // 16
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_footer_is_followed_once_for_all_ranges_of_a_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", pa.table({"x": range(1_000)}), row_group_size=100)
+    pieces = formats.ranges(formats.stat(str(path)), 100)
+    claims._followed.cache_clear()
+    assert [len(block) for one in pieces for block in parquet.read(one)] == [100] * 10
+    assert claims._followed.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("deep", [b"\x1c" * 99, b"\x19" + b"\x19" * 99])
 def test_what_is_nested_too_deep_is_no_struct(deep: bytes) -> None:
     with pytest.raises(ValueError, match="too deep"):
-        thrift.struct(deep + b"\x00")
+        thrift.struct(deep + b"\x00", {})
 
 
 @pytest.mark.parametrize(("rows", "most"), [(1, 2), (2, 2), (10, 3), (100, 4)])

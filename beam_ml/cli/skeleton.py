@@ -1,5 +1,6 @@
 """A job as text, from a look at its files: what ``beam-ml new-job FILE --algorithm linear.newton`` prints."""
 
+import dataclasses
 import json as json_text
 import re
 import tomllib
@@ -29,11 +30,18 @@ def skeleton(source: str, algorithm: str) -> str:
         InvalidValue: no such algorithm, or it finds no label or no features in the files.
     """
     record = find(algorithm)
+    if record.spec.feature_rule == "series":
+        message = (
+            f"--algorithm must learn from columns; got {algorithm!r}, whose rows are series (beam_ml.fit takes them)."
+        )
+        raise InvalidValue(message)
     files = formats.list_files(source)
     format = formats.of_files(formats.format_of(files[0].path))
     found = head(files, format)
     columns = {one.name: one for one in profiled(found.rows)}
     guesses = guessed(list(columns.values()))
+    if record.spec.feature_rule == "count" and guesses.matrix is None:
+        guesses = _counted(guesses, algorithm, source)
     label = None if guesses.label is None else columns[guesses.label.column]
     binary = label is not None and label.distinct is not None and label.distinct <= 2
     sorts = label is not None and (binary or "string" in label.type)
@@ -77,6 +85,18 @@ def skeleton(source: str, algorithm: str) -> str:
     text = "\n".join(lines) + "\n"
     Job.parse(tomllib.loads(text))  # so that nothing is printed which is refused when it is loaded
     return text
+
+
+def _counted(guesses: Guesses, algorithm: str, source: str) -> Guesses:
+    """Return the texts alone, whose words are counted: numbers and ids are no counts.
+
+    Raises:
+        InvalidValue: there is no text.
+    """
+    if not guesses.texts:
+        message = f"FILE must have a column of texts for {algorithm}; got none that beam-ml inspect {source} finds."
+        raise InvalidValue(message)
+    return dataclasses.replace(guesses, numbers=(), categories=())
 
 
 def _text(value: Any) -> str:

@@ -120,13 +120,15 @@ def times_us(name: str, value: Any, unit: UnitOfNumbers | None = None) -> np.nda
         unit: of numbers; None: µs, unless all are times of 1990 to 2100 by another unit, which is said in a warning.
 
     Raises:
-        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold; or, where no unit is given,
-            numbers that are all before 1900 or after 2200.
+        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold; a unit that is none of these;
+            or, where no unit is given, numbers that are all before 1900 or after 2200.
 
     >>> times_us("time", np.array(["2024-01-01"], "datetime64[ns]")).tolist()
     [1704067200000000]
     """
     wanted = "be known times: datetime64, datetime or whole µs since the epoch"
+    if unit is not None and unit not in PER_SECOND:
+        raise _refuse(name + "_unit", f"be one of {list(PER_SECOND)}", repr(unit))
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise _refuse(name, wanted, "masked entries")
     array = _array(name, value)

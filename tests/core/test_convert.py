@@ -181,6 +181,13 @@ def test_one_number_of_another_unit_than_all_others_is_refused(odd: int) -> None
     assert Batch.dense(np.ones((4_100, 1)), time=from_the_epoch).time.max() == 4_099 * 10**6  # type: ignore[union-attr]
 
 
+def test_a_unit_that_there_is_not_is_refused() -> None:
+    unit: Any = "sec"
+    for time in ([1_700_000_000], np.array(["2024-01-01"], "datetime64[s]")):
+        with pytest.raises(InvalidBatch, match=r"Batch.time_unit must be one of \['s', 'ms', 'us', 'ns'\]; got 'sec'"):
+            Batch.dense(X, time=time, time_unit=unit)
+
+
 def test_rows_of_other_units_beside_one_another_are_us_as_ever() -> None:
     assert Batch.dense(np.ones((2, 1)), time=[5, 10**9]).time.tolist() == [5, 10**9]  # type: ignore[union-attr]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from beam_ml.algorithms.deepar import network
+from beam_ml.algorithms.deepar.shape import shape_of
 from beam_ml.algorithms.deepar.spec import BINS, Forecast, Model, Spec, State, groups
 from beam_ml.algorithms.deepar.training import keys_of, typical
 from beam_ml.algorithms.deepar.windows import cut, source
@@ -19,7 +20,8 @@ from beam_ml.core import metrics
 from beam_ml.core.algorithm import Predictions
 from beam_ml.core.batch import Batch
 from beam_ml.core.series import SeriesBatch
-from beam_ml.errors import DeriveRefused
+from beam_ml.errors import DeriveRefused, InvalidBatch
+from beam_ml.kernels.layout import Layout
 
 __all__ = ["derive", "measure", "predict"]
 
@@ -51,8 +53,12 @@ def derive(spec: Spec, model_spec: Forecast, state: State, sample: Batch | None 
 
 
 def predict(model: Model, batch: Batch) -> Predictions:
-    """Return ``mean`` (n, h), ``quantiles`` (n, h, q) at the model's levels and, on demand, ``samples`` (n, p, h)."""
-    spec, asked = _settings(model.settings.tobytes())
+    """Return ``mean`` (n, h), ``quantiles`` (n, h, q) at the model's levels and, on demand, ``samples`` (n, p, h).
+
+    Raises:
+        InvalidBatch: rows that are no series of the model's spec, or a model whose arrays do not fit it, as if forged.
+    """
+    spec, asked = _opened(model, batch)
     series = SeriesBatch.of(batch, spec.layout)
     paths = _paths(model, spec, asked, series, series.lengths)
     horizon = asked.prediction_length or spec.prediction_length
@@ -64,7 +70,7 @@ def predict(model: Model, batch: Batch) -> Predictions:
 
 def measure(model: Model, batch: Batch) -> Any:
     """Return the quantile loss of forecasts of the last horizon of each series from what came before it."""
-    spec, asked = _settings(model.settings.tobytes())
+    spec, asked = _opened(model, batch)
     series = SeriesBatch.of(batch, spec.layout)
     horizon, levels = spec.prediction_length, np.array(asked.quantiles)
     which = np.flatnonzero(series.lengths > horizon)
@@ -76,10 +82,35 @@ def measure(model: Model, batch: Batch) -> Any:
     return metrics.quantiles(found.reshape(-1, levels.size), levels, np.nan_to_num(value).ravel(), weight.ravel())
 
 
+def _opened(model: Model, batch: Batch) -> tuple[Spec, Forecast]:
+    """Return what a model was made by, after a look at whether its arrays, and rows, fit that."""
+    spec, asked = _settings(model.settings.tobytes())
+    if batch.n_features != spec.n_features:
+        message = f"A model of deepar takes {spec.n_features} features; got a batch of {batch.n_features}."
+        raise InvalidBatch(message)
+    wanted = (
+        Layout(shape_of(spec).shapes).size,
+        sum(spec.cardinality),
+        (max(groups(spec.prediction_length)) + 1, BINS),
+    )
+    found = (model.parameters.size, model.codes.size, model.pit.shape)
+    if found != wanted or (model.pit < 0).any():
+        message = (
+            "A model of deepar must have as many parameters, categories and counts by group and bin as its settings say, "
+            f"{wanted}, none of the counts below 0; got {found}."
+        )
+        raise InvalidBatch(message)
+    return spec, asked
+
+
 @functools.lru_cache(maxsize=16)
 def _settings(stored: bytes) -> tuple[Spec, Forecast]:
-    settings = json.loads(stored)
-    return Spec.parse(settings["spec"]), Forecast.parse(settings["model"])
+    try:
+        settings = json.loads(stored)
+        return Spec.parse(settings["spec"]), Forecast.parse(settings["model"])
+    except (ValueError, TypeError, KeyError) as error:  # what is no JSON, no object, or no such settings
+        message = f"A model of deepar must hold the settings that it was made by; {error}"
+        raise InvalidBatch(message) from error
 
 
 def _paths(model: Model, spec: Spec, asked: Forecast, series: SeriesBatch, at: np.ndarray) -> np.ndarray:

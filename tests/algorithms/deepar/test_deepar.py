@@ -1,5 +1,7 @@
 """DeepAR: it learns, forecasts what it may, and stays what it is whatever way its series come."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -47,11 +49,11 @@ def model(learner):
 
 
 def test_it_forecasts_better_than_the_season_before(learner):
-    rows = rows_of(waves(60, seed=1))
-    median = derive(learner, FORECAST.model_copy(update={"quantiles": (0.5,)}))
+    rows = rows_of(waves(1000, seed=1))  # so many that the ratio hardly depends on which they are
+    median = derive(learner, FORECAST.model_copy(update={"quantiles": (0.5,), "num_samples": 200}))
     loss = metrics.compute(KIND.measure(median.arrays, rows))["mean_wql"]  # Σ |error| / Σ |value|
     series = SeriesBatch.of(rows, SPEC.layout)
-    target = series.target.reshape(60, 40)
+    target = series.target.reshape(1000, 40)
     naive = np.abs(target[:, -2:] - target[:, -6:-4]).sum() / np.abs(target[:, -2:]).sum()
     assert loss < 0.8 * naive
     assert int(learner.state.skipped) == 0
@@ -151,6 +153,33 @@ def test_models_are_stored(model, tmp_path):
     rows = rows_of(waves(3))
     for name, values in predict(load(tmp_path / "model"), rows).items():
         np.testing.assert_array_equal(values, predict(model, rows)[name])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": lambda one: one[:-1]},
+        {"parameters": lambda one: np.concatenate([one, one])},
+        {"codes": lambda one: one[:1]},
+        {"pit": lambda one: one[:1]},
+        {"pit": lambda one: one[:, :7]},
+        {"pit": lambda one: -1.0 - one},
+        {"settings": lambda one: one[:-9]},
+        {"settings": lambda one: np.frombuffer(b"[]", np.uint8)},
+        {"settings": lambda one: np.frombuffer(b"\xff", np.uint8)},
+        {"settings": lambda one: np.frombuffer(b'{"spec": {}, "model": {}}', np.uint8)},
+    ],
+)
+def test_a_model_that_somebody_else_wrote_is_refused(model, changes):
+    forged = {name: change(getattr(model.arrays, name)) for name, change in changes.items()}
+    with pytest.raises(InvalidBatch, match=r"A model of deepar must have|A model of deepar must hold the settings"):
+        KIND.predict(dataclasses.replace(model.arrays, **forged), rows_of(waves(2)))
+
+
+def test_rows_of_another_width_are_refused(model):
+    spec = deepar.Spec(**{**SETTINGS, "max_length": 80})
+    with pytest.raises(InvalidBatch, match="takes 66 features; got a batch of 82"):
+        KIND.predict(model.arrays, rows_of(waves(2), spec))
 
 
 def test_categories_are_learned_and_those_beyond_the_vocabulary_are_unknown(learner, model):

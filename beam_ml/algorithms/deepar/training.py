@@ -28,7 +28,7 @@ _STEPS = 50  # of one compiled call
 _BEFORE = 0.8  # share of the steps that do not see the last horizon
 _EARLY = 0.05  # share of the windows whose forecasts may begin at any step
 _UNKNOWN = 0.05  # share of the categories that are learned as if they were not known
-_JUDGED, _PATHS = 128, 100  # series that calibrate a fold, and paths of each
+_MOST_JUDGED, _PATHS = 128, 100  # series that calibrate a fold, and paths of each
 
 
 def init(spec: Spec) -> State:
@@ -60,7 +60,7 @@ def fold(spec: Spec, state: State, partial: Gathered, sample: Batch | None = Non
     if not learned.any():
         return state
     calls = _calls(spec, series)
-    held = series.lengths >= 2 * spec.prediction_length
+    held = _judged(spec, series)
     before = min(round(_BEFORE * calls), calls - 1) if held.any() else 0
     training = _training(state)
     training = _steps(spec, training, ready, rng, before, spec.prediction_length, state)
@@ -87,6 +87,11 @@ def _training(state: State) -> Any:
     given = (state.parameters, state.first, state.second, state.mean, np.zeros(0, np.float32))
     made = kernels.neural.Training(*given, state.steps, state.skipped, state.key)
     return kernels.neural.to_device(made)
+
+
+def _judged(spec: Spec, series: SeriesBatch) -> np.ndarray:
+    """Return where series are so long (n,) that a forecast is learned from what comes before their last horizon."""
+    return series.lengths > 2 * spec.prediction_length
 
 
 def _calls(spec: Spec, series: SeriesBatch) -> int:
@@ -117,7 +122,7 @@ def _drawn(
     """Yield series and first steps of forecasts, (k,) each, of the windows of a call."""
     k, horizon = _STEPS * spec.mini_batch_size, spec.prediction_length
     whole = series.lengths
-    lengths = np.where(whole >= 2 * horizon, whole - hidden, whole)
+    lengths = np.where(_judged(spec, series), whole - hidden, whole)
     chance = series.weight * np.where(whole > 1, lengths, 0)
     if not chance.sum() > 0:
         chance = (whole > 1).astype(np.float64)
@@ -133,7 +138,7 @@ def _drawn(
 
 def _transforms(spec: Spec, state: State, ready: Source, held: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return Σ weight of the last horizon's steps of some series, by group and bin of the probability integral transform."""
-    which = np.sort(rng.permutation(held)[:_JUDGED])
+    which = np.sort(rng.permutation(held)[:_MOST_JUDGED])
     at = ready.series.lengths[which] - spec.prediction_length
     level, spread = typical(state)
     windows = cut(spec, ready, which, at, level, spread)

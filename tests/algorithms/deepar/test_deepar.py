@@ -7,6 +7,7 @@ import pytest
 
 from beam_ml import Batch, derive, fit, load, predict, save
 from beam_ml.algorithms import deepar
+from beam_ml.algorithms.deepar import training
 from beam_ml.algorithms.deepar.windows import lags
 from beam_ml.core import metrics
 from beam_ml.core.series import SeriesBatch
@@ -122,6 +123,17 @@ def test_any_series_has_a_forecast(model, target):
             assert 0.0 < values.mean() < 20.0  # as the series learned from
         else:
             assert np.abs(values - np.mean(known)).max() < 20.0
+
+
+def test_steps_that_calibrate_are_not_seen_before():
+    horizon, lengths = SPEC.prediction_length, (1, 2, 3, 4, 5, 6, 40)
+    series = SeriesBatch.of(rows_of([one for n in lengths for one in waves(1, length=n)]), SPEC.layout)
+    drawn = training._drawn(SPEC, series, np.random.default_rng(0), 20, horizon)
+    which, at = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    assert set(which.tolist()) == set(range(1, 7))
+    judged = training._judged(SPEC, series)
+    assert judged.tolist() == [False, False, False, False, True, True, True]
+    assert (at + horizon <= series.lengths[which] - horizon)[judged[which]].all()
 
 
 def test_series_with_gaps_or_nothing_are_learned_from():

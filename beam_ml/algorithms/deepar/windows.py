@@ -3,7 +3,8 @@
 Of what is known in a window before the forecast: m its mean, a its mean magnitude, s its deviation + 10⁻⁴ a, and δ the
 mean size of its changes over a season + 10⁻⁴ a. Where fewer changes are known than a season has, s stands in.
 A missing step is filled with the value a season before, else with the last one; before a series' first value it is m.
-A series of which nothing is known has the mean and deviation of all series. Letters: ``k`` windows, ``t`` steps.
+A series of which nothing is known has the mean and deviation of all series; one of which a single value is known has that
+deviation, or what it is for a series of its size where that is less. Letters: ``k`` windows, ``t`` steps.
 """
 
 from typing import Any, NamedTuple
@@ -155,6 +156,7 @@ def _scales(spec: Spec, before: np.ndarray, level: float, spread: float) -> tupl
     m, a = y.sum(axis=1) / some, np.abs(y).sum(axis=1) / some
     off = np.where(known, y - m[:, None], 0.0)
     s = np.sqrt((off * off).sum(axis=1) / some)
+    s = np.where(n == 1, spread * np.minimum(1.0, a / max(abs(level), _TINY)), s)
     pairs = known[:, season:] & known[:, :-season]
     change = np.where(pairs, np.abs(y[:, season:] - y[:, :-season]), 0.0).sum(axis=1)
     count = pairs.sum(axis=1)

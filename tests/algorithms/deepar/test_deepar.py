@@ -117,12 +117,24 @@ def test_any_series_has_a_forecast(model, target):
     known = [one for one in target if one is not None]
     for values in found.values():
         assert np.isfinite(values).all()
-        if len(set(known)) == 1:
+        if len(known) == 1:
+            assert np.abs(values.mean(axis=1) - known[0]).max() < 5.0
+        elif len(set(known)) == 1:
             np.testing.assert_allclose(values, known[0], rtol=0.01, atol=1e-6)
         elif not known:
             assert 0.0 < values.mean() < 20.0  # as the series learned from
         else:
             assert np.abs(values - np.mean(known)).max() < 20.0
+
+
+def test_a_single_value_says_little_of_the_next(model):
+    """A series of which one value is known varies as the others do, in proportion to its size."""
+    for scale in (1.0, 0.01):
+        record = {"start": "2026-01-01", "target": [10.0 * scale], "cat": ["a"]}
+        found = predict(model, rows_of([record]))["quantiles"][0]
+        width = found[:, 2] - found[:, 0]
+        assert (width > 1.0 * scale).all()
+        assert (width < 20.0 * scale).all()
 
 
 def test_steps_that_calibrate_are_not_seen_before():

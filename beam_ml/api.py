@@ -292,7 +292,7 @@ def derive(learner: Learner, model_spec: ModelSpec | type[ModelSpec] | str) -> M
     return Model(learner.spec, model_spec, arrays, facts)
 
 
-def predict(model: Model, rows: Any) -> Predicted:
+def predict(model: Model, rows: Any, *, interval: float | None = None) -> Predicted:
     """Predict rows: named arrays, one entry per row, under SageMaker's field names; `Predicted.to_pandas` makes a frame.
 
     Args:
@@ -300,8 +300,11 @@ def predict(model: Model, rows: Any) -> Predicted:
         rows: a batch, an (n, d) array, a frame (whose columns are matched by name) or a sparse matrix. For a model that was
             learned by `features`: a batch, an array, a sparse matrix, or raw rows as `fit` takes them (one frame, block or
             list of dicts).
+        interval: the level of bounds of the score, between 0 and 1, for models derived with errors
+            (`linear.ClassifierWithErrors`): adds ``lower`` and ``upper``, and the ``standard_error`` of the linear score.
 
     Raises:
+        InvalidValue: an interval that is no such level, or of a model whose errors are not known.
         InvalidBatch: another width or other names than the model's, or a row that cannot be predicted: with a NaN, say.
 
     >>> from beam_ml import Batch, derive, fit, linear, predict
@@ -311,6 +314,7 @@ def predict(model: Model, rows: Any) -> Predicted:
     [21.0]
     """
     arguments.model("predict.model", model, list(algorithm_of(model.spec).models) if isinstance(model, Learner) else ())
+    kind = arguments.bounded(model_kind(algorithm_of(model.spec), model.model_spec), "predict.interval", interval)
     named: Callable[[Predictions], Predictions] = Predicted
     if model.facts.get("features") is not None:
         from beam_ml.features import tables  # for those alone who have raw rows
@@ -319,7 +323,7 @@ def predict(model: Model, rows: Any) -> Predicted:
     batch = Batch.of(rows)
     check_batch(model.spec, batch)
     batch = batch.ordered(model.names)
-    predictions, _, unusable = score(model_kind(algorithm_of(model.spec), model.model_spec), model.arrays, batch)
+    predictions, _, unusable = score(kind, model.arrays, batch)
     for reason, places in unusable.items():
         raise refuse(reason, int(places[0]))
     return Predicted(named(predictions))

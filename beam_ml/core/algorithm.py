@@ -285,11 +285,9 @@ class ModelKind(Generic[SpecT, StateT, ModelSpecT, ModelT]):
     """One kind of model that can be derived from a state.
 
     Attributes:
-        spec: the ModelSpec class.
-        model: the array dataclass of the model.
-        derive: see `Derive`.
-        predict: see `Predict`.
-        measure: see `Measure`.
+        spec, model: the ModelSpec class, and the array dataclass of the model.
+        derive, predict, measure: see `Derive`, `Predict`, `Measure`.
+        bounded: ``(model, batch, level)`` → what `predict` returns, and bounds of the score; None: its errors are not known.
     """
 
     spec: type[ModelSpecT]
@@ -297,6 +295,7 @@ class ModelKind(Generic[SpecT, StateT, ModelSpecT, ModelT]):
     derive: Derive[SpecT, ModelSpecT, StateT, ModelT]
     predict: Predict[ModelT]
     measure: Measure[ModelT]
+    bounded: Callable[[ModelT, Batch, float], Predictions] | None = None
 
 
 def _no_anchor(spec: Spec, state: Any) -> None:

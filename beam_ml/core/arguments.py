@@ -1,18 +1,19 @@
 """What a notebook hands to `fit`, `derive` and `predict`: taken where it is unambiguous, else one sentence."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from beam_ml.core.algorithm import Algorithm
+from beam_ml.core.algorithm import Algorithm, ModelKind
 from beam_ml.core.batch import Batch
 from beam_ml.core.learner import Learner
 from beam_ml.core.model import Model
 from beam_ml.core.spec import ModelSpec, Spec
 from beam_ml.errors import InvalidValue
 
-__all__ = ["batches", "learner", "model", "model_spec", "spec"]
+__all__ = ["batches", "bounded", "learner", "model", "model_spec", "spec"]
 
 _BATCHES, _MODEL_SPEC = "fit.batches", "derive.model_spec"
 
@@ -64,6 +65,26 @@ def model_spec(algorithm: Algorithm, value: Any) -> ModelSpec:
         names = ", ".join(sorted(kind.spec.__name__ for kind in algorithm.models.values()))
         raise _refuse(_MODEL_SPEC, f"a model spec ({names}) of {algorithm.name}", value)
     return value
+
+
+def bounded(kind: ModelKind, argument: str, level: object) -> ModelKind:
+    """Return the kind of a model, its predictions with bounds of the score at a level; None: as it is.
+
+    Raises:
+        InvalidValue: the level is not between 0 and 1, or the model's errors are not known.
+    """
+    if level is None:
+        return kind
+    bounds = kind.bounded
+    if isinstance(level, bool) or not isinstance(level, float | int) or not 0.0 < level < 1.0:
+        raise _refuse(argument, "between 0 and 1, such as 0.95", level)
+    if bounds is None:
+        message = (
+            f"{argument} must be asked of a model whose errors are known, such as linear.ClassifierWithErrors or "
+            f"linear.RegressorWithErrors; got {kind.spec.called or kind.spec.__name__}."
+        )
+        raise InvalidValue(message)
+    return dataclasses.replace(kind, predict=lambda model, batch: bounds(model, batch, float(level)))
 
 
 def batches(spec: Spec, value: Any) -> Iterable[Batch]:

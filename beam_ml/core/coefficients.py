@@ -26,11 +26,16 @@ class Coefficients:
         names: of the d features; x0, x1, … where they are unknown.
         values: (d,) float64 per unit of each feature; (d, o) of several classes.
         intercept: () float64, the score where all features are 0; (o,) of several classes.
+        errors: (d,) float64, standard errors of the values, NaN of columns that have not varied; None: not known, as of all
+            models but those derived with errors.
+        intercept_error: () float64, that of the intercept; None: not known.
     """
 
     names: tuple[str, ...]
     values: np.ndarray
     intercept: np.ndarray
+    errors: np.ndarray | None = None
+    intercept_error: np.ndarray | None = None
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.names:
@@ -43,12 +48,16 @@ class Coefficients:
         return dict(zip(self.names, self.values.tolist(), strict=True))
 
     def __repr__(self) -> str:
-        shown = [f"intercept {np.array2string(self.intercept, precision=6)}"]
-        shown += [
-            f"{n} {np.array2string(v, precision=6)}" for n, v in zip(self.names[:_SHOWN], self.values, strict=False)
-        ]
+        shown = [f"intercept {_text(self.intercept, self.intercept_error)}"]
+        errors = [None] * len(self.names) if self.errors is None else self.errors
+        shown += [f"{n} {_text(v, e)}" for n, v, e in zip(self.names[:_SHOWN], self.values, errors, strict=False)]
         rest = len(self.names) - _SHOWN
         return f"Coefficients({', '.join(shown)}{f', … {rest} more' if rest > 0 else ''})"
+
+
+def _text(value: np.ndarray, error: np.ndarray | None) -> str:
+    text = np.array2string(value, precision=6)
+    return text if error is None else f"{text} ± {np.array2string(error, precision=2)}"
 
 
 def coefficients_of(arrays: Any, names: tuple[str, ...] | None, kind: str) -> Coefficients:
@@ -74,4 +83,5 @@ def coefficients_of(arrays: Any, names: tuple[str, ...] | None, kind: str) -> Co
     if values.ndim == 2 and values.shape[1] == 1:
         values, intercept = values[:, 0], intercept.reshape(())
     known = names if names is not None and len(names) == len(values) else tuple(f"x{j}" for j in range(len(values)))
-    return Coefficients(known, values, np.asarray(intercept))
+    errors = getattr(arrays, "errors", None), getattr(arrays, "intercept_error", None)
+    return Coefficients(known, values, np.asarray(intercept), *errors)

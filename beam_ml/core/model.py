@@ -51,6 +51,8 @@ class Model:
     def coefficients(self) -> Coefficients:
         """The coefficients and the intercept of a linear model, in the units of the features, by name.
 
+        A model derived with errors, such as `linear.RegressorWithErrors`, has their standard errors besides.
+
         Raises:
             InvalidValue: the model is not linear.
 

@@ -71,6 +71,8 @@ SPECS: dict[str, dict[str, Any]] = {
 MODELS: dict[str, dict[str, Any]] = {
     "linear.newton.classifier": {"kind": "classifier", "l2": 0.5},
     "linear.newton.regressor": {"kind": "regressor"},
+    "linear.newton.classifier_with_errors": {"kind": "classifier_with_errors"},
+    "linear.newton.regressor_with_errors": {"kind": "regressor_with_errors"},
     "linear.adagrad.variant": {"kind": "variant", "index": 1},
     "linear.adagrad.classifier": {"kind": "classifier"},
     "linear.adagrad.regressor": {"kind": "regressor"},

@@ -38,11 +38,16 @@ SUBJECTS = (
         (pca.Components(n_components=2),),
     ),
     Case("kmeans", kmeans.KMEANS, kmeans.Spec(n_features=3, k_max=6), (kmeans.Clusters(k=4),)),
-    Case("logistic", linear.NEWTON, linear.Newton(n_features=3), (linear.Classifier(),)),
+    Case("logistic", linear.NEWTON, linear.Newton(n_features=3), (linear.Classifier(), linear.ClassifierWithErrors())),
     Case(
         "balanced", linear.NEWTON, linear.Newton(n_features=2, positive_weight="balanced"), (linear.Classifier(l2=0.1),)
     ),
-    Case("squared", linear.NEWTON, linear.Newton(n_features=3, loss="squared"), (linear.Regressor(),)),
+    Case(
+        "squared",
+        linear.NEWTON,
+        linear.Newton(n_features=3, loss="squared"),
+        (linear.Regressor(), linear.RegressorWithErrors()),
+    ),
     Case(
         "adagrad",
         linear.ADAGRAD,

@@ -1,5 +1,7 @@
 """Linear models: `Newton` or `AdaGrad` shapes the state; `Classifier`, `Regressor` and `Variant` are derived from it.
 
+Of `Newton` also `ClassifierWithErrors` and `RegressorWithErrors`, whose scores have bounds: ``predict(…, interval=0.95)``.
+
 >>> from beam_ml.core.batch import Batch
 >>> spec = Newton(n_features=1, loss="squared")
 >>> batch = Batch.dense([[0.0], [1.0], [2.0]], label=[1.0, 3.0, 5.0])
@@ -15,7 +17,7 @@ from beam_ml.algorithms.linear.adagrad import fold as adagrad_fold
 from beam_ml.algorithms.linear.adagrad import merge as adagrad_merge
 from beam_ml.algorithms.linear.adagrad.derive import AdaGradModel, variants
 from beam_ml.algorithms.linear.adagrad.spec import AdaGrad, Variant
-from beam_ml.algorithms.linear.models import Classifier, Regressor
+from beam_ml.algorithms.linear.models import Classifier, ClassifierWithErrors, Regressor, RegressorWithErrors
 from beam_ml.algorithms.linear.newton.derive import (
     Model,
     derive,
@@ -24,6 +26,8 @@ from beam_ml.algorithms.linear.newton.derive import (
     predict_classifier,
     predict_regressor,
 )
+from beam_ml.algorithms.linear.newton.errors import ModelWithErrors, bounded_classifier, bounded_regressor
+from beam_ml.algorithms.linear.newton.errors import derive as derive_with_errors
 from beam_ml.algorithms.linear.newton.information import information
 from beam_ml.algorithms.linear.newton.learning import (
     Anchor,
@@ -53,10 +57,13 @@ __all__ = [
     "AdaGradModel",
     "Anchor",
     "Classifier",
+    "ClassifierWithErrors",
     "Model",
+    "ModelWithErrors",
     "Newton",
     "Partial",
     "Regressor",
+    "RegressorWithErrors",
     "Threshold",
     "Variant",
     "variants",
@@ -77,6 +84,22 @@ NEWTON = Algorithm(
     models={
         "classifier": ModelKind(Classifier, Model, derive, predict_classifier, measure_classifier),
         "regressor": ModelKind(Regressor, Model, derive, predict_regressor, measure_regressor),
+        "classifier_with_errors": ModelKind(
+            ClassifierWithErrors,
+            ModelWithErrors,
+            derive_with_errors,
+            predict_classifier,
+            measure_classifier,
+            bounded_classifier,
+        ),
+        "regressor_with_errors": ModelKind(
+            RegressorWithErrors,
+            ModelWithErrors,
+            derive_with_errors,
+            predict_regressor,
+            measure_regressor,
+            bounded_regressor,
+        ),
     },
     anchor_type=Anchor,
     anchor=anchor,

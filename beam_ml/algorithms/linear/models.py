@@ -1,4 +1,4 @@
-"""What is chosen after training, for both learners: `Classifier` and `Regressor`."""
+"""What is chosen after training: `Classifier` and `Regressor` for both learners, and, of `Newton`, those with errors."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from beam_ml.algorithms.shared.thresholds import Cut
 from beam_ml.core.spec import ModelSpec
 
-__all__ = ["Classifier", "Penalty", "Regressor"]
+__all__ = ["Classifier", "ClassifierWithErrors", "Penalty", "Regressor", "RegressorWithErrors"]
 
 
 Penalty = Annotated[float, Field(ge=0)]
@@ -45,3 +45,32 @@ class Regressor(ModelSpec):
     l1: Annotated[Penalty, Field(description="strength of Σ s_j|β_j|")] = 0.0
     l2: Annotated[Penalty, Field(description="strength of ½ Σ s_j²β_j²")] = 0.0
     standardize: Annotated[bool, Field(description="penalise coefficients of standardised features")] = True
+
+
+class ClassifierWithErrors(ModelSpec):
+    """The classifier of `linear.Newton` with its standard errors: d² numbers more, without penalties.
+
+    ``predict(model, rows, interval=0.95)`` bounds the scores, and ``model.coefficients`` have `errors`. A rule for the
+    threshold decides on ``predicted_label`` alone. A penalty is none of its settings: it biases what it shrinks, and no
+    standard error knows by how much.
+
+    >>> ClassifierWithErrors().threshold
+    0.5
+    """
+
+    called = "linear.ClassifierWithErrors"
+
+    kind: Literal["classifier_with_errors"] = "classifier_with_errors"
+    threshold: Cut = 0.5
+
+
+class RegressorWithErrors(ModelSpec):
+    """The regressor of `linear.Newton` with its standard errors, as `ClassifierWithErrors`.
+
+    >>> RegressorWithErrors().kind
+    'regressor_with_errors'
+    """
+
+    called = "linear.RegressorWithErrors"
+
+    kind: Literal["regressor_with_errors"] = "regressor_with_errors"

@@ -23,7 +23,15 @@ from beam_ml.core.arrays import array_dataclass, check_code
 from beam_ml.core.batch import Batch
 from beam_ml.errors import DeriveRefused, InvalidBatch
 
-__all__ = ["Model", "derive", "measure_classifier", "measure_regressor", "predict_classifier", "predict_regressor"]
+__all__ = [
+    "Model",
+    "derive",
+    "linear_scores",
+    "measure_classifier",
+    "measure_regressor",
+    "predict_classifier",
+    "predict_regressor",
+]
 
 _ROWS_PER_PARAMETER = 10
 _MAX_STEPS = 50
@@ -214,7 +222,8 @@ def _sampled(loss: Loss, point: Point, rows: Rows, centre: np.ndarray, penalty: 
     return Point(b, bias - float(centre @ b), point.origin)
 
 
-def _linear_score(model: Model, batch: Batch) -> np.ndarray:
+def linear_scores(model: Model, batch: Batch) -> np.ndarray:
+    """Return the linear score η (n,) of a batch's rows."""
     d = model.coefficients.size
     if batch.n_features != d:
         message = f"A linear model takes {d} features; got a batch of {batch.n_features}."
@@ -223,7 +232,7 @@ def _linear_score(model: Model, batch: Batch) -> np.ndarray:
 
 
 def _score(model: Model, batch: Batch) -> np.ndarray:
-    return loss_of_code(int(model.loss)).mean(_linear_score(model, batch))
+    return loss_of_code(int(model.loss)).mean(linear_scores(model, batch))
 
 
 def predict_classifier(model: Model, batch: Batch) -> Predictions:

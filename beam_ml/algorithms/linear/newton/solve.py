@@ -8,7 +8,7 @@ from scipy.linalg import lapack
 
 from beam_ml.algorithms.linear.newton.sums import Point, Sums
 
-__all__ = ["column_scale", "elastic_net", "inverse_or_zero", "rounding", "solve", "solve_symmetric"]
+__all__ = ["column_scale", "elastic_net", "inverse_or_zero", "root_of_inverse", "rounding", "solve", "solve_symmetric"]
 
 _EPS = float(np.finfo(np.float64).eps)
 _WELL_CONDITIONED = 1e-11
@@ -40,6 +40,20 @@ def solve_symmetric(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > limit)
     x = vectors @ (inverse * (vectors.T @ b))
     return np.asarray(x)
+
+
+def root_of_inverse(a: np.ndarray) -> np.ndarray:
+    """Return R with RᵀR = a⁻¹ for symmetric positive semi-definite a (d, d); of eigenvalues that count as 0, none.
+
+    >>> root = root_of_inverse(np.array([[4.0, 0.0], [0.0, 0.0]]))
+    >>> (root.T @ root).tolist()
+    [[0.25, 0.0], [0.0, 0.0]]
+    """
+    values, vectors = np.linalg.eigh(a)
+    limit = 8.0 * a.shape[0] * _EPS * max(float(values[-1]), 0.0)
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > limit)
+    root: np.ndarray = np.sqrt(inverse)[:, None] * vectors.T
+    return root
 
 
 def rounding(origin: np.ndarray, mean: np.ndarray) -> np.ndarray:

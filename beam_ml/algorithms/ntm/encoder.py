@@ -88,7 +88,7 @@ def network_of(model: WeightsModel | TopicModel) -> Network:
     d = model.share.size
     wrong = rest or k < 1 or any(one < 1 for one in layers) or not 0 <= int(model.activation) < len(ACTIVATIONS)
     shape = None if wrong else layout(d, layers, k)
-    if shape is None or shape.size != model.parameters.size or not (model.share > 0).all():
+    if shape is None or shape.size != model.parameters.size or not ((model.share > 0) & np.isfinite(model.share)).all():
         message = f"The arrays of a model of ntm do not make a network of {d} words with vectors of {EMBEDDING}."
         raise InvalidBatch(message)
     statistics = model.statistics.astype(np.float64)

@@ -220,12 +220,15 @@ class TopicModel:
         """Return the top words of each topic, from the words of the features in their order.
 
         Raises:
-            InvalidBatch: there are not as many words as features.
+            InvalidBatch: there are not as many words as features; or the model lists what is no word, as of a damaged file.
         """
         if len(vocabulary) != self.share.size:
             message = f"ntm.TopicModel.words takes {self.share.size} words, one per feature; got {len(vocabulary)}."
             raise InvalidBatch(message)
         listed = self.top if by == "beta" else self.lifted
+        if ((listed < 0) | (listed >= self.share.size)).any():
+            message = f"ntm.TopicModel must list words by numbers of 0 to {self.share.size - 1}."
+            raise InvalidBatch(message)
         return [[vocabulary[number] for number in topic] for topic in listed]
 
     def lines(self, names: Sequence[str]) -> list[str]:

@@ -233,3 +233,14 @@ def test_refused():
         ntm.NTM.models["topic_weights"].predict(model, Batch.dense([[1.0, 2.0]]))
     with pytest.raises(InvalidBatch, match="do not make a network"):
         network_of(dataclasses.replace(model, parameters=model.parameters[:-1]))
+    with pytest.raises(InvalidBatch, match="do not make a network"):
+        network_of(dataclasses.replace(model, share=np.full(12, np.inf)))
+
+
+@pytest.mark.parametrize("name", ["top", "lifted"])
+@pytest.mark.parametrize("moved", [-1, 12])
+def test_a_topic_that_lists_what_is_no_word_is_refused(name, moved):
+    topics = derive(fit(SPEC, [documents(16)[0]]), ntm.Topics(top_words=4)).arrays
+    forged = dataclasses.replace(topics, **{name: np.full_like(topics.top, moved)})
+    with pytest.raises(InvalidBatch, match="must list words by numbers of 0 to 11"):
+        forged.words(list("abcdefghijkl"), by="beta" if name == "top" else "lift")

@@ -37,11 +37,17 @@ def check_kinds(features: Features, name: Any) -> None:
     """Refuse features that the algorithm of this name cannot learn from.
 
     Raises:
-        ValueError: they are sparse, or words, and it takes none; or words beside something else.
+        ValueError: they are sparse, or words, and it takes none; or words beside something else; or columns, and it takes
+            series.
     """
     if not isinstance(name, str):
         return
     known = find(name).spec
+    if known.feature_rule == "series" and features.matrix is None:
+        message = (
+            f"spec.algorithm must learn from columns; got {name!r}, whose rows are series (beam_ml.fit takes them)"
+        )
+        raise ValueError(message)
     if features.words:
         _check_words(features, name, known.takes_words)
         return

@@ -32,6 +32,7 @@ def job(**changes: Any) -> Job:
         ({"features": {"numeric": ["a"]}}, r"job.features.label must name the column that linear.newton learns to predict \(label = \"COLUMN\"\); got none."),
         ({"features": {"hashed": ["a"], "label": "y"}}, r"job.features.hashed must be left out with linear.newton, which learns from numbers alone; got \['a'\] \(linear.adagrad and fm take categories; one_hot makes few of them numbers\)."),
         ({"features": {"hashed": ["a"]}, "spec": {"algorithm": "pca"}, "models": {}}, "job.features.hashed must be left out with pca"),
+        ({"spec": {"algorithm": "deepar", "time_freq": "H", "context_length": 24, "prediction_length": 24}, "models": {"m": {"kind": "forecast"}}}, r"job.spec.algorithm must learn from columns; got 'deepar', whose rows are series \(beam_ml.fit takes them\)."),
         ({"features": {"words": ["a"], "label": "y"}}, r"job.features.words must be left out with linear.newton, which does not learn which words there are; got \['a'\] \(features.text counts them\)."),
         ({"features": {"words": ["a"], "numeric": ["b"]}, **VOCABULARY}, r"job.features must name nothing beside words = \['a'\], all of which are counted alike."),
         ({"features": {"words": ["a", {"column": "b", "most": 7}]}, **VOCABULARY}, r"job.features.words must have the same bytes and most each; got \[\(24, 7\), \(24, 1024\)\]."),

@@ -13,6 +13,7 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from beam_ml.core.batch import Batch
 from beam_ml.core.meant import did_you_mean
 from beam_ml.core.secrets import shown
 from beam_ml.errors import InvalidValue
@@ -297,8 +298,7 @@ class Spec(Settings):
         """Published versions that may lie between an anchor and the fold before its rows are rejected (None: any)."""
         return type(self).max_staleness
 
-    # The batch is a `Batch`: were it imported here, mypy would take wrong functions of a `ModelKind` within an `Algorithm`.
-    def refused(self, batch: Any) -> Sequence[tuple[str, np.ndarray]]:
+    def refused(self, batch: Batch) -> Sequence[tuple[str, np.ndarray]]:
         """Return, by reason, the masks (n,) of rows that this algorithm may not learn from, besides those that none may."""
         return ()
 

@@ -117,6 +117,7 @@ _RULES = {
     "greater_than_equal": "be >= {ge}",
     "less_than": "be < {lt}",
     "less_than_equal": "be <= {le}",
+    "multiple_of": "be a multiple of {multiple_of}",
     "finite_number": "be a finite number",
     "literal_error": "be one of {expected}",
     "extra_forbidden": "not be given: there is no such field",

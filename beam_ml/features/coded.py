@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from beam_ml.core.mixing import places_of
 from beam_ml.core.spec import Settings
@@ -127,16 +127,12 @@ class Spelled(Settings):
     column: Name
     transform: Literal["spell"]
     bytes: Annotated[
-        int, Field(ge=WIDTH, le=MOST_BYTES, description="the longest text, in bytes of UTF-8: a multiple of 6")
-    ] = 24
-
-    @field_validator("bytes")
-    @classmethod
-    def _whole(cls, value: int) -> int:
-        if value % WIDTH:
-            message = f"must be a multiple of {WIDTH}"
-            raise ValueError(message)
-        return value
+        int,
+        Field(
+            ge=WIDTH, le=MOST_BYTES, multiple_of=WIDTH,
+            description="the longest text, in bytes of UTF-8: a multiple of 6",
+        ),
+    ] = 24  # fmt: skip
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from beam_ml.core.spec import Settings
 from beam_ml.core.spelling import MOST_BYTES, WIDTH, spell
@@ -39,8 +39,12 @@ class Words(Settings):
 
     column: Name
     bytes: Annotated[
-        int, Field(ge=WIDTH, le=MOST_BYTES, description="the longest word, in bytes of UTF-8: a multiple of 6")
-    ] = 24
+        int,
+        Field(
+            ge=WIDTH, le=MOST_BYTES, multiple_of=WIDTH,
+            description="the longest word, in bytes of UTF-8: a multiple of 6",
+        ),
+    ] = 24  # fmt: skip
     most: Annotated[
         int,
         Field(ge=1, le=1 << 20, description="different words of a row: the first ones are counted, others left out"),
@@ -51,14 +55,6 @@ class Words(Settings):
         Field(description="of a word that is there c times: c, or 1, by which rows are counted that have it"),
     ] = "count"
     lower: Annotated[bool, Field(description="words are made lower case")] = True
-
-    @field_validator("bytes")
-    @classmethod
-    def _whole(cls, value: int) -> int:
-        if value % WIDTH:
-            message = f"must be a multiple of {WIDTH}"
-            raise ValueError(message)
-        return value
 
     @property
     def span(self) -> int:

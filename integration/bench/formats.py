@@ -179,16 +179,8 @@ def beside_json_readers(rows: int, repeats: int) -> dict[str, float]:
             return np.array(rows)
 
         readers["pysimdjson"] = by_simdjson
-    found: dict[str, list[float]] = {name: [] for name in readers}
     decode(column.slice(0, 10), names)  # kernels are compiled or read from disk
-    for _ in range(repeats):
-        for name, read in readers.items():
-            spent, table = seconds(read)
-            found[name].append(spent)
-            if not np.array_equal(table, X):
-                message = f"{name} must read the numbers that were written."
-                raise RuntimeError(message)
-    return {name: rows / statistics.median(values) for name, values in found.items()}
+    return {name: rows / spent for name, spent in in_turn(readers, X, repeats).items()}
 
 
 def in_turn(readers: dict[str, Callable[[], Any]], wanted: Any, repeats: int) -> dict[str, float]:

@@ -17,7 +17,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.pvalue import PCollection
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.runners.worker.statesampler import StateSampler
@@ -51,6 +57,7 @@ _SAMPLED_MS = 5
 """How often this process, as a worker, looks at which step it is in. Beam's 200 ms hold up the end of each long bundle: it
 waits for the thread that looks, which sleeps that long."""
 _FLUSH = "finish_bundle_before_checkpointing"
+_WHOLE = "prism_disable_sdf_split"
 _NEVER_EMITS = ("FnApiRunner", "SwitchingDirectRunner", "DirectRunner", "BundleBasedDirectRunner")
 _OURS = re.compile(r"^beam_ml\.errors\.(\w+): (.*)$", re.MULTILINE)
 _WHERE = re.compile(r" \[while running '[^']*'\]$")
@@ -128,11 +135,14 @@ def runs_here(options: Sequence[str]) -> bool:
 
 
 def streaming_options(options: Sequence[str]) -> list[str]:
-    """Return a stream's options: those given, that it streams, and what keeps Flink from making rows late.
+    """Return a stream's options: those given, that it streams, and what keeps Flink and Prism from losing rows.
 
     Flink holds back the output of a bundle that a checkpoint has ended, until the step's next bundle, and lets time pass
     meanwhile: the rows come late, and what comes once only, such as the source itself, may never come (BEAM-6733,
     BEAM-10558). Told to finish bundles before checkpoints, it holds nothing back; other runners do not know the option.
+
+    Prism cuts a slow bundle in two and gives the rest to another, though both hold rows of one key: the step then begins
+    twice from the same state, and what the one adds to it is lost. Told to cut none, it keeps them whole.
 
     Args:
         options: Beam's command line options.
@@ -141,12 +151,15 @@ def streaming_options(options: Sequence[str]) -> list[str]:
         EngineRefused: they tell Flink not to.
 
     >>> streaming_options(["--runner=PrismRunner"])
-    ['--runner=PrismRunner', '--streaming']
+    ['--runner=PrismRunner', '--streaming', '--experiments=prism_disable_sdf_split']
     """
     parsed = PipelineOptions(list(options))
     standard, given = parsed.view_as(StandardOptions), [*options]
     if not standard.streaming:
         given.append("--streaming")
+    known = parsed.view_as(DebugOptions).experiments or []
+    if standard.runner in ("PrismRunner", "PortableRunner") and _WHOLE not in known:
+        given.append(f"--experiments={_WHOLE}")
     flush = parsed.get_all_options(retain_unknown_options=True).get(_FLUSH)
     if standard.runner not in ("FlinkRunner", "PortableRunner"):
         return given

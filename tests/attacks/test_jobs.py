@@ -63,8 +63,16 @@ def test_any_job_is_one_or_is_refused(seed: int) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
     [
-        (("models", "m", "kind"), [], r"model.kind must be one of \['classifier', 'regressor'\]"),
-        (("models", "m", "kind"), {"a": 1}, r"model.kind must be one of \['classifier', 'regressor'\]"),
+        (
+            ("models", "m", "kind"),
+            [],
+            r"model.kind must be one of \['classifier', 'classifier_with_errors', 'regressor', ",
+        ),
+        (
+            ("models", "m", "kind"),
+            {"a": 1},
+            r"model.kind must be one of \['classifier', 'classifier_with_errors', 'regressor', ",
+        ),
         (("spec",), {1: 2}, "must"),
     ],
 )

@@ -210,11 +210,21 @@ def test_windows_are_closed_though_the_stream_was_still_publishing(tmp_path, mon
         close_windows(a_job, Registry(a_job.registry))
 
 
-@pytest.mark.parametrize("runner", ["FlinkRunner", "PortableRunner"])
-def test_flink_is_told_to_hold_nothing_back_at_checkpoints(runner):
+WHOLE = "--experiments=prism_disable_sdf_split"
+
+
+def test_prism_is_told_to_cut_no_bundle():
+    """It goes on with the rest of a key's rows before what the first of them left is stored."""
+    assert streaming_options(["--runner=PrismRunner"]) == ["--runner=PrismRunner", "--streaming", WHOLE]
+    given = ["--runner=PrismRunner", "--streaming", "--experiments=other", WHOLE]
+    assert streaming_options(given) == given
+
+
+@pytest.mark.parametrize(("runner", "whole"), [("FlinkRunner", []), ("PortableRunner", [WHOLE])])
+def test_flink_is_told_to_hold_nothing_back_at_checkpoints(runner, whole):
     given, flush = [f"--runner={runner}", "--parallelism=2"], "--finish_bundle_before_checkpointing"
-    assert streaming_options(given) == [*given, "--streaming", flush]
-    assert streaming_options(["--streaming", *given, flush]) == ["--streaming", *given, flush]
+    assert streaming_options(given) == [*given, "--streaming", *whole, flush]
+    assert streaming_options(["--streaming", *given, flush]) == ["--streaming", *given, flush, *whole]
     for no in ([f"{flush}=false"], [flush, "False"]):
         with pytest.raises(EngineRefused, match=r"finish_bundle_before_checkpointing must be true.* got [fF]alse\.$"):
             streaming_options([*given, *no])

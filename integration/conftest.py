@@ -6,6 +6,8 @@ fails them instead.
 
 import contextlib
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -99,6 +101,11 @@ def prism_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
     """Return a running Prism, for a module's tests: it starts in a second, and after its jobs it keeps a core busy."""
     with had(prism(tmp_path_factory.mktemp("prism"))) as running:
         yield running
+    # Beam's worker threads in this process end with it, and say so: in the module that knows it, not in the next one.
+    until = time.monotonic() + 10.0
+    for thread in threading.enumerate():
+        if thread.name.startswith(("run_worker", "read_")):
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 @pytest.fixture(scope="session")

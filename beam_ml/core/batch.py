@@ -105,8 +105,8 @@ class Batch:
         A frame (pandas, polars, Arrow) names the features.
 
         Times may be `datetime64` of any unit, `datetime` (UTC where there is no zone), or numbers that count `time_unit`
-        since the epoch: "s", "ms", "us" or "ns". Without it they are µs, but for numbers that are all seconds, ms or ns of
-        the years 1990 to 2100: these are read as such, with a warning.
+        since the epoch: "s", "ms", "us" or "ns". Without it they are µs, but for numbers that are all ns of the years 1990
+        to 2100; a warning says so, and where all look like seconds or ms of those years.
 
         Raises:
             InvalidBatch: what is no number or time, or would change on the way; shapes that do not fit.

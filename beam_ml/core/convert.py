@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_ml.core.epochs import PER_SECOND, UnitOfNumbers, counting, implausible, in_us
+from beam_ml.core.epochs import PER_SECOND, UnitOfNumbers, counting, in_us
 from beam_ml.errors import InvalidBatch
 
 __all__ = ["count", "reals", "times_us", "wholes"]
@@ -21,8 +21,6 @@ _log = logging.getLogger(__name__)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _NAT = -(2**63)
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_NEARLY_ALL = 0.9
-"""Above the share that the µs of any span which begins at the epoch have between those of 1990 to 2100 in seconds."""
 _EXACT = 2.0**53  # a float64 above this is one of several whole numbers
 
 
@@ -117,11 +115,11 @@ def times_us(name: str, value: Any, unit: UnitOfNumbers | None = None) -> np.nda
     Args:
         name: of the field, for messages.
         value: the times.
-        unit: of numbers; None: µs, unless all are times of 1990 to 2100 by another unit, which is said in a warning.
+        unit: of numbers; None: µs, unless all are ns of 1990 to 2100, which µs never are. A warning says so, and where all
+            look like seconds or ms.
 
     Raises:
-        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold; a unit that is none of these;
-            or, where no unit is given, numbers that are all before 1900 or after 2200.
+        InvalidBatch: a missing time, a fraction of a µs, text, or a time that µs do not hold; a unit that is none of these.
 
     >>> times_us("time", np.array(["2024-01-01"], "datetime64[ns]")).tolist()
     [1704067200000000]
@@ -156,10 +154,6 @@ def _counted(name: str, wanted: str, array: np.ndarray, unit: UnitOfNumbers | No
         missing = found == _NAT
         if missing.any():
             raise _refuse(name, wanted, f"NaT in entry {_first(missing)}")
-        if unit is None and found.size and implausible(found, "us").all():
-            raise _refuse(
-                name, "be µs since the epoch, of the years 1900 to 2200 (time_unit says another unit)", found[0]
-            )
         return found
     assert unit is not None  # noqa: S101
     numbers = array if array.dtype.kind == "f" else wholes(name, array, wanted)
@@ -172,35 +166,25 @@ def _counted(name: str, wanted: str, array: np.ndarray, unit: UnitOfNumbers | No
 
 
 def _recognised(name: str, numbers: np.ndarray) -> UnitOfNumbers | None:
-    """Return the unit, other than µs, of which all numbers are times of 1990 to 2100.
+    """Return "ns" where all numbers are ns of 1990 to 2100, years that µs never reach; None: µs, whatever they look like.
 
-    Raises:
-        InvalidBatch: a few are not, of any number from 0 on: whether they are times of that unit nobody can tell.
+    Seconds and ms of those years are µs of January and February 1970, where made-up times begin: a stream that counts µs
+    from 0 on passes through them, and must not change its unit on the way. They are µs, with a warning.
     """
     for unit in PER_SECOND:
-        count = counting(numbers, unit)
-        if unit == "us" or count.mean() <= _NEARLY_ALL:
-            continue
-        if not count.all():
-            row = _first(~count)
-            rule = (
-                f"count one unit: nearly all of its numbers are plainly {unit} since the epoch (time_unit says which)"
-            )
-            raise _refuse(name, rule, f"{numbers.reshape(-1)[row]} in entry {row}")
-        _say(name, unit)
-        return unit
+        if unit != "us" and counting(numbers, unit).all():
+            _say(name, unit)
+            return "ns" if unit == "ns" else None
     return None
 
 
 @functools.cache
 def _say(name: str, unit: UnitOfNumbers) -> None:
-    """Say once which unit was recognised, and how to settle it."""
+    """Say once what numbers look like, what they are read as, and how to settle it."""
     _log.warning(
-        "Batch.%s: its numbers are read as %s since the epoch, by their size; time_unit = %r settles it.",
-        name,
-        unit,
-        unit,
-    )
+        "Batch.%s: its numbers look like %s since the epoch, and are read as %s; time_unit = %r settles it.",
+        name, unit, "ns" if unit == "ns" else "µs of 1970", unit,
+    )  # fmt: skip
 
 
 def _since_epoch(name: str, wanted: str, one: datetime.datetime) -> int:

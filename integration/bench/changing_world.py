@@ -121,7 +121,7 @@ def window(world: World, rng: np.random.Generator, setting: Setting, number: int
     """Draw a window: a row per second, numbered through."""
     x, y = world.rows(rng, setting.rows)
     place = np.arange(number * setting.rows, (number + 1) * setting.rows)
-    return Batch.dense(x, label=y, time=place * 1_000_000, time_unit="us", origin=Origin("bench", "0"), position=place)
+    return Batch.dense(x, label=y, time=place * 1_000_000, origin=Origin("bench", "0"), position=place)
 
 
 def folded(learner: Any, rows: Batch, shards: int) -> Any:

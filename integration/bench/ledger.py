@@ -62,7 +62,6 @@ def day_batches(rows: fraud_rolling.Transactions, used: list[int]) -> list[Batch
                 x[part],
                 label=rows.label[part],
                 time=day * DAY_US + np.arange(n),
-                time_unit="us",
                 origin=Origin("files", str(day)),
                 position=np.arange(n),
             )

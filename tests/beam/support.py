@@ -24,7 +24,7 @@ def make_batch(first: int, n: int, d: int = 3, seed: int = 0, label: bool = Fals
     place = np.arange(first, first + n)
     x = np.stack([np.sin(place * (j + 1.3) + seed) for j in range(d)], axis=1) @ mix
     y = (np.cos(place * 0.7) + x[:, 0] > 0).astype(float) if label else None
-    return Batch.dense(x, y, None, place * 1_000_000, Origin(source, "0"), place, time_unit="us")
+    return Batch.dense(x, y, None, place * 1_000_000, Origin(source, "0"), place)
 
 
 def batches(n_rows: int, size: int = 40, **kwargs) -> list[Batch]:

@@ -134,7 +134,7 @@ def test_what_is_forgotten_is_gone_and_leaves_no_trace_of_a_weight() -> None:
     assert ((aged == 0.0) | (aged >= 1e-100)).all()
     assert aged.max() == 0.0
     growth = decay.Growth(GROWN, SPEC, dated, None)
-    growth.add(Batch.dense(np.ones((1, 3)), time=[new], time_unit="us"))
+    growth.add(Batch.dense(np.ones((1, 3)), time=[new]))
     assert ALGORITHM.weight(growth.dated().summary) == 1.0
 
 

@@ -45,7 +45,7 @@ def rows(n: int, seed: int = 0, shift: float = 0.0, time: int = 0) -> Batch:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 3))
     label = (rng.random(n) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(float)
-    return Batch.dense(x + shift, label=label, time=time + np.arange(n) * 1_000_000, time_unit="us")
+    return Batch.dense(x + shift, label=label, time=time + np.arange(n) * 1_000_000)
 
 
 def finite(learner: Learner) -> bool:

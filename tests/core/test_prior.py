@@ -31,7 +31,7 @@ def window(spec: Any, number: int, slope: float, label: str = "real", n: int = 4
         y = slope * x[:, 0] + 0.3 * rng.normal(size=n)
     else:
         y = (rng.random(n) < 1.0 / (1.0 + np.exp(-slope * x[:, 0]))).astype(float)
-    return Batch.dense(x, label=y, time=np.full(n, number * HOUR), time_unit="us", position=np.arange(n) + number * n)
+    return Batch.dense(x, label=y, time=np.full(n, number * HOUR), position=np.arange(n) + number * n)
 
 
 def run(

@@ -26,7 +26,7 @@ def rows(start: int, n: int, file: str = "a") -> Batch:
     rng = np.random.default_rng(start)
     X = rng.normal(size=(n, 3)) * [3.0, 2.0, 1.0]
     place = np.arange(start, start + n)
-    return Batch.dense(X, time=place * 1_000_000, time_unit="us", origin=Origin("files", file), position=place)
+    return Batch.dense(X, time=place * 1_000_000, origin=Origin("files", file), position=place)
 
 
 def accumulate(*batches: Batch, algorithm: Algorithm = ALGORITHM, number: int = 0, anchor: Any = None) -> Accumulation:

@@ -24,7 +24,7 @@ def window(spec: Any, time: int, n: int = 100, file: str = "a", scale: float = 1
     X = np.random.default_rng(time % 1000).normal(size=(n, 3)) * scale
     origin = Origin("files", f"{file} {time}")
     accumulator = Accumulator(pca.PCA, spec)
-    accumulator.add(Batch.dense(X, time=np.full(n, time), time_unit="us", origin=origin, position=np.arange(n)))
+    accumulator.add(Batch.dense(X, time=np.full(n, time), origin=origin, position=np.arange(n)))
     return accumulator.result()
 
 

@@ -29,9 +29,7 @@ def rows(day: int, n: int = ROWS) -> Batch:
     score = (x - [10.0, 0.0, -3.0]) @ [1.0, np.cos(day / 20.0), 0.3] - 0.5
     label = (score + rng.logistic(size=n) > 0).astype(float)
     time = day * DAY + np.sort(rng.integers(0, DAY, n))
-    return Batch.dense(
-        x, label=label, time=time, time_unit="us", origin=Origin("files", f"{day:03}"), position=np.arange(n)
-    )
+    return Batch.dense(x, label=label, time=time, origin=Origin("files", f"{day:03}"), position=np.arange(n))
 
 
 @dataclasses.dataclass

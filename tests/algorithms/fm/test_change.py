@@ -25,7 +25,7 @@ def rows(kind, rng, number):
     chance = 1 / (1 + np.exp(-(slope * x[:, 0] - x[:, 1] + 0.5 * x[:, 1] * x[:, 2] + level)))
     x[:, 0] += shift
     time = (number * WINDOW + np.arange(WINDOW)) * 1_000_000
-    return Batch.dense(x, label=(rng.random(WINDOW) < chance).astype(float), time=time, time_unit="us")
+    return Batch.dense(x, label=(rng.random(WINDOW) < chance).astype(float), time=time)
 
 
 def loss(learner, batch):

@@ -57,7 +57,7 @@ def test_a_column_that_stands_still_and_then_moves_changes_nothing(half_life, we
             x[:, 1] += 0.03 * rng.normal(size=80)
         y = (rng.random(80) < 1 / (1 + np.exp(-2 * x[:, 0]))).astype(float)
         weight = rng.uniform(0.1, 7.0, 80) if weighted else None
-        batch = in_full(x, y, time=(hour * 3_600 + np.arange(80)) * SECOND, time_unit="us", weight=weight)
+        batch = in_full(x, y, time=(hour * 3_600 + np.arange(80)) * SECOND, weight=weight)
         if learner is not None and hour >= 90:
             worst = max(worst, log_loss(y, predict(derive(learner, fm.Classifier()), batch)["score"]))
         learner = fit(spec, [batch], learner=learner)
@@ -75,9 +75,7 @@ def test_a_number_that_stands_still_for_a_while_keeps_its_scale():
         x = rng.normal(size=(100, 2))
         x[:, 1] = 3.0 + (x[:, 1] if hour < 20 else 0.0)
         y = (rng.random(100) < 1 / (1 + np.exp(-x[:, 0]))).astype(float)
-        learner = fit(
-            spec, [in_full(x, y, time=(hour * 3_600 + np.arange(100)) * SECOND, time_unit="us")], learner=learner
-        )
+        learner = fit(spec, [in_full(x, y, time=(hour * 3_600 + np.arange(100)) * SECOND)], learner=learner)
     assert 0.1 < learner.state.scale[1] < 2.0
 
 
@@ -129,9 +127,7 @@ def test_short_half_lives_do_not_let_steps_run_off(half_life, window):
         y = (rng.random(window) < 1 / (1 + np.exp(-(2 * x[:, 0] - x[:, 1] + shops[shop])))).astype(float)
         columns, values = np.c_[np.tile([0, 1, 2], (window, 1)), 3 + shop], np.c_[x, np.ones(window)]
         time = (number * window + np.arange(window)) * SECOND  # a row per second
-        batch = Batch.csr(
-            np.arange(window + 1) * 4, columns.ravel(), values.ravel(), 153, label=y, time=time, time_unit="us"
-        )
+        batch = Batch.csr(np.arange(window + 1) * 4, columns.ravel(), values.ravel(), 153, label=y, time=time)
         if number >= 2:
             found.append(log_loss(y, predict(derive(learner, fm.Classifier()), batch)["score"]))
         learner = fit(spec, [batch], learner=learner)

@@ -410,9 +410,7 @@ def test_a_half_life_weighs_rows_by_age():
     x = low_rank(n=300, d=12, offset=4.0)
     time = np.arange(300) * 1_000_000
     spec = spec_of(12, 5, half_life="1m")
-    learner = beam_ml.fit(
-        spec, [Batch.dense(x[i], time=time[i], time_unit="us") for i in np.array_split(np.arange(300), 7)]
-    )
+    learner = beam_ml.fit(spec, [Batch.dense(x[i], time=time[i]) for i in np.array_split(np.arange(300), 7)])
     weight = np.exp2(-(299 - np.arange(300)) / 60.0)
     found = beam_ml.derive(learner, pca.Components(n_components=4)).arrays
     assert close(found, exact_model(x, 4, weight), rtol=1e-9)

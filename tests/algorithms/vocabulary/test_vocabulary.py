@@ -145,7 +145,7 @@ def test_forgotten_terms_make_room():
 def test_a_half_life_counts_recent_rows_more():
     day = 86_400_000_000
     times = [0] * 50 + [10 * day] * 3
-    rows = Batch.dense([[1.0]] * 50 + [[2.0]] * 3, time=times, time_unit="us")
+    rows = Batch.dense([[1.0]] * 50 + [[2.0]] * 3, time=times)
     learner = fit(vocabulary.Spec(n_features=1, half_life="1d"), [rows])
     assert derive(learner, vocabulary.Vocabulary(size=1, min_count=0)).arrays.terms() == [2]
 

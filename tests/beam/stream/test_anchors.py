@@ -66,7 +66,7 @@ def without_beam(a_job, n=5):
     learner = learners.new(algorithm, spec)
     for window in range(n):
         i = np.arange(window * 5, window * 5 + 5)
-        rows = Batch.dense(np.sin(i)[:, None], i.astype(float), time=(window * 5 + i % 5) * SECOND, time_unit="us")
+        rows = Batch.dense(np.sin(i)[:, None], i.astype(float), time=(window * 5 + i % 5) * SECOND)
         accumulator = Accumulator(algorithm, spec, learner.version, algorithm.anchor(spec, learner.state))
         accumulator.add(rows)
         learner = learners.add_pending(algorithm, learner, (window + 1) * 5 * SECOND, accumulator.result())

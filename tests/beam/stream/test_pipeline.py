@@ -38,7 +38,6 @@ def some(first=0, n=4, partition="0"):
     rows = Batch.dense(
         np.stack([place, place**2], axis=1) * 1.0,
         time=place,
-        time_unit="us",
         origin=Origin(SOURCE, partition),
         position=place,
     )
@@ -90,7 +89,7 @@ def test_an_accumulation_bears_a_time_before_the_last_ms_of_its_window(ahead_s):
     fn.setup()
     fn.start_bundle()
     place = np.arange(3)
-    rows = Batch.dense(np.ones((3, 2)), time=place, time_unit="us", origin=Origin(SOURCE, "0"), position=place)
+    rows = Batch.dense(np.ones((3, 2)), time=place, origin=Origin(SOURCE, "0"), position=place)
     seconds = 100 + ahead_s
     assert list(fn.process((105_000_000, Slice(rows)), Timestamp(seconds))) == []
     (out,) = fn.finish_bundle()

@@ -210,7 +210,7 @@ def wide(seed, n=400, features=20_000, at=0):
     position = np.arange(seed * n, (seed + 1) * n)
     return Batch.csr(
         np.arange(0, n * 20 + 1, 20), indices, np.ones(n * 20), features, label=rng.integers(0, 2, n).astype(float),
-        time=np.full(n, at + seed * 1_000_000), time_unit="us", origin=Origin("wide", "0"), position=position,
+        time=np.full(n, at + seed * 1_000_000), origin=Origin("wide", "0"), position=position,
     )  # fmt: skip
 
 

@@ -465,10 +465,9 @@ class TestForgetting:
         y = (rng.random(40_000) < expit(2.0 * x[:, 0] + 3.0 * second * x[:, 1])).astype(float)
         time = np.arange(40_000) * 1_000_000
         batches = [
-            Batch.dense(x[i : i + 500], label=y[i : i + 500], time=time[i : i + 500], time_unit="us")
-            for i in range(0, 40_000, 500)
+            Batch.dense(x[i : i + 500], label=y[i : i + 500], time=time[i : i + 500]) for i in range(0, 40_000, 500)
         ]
-        end = Batch.dense(x[20_000:22_000], label=y[20_000:22_000], time=time[20_000:22_000], time_unit="us")
+        end = Batch.dense(x[20_000:22_000], label=y[20_000:22_000], time=time[20_000:22_000])
         losses = []
         for half_life in (None, 2_000.0):
             spec = linear.AdaGrad(n_features=2, half_life=half_life, **PLAIN)

@@ -33,7 +33,7 @@ def draw(rng: np.random.Generator, n: int, mean: np.ndarray, slopes: np.ndarray,
 def learned(learner: Learner, x: np.ndarray, y: np.ndarray, first: int, shards: int = 1) -> Learner:
     """Fold a window, a row per second."""
     place = np.arange(first, first + y.size)
-    rows = Batch.dense(x, label=y, time=place * 1_000_000, time_unit="us", origin=Origin("test", "0"), position=place)
+    rows = Batch.dense(x, label=y, time=place * 1_000_000, origin=Origin("test", "0"), position=place)
     at, parts = NEWTON.anchor(learner.spec, learner.state), []
     for cut in np.array_split(np.arange(y.size), shards):
         one = Accumulator(NEWTON, learner.spec, learner.version, at)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from beam_ml.algorithms.ntm.spec import ACTIVATIONS, EMBEDDING, TopicModel, WeightsModel, layout
+from beam_ml.algorithms.ntm.spec import ACTIVATIONS, EMBEDDING, WeightsModel, layout
 from beam_ml.core.batch import Batch
 from beam_ml.errors import InvalidBatch
 
@@ -77,7 +77,7 @@ def logits(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return arrays["topics"] @ arrays["words"]
 
 
-def network_of(model: WeightsModel | TopicModel) -> Network:
+def network_of(model: WeightsModel) -> Network:
     """Return a model's network.
 
     Raises:

@@ -70,14 +70,14 @@ def _first(score: np.ndarray, n: int) -> np.ndarray:
     return np.argsort(-score, axis=1, kind="stable")[:, :n].astype(np.int64)
 
 
-def _counts(model: WeightsModel | TopicModel, batch: Batch) -> csr_matrix:
+def _counts(model: WeightsModel, batch: Batch) -> csr_matrix:
     if batch.n_features != model.share.size:
         message = f"A topic model takes {model.share.size} features; got a batch of {batch.n_features}."
         raise InvalidBatch(message)
     return sparse(batch)
 
 
-def predict(model: WeightsModel | TopicModel, batch: Batch) -> Predictions:
+def predict(model: WeightsModel, batch: Batch) -> Predictions:
     """Return ``topic_weights`` (n, k), which sum to 1, and ``topic`` (n,), the heaviest one.
 
     A document without any known word has the weights that the network knows of no document.
@@ -86,7 +86,7 @@ def predict(model: WeightsModel | TopicModel, batch: Batch) -> Predictions:
     return {"topic_weights": theta, "topic": np.argmax(theta, axis=1).astype(np.int64)}
 
 
-def measure(model: WeightsModel | TopicModel, batch: Batch) -> metrics.Likelihood:
+def measure(model: WeightsModel, batch: Batch) -> metrics.Likelihood:
     """Measure how likely each half of a document's tokens is by what the other half says of its topics."""
     network, counts = network_of(model), _counts(model, batch)
     beta, sides = network.beta(), halves(counts)

@@ -198,15 +198,9 @@ _SAID = 10  # words of a topic that a line holds
 
 
 @array_dataclass
-class TopicModel:
+class TopicModel(WeightsModel):
     """Topics by their words, beside what says the weights of a document's topics."""
 
-    layers: Int64[np.ndarray, "h"]  # sizes of the encoder's hidden layers
-    activation: Int64[np.ndarray, ""]  # place in `ACTIVATIONS`
-    normed: Int64[np.ndarray, ""]  # 1: μ is normed by the statistics
-    parameters: Float32[np.ndarray, "p"]  # of the network
-    statistics: Float32[np.ndarray, "s"]  # running means of μ, of its variance, and of θ
-    share: Float64[np.ndarray, "d"]  # of a word among all words, > 0
     top: Int64[np.ndarray, "k t"]  # numbers of the topic's words, the most likely first
     lifted: Int64[np.ndarray, "k t"]  # the same by lift: how much likelier than among all words, √share their weight
     weight: Float64[np.ndarray, "k"]  # mean weight of the topic in a document
